@@ -1,0 +1,96 @@
+"""stockade: run code that you don't trust, behind any wall.
+
+    import stockade
+
+    with stockade.open("landlock", agent_id="researcher") as session:
+        print(session.run(["echo", "hi"]).stdout)
+
+A string names a wall, the wall is found among the installed plug-ins, and code
+runs behind it in the same way and with the same guarantees. The names below
+are all that most programs need; ``stockade.aio`` has the awaitable form,
+``stockade.plugin`` and ``stockade.wall`` are for authors of walls.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stockade import errors
+from stockade.config import Mount, OutputPolicy, SandboxConfig
+from stockade.errors import *  # noqa: F403
+from stockade.results import (
+    Chunk,
+    ExecutionHandle,
+    ExecutionStatus,
+    SandboxResult,
+    SessionHandle,
+    SessionStatus,
+    Stream,
+    Verdict,
+)
+from stockade.trait import SandboxProvider
+
+if TYPE_CHECKING:
+    from stockade import aio
+    from stockade.audit import AuditLog
+    from stockade.execution import Execution
+    from stockade.providers import inspect_providers, installed_providers, provider
+    from stockade.runtime import Runtime, default_runtime
+    from stockade.session import Session
+    from stockade.session import open_session as open
+
+__version__ = "0.1.0"
+
+#: Names that pull in the machinery (plug-in loading, threads) when first used.
+_LATE = {
+    "AuditLog": ("stockade.audit", "AuditLog"),
+    "Execution": ("stockade.execution", "Execution"),
+    "Runtime": ("stockade.runtime", "Runtime"),
+    "Session": ("stockade.session", "Session"),
+    "aio": ("stockade.aio", None),
+    "default_runtime": ("stockade.runtime", "default_runtime"),
+    "inspect_providers": ("stockade.providers", "inspect_providers"),
+    "installed_providers": ("stockade.providers", "installed_providers"),
+    "open": ("stockade.session", "open_session"),
+    "provider": ("stockade.providers", "provider"),
+}
+
+__all__ = [
+    "AuditLog",
+    "Chunk",
+    "Execution",
+    "ExecutionHandle",
+    "ExecutionStatus",
+    "Mount",
+    "OutputPolicy",
+    "Runtime",
+    "SandboxConfig",
+    "SandboxProvider",
+    "SandboxResult",
+    "Session",
+    "SessionHandle",
+    "SessionStatus",
+    "Stream",
+    "Verdict",
+    "aio",
+    "default_runtime",
+    "inspect_providers",
+    "installed_providers",
+    "open",
+    "provider",
+    *errors.__all__,
+]
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name not in _LATE:
+        raise AttributeError(f"module 'stockade' has no attribute {name!r}")
+    module, attribute = _LATE[name]
+    value = importlib.import_module(module)
+    return value if attribute is None else getattr(value, attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

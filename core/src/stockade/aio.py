@@ -1,0 +1,235 @@
+"""The everyday face, awaitable.
+
+    async with await stockade.aio.open("landlock") as session:
+        result = await session.run(["echo", "hi"])
+
+It is the same implementation: an execution runs in core's threads either way,
+and awaiting one waits on its future. Cancelling the await ends the execution,
+its whole tree, before the cancellation goes on (D12).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from stockade.execution import KILL_GRACE_SECONDS
+from stockade.files import DEFAULT_MAX_BYTES, FileInfo
+from stockade.results import Chunk, ExecutionStatus, SandboxResult, SessionStatus
+from stockade.session import DEFAULT_AGENT, RunOptions, Session, open_session
+
+if TYPE_CHECKING:
+    import os
+    from types import TracebackType
+
+    from typing_extensions import Unpack
+
+    from stockade.execution import Execution
+    from stockade.runtime import Runtime
+
+__all__ = ["AsyncExecution", "AsyncFiles", "AsyncSession", "open"]
+
+_T = TypeVar("_T")
+
+
+async def _in_thread(session_runtime: Runtime, call: Callable[[], _T]) -> _T:
+    """Run a blocking call in one of core's threads; its end is awaited even when cancelled."""
+    future = asyncio.wrap_future(session_runtime.workers.submit(call))
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.wait([future])
+        if not future.cancelled():
+            future.exception()
+        raise
+
+
+class AsyncExecution:
+    """An execution whose result and live output are awaited."""
+
+    def __init__(self, execution: Execution, runtime: Runtime) -> None:
+        self._execution = execution
+        self._runtime = runtime
+
+    @property
+    def execution_id(self) -> str:
+        return self._execution.execution_id
+
+    @property
+    def status(self) -> ExecutionStatus:
+        return self._execution.status
+
+    def cancel(self) -> None:
+        """End it, tree and all; await ``result()`` for the end."""
+        self._execution.cancel()
+
+    async def result(self) -> SandboxResult:
+        """The result; cancelling the await cancels the execution (D12)."""
+        future = asyncio.wrap_future(self._execution.future)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            self._execution.cancel()
+            await asyncio.wait([future], timeout=2 * KILL_GRACE_SECONDS)
+            if future.done() and not future.cancelled():
+                future.exception()
+            raise
+
+    async def __aiter__(self) -> AsyncIterator[Chunk]:
+        """Live pieces until the end; leaving the loop early cancels the execution."""
+        take = self._execution.take
+        try:
+            while (chunk := await _in_thread(self._runtime, take)) is not None:
+                yield chunk
+        finally:
+            if not self._execution.future.done():
+                self._execution.cancel()
+
+    async def __aenter__(self) -> AsyncExecution:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await _in_thread(self._runtime, functools.partial(self._execution.__exit__, *_))
+
+
+class AsyncSession:
+    """A session whose calls are awaited; see :class:`stockade.session.Session`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._runtime = session.provider.runtime
+
+    @property
+    def session_id(self) -> str:
+        return self._session.session_id
+
+    @property
+    def agent_id(self) -> str:
+        return self._session.agent_id
+
+    @property
+    def status(self) -> SessionStatus:
+        return self._session.status
+
+    @property
+    def sync(self) -> Session:
+        """The same session, with blocking calls."""
+        return self._session
+
+    async def run(self, argv: Sequence[str], **options: Unpack[RunOptions]) -> SandboxResult:
+        return await (await self.start(argv, **options)).result()
+
+    async def shell(self, line: str, **options: Unpack[RunOptions]) -> SandboxResult:
+        return await (await self.start(shell=line, **options)).result()
+
+    async def code(
+        self, text: str, language: str = "python", **options: Unpack[RunOptions]
+    ) -> SandboxResult:
+        return await (await self.start(code=text, language=language, **options)).result()
+
+    async def start(self, argv: Sequence[str] | None = None, **options: Any) -> AsyncExecution:
+        """Start one of the three forms; arguments as for ``Session.start``."""
+        return await self._begin(functools.partial(self._session.start, argv, **options))
+
+    async def stream(self, argv: Sequence[str] | None = None, **options: Any) -> AsyncExecution:
+        """Start with live output: ``async for chunk in await session.stream([...])``."""
+        return await self._begin(functools.partial(self._session.stream, argv, **options))
+
+    async def _begin(self, call: Callable[[], Execution]) -> AsyncExecution:
+        future = asyncio.wrap_future(self._runtime.workers.submit(call))
+        try:
+            execution = await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait([future])
+            if future.exception() is None:  # it did start: nobody will await it
+                future.result().cancel()
+            raise
+        return AsyncExecution(execution, self._runtime)
+
+    @functools.cached_property
+    def files(self) -> AsyncFiles:
+        return AsyncFiles(self._session)
+
+    async def close(self) -> None:
+        await _in_thread(self._runtime, self._session.close)
+
+    async def __aenter__(self) -> AsyncSession:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+class AsyncFiles:
+    """A session's files, awaited; see :class:`stockade.files.Files`."""
+
+    def __init__(self, session: Session) -> None:
+        self._files = session.files
+        self._runtime = session.provider.runtime
+
+    async def _call(self, method: Callable[..., _T], *args: Any, **options: Any) -> _T:
+        return await _in_thread(self._runtime, functools.partial(method, *args, **options))
+
+    async def read(self, path: str, *, max_bytes: int = DEFAULT_MAX_BYTES) -> bytes:
+        return await self._call(self._files.read, path, max_bytes=max_bytes)
+
+    async def read_text(self, path: str, *, max_bytes: int = DEFAULT_MAX_BYTES) -> str:
+        return await self._call(self._files.read_text, path, max_bytes=max_bytes)
+
+    async def write(self, path: str, data: bytes, *, mode: int | None = None) -> None:
+        await self._call(self._files.write, path, data, mode=mode)
+
+    async def write_text(self, path: str, text: str, *, mode: int | None = None) -> None:
+        await self._call(self._files.write_text, path, text, mode=mode)
+
+    async def list(self, path: str = ".") -> list[FileInfo]:
+        return await self._call(self._files.list, path)
+
+    async def stat(self, path: str) -> FileInfo:
+        return await self._call(self._files.stat, path)
+
+    async def exists(self, path: str) -> bool:
+        return await self._call(self._files.exists, path)
+
+    async def make_dir(self, path: str) -> None:
+        await self._call(self._files.make_dir, path)
+
+    async def remove(self, path: str, *, tree: bool = False) -> None:
+        await self._call(self._files.remove, path, tree=tree)
+
+    async def put_tree(self, source: str | os.PathLike[str], path: str) -> None:
+        await self._call(self._files.put_tree, source, path)
+
+    async def get_tree(
+        self, path: str, destination: str | os.PathLike[str], **options: int
+    ) -> None:
+        await self._call(self._files.get_tree, path, destination, **options)
+
+
+async def open(
+    string: str,
+    *,
+    agent_id: str = DEFAULT_AGENT,
+    runtime: Runtime | None = None,
+    **config: Any,
+) -> AsyncSession:
+    """As :func:`stockade.open`; a session that comes up after a cancelled await is closed."""
+    from stockade.runtime import default_runtime
+
+    runtime = runtime or default_runtime()
+    call = functools.partial(open_session, string, agent_id=agent_id, runtime=runtime, **config)
+    future = asyncio.wrap_future(runtime.workers.submit(call))
+    try:
+        return AsyncSession(await asyncio.shield(future))
+    except asyncio.CancelledError:
+        await asyncio.wait([future])
+        if future.exception() is None:
+            await _in_thread(runtime, future.result().close)
+        raise

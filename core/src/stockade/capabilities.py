@@ -1,0 +1,173 @@
+"""What a wall can do and enforce, stated feature by feature.
+
+A wall says for every feature ``native``, ``emulated`` or ``unsupported``. Core
+refuses what is unsupported before anything starts (see :func:`refusals`), and
+the conformance suite checks each claim and each refusal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import attrs
+
+from stockade.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from stockade.config import SandboxConfig
+
+__all__ = ["Capabilities", "Feature", "Isolation", "Level", "Support", "refusals"]
+
+
+class Level(str, Enum):
+    """How far a feature goes."""
+
+    NATIVE = "native"  #: the kernel, engine or hypervisor does it
+    EMULATED = "emulated"  #: stockade or the wall does it on top
+    UNSUPPORTED = "unsupported"  #: asking for it is refused
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class Isolation(str, Enum):
+    """What stands between the code and the host."""
+
+    NONE = "none"  #: nothing: for tests and examples only
+    PROCESS = "process"  #: the host's kernel, rules on a process (Landlock, seccomp)
+    CONTAINER = "container"  #: the host's kernel, namespaces
+    KERNEL = "kernel"  #: a kernel of its own in user space (gVisor)
+    VM = "vm"  #: a virtual machine
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class Feature(str, Enum):
+    """Everything a wall states a level for; the clause it belongs to in brackets."""
+
+    # the forms of a request
+    ARGV = "argv"  #: an argument vector [D1]
+    SHELL = "shell"  #: a shell line [D1]
+    CODE = "code"  #: code in a named language [D1]
+    # the contract's capabilities
+    DURABLE = "durable"  #: outlives its process, other processes attach [C9, C10]
+    BACKGROUND = "background"  #: children outlive their execution [D7]
+    PROCESS_HARDENING = "process-hardening"  #: capabilities, no_new_privs, seccomp, uid [E1]
+    ALLOW_LIST = "allow-list"  #: egress to named hosts only [E10]
+    FILES = "files"  #: reading and writing files [F]
+    SNAPSHOT = "snapshot"  #: save files, start from them [G1]
+    PAUSE = "pause"  #: freeze and resume [G2]
+    TERMINAL = "terminal"  #: an interactive terminal
+    PORTS = "ports"  #: published ports on loopback
+    # the limits and settings of the configuration
+    MEMORY = "memory"  #: memory_mb [E5]
+    CPU = "cpu"  #: cpu_limit [E6]
+    PROCESSES = "processes"  #: max_processes [E4]
+    DISK = "disk"  #: disk_mb [E2]
+    NETWORK_OFF = "network-off"  #: network_enabled=False [E3]
+    NETWORK = "network"  #: network_enabled=True
+    READ_ONLY_ROOT = "read-only-root"  #: read_only_fs=True [E2]
+    WRITABLE_ROOT = "writable-root"  #: read_only_fs=False
+    USER = "user"  #: a user of the caller's choice
+    WORKING_DIR = "working-dir"  #: a working folder other than /workspace
+    MOUNTS = "mounts"  #: host folders inside [E9]
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@attrs.frozen
+class Support:
+    """The level of one feature, and a note that says what a reader must know."""
+
+    level: Level = attrs.field(converter=Level)
+    note: str = ""
+
+    def __bool__(self) -> bool:
+        return self.level is not Level.UNSUPPORTED
+
+
+_UNSUPPORTED = Support(Level.UNSUPPORTED)
+
+
+def _support(value: Support | Level | str | tuple[str, str]) -> Support:
+    if isinstance(value, Support):
+        return value
+    if isinstance(value, tuple):
+        return Support(Level(value[0]), value[1])
+    return Support(Level(value))
+
+
+def _table(
+    value: Mapping[Feature | str, Support | Level | str | tuple[str, str]],
+) -> dict[Feature, Support]:
+    return {Feature(name): _support(given) for name, given in value.items()}
+
+
+@attrs.frozen
+class Capabilities(Mapping[Feature, Support]):
+    """A read-only table from feature to support; what is not named is unsupported.
+
+    >>> have = Capabilities({"argv": "native", "memory": ("emulated", "watched")})
+    >>> have["memory"].level
+    <Level.EMULATED: 'emulated'>
+    >>> bool(have["snapshot"])
+    False
+    """
+
+    _features: dict[Feature, Support] = attrs.field(converter=_table, factory=dict)
+
+    def __getitem__(self, feature: Feature | str) -> Support:
+        return self._features.get(Feature(feature), _UNSUPPORTED)
+
+    def __iter__(self) -> Iterator[Feature]:
+        return iter(Feature)
+
+    def __len__(self) -> int:
+        return len(Feature)
+
+    def with_(self, **changes: Support | Level | str | tuple[str, str]) -> Capabilities:
+        """A copy with some features stated anew; ``_`` in a name stands for ``-``."""
+        table: dict[Feature | str, Support | Level | str | tuple[str, str]] = {}
+        table.update(self._features.items())
+        table.update({name.replace("_", "-"): value for name, value in changes.items()})
+        return Capabilities(table)
+
+    def require(self, feature: Feature, wall: str, instead: str) -> None:
+        """Raise UnsupportedError unless ``feature`` is there.
+
+        ``instead`` is what the caller can do about it.
+        """
+        support = self[feature]
+        if not support:
+            why = f" ({support.note})" if support.note else ""
+            raise UnsupportedError(f"{wall} does not support {feature}{why}; {instead}")
+
+
+def refusals(config: SandboxConfig, have: Capabilities) -> list[tuple[Feature, str, str]]:
+    """What ``config`` asks for and ``have`` lacks: feature, field with value, remedy.
+
+    Called by core before a session is created, so that nothing is weaker than asked.
+    """
+    asked: list[tuple[bool, Feature, str, str]] = [
+        (config.memory_mb is not None, Feature.MEMORY, "memory_mb", "memory_mb=None"),
+        (config.cpu_limit is not None, Feature.CPU, "cpu_limit", "cpu_limit=None"),
+        (config.max_processes is not None, Feature.PROCESSES, "max_processes", "=None"),
+        (config.disk_mb is not None, Feature.DISK, "disk_mb", "disk_mb=None"),
+        (not config.network_enabled, Feature.NETWORK_OFF, "network_enabled", "True"),
+        (config.network_enabled, Feature.NETWORK, "network_enabled", "False"),
+        (bool(config.network_allow), Feature.ALLOW_LIST, "network_allow", "()"),
+        (config.read_only_fs, Feature.READ_ONLY_ROOT, "read_only_fs", "False"),
+        (not config.read_only_fs, Feature.WRITABLE_ROOT, "read_only_fs", "True"),
+        (config.user is not None, Feature.USER, "user", "None"),
+        (config.working_dir != "/workspace", Feature.WORKING_DIR, "working_dir", "'/workspace'"),
+        (bool(config.mounts), Feature.MOUNTS, "mounts", "()"),
+    ]
+    return [
+        (feature, f"{field}={getattr(config, field)!r}", f"{field}={value.split('=')[-1]}")
+        for wanted, feature, field, value in asked
+        if wanted and not have[feature]
+    ]

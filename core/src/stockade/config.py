@@ -1,0 +1,258 @@
+"""The configuration of a sandbox: immutable, and checked when built (B1 to B4)."""
+
+from __future__ import annotations
+
+import math
+import posixpath
+import types
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Any
+
+import attrs
+
+from stockade.errors import ConfigError
+from stockade.options import as_bool, as_float, as_int, as_map, as_mounts, as_text, as_words
+
+__all__ = ["MIB", "Mount", "OutputPolicy", "SandboxConfig"]
+
+MIB = 1024 * 1024
+_DAY = 86_400.0
+
+
+class OutputPolicy(str, Enum):
+    """What happens to a program that prints past the limit (D5)."""
+
+    DRAIN = "drain"  #: it runs on unhindered, the rest is counted and dropped
+    END = "end"  #: it is ended, with the verdict ``output limit``
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@attrs.frozen
+class Mount:
+    """A host folder shown inside the sandbox, read-only unless asked otherwise (E9)."""
+
+    source: str
+    target: str
+    read_only: bool = True
+
+
+def _wrong(field: str, value: object, allowed: str) -> ConfigError:
+    return ConfigError(f"{field}={value!r} is not allowed: {allowed}.")
+
+
+def _number(
+    low: float, high: float, *, whole: bool = False, optional: bool = False
+) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
+    """Check a number's type and bounds; booleans, NaN and infinities are refused (B2)."""
+    kind = "a whole number" if whole else "a number"
+    allowed = f"{kind} from {low:g} to {high:g}" + (", or None for no limit" if optional else "")
+
+    def check(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if value is None and optional:
+            return
+        types_ok = (int,) if whole else (int, float)
+        if isinstance(value, bool) or not isinstance(value, types_ok):
+            raise _wrong(attribute.name, value, allowed)
+        if not math.isfinite(value) or not low <= value <= high:
+            raise _wrong(attribute.name, value, allowed)
+
+    return check
+
+
+def _flag(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if not isinstance(value, bool):
+        raise _wrong(attribute.name, value, "True or False")
+
+
+def check_env(field: str, env: Mapping[str, str]) -> None:
+    """Refuse names and values that no process can have; the value is never shown (B4)."""
+    for name, value in env.items():
+        if not isinstance(name, str) or not name or "=" in name or "\0" in name:
+            raise ConfigError(
+                f"{field} has the name {name!r}: names are non-empty text without '=' and NUL."
+            )
+        if not isinstance(value, str) or "\0" in value:
+            raise ConfigError(f"{field}[{name!r}] is not allowed: values are text without NUL.")
+
+
+def _check_env(_: Any, attribute: attrs.Attribute[Any], value: Mapping[str, str]) -> None:
+    check_env(attribute.name, value)
+
+
+def check_path(field: str, value: object) -> None:
+    """Refuse what is not a normal absolute path inside the sandbox."""
+    allowed = "an absolute, normal path inside the sandbox, such as '/workspace'"
+    if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
+        raise _wrong(field, value, allowed)
+    if posixpath.normpath(value) != value or value.startswith("//") or len(value) > 1024:
+        raise _wrong(field, value, allowed)
+
+
+def _check_path(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    check_path(attribute.name, value)
+
+
+def _check_user(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is None:
+        return
+    parts = value.split(":") if isinstance(value, str) else []
+    numbers = [int(part) for part in parts if part.isascii() and part.isdigit()]
+    if not 1 <= len(parts) <= 2 or len(numbers) != len(parts) or not numbers[0]:
+        raise _wrong(attribute.name, value, "'UID' or 'UID:GID' in digits, not root (0), or None")
+    if any(number > 2**32 - 2 for number in numbers):
+        raise _wrong(attribute.name, value, "ids up to 4294967294")
+
+
+def _check_mounts(_: Any, attribute: attrs.Attribute[Any], value: tuple[Mount, ...]) -> None:
+    for mount in value:
+        if not isinstance(mount, Mount):
+            raise _wrong(attribute.name, mount, "Mount(source, target, read_only=True)")
+        check_path("mounts target", mount.target)
+        if not isinstance(mount.source, str) or not mount.source or "\0" in mount.source:
+            raise _wrong("mounts source", mount.source, "a path of the host")
+
+
+def _check_words(_: Any, attribute: attrs.Attribute[Any], value: tuple[str, ...]) -> None:
+    for word in value:
+        if not isinstance(word, str) or not word or not word.isprintable() or " " in word:
+            raise _wrong(attribute.name, word, "host names, such as 'pypi.org'")
+
+
+def _check_labels(_: Any, attribute: attrs.Attribute[Any], value: Mapping[str, str]) -> None:
+    for name, text in value.items():
+        if not isinstance(name, str) or not name or not isinstance(text, str):
+            raise _wrong(attribute.name, name, "non-empty text names with text values")
+        if len(name) > 128 or len(text) > 1024 or not (name + text).isprintable():
+            raise _wrong(attribute.name, name, "printable text, 128 and 1024 characters at most")
+
+
+def _frozen_map(value: Any) -> Any:
+    return types.MappingProxyType(dict(value)) if isinstance(value, Mapping) else value
+
+
+def _map(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if not isinstance(value, Mapping):
+        raise _wrong(attribute.name, value, "a mapping from text to text")
+
+
+def _sequence(value: Any) -> Any:
+    if isinstance(value, str):
+        raise ConfigError(f"{value!r} is one text where a sequence belongs: put it in a tuple.")
+    try:
+        return tuple(value)
+    except TypeError:
+        raise ConfigError(f"{value!r} is not a sequence: give a tuple or a list.") from None
+
+
+def _policy(value: Any) -> OutputPolicy:
+    try:
+        return OutputPolicy(value)
+    except ValueError:
+        raise _wrong("output_policy", value, "'drain' or 'end'") from None
+
+
+def _masked(env: Mapping[str, str]) -> str:
+    """Names only (B4)."""
+    return "{" + ", ".join(f"{name!r}: ***" for name in env) + "}"
+
+
+def _field(convert: Callable[[str], Any], **kwargs: Any) -> Any:
+    """A field that a provider string can set, through ``convert``."""
+    return attrs.field(metadata={"convert": convert}, **kwargs)
+
+
+@attrs.frozen(kw_only=True)
+class SandboxConfig:
+    """What a sandbox may do and use. Every default is the safe one.
+
+    A limit of None means that none is asked for; core refuses every other
+    limit that the wall cannot hold, so a default is never ignored in silence.
+    Raises ConfigError, naming field, value and what is allowed, when built.
+    """
+
+    #: Seconds an execution may take, unless it states its own (D6).
+    timeout_seconds: float = _field(as_float, default=60.0, validator=_number(0.001, 30 * _DAY))
+    #: MiB of memory, swap included, for all the session's processes together (E5).
+    memory_mb: int | None = _field(
+        as_int, default=512, validator=_number(1, 4 * MIB, whole=True, optional=True)
+    )
+    #: Cpus, as a fraction or more than one (E6).
+    cpu_limit: float | None = _field(
+        as_float, default=1.0, validator=_number(0.01, 4096, optional=True)
+    )
+    #: Whether the code has a network at all (E3).
+    network_enabled: bool = _field(as_bool, default=False, validator=_flag)
+    #: Whether all but the working folder and /tmp is read-only (E2).
+    read_only_fs: bool = _field(as_bool, default=True, validator=_flag)
+    #: Environment variables of every execution; values never show anywhere (B4).
+    env_vars: Mapping[str, str] = _field(
+        as_map,
+        factory=dict,
+        converter=_frozen_map,
+        validator=[_map, _check_env],
+        repr=_masked,
+        hash=False,
+    )
+    #: "UID" or "UID:GID" inside; None is an unprivileged one of the wall's choice.
+    user: str | None = _field(as_text, default=None, validator=_check_user)
+    #: The folder that lasts from execution to execution.
+    working_dir: str = _field(as_text, default="/workspace", validator=_check_path)
+    #: MiB that the working folder may hold, and the same again for /tmp (E2).
+    disk_mb: int | None = _field(
+        as_int, default=256, validator=_number(1, 64 * MIB, whole=True, optional=True)
+    )
+    #: Processes at one time (E4).
+    max_processes: int | None = _field(
+        as_int, default=256, validator=_number(1, 4 * MIB, whole=True, optional=True)
+    )
+    #: Bytes kept of each output stream of an execution (D5).
+    output_limit_bytes: int = _field(
+        as_int, default=MIB, validator=_number(1, 1024 * MIB, whole=True)
+    )
+    #: What becomes of a program that prints more (D5).
+    output_policy: OutputPolicy = _field(as_text, default=OutputPolicy.DRAIN, converter=_policy)
+    #: Seconds from creation after which a session is destroyed, busy or not (C11).
+    lifetime_seconds: float | None = _field(
+        as_float, default=3600.0, validator=_number(0.1, 365 * _DAY, optional=True)
+    )
+    #: Seconds without an execution after which a session is destroyed; None: never.
+    idle_seconds: float | None = _field(
+        as_float, default=None, validator=_number(0.1, 365 * _DAY, optional=True)
+    )
+    #: Seconds that starting a sandbox may take.
+    startup_timeout_seconds: float = _field(as_float, default=60.0, validator=_number(0.1, _DAY))
+    #: Host folders shown inside (E9).
+    mounts: tuple[Mount, ...] = _field(
+        as_mounts, default=(), converter=_sequence, validator=_check_mounts
+    )
+    #: Host names that the code may reach with everything else closed (E10).
+    network_allow: tuple[str, ...] = _field(
+        as_words, default=(), converter=_sequence, validator=_check_words
+    )
+    #: Your own marks on the session, shown in listings.
+    labels: Mapping[str, str] = _field(
+        as_map, factory=dict, converter=_frozen_map, validator=[_map, _check_labels], hash=False
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if self.network_enabled and self.network_allow:
+            raise ConfigError(
+                f"network_allow={self.network_allow!r} contradicts network_enabled=True: leave "
+                "network_enabled=False to open these hosts alone, or drop network_allow."
+            )
+
+    def with_(self, **changes: Any) -> SandboxConfig:
+        """A copy with some fields changed, checked anew; an unknown field is a ConfigError."""
+        known = attrs.fields_dict(SandboxConfig)
+        for name in changes:
+            if name not in known:
+                from stockade.options import nearest
+
+                raise ConfigError(
+                    f"SandboxConfig has no field {name!r}{nearest(name, known)}; "
+                    f"the fields are {', '.join(known)}."
+                )
+        return attrs.evolve(self, **changes)

@@ -1,0 +1,206 @@
+"""Every error that stockade raises, in one tree.
+
+Two rules (see ``docs/contract.md``): a command that ran gives a result, a
+sandbox that failed raises. So nothing here stands for a non-zero exit, a
+signal, a timeout or an out-of-memory kill; those are verdicts of a result.
+
+Every class says through ``retryable`` whether the same call can succeed
+later with nothing changed by the caller, and every message ends with what to
+do next. Where Python has a builtin for the case, the class is one too, so that
+``except ValueError`` or ``except FileNotFoundError`` works as people expect.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stockade.results import SandboxResult
+
+__all__ = [
+    "AuditError",
+    "CancelledError",
+    "CapacityError",
+    "ConfigError",
+    "DestroyError",
+    "DuplicateProviderError",
+    "ExecutionNotFoundError",
+    "FileTooLargeError",
+    "LanguageError",
+    "PluginError",
+    "PolicyError",
+    "PolicyRefusedError",
+    "ProviderNotFoundError",
+    "ProviderStringError",
+    "ProviderUnavailableError",
+    "SandboxLostError",
+    "SandboxStartError",
+    "SessionNotFoundError",
+    "SessionStateError",
+    "StockadeError",
+    "UnsupportedError",
+    "WallError",
+    "WorkingDirectoryError",
+]
+
+
+class StockadeError(Exception):
+    """The root of the tree: catch this to catch everything of stockade's."""
+
+    #: Whether the same call may succeed later without a change by the caller.
+    retryable: bool = False
+
+
+# -- what the caller wrote ---------------------------------------------------
+
+
+class ConfigError(StockadeError, ValueError):
+    """A field of the configuration or an argument holds what it may not (B2)."""
+
+
+class ProviderStringError(StockadeError, ValueError):
+    """The provider string does not parse, or an option of it is wrong (A1, A2)."""
+
+
+class UnsupportedError(StockadeError, NotImplementedError):
+    """The wall cannot do or enforce what was asked; nothing was started."""
+
+
+class LanguageError(StockadeError, LookupError):
+    """The sandbox has no interpreter for that language (D1)."""
+
+    def __init__(self, language: str, available: Sequence[str]) -> None:
+        self.language = language
+        self.available = tuple(available)
+        have = ", ".join(self.available) or "none"
+        super().__init__(
+            f"no interpreter for language {language!r} in this sandbox; it has: {have}. "
+            "Use one of these, or a target (image, root folder) that brings the interpreter."
+        )
+
+
+class WorkingDirectoryError(StockadeError, FileNotFoundError):
+    """The working folder of an execution does not exist in the sandbox (D9)."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(
+            f"working folder {path!r} does not exist in the sandbox or is not a folder; "
+            "create it first (session.files.make_dir) or choose another."
+        )
+
+
+class FileTooLargeError(StockadeError, OSError):
+    """A file read from the sandbox is larger than the limit of that read (F2)."""
+
+    def __init__(self, path: str, limit: int) -> None:
+        self.path = path
+        self.limit = limit
+        super().__init__(
+            f"{path!r} is larger than the limit of {limit} bytes for one read; "
+            "pass a larger max_bytes, or bring it out in parts."
+        )
+
+
+# -- finding and loading a provider ------------------------------------------
+
+
+class ProviderNotFoundError(StockadeError, LookupError):
+    """No installed distribution registers that name (A4)."""
+
+
+class DuplicateProviderError(StockadeError, LookupError):
+    """Two distributions claim one name, so neither is picked (A5)."""
+
+
+class PluginError(StockadeError, ImportError):
+    """A plug-in cannot be loaded: import, hooks or API version (A6)."""
+
+
+class ProviderUnavailableError(StockadeError):
+    """The wall is installed but cannot serve here and now (A7, A8)."""
+
+    retryable = True
+
+
+# -- policies ----------------------------------------------------------------
+
+
+class PolicyRefusedError(StockadeError, PermissionError):
+    """A policy plug-in refused, with its reason."""
+
+
+class PolicyError(StockadeError):
+    """A policy plug-in failed, or tried to loosen a limit; that refuses too."""
+
+
+# -- sessions and executions -------------------------------------------------
+
+
+class SessionNotFoundError(StockadeError, LookupError):
+    """No such session for this agent; alike for a wrong agent and a wrong id (C3)."""
+
+    def __init__(self, session_id: str) -> None:
+        self.session_id = session_id
+        super().__init__(
+            f"no session {session_id!r} for this agent; "
+            "use the agent_id and session_id that create_session returned, "
+            "or open a new session."
+        )
+
+
+class ExecutionNotFoundError(StockadeError, LookupError):
+    """No such execution in the session."""
+
+
+class SessionStateError(StockadeError):
+    """The session's present state does not allow the call (C4)."""
+
+
+class CancelledError(StockadeError):
+    """The call was cancelled before it could start anything."""
+
+
+class CapacityError(StockadeError):
+    """A limit on the number of sessions is reached."""
+
+    retryable = True
+
+
+class WallError(StockadeError):
+    """A wall broke its own interface: it hung, or returned what it may not."""
+
+
+class SandboxStartError(StockadeError):
+    """The sandbox could not be started; what there was of it is removed (C5)."""
+
+    retryable = True
+
+
+class SandboxLostError(StockadeError):
+    """The sandbox died while executing (D14).
+
+    ``partial`` holds the output up to that moment as a result whose verdict is
+    ``lost``, or None where no execution was running.
+    """
+
+    retryable = True
+
+    def __init__(self, message: str, partial: SandboxResult | None = None) -> None:
+        super().__init__(message)
+        self.partial = partial
+
+
+class DestroyError(StockadeError):
+    """The sandbox could not be ended; the session stays, marked failed (C6)."""
+
+    retryable = True
+
+
+# -- the audit log -----------------------------------------------------------
+
+
+class AuditError(StockadeError):
+    """The audit log cannot be written, or its chain does not verify."""

@@ -1,0 +1,149 @@
+"""Asking policies and telling observers (the group ``stockade.plugins``)."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import attrs
+import pluggy
+
+from stockade import plugin as api
+from stockade.config import SandboxConfig
+from stockade.discovery import installed, load_module
+from stockade.errors import PolicyError, PolicyRefusedError
+from stockade.events import Event
+from stockade.proposals import (
+    ExecutionProposal,
+    Refuse,
+    SessionProposal,
+    Tighten,
+    loosened,
+)
+
+__all__ = ["Hooks"]
+
+_log = logging.getLogger(__name__)
+
+
+class Hooks:
+    """Every policy and observer of a runtime: installed ones, and those added by hand."""
+
+    def __init__(self, *, discover: bool = True) -> None:
+        self._discover = discover
+        self._lock = threading.Lock()
+        self._manager = _manager()
+
+    def add(self, plugin: object, name: str | None = None) -> None:
+        """Register an object or module with hooks; raises PluginValidationError."""
+        with self._lock:
+            _register(self._manager, plugin, name)
+
+    def remove(self, plugin: object) -> None:
+        with self._lock:
+            self._manager.unregister(plugin)
+
+    def load(self) -> None:
+        """Load the installed ones, once, when the first session is opened.
+
+        A broken one raises PluginError and refuses the session, each time until
+        it is mended or removed: it may be the policy that should have refused.
+        """
+        with self._lock:
+            if not self._discover:
+                return
+            loaded = [
+                (found, load_module(found, (api.ProviderHooks, api.SystemHooks)))
+                for found in installed(api.PLUGIN_GROUP)
+            ]
+            for found, manager in loaded:
+                for module in manager.get_plugins():
+                    _register(self._manager, module, f"{found.distribution}:{found.name}")
+            self._discover = False
+
+    def judge_session(self, proposal: SessionProposal) -> SandboxConfig:
+        """The configuration all policies agree to; PolicyRefusedError, PolicyError."""
+        for impl in reversed(self._manager.hook.stockade_session_policy.get_hookimpls()):
+            answer = _ask(impl, proposal)
+            if answer is None:
+                continue
+            if not isinstance(answer, SandboxConfig):
+                raise PolicyError(_nonsense(impl, answer, "None, a SandboxConfig or Refuse"))
+            looser = loosened(answer, proposal.config)
+            if looser:
+                raise PolicyError(
+                    f"policy {impl.plugin_name} would loosen {', '.join(looser)}; a policy may "
+                    "only tighten. Mend the policy or remove it."
+                )
+            proposal = attrs.evolve(proposal, config=answer)
+        return proposal.config
+
+    def judge_execution(self, proposal: ExecutionProposal) -> ExecutionProposal:
+        """The proposal with what policies tightened; PolicyRefusedError, PolicyError."""
+        for impl in reversed(self._manager.hook.stockade_execution_policy.get_hookimpls()):
+            answer = _ask(impl, proposal)
+            if answer is None:
+                continue
+            if not isinstance(answer, Tighten):
+                raise PolicyError(_nonsense(impl, answer, "None, Tighten or Refuse"))
+            proposal = _tighten(impl, proposal, answer)
+        return proposal
+
+    def tell(self, event: Event) -> None:
+        """Tell every observer; the error of one is logged and stops nobody."""
+        for impl in self._manager.hook.stockade_event.get_hookimpls():
+            try:
+                impl.function(*([event] if impl.argnames else []))
+            except Exception:
+                _log.exception("observer %s failed on %s", impl.plugin_name, event.kind)
+
+
+def _manager() -> pluggy.PluginManager:
+    manager = pluggy.PluginManager("stockade")
+    manager.add_hookspecs(api.SystemHooks)
+    manager.add_hookspecs(api.ProviderHooks)
+    return manager
+
+
+def _register(manager: pluggy.PluginManager, plugin: object, name: str | None) -> None:
+    manager.register(plugin, name)
+    try:
+        manager.check_pending()
+    except pluggy.PluginValidationError:
+        manager.unregister(plugin)
+        raise
+
+
+def _ask(impl: pluggy.HookImpl, proposal: SessionProposal | ExecutionProposal) -> object:
+    try:
+        answer: object = impl.function(*([proposal] if impl.argnames else []))
+    except Exception as error:
+        raise PolicyError(
+            f"policy {impl.plugin_name} failed, so nothing was started: "
+            f"{type(error).__name__}: {error}. Mend the policy or remove it."
+        ) from error
+    if isinstance(answer, Refuse):
+        raise PolicyRefusedError(f"policy {impl.plugin_name} refuses: {answer.reason}")
+    return answer
+
+
+def _nonsense(impl: pluggy.HookImpl, answer: object, allowed: str) -> str:
+    return f"policy {impl.plugin_name} answered {answer!r}, which is not {allowed}; mend it."
+
+
+def _tighten(
+    impl: pluggy.HookImpl, proposal: ExecutionProposal, change: Tighten
+) -> ExecutionProposal:
+    request = proposal.request
+    timeout = change.timeout_seconds or request.timeout_seconds
+    output = change.output_limit_bytes or proposal.output_limit_bytes
+    if timeout > request.timeout_seconds or output > proposal.output_limit_bytes:
+        raise PolicyError(
+            f"policy {impl.plugin_name} would loosen an execution's limits; a policy may only "
+            "tighten. Mend the policy or remove it."
+        )
+    return attrs.evolve(
+        proposal,
+        request=attrs.evolve(request, timeout_seconds=timeout),
+        output_limit_bytes=output,
+    )

@@ -1,0 +1,133 @@
+"""Shell lines and code as an argument vector whose standard input carries the text.
+
+A wall that can run an argument vector with standard input gets the other two
+forms from here. The text travels ahead of the caller's own input, never as an
+argument: so it may be 1 MiB long (D10) and no user of the host can read it in
+the process list. A small reader takes exactly the text's bytes and leaves the
+rest of the input to the program.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from stockade.errors import ConfigError, LanguageError
+from stockade.wall import ExecRequest, Form
+
+__all__ = ["INTERPRETERS", "LANGUAGES", "canonical_language", "find_interpreters", "lower"]
+
+# `head -c` reads no byte too many from a pipe (it asks for what is left and no
+# more), in GNU coreutils, busybox and toybox alike. The `set --` hides the
+# count from the line's own "$1"; its exit status is the last command's.
+_SHELL = 'eval "set --\n$(head -c "$1")"'
+
+_PYTHON = """\
+import sys
+def _stockade():
+    import os, linecache
+    left, parts = int(sys.argv.pop(), 10), []
+    while left:
+        part = os.read(0, min(left, 1 << 20))
+        if not part:
+            break
+        parts.append(part)
+        left -= len(part)
+    text = b"".join(parts).decode()
+    linecache.cache["<code>"] = (len(text), None, text.splitlines(True), "<code>")
+    return compile(text, "<code>", "exec", dont_inherit=True)
+_stockade = _stockade()
+del sys
+exec(globals().pop("_stockade"))
+"""
+
+_NODE = """\
+const fs = require("fs"), vm = require("vm"), n = parseInt(process.argv[1], 10);
+const b = Buffer.alloc(n); let at = 0;
+while (at < n) { try { const r = fs.readSync(0, b, at, n - at, null); if (!r) break; at += r; }
+  catch (e) { if (e.code !== "EAGAIN") throw e; } }
+process.argv.splice(1, 1); globalThis.require = require; globalThis.module = module;
+vm.runInThisContext(b.toString("utf8", 0, at), { filename: "<code>" });
+"""
+
+_PERL = (
+    "my $n = shift; my $c = ''; "
+    "while (length($c) < $n) { sysread(STDIN, $c, $n - length($c), length($c)) or last } "
+    'eval "package main;\\n#line 1 \\"<code>\\"\\n$c"; if ($@) { print STDERR $@; exit 255 }'
+)
+
+_RUBY = (
+    "n = ARGV.shift.to_i; c = String.new; "
+    "c << STDIN.sysread(n - c.bytesize) while c.bytesize < n; "
+    "eval(c.force_encoding('UTF-8'), TOPLEVEL_BINDING, '<code>')"
+)
+
+#: Language to the programs that run it, in order of preference.
+INTERPRETERS: dict[str, tuple[str, ...]] = {
+    "python": ("python3", "python"),
+    "sh": ("sh",),
+    "bash": ("bash",),
+    "javascript": ("node", "nodejs"),
+    "perl": ("perl",),
+    "ruby": ("ruby",),
+}
+LANGUAGES = tuple(INTERPRETERS)
+_ALIASES = {
+    "py": "python",
+    "python3": "python",
+    "shell": "sh",
+    "js": "javascript",
+    "node": "javascript",
+}
+_READERS: dict[str, tuple[str, ...]] = {
+    "python": ("-c", _PYTHON),
+    "sh": ("-c", _SHELL, "sh"),
+    "bash": ("-c", _SHELL, "bash"),
+    "javascript": ("-e", _NODE),
+    "perl": ("-e", _PERL),
+    "ruby": ("-e", _RUBY),
+}
+
+
+def canonical_language(language: str) -> str:
+    """``py`` and ``Python3`` to ``python``; an unknown word stays itself, in lower case."""
+    word = language.lower()
+    return _ALIASES.get(word, word)
+
+
+def lower(request: ExecRequest) -> ExecRequest:
+    """The same execution in the argv form; an argv request comes back unchanged.
+
+    Code runs with the interpreter that core found, else the language's first.
+    Called by walls at the top of ``Sandbox.start``. Raises LanguageError for a
+    language without a reader.
+    """
+    if request.form is Form.ARGV:
+        return request
+    if "\0" in request.script and request.form is Form.SHELL:
+        raise ConfigError("a shell line holds NUL, which no shell takes; remove it.")
+    language = "sh" if request.form is Form.SHELL else request.language or ""
+    if language not in _READERS:
+        raise LanguageError(language, LANGUAGES)
+    text = request.script.encode("utf-8", "surrogateescape")
+    program = request.interpreter or INTERPRETERS[language][0]
+    argv = (program, *_READERS[language], str(len(text)))
+    return attrs.evolve(
+        request,
+        form=Form.ARGV,
+        argv=argv,
+        script="",
+        language=None,
+        stdin=text + request.stdin,
+    )
+
+
+def find_interpreters() -> tuple[str, ...]:
+    """An argument vector that prints which known interpreters the sandbox has, one a line."""
+    programs = [program for group in INTERPRETERS.values() for program in group]
+    return (
+        "sh",
+        "-c",
+        'for p do command -v "$p" >/dev/null && echo "$p"; done; :',
+        "sh",
+        *programs,
+    )

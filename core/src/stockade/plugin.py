@@ -1,0 +1,105 @@
+"""The page for plug-in authors: what to write, and where it is called.
+
+A distribution registers a wall with an entry point
+
+    [project.entry-points."stockade.providers"]
+    mywall = "stockade_mywall.plugin"
+
+that names a module such as this one:
+
+    from stockade.plugin import hookimpl
+
+    STOCKADE_API_VERSION = 1
+
+    @hookimpl
+    def stockade_wall():
+        from stockade_mywall.wall import MyWall
+        return MyWall
+
+Policies and observers are registered in the same way in the group
+``stockade.plugins``; such a module implements any of the other hooks below.
+"""
+
+from __future__ import annotations
+
+import pluggy
+
+from stockade.capabilities import Capabilities, Feature, Isolation, Level, Support
+from stockade.config import SandboxConfig
+from stockade.events import Event, EventKind
+from stockade.proposals import ExecutionProposal, Refuse, SessionProposal, Tighten
+from stockade.wall import Wall
+
+__all__ = [
+    "PLUGIN_API_VERSION",
+    "PLUGIN_GROUP",
+    "PROVIDER_GROUP",
+    "Capabilities",
+    "Event",
+    "EventKind",
+    "ExecutionProposal",
+    "Feature",
+    "Isolation",
+    "Level",
+    "Refuse",
+    "SessionProposal",
+    "Support",
+    "Tighten",
+    "hookimpl",
+]
+
+#: The interface between core and plug-ins; a plug-in states the one it was written
+#: for as ``STOCKADE_API_VERSION``. It changes when a plug-in would have to.
+PLUGIN_API_VERSION = 1
+#: The entry-point group of walls.
+PROVIDER_GROUP = "stockade.providers"
+#: The entry-point group of policies and observers.
+PLUGIN_GROUP = "stockade.plugins"
+
+hookspec = pluggy.HookspecMarker("stockade")
+hookimpl = pluggy.HookimplMarker("stockade")
+
+
+class ProviderHooks:
+    """The hook of the group ``stockade.providers``."""
+
+    @hookspec(firstresult=True)
+    def stockade_wall(self) -> type[Wall]:  # type: ignore[empty-body]
+        """Return the Wall class that this entry point registers.
+
+        Called by core once a process, when the provider's name is first
+        selected, in the selecting thread. What it raises becomes a PluginError
+        that names the distribution and the entry point; other providers stay
+        usable (A6).
+        """
+
+
+class SystemHooks:
+    """The hooks of the group ``stockade.plugins``: policies and observers."""
+
+    @hookspec
+    def stockade_session_policy(self, proposal: SessionProposal) -> SandboxConfig | Refuse | None:
+        """Judge a session before anything of it is created.
+
+        Called by core in the thread that opens the session, for every plug-in in
+        the order of registration, each seeing what the one before left. Return
+        None to agree, a tighter SandboxConfig, or ``Refuse(reason)``. A looser
+        configuration, and anything raised, refuses the session (PolicyError).
+        """
+
+    @hookspec
+    def stockade_execution_policy(self, proposal: ExecutionProposal) -> Tighten | Refuse | None:
+        """Judge a request before it is executed.
+
+        Called by core in the calling thread, as above. Return None to agree,
+        ``Tighten(...)`` for a shorter deadline or a smaller output, or
+        ``Refuse(reason)``. Anything raised refuses the request (PolicyError).
+        """
+
+    @hookspec
+    def stockade_event(self, event: Event) -> None:
+        """Take note of a change of a session or an execution.
+
+        Called by core in the thread in which it happened, right after it; be
+        quick. What it raises is logged and changes nothing.
+        """

@@ -1,0 +1,228 @@
+"""From a provider string to a provider: select, check, and speak the trait (A, C)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from stockade import requests
+from stockade.config import SandboxConfig
+from stockade.discovery import InstalledPlugin, installed
+from stockade.errors import PluginError, ProviderUnavailableError, StockadeError
+from stockade.registry import SessionRecord
+from stockade.results import ExecutionHandle, SandboxResult, SessionHandle, SessionStatus
+from stockade.runtime import Runtime, default_runtime
+from stockade.spec import ProviderString, split_options
+from stockade.trait import SandboxProvider
+from stockade.wall import Availability, Check, Form, Wall
+from stockade.workers import bounded
+
+__all__ = [
+    "PROBE_SECONDS",
+    "ProviderInfo",
+    "WallProvider",
+    "inspect_providers",
+    "installed_providers",
+    "provider",
+]
+
+_log = logging.getLogger(__name__)
+
+#: How long a wall may take to say whether it is available (A8).
+PROBE_SECONDS = 15.0
+
+
+class WallProvider(SandboxProvider):
+    """The trait over a wall; made by :func:`provider`."""
+
+    def __init__(self, name: str, wall: Wall, config: SandboxConfig, runtime: Runtime) -> None:
+        self.name = name
+        self.wall = wall
+        self.config = config
+        self.runtime = runtime
+        #: What an order of preference passed over, and why (A7).
+        self.passed_over: tuple[tuple[str, str], ...] = ()
+
+    def availability(self) -> Availability:
+        """The checks of the wall's probe; bounded in time, never raises (A8)."""
+        try:
+            answer: object = bounded(self.runtime.workers, self.wall.probe, PROBE_SECONDS)
+        except TimeoutError:
+            return _no(f"no answer within {PROBE_SECONDS:g} s")
+        except Exception as error:
+            return _no(f"{type(error).__name__}: {error}")
+        if not isinstance(answer, Availability):
+            return _no(f"it returned {answer!r}, not an Availability: report it to its author")
+        return answer
+
+    def is_available(self) -> bool:
+        return bool(self.availability())
+
+    def create_session(self, agent_id: str, config: SandboxConfig | None = None) -> SessionHandle:
+        record = self.open_record(agent_id, config)
+        return SessionHandle(agent_id, record.session_id, live=lambda: record.status)
+
+    def open_record(self, agent_id: str, config: SandboxConfig | None = None) -> SessionRecord:
+        """Create a session and return the registry's record; what sessions are made of."""
+        return self.runtime.create(self.name, self.wall, agent_id, config or self.config)
+
+    def execute_code(
+        self, agent_id: str, session_id: str, code: str, *, language: str | None = None,
+        **request: Any,
+    ) -> ExecutionHandle:  # fmt: skip
+        """The shell form, or code where ``language`` is given (D1).
+
+        ``request`` may hold what a session's ``run`` takes: timeout, env, stdin,
+        working_dir, output_limit_bytes, output_policy.
+        """
+        record = self.runtime.registry.get(agent_id, session_id)
+        form = Form.SHELL if language is None else Form.CODE
+        execution = requests.start(
+            self.runtime, self.wall, record, form, script=code, language=language, **request
+        )
+        execution.result()
+        return execution.handle()
+
+    def destroy_session(self, agent_id: str, session_id: str) -> None:
+        self.runtime.destroy(self.runtime.registry.get(agent_id, session_id))
+
+    def session_status(self, agent_id: str, session_id: str) -> SessionStatus:
+        """The present state; raises SessionNotFoundError once the session is gone."""
+        return self.runtime.registry.get(agent_id, session_id).status
+
+    def run(
+        self, agent_id: str, command: Sequence[str], config: SandboxConfig | None = None
+    ) -> SandboxResult:
+        requests.check_argv(command)
+        requests.check_form(self.name, self.wall, Form.ARGV)
+        record = self.open_record(agent_id, config)
+        try:
+            started = requests.start(self.runtime, self.wall, record, Form.ARGV, argv=command)
+            return started.result()
+        finally:
+            self.runtime.destroy(record)
+
+
+def _no(detail: str) -> Availability:
+    return Availability((Check("probe", False, detail),))
+
+
+def provider(
+    string: str | ProviderString,
+    *,
+    runtime: Runtime | None = None,
+    check_available: bool = False,
+    **config: Any,
+) -> WallProvider:
+    """The provider that a string names, with the string's options as configuration.
+
+    ``config`` sets further fields and stands over the string's options. Of an
+    order of preference the first that is available is taken (A7); a single
+    name is probed only with ``check_available``. Raises ProviderStringError,
+    ProviderNotFoundError, DuplicateProviderError, PluginError, ConfigError and
+    ProviderUnavailableError.
+    """
+    spec = string if isinstance(string, ProviderString) else ProviderString.parse(string)
+    runtime = runtime or default_runtime()
+    if len(spec.names) == 1:
+        chosen = _build(spec, runtime, config)
+        if check_available:
+            _require(chosen)
+        return chosen
+    return _first_available(spec, runtime, config)
+
+
+def _build(spec: ProviderString, runtime: Runtime, config: Mapping[str, Any]) -> WallProvider:
+    (name,) = spec.names
+    wall_class = runtime.walls.load(name)
+    changes, options = split_options(spec, wall_class.options)
+    settings = SandboxConfig().with_(**{**changes, **config})
+    try:
+        wall = wall_class(spec.target, options)
+    except StockadeError:
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"provider {name!r} cannot be set up: {type(error).__name__}: {error}"
+        ) from error
+    return WallProvider(name, wall, settings, runtime)
+
+
+def _require(chosen: WallProvider) -> None:
+    answer = chosen.availability()
+    if not answer:
+        raise ProviderUnavailableError(
+            f"{chosen.name} is not available: {answer.reason}. See `stockade doctor {chosen.name}`."
+        )
+
+
+def _first_available(
+    spec: ProviderString, runtime: Runtime, config: Mapping[str, Any]
+) -> WallProvider:
+    passed: list[tuple[str, str]] = []
+    for name in spec.names:
+        try:
+            candidate = _build(spec.one(name), runtime, config)
+            _require(candidate)
+        except (PluginError, LookupError, ProviderUnavailableError) as error:
+            passed.append((name, str(error)))
+            continue
+        candidate.passed_over = tuple(passed)
+        for other, why in passed:
+            _log.warning("%s is used; passed over %s: %s", name, other, why)
+        return candidate
+    told = " ".join(f"[{name}] {why}" for name, why in passed)
+    raise ProviderUnavailableError(f"none of {', '.join(spec.names)} is available: {told}")
+
+
+# -- listings ------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class ProviderInfo:
+    """One installed provider, looked at: for ``stockade providers`` and ``doctor``."""
+
+    name: str
+    distribution: str
+    version: str
+    isolation: str | None = None
+    summary: str = ""
+    available: bool = False
+    broken: bool = False  #: it cannot be loaded at all (A5, A6)
+    reason: str = ""  #: why it is not available, or broken
+    availability: Availability | None = None
+
+
+def installed_providers() -> list[InstalledPlugin]:
+    """What is installed, from metadata alone; imports no plug-in (A3)."""
+    return installed()
+
+
+def inspect_providers(
+    names: Sequence[str] | None = None, *, runtime: Runtime | None = None
+) -> list[ProviderInfo]:
+    """Load and probe the installed providers, each on its own; never raises (A6, A8)."""
+    runtime = runtime or default_runtime()
+    return [
+        _inspect(found, runtime) for found in installed() if names is None or found.name in names
+    ]
+
+
+def _inspect(found: InstalledPlugin, runtime: Runtime) -> ProviderInfo:
+    info = ProviderInfo(name=found.name, distribution=found.distribution, version=found.version)
+    try:
+        chosen = _build(ProviderString((found.name,)), runtime, {})
+    except StockadeError as error:
+        return attrs.evolve(info, broken=True, reason=str(error))
+    answer = chosen.availability()
+    return attrs.evolve(
+        info,
+        isolation=str(chosen.wall.isolation),
+        summary=chosen.wall.summary,
+        available=bool(answer),
+        reason=answer.reason,
+        availability=answer,
+    )

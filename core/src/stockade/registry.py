@@ -1,0 +1,160 @@
+"""The session registry: records, their states, and who may reach them (C1 to C8).
+
+Records live in memory; a :class:`Ledger` is told of every change before the
+change takes effect, so that a durable one can find what a dead process left.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+import attrs
+
+from stockade.config import SandboxConfig
+from stockade.errors import SessionNotFoundError, SessionStateError
+from stockade.results import SessionStatus
+
+if TYPE_CHECKING:
+    from stockade.execution import Execution
+    from stockade.wall import Sandbox
+    from stockade.workers import Timer
+
+__all__ = ["MOVES", "Ledger", "MemoryLedger", "SessionRecord", "SessionRegistry"]
+
+_S = SessionStatus
+
+#: The moves that make sense (C4). READY and EXECUTING follow from the count of
+#: executions; a failed session can only be destroyed.
+MOVES: dict[SessionStatus, frozenset[SessionStatus]] = {
+    _S.PROVISIONING: frozenset({_S.READY, _S.FAILED, _S.DESTROYING}),
+    _S.READY: frozenset({_S.EXECUTING, _S.DESTROYING, _S.FAILED}),
+    _S.EXECUTING: frozenset({_S.READY, _S.DESTROYING, _S.FAILED}),
+    _S.DESTROYING: frozenset({_S.DESTROYED, _S.FAILED}),
+    _S.FAILED: frozenset({_S.DESTROYING}),
+    _S.DESTROYED: frozenset(),
+}
+
+
+@attrs.define(eq=False)
+class SessionRecord:
+    """One session as the registry holds it; its lock guards all that changes."""
+
+    session_id: str
+    agent_id: str
+    provider: str  #: the entry-point name
+    target: str | None
+    config: SandboxConfig
+    created_at: float = attrs.field(factory=time.time)
+    expires_at: float | None = None  #: Unix time
+    sandbox: Sandbox | None = None
+    status: SessionStatus = SessionStatus.PROVISIONING
+    executions: dict[str, Execution] = attrs.field(factory=dict)
+    reason: str = ""  #: why it failed
+    timers: list[Timer] = attrs.field(factory=list)
+    last_used: float = attrs.field(factory=time.monotonic)
+    languages: tuple[str, ...] | None = None  #: interpreters found, once looked for
+    interpreters: dict[str, str] = attrs.field(factory=dict)
+    lock: threading.RLock = attrs.field(factory=threading.RLock, repr=False)
+    on_move: Callable[[SessionRecord], None] | None = attrs.field(default=None, repr=False)
+
+    def move(self, to: SessionStatus) -> None:
+        """Go to another state, or raise SessionStateError if that makes no sense (C4)."""
+        with self.lock:
+            if to not in MOVES[self.status]:
+                raise SessionStateError(
+                    f"session {self.session_id} is {self.status} and cannot become {to}; "
+                    "open a new session."
+                )
+            self.status = to
+            if self.on_move is not None:
+                self.on_move(self)
+
+    def add(self, execution: Execution) -> None:
+        """Count one more execution; raises SessionStateError unless ready or executing."""
+        with self.lock:
+            if self.status is _S.READY:
+                self.move(_S.EXECUTING)
+            elif self.status is not _S.EXECUTING:
+                why = f" ({self.reason})" if self.reason else ""
+                raise SessionStateError(
+                    f"session {self.session_id} is {self.status}{why} and executes nothing; "
+                    "open a new session."
+                )
+            self.executions[execution.execution_id] = execution
+
+    def discard(self, execution: Execution) -> None:
+        """Count one less."""
+        with self.lock:
+            self.executions.pop(execution.execution_id, None)
+            self.last_used = time.monotonic()
+            if not self.executions and self.status is _S.EXECUTING:
+                self.move(_S.READY)
+
+    def fail(self, reason: str) -> None:
+        """Mark it failed if its state allows; what is being destroyed stays so."""
+        with self.lock:
+            if _S.FAILED in MOVES[self.status] and self.status is not _S.DESTROYING:
+                self.reason = reason
+                self.move(_S.FAILED)
+
+
+class Ledger(Protocol):
+    """Where records are kept beyond this process's memory (C9).
+
+    ``intend`` is called before a sandbox is made, ``change`` at each move, and
+    ``forget`` once nothing of the session is left.
+    """
+
+    def intend(self, record: SessionRecord) -> None: ...
+    def change(self, record: SessionRecord) -> None: ...
+    def forget(self, record: SessionRecord) -> None: ...
+
+
+class MemoryLedger:
+    """Keeps nothing: sessions end with their process."""
+
+    def intend(self, record: SessionRecord) -> None:
+        return None
+
+    def change(self, record: SessionRecord) -> None:
+        return None
+
+    def forget(self, record: SessionRecord) -> None:
+        return None
+
+
+class SessionRegistry:
+    """All sessions of this process. Its lock is held for look-ups only (C8)."""
+
+    def __init__(self, ledger: Ledger | None = None) -> None:
+        self._ledger: Ledger = ledger or MemoryLedger()
+        self._lock = threading.Lock()
+        self._records: dict[str, SessionRecord] = {}
+
+    def add(self, record: SessionRecord) -> None:
+        """Write the intent, then hold the record; what the ledger raises prevents both."""
+        record.on_move = self._ledger.change
+        self._ledger.intend(record)
+        with self._lock:
+            self._records[record.session_id] = record
+
+    def get(self, agent_id: str, session_id: str) -> SessionRecord:
+        """The record, for its own agent alone; else SessionNotFoundError (C3)."""
+        with self._lock:
+            record = self._records.get(session_id)
+        if record is None or record.agent_id != agent_id:
+            raise SessionNotFoundError(session_id)
+        return record
+
+    def remove(self, record: SessionRecord) -> None:
+        """Forget a record whose sandbox is gone."""
+        with self._lock:
+            self._records.pop(record.session_id, None)
+        self._ledger.forget(record)
+
+    def records(self) -> list[SessionRecord]:
+        with self._lock:
+            return list(self._records.values())

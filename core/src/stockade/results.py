@@ -1,0 +1,189 @@
+"""The trait's data types: statuses, verdicts, results and handles; all immutable."""
+
+from __future__ import annotations
+
+import signal as signals
+from collections.abc import Callable
+from enum import Enum
+
+import attrs
+
+__all__ = [
+    "Chunk",
+    "ExecutionHandle",
+    "ExecutionStatus",
+    "SandboxResult",
+    "SessionHandle",
+    "SessionStatus",
+    "Stream",
+    "Verdict",
+    "signal_name",
+]
+
+
+class _Word(str, Enum):
+    """An enum whose ``str()`` is its display word."""
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+
+class SessionStatus(_Word):
+    """Where a session is in its life (C4)."""
+
+    PROVISIONING = "provisioning"
+    READY = "ready"
+    EXECUTING = "executing"
+    DESTROYING = "destroying"
+    DESTROYED = "destroyed"
+    FAILED = "failed"
+
+
+class ExecutionStatus(_Word):
+    """Where an execution is; completed means that its command succeeded."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+class Verdict(_Word):
+    """How an execution ended (D3): exactly one holds."""
+
+    EXITED = "exited"  #: the program ended by itself, with whatever code
+    SIGNALLED = "signalled"  #: a signal ended it that stockade did not send
+    TIMED_OUT = "timed out"  #: the deadline passed
+    OUT_OF_MEMORY = "out of memory"  #: the memory limit was passed
+    OUTPUT_LIMIT = "output limit"  #: it printed more than allowed, policy "end"
+    CANCELLED = "cancelled"  #: the caller, or the end of the session, stopped it
+    LOST = "lost"  #: the sandbox died; only in SandboxLostError.partial (D14)
+
+
+class Stream(_Word):
+    """Which of a program's two output streams."""
+
+    STDOUT = "stdout"
+    STDERR = "stderr"
+
+
+#: Verdicts under which something other than the program itself ended it.
+_KILLED = frozenset(
+    {
+        Verdict.SIGNALLED,
+        Verdict.TIMED_OUT,
+        Verdict.OUT_OF_MEMORY,
+        Verdict.OUTPUT_LIMIT,
+        Verdict.CANCELLED,
+        Verdict.LOST,
+    }
+)
+
+
+def signal_name(number: int) -> str:
+    """``SIGKILL`` for 9; ``SIG64`` where the host has no name for the number."""
+    try:
+        return signals.Signals(number).name
+    except ValueError:
+        return f"SIG{number}"
+
+
+@attrs.frozen
+class Chunk:
+    """One piece of live output (D13): which stream, and its exact bytes."""
+
+    stream: Stream
+    data: bytes
+
+    @property
+    def text(self) -> str:
+        """The piece decoded as UTF-8 with replacement; a cut character shows as U+FFFD."""
+        return self.data.decode("utf-8", "replace")
+
+
+@attrs.frozen(kw_only=True)
+class SandboxResult:
+    """How one execution ended, and what it printed.
+
+    The trait's seven fields come first; ``success``, ``killed`` and
+    ``kill_reason`` follow from the verdict and the exit code (D3), ``stdout``
+    and ``stderr`` decode the bytes as UTF-8 with replacement (D4).
+    """
+
+    exit_code: int  #: the program's own, or 128+n after signal n (D2)
+    verdict: Verdict = attrs.field(default=Verdict.EXITED, converter=Verdict)
+    signal: int | None = None  #: the signal that ended it, if one did
+    stdout_bytes: bytes = b""
+    stderr_bytes: bytes = b""
+    duration_seconds: float = 0.0
+    stdout_total_bytes: int = 0  #: how many the program wrote, kept or not (D5)
+    stderr_total_bytes: int = 0
+    stdout_truncated: bool = False  #: whether some were dropped
+    stderr_truncated: bool = False
+
+    @property
+    def success(self) -> bool:
+        """The program ended by itself with code 0."""
+        return self.verdict is Verdict.EXITED and self.exit_code == 0
+
+    @property
+    def killed(self) -> bool:
+        """Something other than the program itself ended it."""
+        return self.verdict in _KILLED
+
+    @property
+    def kill_reason(self) -> str | None:
+        """The verdict's word, or the signal's name; None when it was not killed."""
+        if self.verdict is Verdict.SIGNALLED:
+            return self.signal_name
+        return str(self.verdict) if self.killed else None
+
+    @property
+    def signal_name(self) -> str | None:
+        """``SIGKILL`` and the like, or None."""
+        return None if self.signal is None else signal_name(self.signal)
+
+    @property
+    def stdout(self) -> str:
+        return self.stdout_bytes.decode("utf-8", "replace")
+
+    @property
+    def stderr(self) -> str:
+        return self.stderr_bytes.decode("utf-8", "replace")
+
+    @property
+    def truncated(self) -> bool:
+        """Whether either stream lost bytes to the output limit."""
+        return self.stdout_truncated or self.stderr_truncated
+
+
+@attrs.frozen
+class SessionHandle:
+    """The trait's name for a session: pass its ids to the provider's methods.
+
+    ``status`` is the session's present state, not a copy from creation (C4): a
+    provider hands in ``live``, which is asked each time.
+    """
+
+    agent_id: str
+    session_id: str
+    _status: SessionStatus = attrs.field(default=SessionStatus.READY, alias="status")
+    _live: Callable[[], SessionStatus] | None = attrs.field(
+        default=None, alias="live", eq=False, repr=False
+    )
+
+    @property
+    def status(self) -> SessionStatus:
+        return self._status if self._live is None else self._live()
+
+
+@attrs.frozen
+class ExecutionHandle:
+    """The trait's record of one execution."""
+
+    execution_id: str
+    agent_id: str
+    session_id: str
+    status: ExecutionStatus
+    result: SandboxResult | None = None

@@ -1,0 +1,204 @@
+"""The everyday face: a session object over a provider (``stockade.open``)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from stockade import requests
+from stockade.config import OutputPolicy
+from stockade.errors import ConfigError, SessionNotFoundError
+from stockade.files import Files
+from stockade.providers import WallProvider
+from stockade.providers import provider as select
+from stockade.results import SandboxResult, SessionStatus
+from stockade.wall import Form
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Unpack
+
+    from stockade.execution import Execution
+    from stockade.registry import SessionRecord
+    from stockade.runtime import Runtime
+
+__all__ = ["RunOptions", "Session", "open_session"]
+
+DEFAULT_AGENT = "default"
+
+
+class RunOptions(TypedDict, total=False):
+    """What every way to execute takes besides the request itself."""
+
+    timeout: float  #: seconds; default the session's timeout_seconds (D6)
+    stdin: bytes  #: default empty (D8)
+    env: Mapping[str, str]  #: on top of the session's (D9)
+    working_dir: str  #: default the session's (D9)
+    output_limit_bytes: int  #: of each stream; default the session's (D5)
+    output_policy: OutputPolicy | str  #: "drain" or "end"; default the session's (D5)
+
+
+class Session:
+    """A running sandbox of one agent. Safe from any thread (C8).
+
+    Used as a context manager it is closed at the end of the block.
+    """
+
+    def __init__(self, provider: WallProvider, record: SessionRecord) -> None:
+        self._provider = provider
+        self._record = record
+
+    @property
+    def session_id(self) -> str:
+        return self._record.session_id
+
+    @property
+    def agent_id(self) -> str:
+        return self._record.agent_id
+
+    @property
+    def provider(self) -> WallProvider:
+        """The provider it came from; ``provider.name`` is the wall that was chosen (A7)."""
+        return self._provider
+
+    @property
+    def status(self) -> SessionStatus:
+        """The present state (C4)."""
+        return self._record.status
+
+    # -- executing -----------------------------------------------------------
+
+    def run(self, argv: Sequence[str], **options: Unpack[RunOptions]) -> SandboxResult:
+        """Run an argument vector, without a shell, to its end.
+
+        A program that fails, is missing, is killed or times out gives a result.
+        Raises ConfigError, UnsupportedError, WorkingDirectoryError,
+        SessionStateError, SandboxLostError, PolicyRefusedError.
+        """
+        return self._start(Form.ARGV, argv=argv, **options).result()
+
+    def shell(self, line: str, **options: Unpack[RunOptions]) -> SandboxResult:
+        """Run a line (or a whole script) with the sandbox's ``sh``; else like ``run``."""
+        return self._start(Form.SHELL, script=line, **options).result()
+
+    def code(
+        self, text: str, language: str = "python", **options: Unpack[RunOptions]
+    ) -> SandboxResult:
+        """Run code in a language; else like ``run``. Raises LanguageError too (D1)."""
+        return self._start(Form.CODE, script=text, language=language, **options).result()
+
+    def start(
+        self,
+        argv: Sequence[str] | None = None,
+        *,
+        shell: str | None = None,
+        code: str | None = None,
+        language: str = "python",
+        **options: Unpack[RunOptions],
+    ) -> Execution:
+        """Start one of the three forms and return at once.
+
+        The execution's ``result()`` waits, its ``cancel()`` ends it. Raises as ``run``.
+        """
+        return self._any(argv, shell, code, language, live=False, **options)
+
+    def stream(
+        self,
+        argv: Sequence[str] | None = None,
+        *,
+        shell: str | None = None,
+        code: str | None = None,
+        language: str = "python",
+        **options: Unpack[RunOptions],
+    ) -> Execution:
+        """Start one of the three forms with live output (D13).
+
+        Iterate over the execution for :class:`Chunk` pieces; afterwards its
+        ``result()`` is there. A reader that stops reading holds the program
+        back, as a pipe would; leaving the loop early cancels it. ``for`` over
+        pieces and the result in one:
+
+            with session.stream(["make"]) as execution:
+                for chunk in execution:
+                    print(chunk.text, end="")
+                print(execution.result().verdict)
+        """
+        return self._any(argv, shell, code, language, live=True, **options)
+
+    def _any(
+        self,
+        argv: Sequence[str] | None,
+        shell: str | None,
+        code: str | None,
+        language: str,
+        **options: Any,
+    ) -> Execution:
+        if sum(given is not None for given in (argv, shell, code)) != 1:
+            raise ConfigError("give exactly one of an argument vector, shell=… and code=….")
+        if argv is not None:
+            return self._start(Form.ARGV, argv=argv, **options)
+        if shell is not None:
+            return self._start(Form.SHELL, script=shell, **options)
+        return self._start(Form.CODE, script=code, language=language, **options)
+
+    def _start(self, form: Form, **options: Any) -> Execution:
+        return requests.start(
+            self._provider.runtime, self._provider.wall, self._record, form, **options
+        )
+
+    # -- files ---------------------------------------------------------------
+
+    @functools.cached_property
+    def files(self) -> Files:
+        """The sandbox's files (F1 to F4). Raises UnsupportedError where it has none."""
+        return Files(self)
+
+    # -- the end -------------------------------------------------------------
+
+    def close(self) -> None:
+        """End the session and all that runs in it; may be called any number of times (C6).
+
+        Raises DestroyError when the wall failed to end it; call it again then.
+        """
+        try:
+            self._provider.runtime.destroy(self._record)
+        except SessionNotFoundError:
+            return
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Session {self.session_id} of {self._provider.name}: {self.status}>"
+
+
+def open_session(
+    string: str,
+    *,
+    agent_id: str = DEFAULT_AGENT,
+    runtime: Runtime | None = None,
+    **config: Any,
+) -> Session:
+    """Open a session behind the wall that ``string`` names.
+
+    ``string`` is ``name[:target][?option=value&…]``, or an order of preference
+    ``name,name[:target]``; ``config`` sets fields of :class:`SandboxConfig` and
+    stands over the string's options. Raises ProviderStringError,
+    ProviderNotFoundError, PluginError, ConfigError, UnsupportedError,
+    ProviderUnavailableError, PolicyRefusedError, SandboxStartError.
+
+        with stockade.open("landlock?memory_mb=256") as session:
+            print(session.run(["echo", "hi"]).stdout)
+    """
+    chosen = select(string, runtime=runtime, check_available=True, **config)
+    return Session(chosen, chosen.open_record(agent_id))

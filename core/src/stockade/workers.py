@@ -1,0 +1,188 @@
+"""Threads of core's own: reused workers, and one clock for all deadlines.
+
+Both are daemons. A wall that never returns takes one worker with it and nobody
+else: no caller hangs on it, and neither does the end of the interpreter, which
+``concurrent.futures``' executors would wait for.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent import futures
+from concurrent.futures import Future
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+__all__ = ["Clock", "Timer", "Workers", "bounded"]
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+_IDLE_SECONDS = 10.0
+
+
+class Workers:
+    """Run functions in threads; an idle thread takes the next one at once."""
+
+    def __init__(self, name: str = "stockade") -> None:
+        self._name = name
+        self._lock = threading.Lock()
+        self._idle: list[SimpleQueue[Callable[[], None]]] = []
+        self._count = itertools.count(1)
+
+    def run(self, work: Callable[[], None]) -> None:
+        """Start ``work`` in a worker and return; what it raises is logged."""
+        with self._lock:
+            inbox = self._idle.pop() if self._idle else None
+        if inbox is None:
+            inbox = SimpleQueue()
+            threading.Thread(
+                target=self._serve,
+                args=(inbox,),
+                name=f"{self._name}-{next(self._count)}",
+                daemon=True,
+            ).start()
+        inbox.put(work)
+
+    def submit(self, work: Callable[[], _T]) -> Future[_T]:
+        """Start ``work``; the future carries its result or what it raised."""
+        future: Future[_T] = Future()
+
+        def call() -> None:
+            try:
+                result = work()
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        self.run(call)
+        return future
+
+    def _serve(self, inbox: SimpleQueue[Callable[[], None]]) -> None:
+        while True:
+            try:
+                work = inbox.get(timeout=_IDLE_SECONDS)
+            except Empty:
+                with self._lock:
+                    if inbox in self._idle:
+                        self._idle.remove(inbox)
+                        return
+                continue  # run() took this thread in the same instant: the work is on its way
+            try:
+                work()
+            except BaseException:
+                _log.exception("work in a stockade thread failed")
+            del work  # keep nothing of it alive while idle
+            with self._lock:
+                self._idle.append(inbox)
+
+
+class Timer:
+    """A pending call of a clock."""
+
+    __slots__ = ("_cancelled", "call")
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self.call = call
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        self.call = _nothing  # free what the call holds before its time comes
+
+
+def _nothing() -> None:
+    return None
+
+
+class Clock:
+    """One thread that makes calls at their time. Calls must return at once."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Timer]] = []
+        self._count = itertools.count()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def at(self, when: float, call: Callable[[], None]) -> Timer:
+        """Make ``call`` at the monotonic time ``when``, soon after if that has passed."""
+        timer = Timer(call)
+        with self._changed:
+            heapq.heappush(self._heap, (when, next(self._count), timer))
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._serve, name="stockade-clock", daemon=True
+                )
+                self._thread.start()
+            elif self._heap[0][2] is timer:
+                self._changed.notify()
+            if len(self._heap) > 1000:
+                self._prune()
+        return timer
+
+    def after(self, seconds: float, call: Callable[[], None]) -> Timer:
+        return self.at(time.monotonic() + seconds, call)
+
+    def _prune(self) -> None:
+        """Drop cancelled calls once they are most of the heap."""
+        live = [entry for entry in self._heap if not entry[2]._cancelled]
+        if len(live) * 2 < len(self._heap):
+            self._heap = live
+            heapq.heapify(self._heap)
+
+    def _serve(self) -> None:
+        while True:
+            with self._changed:
+                timer = self._due()
+            if timer is not None:
+                try:
+                    timer.call()
+                except Exception:
+                    _log.exception("a timed call failed")
+
+    def _due(self) -> Timer | None:
+        """The next call whose time has come, else None after waiting for a change."""
+        while self._heap and self._heap[0][2]._cancelled:
+            heapq.heappop(self._heap)
+        if not self._heap:
+            self._changed.wait()
+            return None
+        left = self._heap[0][0] - time.monotonic()
+        if left > 0:
+            self._changed.wait(left)
+            return None
+        return heapq.heappop(self._heap)[2]
+
+
+def bounded(
+    workers: Workers,
+    work: Callable[[], _T],
+    seconds: float,
+    *,
+    late: Callable[[_T], Any] | None = None,
+) -> _T:
+    """The result of ``work``, or TimeoutError after ``seconds``.
+
+    Work that answers later than that is handed to ``late``, so that what it
+    made can be removed.
+    """
+    future = workers.submit(work)
+
+    def abandon() -> None:
+        if late is not None:
+            future.add_done_callback(lambda done: done.exception() or late(done.result()))
+
+    try:
+        finished, _ = futures.wait([future], seconds)
+    except BaseException:  # an interrupt: nobody takes the result any more
+        abandon()
+        raise
+    if not finished:
+        abandon()
+        raise TimeoutError(f"no answer within {seconds:g} s")
+    return future.result()
