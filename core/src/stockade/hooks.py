@@ -31,7 +31,8 @@ class Hooks:
 
     def __init__(self, *, discover: bool = True) -> None:
         self._discover = discover
-        self._lock = threading.Lock()
+        # Reentrant: a plug-in may register another while it is imported.
+        self._lock = threading.RLock()
         self._manager = _manager()
 
     def add(self, plugin: object, name: str | None = None) -> None:

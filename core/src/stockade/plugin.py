@@ -82,7 +82,8 @@ class SystemHooks:
         """Judge a session before anything of it is created.
 
         Called by core in the thread that opens the session, for every plug-in in
-        the order of registration, each seeing what the one before left. Return
+        pluggy's order (the newest first; ``tryfirst`` and ``trylast`` hold), each
+        seeing what the one before left. Return
         None to agree, a tighter SandboxConfig, or ``Refuse(reason)``. A looser
         configuration, and anything raised, refuses the session (PolicyError).
         """

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,6 +35,8 @@ _log = logging.getLogger(__name__)
 
 #: How long a wall may take to say whether it is available (A8).
 PROBE_SECONDS = 15.0
+#: How long a yes is believed, so that opening many sessions does not probe each time.
+PROBE_KEPT_SECONDS = 10.0
 
 
 class WallProvider(SandboxProvider):
@@ -152,8 +156,15 @@ def _build(spec: ProviderString, runtime: Runtime, config: Mapping[str, Any]) ->
 
 
 def _require(chosen: WallProvider) -> None:
+    """Probe unless the same wall was seen available a moment ago; a no is never kept."""
+    seen = chosen.runtime.seen_available
+    key = (chosen.name, type(chosen.wall), chosen.wall.target, repr(chosen.wall.chosen))
+    if time.monotonic() - seen.get(key, -math.inf) < PROBE_KEPT_SECONDS:
+        return
     answer = chosen.availability()
-    if not answer:
+    if answer:
+        seen[key] = time.monotonic()
+    else:
         raise ProviderUnavailableError(
             f"{chosen.name} is not available: {answer.reason}. See `stockade doctor {chosen.name}`."
         )

@@ -54,6 +54,8 @@ class Runtime:
         self.walls = WallLoader()
         self.workers = Workers()
         self.clock = Clock()
+        #: When a wall last answered its probe with yes (monotonic); see providers.
+        self.seen_available: dict[object, float] = {}
 
     # -- sessions ------------------------------------------------------------
 
