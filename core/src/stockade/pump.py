@@ -1,0 +1,206 @@
+"""Moving bytes between a local program's pipes and core: for walls on this machine.
+
+:func:`pump` serves one execution whose standard streams are file descriptors
+of this process; :class:`LocalRunning` is a whole ``Running`` over a
+``subprocess.Popen``. Both need a system with ``poll`` (not Windows).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import threading
+
+from stockade.results import Stream
+from stockade.wall import Exit, Output, Running
+
+__all__ = ["LocalRunning", "Waker", "pump"]
+
+_READ_BYTES = 256 * 1024
+#: How soon a reader that was full is asked again whether it has caught up.
+_RECHECK_MS = 20
+_GONE = select.POLLHUP | select.POLLERR | select.POLLNVAL
+
+
+class Waker:
+    """A descriptor that becomes readable once ``set`` is called, from any thread."""
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+        self._lock = threading.Lock()
+        self._open = True
+
+    def fileno(self) -> int:
+        return self._read
+
+    def set(self) -> None:
+        with self._lock:
+            if self._open:
+                os.write(self._write, b"x")
+
+    def close(self) -> None:
+        with self._lock:
+            if self._open:
+                self._open = False
+                os.close(self._read)
+                os.close(self._write)
+
+
+class _Pump:
+    """One execution's pipes; every descriptor is closed at the end."""
+
+    def __init__(
+        self, stdin: int, data: bytes, streams: dict[int, Stream], output: Output, ended: Waker
+    ) -> None:
+        self._stdin = stdin
+        self._left = memoryview(data)
+        self._streams = dict(streams)
+        self._output = output
+        self._ended = ended
+        self._poll = select.poll()
+
+    def run(self) -> None:
+        try:
+            for descriptor in (self._stdin, *self._streams):
+                os.set_blocking(descriptor, False)
+            self._poll.register(self._ended.fileno(), select.POLLIN)
+            self._feed()
+            while not self._step():
+                pass
+            for descriptor in list(self._streams):
+                self._drain(descriptor)
+        finally:
+            self._close_stdin()
+            for descriptor in list(self._streams):
+                os.close(descriptor)
+            self._streams.clear()
+
+    def _step(self) -> bool:
+        """Serve what is ready; whether the program has ended."""
+        held = False
+        for descriptor, stream in self._streams.items():
+            if self._output.room(stream) or self._output.full(stream):
+                self._poll.register(descriptor, select.POLLIN)
+            else:
+                # A live reader is behind: the bytes stay in the pipe meanwhile.
+                held = True
+                with contextlib.suppress(KeyError):
+                    self._poll.unregister(descriptor)
+        ready = self._poll.poll(_RECHECK_MS if held else None)
+        for descriptor, _ in ready:
+            if descriptor == self._stdin:
+                self._feed()
+            elif descriptor in self._streams:
+                self._take(descriptor)
+        return any(descriptor == self._ended.fileno() for descriptor, _ in ready)
+
+    def _take(self, descriptor: int) -> bool:
+        """Read once; whether there may be more now."""
+        try:
+            data = os.read(descriptor, _READ_BYTES)
+        except BlockingIOError:
+            return False
+        if not data:
+            self._poll.unregister(descriptor)
+            del self._streams[descriptor]
+            os.close(descriptor)
+            return False
+        stream = self._streams[descriptor]
+        if self._output.full(stream):
+            self._output.drop(stream, len(data))
+        else:
+            self._output.write(stream, data)
+        return True
+
+    def _drain(self, descriptor: int) -> None:
+        """What the program wrote before it ended; not what its children still write.
+
+        A pipe holds a bounded amount, so a child that goes on writing cannot keep
+        this going: it is read at most as often as would empty the largest pipe.
+        """
+        with contextlib.suppress(KeyError):
+            self._poll.register(descriptor, select.POLLIN)
+        for _ in range(64):
+            if not self._take(descriptor):
+                return
+
+    def _feed(self) -> None:
+        """Hand over as much input as fits; close it when done or when nobody reads."""
+        if self._stdin < 0:
+            return
+        try:
+            while self._left:
+                written = os.write(self._stdin, self._left[: 1 << 20])
+                self._left = self._left[written:]
+        except BlockingIOError:
+            self._poll.register(self._stdin, select.POLLOUT)
+            return
+        except OSError:  # EPIPE: the program reads no more
+            pass
+        self._close_stdin()
+
+    def _close_stdin(self) -> None:
+        if self._stdin >= 0:
+            with contextlib.suppress(KeyError):
+                self._poll.unregister(self._stdin)
+            os.close(self._stdin)
+            self._stdin = -1
+
+
+def pump(stdin: int, data: bytes, stdout: int, stderr: int, output: Output, ended: Waker) -> None:
+    """Serve one execution until ``ended`` is set, then take what is left in the pipes.
+
+    The three descriptors are this side's ends of the pipes and are closed here.
+    Returns without waiting for end-of-file, since a child that the program left
+    behind may hold its output open (D7). Called by a wall's ``Running.wait``.
+    """
+    _Pump(stdin, data, {stdout: Stream.STDOUT, stderr: Stream.STDERR}, output, ended).run()
+
+
+class LocalRunning(Running):
+    """A program of this machine in a session and process group of its own.
+
+    ``kill`` ends the group; what left it with ``setsid`` is out of reach, so a
+    wall needs more than this to keep D6.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], data: bytes, output: Output) -> None:
+        """``process`` was started with pipes for all three streams and
+        ``start_new_session=True``."""
+        self._process = process
+        self._data = data
+        self._output = output
+        self._ended = Waker()
+        self._lock = threading.Lock()
+        threading.Thread(target=self._reap, daemon=True, name="stockade-reap").start()
+
+    def _reap(self) -> None:
+        # Waits without reaping: until `wait` reaps it, the group's id stays its own.
+        os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
+        self._ended.set()
+
+    def wait(self) -> Exit:
+        process = self._process
+        assert process.stdin is not None and process.stdout is not None
+        assert process.stderr is not None
+        ends = [os.dup(file.fileno()) for file in (process.stdin, process.stdout, process.stderr)]
+        for file in (process.stdin, process.stdout, process.stderr):
+            file.close()
+        pump(ends[0], self._data, ends[1], ends[2], self._output, self._ended)
+        with self._lock:
+            self._kill_group()  # what it left behind in its group ends with it
+            code = process.wait()
+        self._ended.close()
+        return Exit(code=code) if code >= 0 else Exit(signal=-code)
+
+    def kill(self) -> None:
+        with self._lock:
+            if self._process.returncode is None:
+                self._kill_group()
+
+    def _kill_group(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)

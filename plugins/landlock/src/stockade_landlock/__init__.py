@@ -1,0 +1,1 @@
+"""stockade's Landlock wall; see :mod:`stockade_landlock.wall`."""

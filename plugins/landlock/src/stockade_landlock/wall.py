@@ -1,0 +1,297 @@
+"""The Landlock wall: the kernel's own sandbox, through the ``sandlock`` package.
+
+No daemon, no root, no image: the programs of this system run with nothing of it
+but its programs and libraries in reach. Every session has a keeper process (see
+keeper.py), every execution a sandbox of its own in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from stockade.capabilities import Capabilities, Isolation
+from stockade.errors import ConfigError
+from stockade.wall import Availability, Check, OpenRequest, Option, Sandbox, Wall
+from stockade_landlock.seccomp import SUPPORTED
+
+__all__ = ["LandlockWall"]
+
+#: Sandlock's own floor; Linux 6.12 brought this version of Landlock's interface.
+_MIN_ABI = 6
+_NOBODY = 65534
+
+#: Readable inside, where they are there: programs, libraries and what these need to start.
+_READABLE = (
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/etc/alternatives",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/localtime",
+    "/etc/mime.types",
+    "/etc/python3",
+    "/etc/ssl/certs",
+    "/etc/ssl/openssl.cnf",
+    "/dev/full",
+    "/dev/random",
+    "/dev/urandom",
+    "/dev/zero",
+    "/nix/store",
+    "/proc",
+)
+_DEVICES = ("/dev/null",)
+_SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
+
+
+def _readable(path: str) -> str:
+    if path not in ("auto", "none") and not path.startswith("/"):
+        raise ValueError("auto, none or a folder is needed")
+    return path
+
+
+class LandlockWall(Wall):
+    """``landlock[:rootfs][?options]``; a rootfs is a folder that becomes ``/``, read-only."""
+
+    isolation = Isolation.PROCESS
+    summary = "Landlock and seccomp on the host's kernel; no daemon, no root, no image"
+    options: ClassVar[Mapping[str, Option]] = {
+        "python": Option(
+            _readable,
+            "auto",
+            "the interpreter's folder that is readable inside beside the system's: auto (the one "
+            "that runs this program), none, or a folder",
+        ),
+    }
+
+    @property
+    def capabilities(self) -> Capabilities:  # type: ignore[override]
+        private = _can_mount()
+        root = os.geteuid() == 0
+        return Capabilities(
+            {
+                "argv": "native",
+                "shell": "emulated",
+                "code": "emulated",
+                "process-hardening": "native",
+                "files": "emulated",
+                "memory": ("emulated", "watched 100 times a second over the whole session"),
+                "cpu": (
+                    "emulated",
+                    "whole cpus by affinity; fractions by stopping the session's processes",
+                ),
+                "processes": ("native", "of each execution"),
+                "disk": ("native", "a tmpfs for each folder")
+                if private
+                else ("emulated", "watched; user namespaces would make it native"),
+                "network-off": ("native", "no socket of any kind can be made"),
+                "network": ("unsupported", "this wall has no network of its own to give"),
+                "read-only-root": "native",
+                "writable-root": ("unsupported", "the root is the host's own"),
+                "working-dir": "native",
+                "user": ("native", "")
+                if root
+                else ("unsupported", "only root can choose; the code runs as your own user"),
+                "mounts": ("unsupported", "copy files in with session.files"),
+                "background": ("unsupported", "what a program leaves behind ends with it"),
+                "durable": ("unsupported", "a session ends with the process that opened it"),
+            }
+        )
+
+    def probe(self) -> Availability:
+        linux = platform.system() == "Linux"
+        checks = [Check("Linux", linux, platform.system(), "" if linux else _ELSEWHERE)]
+        if linux:
+            checks += _kernel_checks()
+            checks.append(self._target_check())
+        return Availability(tuple(checks))
+
+    def _target_check(self) -> Check:
+        if self.target is None:
+            return Check("programs", os.path.isfile("/bin/sh"), "/bin/sh", "apt-get install dash")
+        ok = os.path.isabs(self.target) and os.path.isfile(os.path.join(self.target, "bin/sh"))
+        detail = f"{self.target} holds bin/sh" if ok else f"{self.target} is no root folder with sh"
+        return Check("target", ok, detail, "" if ok else "give an absolute path of a root folder")
+
+    def open(self, request: OpenRequest) -> Sandbox:
+        from stockade_landlock.session import LandlockSandbox
+
+        return LandlockSandbox(self._order(request))
+
+    def _order(self, request: OpenRequest) -> dict[str, Any]:
+        """Everything the keeper is told, once."""
+        config = request.config
+        root = self.target or "/"
+        if config.working_dir in ("/", "/tmp") or config.working_dir.startswith(
+            ("/proc", "/dev", "/tmp/")
+        ):
+            raise ConfigError(
+                f"working_dir={config.working_dir!r} cannot be a folder of its own; "
+                "use /workspace or another place outside of /tmp, /proc and /dev."
+            )
+        uid, gid = _ids(config.user)
+        python = self._python(root, uid)
+        share, cpus = _cpus(config.cpu_limit)
+        return {
+            "root": root,
+            "working_dir": config.working_dir,
+            "uid": uid,
+            "gid": gid,
+            "readable": [
+                path
+                for path in (*_READABLE, *python)
+                if os.path.exists(os.path.join(root, path.lstrip("/")))
+            ],
+            "devices": list(_DEVICES),
+            "path": ":".join([_SYSTEM_PATH, *(f"{folder}/bin" for folder in python)]),
+            "memory_mb": config.memory_mb,
+            "disk_mb": config.disk_mb,
+            "max_processes": config.max_processes,
+            "cpu_share": share,
+            "cpus": cpus,
+            "expires_at": request.expires_at,
+            "namespaces": _can_mount(),
+            "startup_seconds": config.startup_timeout_seconds,
+        }
+
+    def _python(self, root: str, uid: int) -> list[str]:
+        """The prefix of an interpreter outside the system's folders, if the code may read it."""
+        chosen = self.chosen["python"]
+        if chosen == "none" or root != "/":
+            return []
+        prefix = os.path.realpath(sys.base_prefix if chosen == "auto" else chosen)
+        covered = any(prefix == path or prefix.startswith(path + "/") for path in _READABLE)
+        # A prefix that is a whole home, or the root, would show far more than an interpreter.
+        too_wide = prefix == "/" or prefix == os.path.realpath(os.path.expanduser("~"))
+        if covered or too_wide or not _reachable(os.path.join(prefix, "bin"), uid):
+            return []
+        return [prefix]
+
+
+_ELSEWHERE = "use a container wall there: pip install stockade-docker"
+
+
+def _kernel_checks() -> list[Check]:
+    try:
+        import sandlock
+
+        abi = sandlock.landlock_abi_version()
+        needed = sandlock.min_landlock_abi()
+    except Exception as error:  # a wheel for another architecture fails in many ways
+        detail = f"{type(error).__name__}: {error}"
+        return [Check("sandlock", False, detail, "pip install --force-reinstall sandlock")]
+    kernel = platform.release()
+    if abi >= needed:
+        landlock = Check("Landlock", True, f"interface version {abi} (Linux {kernel})")
+    elif abi < 1:
+        landlock = Check(
+            "Landlock",
+            False,
+            f"Linux {kernel} has it not, or it is not among the active security modules",
+            "boot with lsm=landlock,… on Linux 6.12 or newer, or " + _ELSEWHERE,
+        )
+    else:
+        landlock = Check(
+            "Landlock",
+            False,
+            f"interface version {abi} (Linux {kernel}); version {max(needed, _MIN_ABI)} is needed",
+            "run Linux 6.12 or newer, or " + _ELSEWHERE,
+        )
+    machine = platform.machine()
+    seccomp = os.path.exists("/proc/sys/kernel/seccomp/actions_avail")
+    return [
+        landlock,
+        Check("seccomp", seccomp, "filters and notifications", "" if seccomp else _ELSEWHERE),
+        Check("machine", machine in SUPPORTED, machine, _ELSEWHERE),
+    ]
+
+
+def _ids(user: str | None) -> tuple[int, int]:
+    """Whom the code runs as: an unprivileged id for root, else the user's own."""
+    if os.geteuid() != 0:
+        return os.geteuid(), os.getegid()
+    if user is None:
+        return _NOBODY, _NOBODY
+    uid, _, gid = user.partition(":")
+    return int(uid), int(gid or uid)
+
+
+def _cpus(limit: float | None) -> tuple[float | None, list[int]]:
+    """(share to throttle to, cpus to pin to); nothing where the limit is past the machine."""
+    if limit is None:
+        return None, []
+    mine = sorted(os.sched_getaffinity(0))
+    count = math.ceil(limit)
+    if count > len(mine):
+        return None, []
+    # Which cpus is taken at random, so that sessions do not all crowd the first.
+    start = int.from_bytes(os.urandom(4), "big") % len(mine)
+    chosen = [mine[(start + offset) % len(mine)] for offset in range(count)]
+    return (None if limit == count else limit), sorted(chosen)
+
+
+def _reachable(path: str, uid: int) -> bool:
+    """Whether that user may enter a folder; each parent counts."""
+    if uid == os.geteuid():
+        return os.access(path, os.R_OK | os.X_OK)
+    current = path
+    while True:
+        try:
+            if not os.stat(current).st_mode & 0o001:
+                return False
+        except OSError:
+            return False
+        if current == "/":
+            return True
+        current = os.path.dirname(current)
+
+
+_mountable: bool | None = None
+
+
+def _can_mount() -> bool:
+    """Whether a keeper can have a mount namespace of its own; tried once, in a child."""
+    global _mountable
+    if _mountable is None:
+        _mountable = _try_mount()
+    return _mountable
+
+
+def _try_mount() -> bool:
+    import subprocess
+
+    code = (
+        "import ctypes, os\n"
+        "libc = ctypes.CDLL(None)\n"
+        "root = os.geteuid() == 0\n"
+        "uid, gid = os.geteuid(), os.getegid()\n"
+        "ok = libc.unshare(0x20000 if root else 0x10020000) == 0\n"
+        "if ok and not root:\n"
+        "    open('/proc/self/setgroups', 'w').write('deny')\n"
+        "    open('/proc/self/uid_map', 'w').write(f'{uid} {uid} 1')\n"
+        "    open('/proc/self/gid_map', 'w').write(f'{gid} {gid} 1')\n"
+        "ok = ok and libc.mount(b'none', b'/', None, 0x44000, None) == 0\n"
+        "ok = ok and libc.mount(b'tmpfs', b'/tmp', b'tmpfs', 6, b'size=4k') == 0\n"
+        "os._exit(not ok)\n"
+    )
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", code],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=20,
+        )
+        return done.returncode == 0
+    return False

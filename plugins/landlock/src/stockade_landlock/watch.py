@@ -1,0 +1,126 @@
+"""What no kernel limit holds for a whole session without cgroups: watched instead."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from stockade_landlock import tree
+
+__all__ = ["Watcher"]
+
+#: Often enough that a program that touches memory as fast as it can is caught
+#: within a small part of the limit.
+_EVERY_SECONDS = 0.01
+_DISK_EVERY_SECONDS = 0.1
+
+
+class Watcher:
+    """Looks at the session's processes while at least one execution runs.
+
+    Memory: the sum over all of them (E5). Cpu: stops them while they are ahead of
+    their share, where the limit is not a whole number of cpus (E6). Disk: only
+    where the folders are the host's own (E2).
+    """
+
+    def __init__(
+        self, order: dict[str, Any], base: str, private: bool, out_of_memory: Callable[[], None]
+    ) -> None:
+        memory, disk = order["memory_mb"], order["disk_mb"]
+        self._memory = None if memory is None else memory << 20
+        self._disk = None if disk is None or private else disk << 20
+        self._share: float | None = order["cpu_share"]
+        self._base = base
+        self._out_of_memory = out_of_memory
+        self._busy = 0
+        self._changed = threading.Condition()
+        self._used: dict[int, float] = {}
+        self._debt = 0.0
+        self._disk_checked = 0.0
+        if self._memory or self._disk or self._share:
+            threading.Thread(target=self._serve, daemon=True).start()
+
+    def begin(self) -> None:
+        with self._changed:
+            self._busy += 1
+            self._changed.notify()
+
+    def end(self) -> None:
+        with self._changed:
+            self._busy -= 1
+
+    def _serve(self) -> None:
+        me = os.getpid()
+        last = time.monotonic()
+        while True:
+            with self._changed:
+                if not self._busy:
+                    self._changed.wait()
+                    last = time.monotonic()
+            time.sleep(_EVERY_SECONDS)
+            pids = tree.descendants(me)
+            now = time.monotonic()
+            if self._memory and tree.memory_bytes(pids, self._memory) > self._memory:
+                self._out_of_memory()
+            if self._disk and now - self._disk_checked > _DISK_EVERY_SECONDS:
+                self._watch_disk(now)
+            if self._share:
+                self._throttle(pids, now - last)
+                last = time.monotonic()
+
+    def _throttle(self, pids: list[int], elapsed: float) -> None:
+        """Let the session rest for as long as it was ahead of its share."""
+        assert self._share is not None
+        used = tree.cpu_seconds(pids)
+        spent = sum(seconds - self._used.get(pid, 0.0) for pid, seconds in used.items())
+        self._used = used
+        self._debt = max(0.0, self._debt + spent - self._share * elapsed)
+        if self._debt <= 0.002:
+            return
+        rest = min(self._debt / self._share, 0.5)
+        stopped = _signal(_running(tree.descendants(os.getpid())), signal.SIGSTOP)
+        time.sleep(rest)
+        _signal(stopped, signal.SIGCONT)
+        self._debt = max(0.0, self._debt - rest * self._share)
+
+    def _watch_disk(self, now: float) -> None:
+        """End whoever writes when a folder is past its size, and cut it down to it."""
+        self._disk_checked = now
+        assert self._disk is not None
+        for name in ("work", "tmp"):
+            if _size(f"{self._base}/{name}") > self._disk:
+                tree.end_all(os.getpid(), 1.0)
+
+
+def _running(pids: list[int]) -> list[int]:
+    """Those not stopped already: what a program stopped itself must stay so."""
+    found = []
+    for pid in pids:
+        with contextlib.suppress(OSError, IndexError), open(f"/proc/{pid}/stat", "rb") as file:
+            if file.read().rpartition(b")")[2].split()[0] not in (b"T", b"t", b"Z", b"X"):
+                found.append(pid)
+    return found
+
+
+def _signal(pids: list[int], number: int) -> list[int]:
+    reached = []
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+            reached.append(pid)
+    return reached
+
+
+def _size(folder: str) -> int:
+    """Bytes on the disk below a folder; links are not followed."""
+    total = 0
+    for root, _, files in os.walk(folder):
+        for name in files:
+            with contextlib.suppress(OSError):
+                total += os.lstat(f"{root}/{name}").st_blocks * 512
+    return total
