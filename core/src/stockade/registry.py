@@ -58,6 +58,7 @@ class SessionRecord:
     languages: tuple[str, ...] | None = None  #: interpreters found, once looked for
     interpreters: dict[str, str] = attrs.field(factory=dict)
     lock: threading.RLock = attrs.field(factory=threading.RLock, repr=False)
+    settled: threading.Event = attrs.field(factory=threading.Event, repr=False)
     on_move: Callable[[SessionRecord], None] | None = attrs.field(default=None, repr=False)
 
     def move(self, to: SessionStatus) -> None:
@@ -69,6 +70,10 @@ class SessionRecord:
                     "open a new session."
                 )
             self.status = to
+            if to is _S.DESTROYING:
+                self.settled.clear()
+            elif to in (_S.DESTROYED, _S.FAILED):
+                self.settled.set()  # whoever waits for the end of a destruction goes on
             if self.on_move is not None:
                 self.on_move(self)
 

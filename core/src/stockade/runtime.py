@@ -172,9 +172,12 @@ class Runtime:
     def destroy(self, record: SessionRecord) -> None:
         """End a session: its executions first, then the sandbox (C6, C7).
 
-        Raises SessionStateError while another thread destroys it, and
-        DestroyError when the wall fails, after which it can be tried again.
+        While another thread destroys it, this waits for that. Raises
+        SessionNotFoundError when it is gone already, and DestroyError when the
+        wall fails, after which it can be tried again.
         """
+        if record.status is SessionStatus.DESTROYING:
+            record.settled.wait(2 * CLOSE_SECONDS)
         with record.lock:
             if record.status is SessionStatus.DESTROYED:
                 raise SessionNotFoundError(record.session_id)

@@ -11,7 +11,7 @@ from typing import Any
 
 from stockade_landlock import seccomp
 
-__all__ = ["prepare"]
+__all__ = ["become_subreaper", "prepare"]
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -35,13 +35,18 @@ def _call(name: str, *args: Any) -> None:
         raise OSError(number, os.strerror(number), name)
 
 
+def become_subreaper() -> None:
+    """Become the parent of every process below this one whose own parent dies."""
+    _call("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
 def prepare(order: dict[str, Any]) -> tuple[str, bool]:
     """Set this process up as the session's keeper.
 
     Returns the folder that holds ``work`` and ``tmp``, and whether it is a
     private tmpfs (gone with this process) or a folder of the host.
     """
-    _call("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    become_subreaper()
     private = order["namespaces"]
     base = _private_folder(order["disk_mb"]) if private else str(order["folder"])
     for name in ("work", "tmp"):

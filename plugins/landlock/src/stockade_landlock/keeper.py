@@ -12,7 +12,6 @@ import contextlib
 import os
 import shutil
 import socket
-import sys
 import threading
 import time
 from typing import Any
@@ -77,7 +76,7 @@ class Keeper:
     # -- the link ------------------------------------------------------------
 
     def serve(self) -> None:
-        self._send({"op": "ready", "private": self._private})
+        self._send({"op": "ready", "private": self._private, "pid": os.getpid()})
         while (received := wire.receive(self._link)) is not None:
             message = received[0]
             if message["op"] == "start":
@@ -208,10 +207,32 @@ class Keeper:
             shutil.rmtree(self._base, ignore_errors=True)
 
 
+def _expire(keeper: Keeper) -> None:
+    keeper.close()
+    os._exit(0)
+
+
+def _guarded(link: socket.socket) -> None:
+    """Go on as the keeper in a child; this process stays behind as its warden.
+
+    The warden does nothing but wait. It is a subreaper too, so if the keeper dies by
+    any means, what was below it falls to the warden, which kills it and ends.
+    """
+    confine.become_subreaper()
+    keeper = os.fork()
+    if keeper == 0:
+        return
+    link.close()
+    os.waitpid(keeper, 0)
+    tree.end_all(os.getpid(), 5.0)
+    os._exit(0)
+
+
 def main(descriptor: int) -> None:
     """Run by the owner (session.py), which passes its end of the link."""
     link = socket.socket(fileno=descriptor)
     link.set_inheritable(False)
+    _guarded(link)
     received = wire.receive(link)
     if received is None:
         return
@@ -226,12 +247,11 @@ def main(descriptor: int) -> None:
     if expiry is not None:
         # C11: it holds inside too, when nothing outside is left alive.
         left = max(0.0, expiry - time.time()) + 2.0
-        timer = threading.Timer(left, lambda: (keeper.close(), os._exit(0)))
+        timer = threading.Timer(left, _expire, (keeper,))
         timer.daemon = True
         timer.start()
     try:
         keeper.serve()
     finally:
         keeper.close()
-        sys.stdout = sys.stderr = None  # type: ignore[assignment]
         os._exit(0)  # sandlock's threads need no goodbye

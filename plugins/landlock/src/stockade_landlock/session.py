@@ -90,6 +90,7 @@ class LandlockSandbox(Sandbox):
             raise SandboxStartError(
                 f"the landlock keeper did not start: {detail}; see `stockade doctor landlock`."
             )
+        self.keeper_pid: int = answer[0]["pid"]
         threading.Thread(target=self._listen, daemon=True, name="stockade-landlock").start()
 
     # -- the link ------------------------------------------------------------

@@ -292,6 +292,7 @@ def _try_mount() -> bool:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             timeout=20,
+            check=False,
         )
         return done.returncode == 0
     return False

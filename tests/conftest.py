@@ -1,0 +1,30 @@
+"""What all tests share: a wall that CI promises must be there."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from stockade.providers import inspect_providers
+
+
+def need(name: str) -> None:
+    """Skip with the provider's own reason where its wall is not available.
+
+    ``STOCKADE_REQUIRE`` names the walls that must be: there it fails instead.
+    """
+    found = inspect_providers([name])
+    if found and found[0].available:
+        return
+    reason = found[0].reason if found else f"no provider {name!r} is installed"
+    if name in os.environ.get("STOCKADE_REQUIRE", "").split(","):
+        pytest.fail(f"{name} is required here and not available: {reason}")
+    pytest.skip(f"{name}: {reason}")
+
+
+@pytest.fixture(scope="session")
+def landlock() -> str:
+    """The provider string, where the wall is available."""
+    need("landlock")
+    return "landlock"

@@ -1,0 +1,413 @@
+"""The landlock wall as the code inside sees it; it is attacked here, the host watched."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import stockade
+from stockade import SandboxLostError, Session, UnsupportedError, Verdict
+from stockade_landlock.session import LandlockSandbox
+
+
+@pytest.fixture
+def session(landlock: str) -> Iterator[Session]:
+    with stockade.open(landlock) as opened:
+        yield opened
+
+
+def marked(mark: str) -> list[str]:
+    """The host's processes whose command line holds ``mark``, this one aside."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if mark in line and int(pid) != os.getpid() and state != "Z":
+            found.append(line)
+    return found
+
+
+def gone(mark: str, seconds: float = 5.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while marked(mark):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def test_the_uid_inside(session: Session) -> None:
+    result = session.code("import os; print(os.getuid())")
+    expected = 65534 if os.geteuid() == 0 else os.geteuid()
+    assert result.stdout == f"{expected}\n", result.stderr
+
+
+def test_E1_no_capability_no_new_privs_a_filter(session: Session) -> None:
+    status = dict(
+        line.split(":\t", 1)
+        for line in session.run(["cat", "/proc/self/status"]).stdout.splitlines()
+        if ":\t" in line
+    )
+    for name in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
+        assert int(status[name], 16) == 0, name
+    if os.geteuid() == 0:
+        assert int(status["CapBnd"], 16) == 0
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+
+
+def test_E4_a_fork_bomb_of_500(session: Session) -> None:
+    result = session.code(
+        "import os, time\nn = 0\ntry:\n"
+        "  while n < 500:\n"
+        "    if os.fork() == 0: time.sleep(20); os._exit(0)\n"
+        "    n += 1\n"
+        "except OSError as e: print(n, e.errno)\n"
+    )
+    count, number = map(int, result.stdout.split())
+    assert count < 256 and number == 11
+    assert session.run(["true"]).success
+
+
+def test_D6_a_fork_bomb_ends_at_its_timeout(session: Session) -> None:
+    mark = f"37{os.getpid()}"
+    line = f"f() {{ setsid sleep {mark} & f & f & }}; f; sleep {mark}"
+    assert session.shell(line, timeout=1).verdict is Verdict.TIMED_OUT
+    assert gone(f"sleep {mark}")
+    assert session.run(["true"]).success
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "x = bytearray(1 << 30)",
+        "l = []\nwhile True: l.append(bytearray(10 << 20))",
+        "import mmap\nm = mmap.mmap(-1, 1 << 30)\nfor i in range(0, 1 << 30, 4096): m[i] = 1",
+        "import os\n"
+        "for i in range(8):\n"
+        "  if os.fork() == 0: x = bytearray(128 << 20); import time; time.sleep(20)\n"
+        "os.wait()\nimport time; time.sleep(20)",
+        "import subprocess, sys\n"
+        "sys.exit(subprocess.call([sys.executable, '-c', 'x = bytearray(1 << 30)']))",
+    ],
+    ids=["at once", "bit by bit", "shared", "many processes", "a child"],
+)
+def test_E5_twice_the_memory(session: Session, code: str) -> None:
+    result = session.code(code, timeout=30)
+    assert result.verdict is Verdict.OUT_OF_MEMORY, result
+    assert result.kill_reason == "out of memory" and session.run(["true"]).success
+
+
+def test_E5_memory_that_is_a_file_of_nobodys(session: Session) -> None:
+    result = session.code("import os\ntry: os.memfd_create('x')\nexcept OSError: print('refused')")
+    assert result.stdout == "refused\n"
+
+
+def test_E5_mapped_files_count(landlock: str) -> None:
+    with stockade.open(landlock, memory_mb=128) as session:
+        result = session.code(
+            "import mmap\nf = open('big', 'w+b'); f.truncate(64 << 20)\n"
+            "ms = [mmap.mmap(f.fileno(), 0, mmap.MAP_PRIVATE) for _ in range(8)]\n"
+            "for m in ms:\n  for i in range(0, 64 << 20, 4096): m[i] = 1\n",
+            timeout=30,
+        )
+        assert result.verdict is Verdict.OUT_OF_MEMORY, result
+
+
+def test_D3_a_kill_of_its_own_is_not_out_of_memory(session: Session) -> None:
+    assert session.shell("kill -9 $$").verdict is Verdict.SIGNALLED
+    assert session.shell("kill -TERM $$").signal == 15
+    for code in (137, 143, 251):
+        result = session.shell(f"exit {code}")
+        assert (result.verdict, result.exit_code) == (Verdict.EXITED, code)
+
+
+def test_D5_an_endless_print(session: Session) -> None:
+    result = session.run(["yes"], timeout=1)
+    assert result.verdict is Verdict.TIMED_OUT and result.stdout_truncated
+    assert len(result.stdout_bytes) == 1 << 20 < result.stdout_total_bytes
+    ended = session.run(["yes"], output_policy="end", timeout=20)
+    assert ended.verdict is Verdict.OUTPUT_LIMIT
+
+
+def test_D6_the_whole_tree(session: Session) -> None:
+    mark = f"30{os.getpid()}"
+    line = f"sleep {mark} & setsid sleep {mark} & sleep {mark}"
+    began = time.monotonic()
+    result = session.shell(line, timeout=1)
+    assert result.verdict is Verdict.TIMED_OUT and time.monotonic() - began < 2
+    assert gone(f"sleep {mark}", 1)
+
+
+def test_D6_daemons_and_the_deaf(session: Session) -> None:
+    mark = f"31{os.getpid()}"
+    line = f"trap '' TERM INT HUP; (setsid sh -c '(sleep {mark} &) ; sleep {mark}' &); sleep {mark}"
+    session.shell(line, timeout=0.5)
+    assert gone(f"sleep {mark}", 1)
+
+
+def test_D7_what_is_left_behind_holds_nothing_up_and_ends(session: Session) -> None:
+    mark = f"32{os.getpid()}"
+    began = time.monotonic()
+    result = session.shell(f"setsid sleep {mark} & sleep {mark} & echo done")
+    assert result.stdout == "done\n" and time.monotonic() - began < 5
+    assert gone(f"sleep {mark}")
+
+
+def test_E7_nothing_of_the_host(session: Session, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("hunter2")
+    tmp_path.chmod(0o777)
+    secret.chmod(0o666)
+    for path in ("/etc/shadow", "/root/.bashrc", str(secret), "/var/log", "/run", "/sys/kernel",
+                 "/etc/passwd", "/etc/hostname", os.path.expanduser("~")):  # fmt: skip
+        result = session.shell(f"cat {path}; ls {path}")
+        assert not result.stdout, (path, result.stdout)
+    result = session.shell(f"ln -s {secret} link; cat link; ln {secret} hard; cat hard")
+    assert "hunter2" not in result.stdout
+    names = {line.split("=")[0] for line in session.run(["env"]).stdout.splitlines()}
+    assert names <= {"PATH", "HOME", "TMPDIR", "LANG", "PWD", "OLDPWD", "_", "SHLVL"}
+
+
+def test_E7_no_process_of_the_host(session: Session) -> None:
+    assert session.shell("kill -0 1; echo $?").stdout != "0\n"
+    assert session.shell(f"kill -9 {os.getpid()}; echo $?").stdout != "0\n"
+    assert "Permission denied" in session.shell("ls /proc/1/fd /proc/1/root").stderr
+    listed = session.shell("ls /proc").stdout.split()
+    assert str(os.getpid()) not in listed
+
+
+def test_E3_a_listener_on_loopback(session: Session) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        result = session.code(
+            "import socket\n"
+            f"try: socket.create_connection(('127.0.0.1', {port}), 2); print('in')\n"
+            "except OSError as e: print('refused')\n"
+        )
+    assert result.stdout == "refused\n"
+
+
+@pytest.mark.parametrize("kind", ["SOCK_STREAM", "SOCK_DGRAM"])
+@pytest.mark.parametrize("place", ["/tmp/stockade-test-{pid}", "\\0stockade-test-{pid}"])
+def test_E3_a_unix_socket_of_the_host(session: Session, kind: str, place: str) -> None:
+    name = place.format(pid=os.getpid())
+    address = name.replace("\\0", "\0")
+    with socket.socket(socket.AF_UNIX, getattr(socket, kind)) as listener:
+        listener.bind(address)
+        try:
+            if kind == "SOCK_STREAM":
+                listener.listen()
+            if address.startswith("/"):
+                os.chmod(address, 0o777)
+            result = session.code(
+                "import socket\ntry:\n"
+                f"  s = socket.socket(socket.AF_UNIX, socket.{kind}); s.connect('{name}')\n"
+                "  print('in')\nexcept OSError: print('refused')\n"
+            )
+        finally:
+            if address.startswith("/"):
+                os.unlink(address)
+    assert result.stdout == "refused\n"
+
+
+def test_E3_no_socket_is_left_on_the_host(session: Session) -> None:
+    name = f"/tmp/stockade-left-{os.getpid()}"
+    session.code(f"import socket; socket.socket(socket.AF_UNIX).bind('{name}')")
+    assert not os.path.exists(name)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "libc.unshare(0x10000000)",
+        "libc.mount(b'x', b'/tmp', b'tmpfs', 0, None)",
+        "libc.syscall(425, 8, ctypes.create_string_buffer(200))",  # io_uring_setup
+        "libc.ptrace(16, 1, 0, 0)",
+        "libc.syscall(248, b'user', b'k', b'v', 1, -2)",  # add_key
+        "libc.setuid(0) or libc.setgid(0)",
+        "libc.chroot(b'/')",
+    ],
+)
+def test_E1_system_calls_that_lead_out(session: Session, code: str) -> None:
+    if os.uname().machine != "x86_64":
+        pytest.skip("the numbers are x86_64's")
+    result = session.code(f"import ctypes\nlibc = ctypes.CDLL(None)\nprint({code})")
+    assert result.stdout.strip() == "-1" or not result.success
+
+
+def test_E2_read_only_but_for_two_folders(session: Session) -> None:
+    for path in ("/x", "/usr/x", "/etc/x", "/dev/shm/x", "/var/tmp/x", "/proc/sys/kernel/x"):
+        assert not session.shell(f": > {path}").success, path
+    assert session.shell(": > /workspace/x && : > /tmp/x").success
+
+
+def test_E2_filling_the_folders_hurts_only_the_sandbox(landlock: str) -> None:
+    with stockade.open(landlock, disk_mb=8) as session:
+        for folder in ("/workspace", "/tmp"):
+            fill = f"for i in 1 2 3; do head -c 6000000 /dev/zero > {folder}/$i; done; sleep 0.5"
+            session.shell(fill)
+            kept = session.shell(f"cat {folder}/* | wc -c")
+            assert int(kept.stdout) <= 8 * 2**20
+            session.shell(f"rm -f {folder}/*")
+        assert session.shell("echo ok > /workspace/f && cat /workspace/f").stdout == "ok\n"
+
+
+@pytest.mark.parametrize("limit", [0.25, 0.5])
+def test_E6_the_cpu_limit_holds_for_the_whole_tree(landlock: str, limit: float) -> None:
+    with stockade.open(landlock, cpu_limit=limit) as session:
+        line = "for i in 1 2 3; do timeout 3 setsid sh -c 'while :; do :; done' & done; wait; times"
+        began = time.monotonic()
+        result = session.shell(line, timeout=30)
+        elapsed = time.monotonic() - began
+        last = result.stdout.splitlines()[-1]
+        spent = sum(
+            float(m) * 60 + float(s.rstrip("s"))
+            for m, s in (part.split("m") for part in last.split())
+        )
+        assert spent / elapsed < limit * 1.4, (spent, elapsed)
+
+
+def test_E8_two_sessions_share_nothing(session: Session, landlock: str) -> None:
+    with stockade.open(landlock) as other:
+        session.shell("echo secret > /workspace/s; echo secret > /tmp/s")
+        assert "secret" not in other.shell("cat /workspace/s /tmp/s; ls -R /workspace /tmp").stdout
+        execution = session.start(["sleep", "20"])
+        time.sleep(0.2)
+        assert "sleep" not in other.shell("cat /proc/[0-9]*/cmdline | tr '\\0' ' '").stdout
+        other.shell("kill -9 -1")
+        time.sleep(0.1)
+        assert not execution.future.done()
+        execution.cancel()
+
+
+def test_files_last_from_execution_to_execution(session: Session) -> None:
+    session.shell("echo kept > file")
+    assert session.shell("cat file").stdout == "kept\n"
+
+
+def test_D9_working_folders(session: Session) -> None:
+    assert session.run(["pwd"]).stdout == "/workspace\n"
+    assert session.run(["pwd"], working_dir="/tmp").stdout == "/tmp\n"
+    with pytest.raises(FileNotFoundError, match="/nowhere"):
+        session.run(["pwd"], working_dir="/nowhere")
+
+
+def test_D2_missing_and_not_executable(session: Session) -> None:
+    assert session.run(["no-such-program"]).exit_code == 127
+    assert session.run(["/etc/ld.so.cache"]).exit_code == 126
+
+
+def test_D10_a_script_is_in_no_command_line(session: Session) -> None:
+    mark = f"mark{os.getpid()}x"
+    execution = session.start(shell=f": {mark}; sleep 5")
+    time.sleep(0.3)
+    found = [line for line in marked(mark) if "pytest" not in line]
+    execution.cancel()
+    assert not found
+
+
+_OWNER = """
+import sys, time, stockade
+session = stockade.open("landlock")
+session.start(shell=f"sleep {sys.argv[1]} & setsid sleep {sys.argv[1]} & sleep {sys.argv[1]}")
+time.sleep(0.5)
+print("up", flush=True)
+time.sleep(60)
+"""
+
+
+def test_C9_killing_the_owner_leaves_nothing(landlock: str) -> None:
+    mark = f"33{os.getpid()}"
+    before = set(os.listdir("/dev/shm")) | set(os.listdir("/tmp"))
+    owner = subprocess.Popen([sys.executable, "-c", _OWNER, mark], stdout=subprocess.PIPE)
+    assert owner.stdout is not None and owner.stdout.readline() == b"up\n"
+    assert marked(f"sleep {mark}")
+    owner.kill()
+    owner.wait()
+    owner.stdout.close()
+    assert gone(f"sleep {mark}")
+    left = (set(os.listdir("/dev/shm")) | set(os.listdir("/tmp"))) - before
+    assert not {name for name in left if name.startswith(("stockade-", "sandlock"))}
+
+
+def test_D14_killing_the_keeper_loses_the_session_at_once(session: Session) -> None:
+    mark = f"34{os.getpid()}"
+    execution = session.start(shell=f"echo so far; sleep {mark}")
+    time.sleep(0.5)
+    sandbox = session._record.sandbox
+    assert isinstance(sandbox, LandlockSandbox)
+    os.kill(sandbox.keeper_pid, signal.SIGKILL)
+    with pytest.raises(SandboxLostError) as caught:
+        execution.result(5)
+    assert caught.value.partial is not None and caught.value.partial.stdout == "so far\n"
+    session.close()
+    assert gone(f"sleep {mark}")
+
+
+def test_C11_the_lifetime_holds(landlock: str) -> None:
+    mark = f"35{os.getpid()}"
+    with stockade.open(landlock, lifetime_seconds=1.0) as session:
+        result = session.run(["sleep", mark])
+        assert result.verdict is Verdict.CANCELLED
+    assert gone(f"sleep {mark}")
+
+
+def test_D11_twenty_at_once(session: Session) -> None:
+    results: dict[int, str] = {}
+
+    def work(number: int) -> None:
+        line = f"for i in 1 2 3; do echo {number}; done; sleep 0.1; echo {number}"
+        results[number] = session.shell(line).stdout
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert results == {number: f"{number}\n" * 4 for number in range(20)}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"network_enabled": True}, {"network_allow": ("pypi.org",)}, {"read_only_fs": False},
+     {"mounts": (stockade.Mount("/srv", "/srv"),)}],
+)  # fmt: skip
+def test_what_it_cannot_hold_is_refused(landlock: str, config: dict[str, Any]) -> None:
+    with pytest.raises(UnsupportedError, match=next(iter(config))):
+        stockade.open(landlock, **config)
+
+
+_AS_NOBODY = """
+import os, stockade
+os.setgroups([]); os.setgid(65534); os.setuid(65534); os.environ["HOME"] = "/"
+with stockade.open("landlock") as s:
+    print(s.shell("id -u; echo x > f; cat f; cat /etc/shadow; echo $?").stdout.split())
+    print(s.code("x = bytearray(1 << 30)").verdict)
+"""
+
+
+def test_an_ordinary_user_has_the_same_wall(landlock: str) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("the other tests run as an ordinary user already")
+    program = "/usr/bin/python3"
+    paths = [str(Path(stockade.__file__).parents[1])]
+    if subprocess.run([program, "-c", "import attrs, pluggy"], check=False).returncode:
+        pytest.skip("needs an interpreter with stockade that other users may read")
+    done = subprocess.run(
+        [program, "-c", _AS_NOBODY], env={"PYTHONPATH": ":".join(paths)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.splitlines() == ["['65534', 'x', '1']", "out of memory"], done.stderr
