@@ -176,13 +176,7 @@ class Runtime:
         SessionNotFoundError when it is gone already, and DestroyError when the
         wall fails, after which it can be tried again.
         """
-        if record.status is SessionStatus.DESTROYING:
-            record.settled.wait(2 * CLOSE_SECONDS)
-        with record.lock:
-            if record.status is SessionStatus.DESTROYED:
-                raise SessionNotFoundError(record.session_id)
-            record.move(SessionStatus.DESTROYING)
-            executions = list(record.executions.values())
+        executions = self._begin_destroying(record)
         self._tell(EventKind.SESSION_DESTROYING, record.provider, record.agent_id, record)
         for execution in executions:
             execution.stop(Verdict.CANCELLED)
@@ -199,6 +193,21 @@ class Runtime:
             duration_seconds=time.time() - record.created_at,
             reason=record.reason or None,
         )  # fmt: skip
+
+    def _begin_destroying(self, record: SessionRecord) -> list[Execution]:
+        """Take the right to destroy it; waits while somebody else has it."""
+        while True:
+            with record.lock:
+                if record.status is SessionStatus.DESTROYED:
+                    raise SessionNotFoundError(record.session_id)
+                if record.status is not SessionStatus.DESTROYING:
+                    record.move(SessionStatus.DESTROYING)
+                    return list(record.executions.values())
+            if not record.settled.wait(2 * CLOSE_SECONDS):
+                raise DestroyError(
+                    f"session {record.session_id} is still being ended by another thread; "
+                    "destroy it again later."
+                )
 
     def _close(self, record: SessionRecord) -> None:
         sandbox = record.sandbox

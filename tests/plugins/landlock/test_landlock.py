@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
+import sandlock
 
 import stockade
 from stockade import SandboxLostError, Session, UnsupportedError, Verdict
@@ -402,12 +404,14 @@ with stockade.open("landlock") as s:
 def test_an_ordinary_user_has_the_same_wall(landlock: str) -> None:
     if os.geteuid() != 0:
         pytest.skip("the other tests run as an ordinary user already")
-    program = "/usr/bin/python3"
-    paths = [str(Path(stockade.__file__).parents[1])]
-    if subprocess.run([program, "-c", "import attrs, pluggy"], check=False).returncode:
-        pytest.skip("needs an interpreter with stockade that other users may read")
+    # This interpreter may live in root's home; the system's own of the same version will do.
+    program = f"/usr/bin/python{sys.version_info[0]}.{sys.version_info[1]}"
+    paths = [path for path in sys.path if path and not path.startswith("/root")]
+    paths += [str(Path(module.__file__ or "").parents[1]) for module in (stockade, attrs, sandlock)]
+    env = {"PYTHONPATH": ":".join(paths), "PYTHONDONTWRITEBYTECODE": "1"}
+    if not os.path.exists(program):
+        pytest.skip(f"needs {program}, which other users may run")
     done = subprocess.run(
-        [program, "-c", _AS_NOBODY], env={"PYTHONPATH": ":".join(paths)},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [program, "-c", _AS_NOBODY], env=env, capture_output=True, text=True, check=False
+    )
     assert done.stdout.splitlines() == ["['65534', 'x', '1']", "out of memory"], done.stderr
