@@ -308,7 +308,8 @@ def test_D9_working_folders(session: Session) -> None:
 
 
 def test_D2_missing_and_not_executable(session: Session) -> None:
-    assert session.run(["no-such-program"]).exit_code == 127
+    for missing in ("no-such-program", "/no-such/program", "/workspace/none"):
+        assert session.run([missing]).exit_code == 127, missing
     assert session.run(["/etc/ld.so.cache"]).exit_code == 126
 
 

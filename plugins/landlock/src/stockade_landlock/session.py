@@ -26,7 +26,12 @@ _CLOSE_SECONDS = 10.0
 #: that ends so by itself is told apart by a second look.
 _NO_FOLDER = 251
 #: Enter the folder, then become the program: sh gives 127 and 126 as everywhere (D2).
-_ENTER = f'cd -- "$1" 2>/dev/null || exit {_NO_FOLDER}; shift; exec "$@"'
+#: Landlock answers "permission denied" for a path that is not there, so that is asked first.
+_ENTER = f"""cd -- "$1" 2>/dev/null || exit {_NO_FOLDER}
+shift
+case $1 in */*) [ -e "$1" ] || {{ echo "sh: $1: not found" >&2; exit 127; }};; esac
+exec "$@"
+"""
 
 _KEEPER = (
     "import sys; sys.path[:0] = {paths!r}; from stockade_landlock.keeper import main; main({link})"

@@ -1,0 +1,21 @@
+"""The command line (extra ``cli``)."""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """The ``stockade`` command; without its extra it says which one to install."""
+    try:
+        from stockade.cli.app import app
+    except ModuleNotFoundError as error:
+        if error.name not in ("click", "rich"):
+            raise
+        sys.stderr.write(
+            f"stockade: the command line needs {error.name}; run: pip install 'stockade[cli]'\n"
+        )
+        sys.exit(2)
+    app(prog_name="stockade")

@@ -1,0 +1,113 @@
+"""The commands but ``run`` and ``doctor``, and what all of them share."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+import stockade
+from stockade.cli.doctor import doctor
+from stockade.cli.run import run
+from stockade.errors import AuditError
+
+__all__ = ["app"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(stockade.__version__, prog_name="stockade")
+def app() -> None:
+    """Run code that you don't trust, behind any wall.
+
+    \b
+      stockade run -- python3 -c 'print(6*7)'
+      stockade run -p docker:python:3.12-slim --memory 256 -- make test
+      stockade providers
+      stockade doctor --probe landlock
+    """
+
+
+@app.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+def providers(as_json: bool) -> None:
+    """Show the installed providers: available or why not, broken ones too."""
+    from stockade.providers import inspect_providers
+
+    found = inspect_providers()
+    if as_json:
+        rows = [
+            {
+                "name": info.name,
+                "distribution": info.distribution,
+                "version": info.version,
+                "isolation": info.isolation,
+                "summary": info.summary,
+                "available": info.available,
+                "broken": info.broken,
+                "reason": info.reason,
+            }
+            for info in found
+        ]
+        click.echo(json.dumps(rows, indent=2))
+        return
+    if not found:
+        click.echo("No provider is installed; try: pip install stockade-landlock")
+        return
+    rows_text = [
+        (
+            info.name,
+            info.distribution,
+            info.version,
+            info.isolation or "-",
+            "yes" if info.available else f"{'broken' if info.broken else 'no'}: {info.reason}",
+        )
+        for info in found
+    ]
+    table(("name", "distribution", "version", "isolation", "available"), rows_text)
+
+
+def table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """A table for a person: wide columns fold on a terminal, lines stay whole in a pipe."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 240)
+    drawn: Any = Table(box=None, pad_edge=False, header_style="bold")
+    for head in heads:
+        drawn.add_column(head, overflow="fold", no_wrap=head in ("name", "version"))
+    for row in rows:
+        drawn.add_row(*(_plain(cell) for cell in row))
+    console.print(drawn)
+
+
+def _plain(text: str) -> Any:
+    from rich.text import Text
+
+    return Text(text)
+
+
+@app.group()
+def audit() -> None:
+    """The audit log that `run --audit FILE` and stockade.AuditLog write."""
+
+
+@audit.command()
+@click.argument("file", type=click.Path(dir_okay=False))
+@click.option("--head", metavar="HASH", help="The head an earlier check printed: it must be there.")
+def verify(file: str, head: str | None) -> None:
+    """Check that no line of FILE was changed, removed or put in."""
+    from stockade.audit import verify as check
+
+    try:
+        checked = check(file, head=head)
+    except AuditError as error:
+        click.echo(f"stockade: {error}", err=True)
+        sys.exit(1)
+    click.echo(f"{checked.lines} lines, the chain holds; head {checked.head}")
+
+
+app.add_command(run)
+app.add_command(doctor)
