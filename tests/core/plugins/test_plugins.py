@@ -1,0 +1,169 @@
+"""Plug-ins outside the workspace, really installed: found, refused, named (A3 to A8)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+DATA = Path(__file__).parent / "data"
+
+Run = Callable[..., str]
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every distribution of the test data, built once."""
+    folder = tmp_path_factory.mktemp("wheels")
+    sources = sorted(str(path) for path in DATA.iterdir() if path.is_dir())
+    _pip("wheel", "--no-deps", "--no-build-isolation", "-w", str(folder), *sources)
+    return folder
+
+
+def _pip(*arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "pip", "-q", *arguments], check=True)
+
+
+@pytest.fixture(scope="session")
+def run(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Run code with some of the distributions installed beside stockade."""
+    places: dict[tuple[str, ...], Path] = {}
+
+    def run(code: str, *names: str) -> str:
+        if names not in places:
+            target = places[names] = tmp_path_factory.mktemp("site")
+            found = [next(wheels.glob(f"stockade_test_{name}-*.whl")) for name in names]
+            _pip("install", "--no-deps", "--no-index", "--target", str(target), *map(str, found))
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", code],
+            env={**os.environ, "PYTHONPATH": str(places[names])},
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        return done.stdout + done.stderr
+
+    return run
+
+
+OPEN = """
+import stockade
+try:
+    stockade.provider("{name}")
+    print("loaded")
+except stockade.StockadeError as error:
+    print(type(error).__name__, "|", error, "|", type(error.__cause__).__name__)
+"""
+
+
+def test_A1_found_by_its_name(run: Run) -> None:
+    code = "import stockade; print(type(stockade.provider('good').wall).__name__)"
+    assert run(code, "good") == "GoodWall\n"
+
+
+def test_A3_listing_imports_none_and_selecting_one_imports_it_alone(run: Run) -> None:
+    code = """
+import sys, stockade
+def loaded(): return sorted(name for name in sys.modules if name.startswith("stockade_"))
+print([(p.name, p.distribution, p.version) for p in stockade.installed_providers()
+       if p.distribution.startswith("stockade-test")], loaded())
+stockade.provider("good")
+print(loaded())
+"""
+    listed, selected = run(code, "good", "broken_import", "away").splitlines()
+    assert "('broken', 'stockade-test-broken-import', '1.2.3')" in listed
+    assert listed.endswith(" []")
+    assert selected == "['stockade_test_good']"
+
+
+def test_A4_unknown_names(run: Run) -> None:
+    said = run(OPEN.format(name="gvisor"), "good")
+    assert "pip install stockade-gvisor" in said and "good" in said
+    said = run(OPEN.format(name="goood"), "good")
+    assert "did you mean 'good'" in said and said.startswith("ProviderNotFoundError")
+
+
+def test_A5_two_distributions_of_one_name(run: Run) -> None:
+    said = run(OPEN.format(name="twice"), "duplicate_a", "duplicate_b")
+    assert said.startswith("DuplicateProviderError")
+    assert "stockade-test-duplicate-a" in said and "stockade-test-duplicate-b" in said
+    assert run(OPEN.format(name="good"), "duplicate_a", "duplicate_b", "good") == "loaded\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "says", "cause"),
+    [
+        ("broken_import", "broken", "a_module_that_is_not_there", "ModuleNotFoundError"),
+        ("misspelled_hook", "misspelled", "stockade_wal", "PluginValidationError"),
+        ("too_new", "toonew", "API version 99", "NoneType"),
+        ("no_version", "noversion", "STOCKADE_API_VERSION", "NoneType"),
+        ("not_a_wall", "notawall", "not a subclass", "NoneType"),
+        ("raising", "raising", "hook broke", "RuntimeError"),
+    ],
+)
+def test_A6_broken_ones_name_distribution_entry_point_and_cause(
+    run: Run, data: str, name: str, says: str, cause: str
+) -> None:
+    said = run(OPEN.format(name=name), data, "good")
+    assert said.startswith("PluginError") and said.rstrip().endswith(cause), said
+    assert f"stockade-test-{data.replace('_', '-')}" in said and repr(name) in said and says in said
+    assert run(OPEN.format(name="good"), data, "good") == "loaded\n"
+
+
+def test_A6_the_listing_shows_the_broken_as_broken(run: Run) -> None:
+    code = """
+import stockade
+for info in stockade.inspect_providers():
+    if info.distribution.startswith("stockade-test"):
+        print(info.name, info.available, info.broken, info.reason)
+"""
+    lines = run(code, "good", "away", "broken_import", "duplicate_a", "duplicate_b").splitlines()
+    told = {line.split(" ", 1)[0]: line for line in lines}
+    assert told["good"] == "good True False "
+    assert told["away"].startswith("away False False engine: the test's engine (mend it: start it)")
+    assert "True distribution stockade-test-broken-import 1.2.3" in told["broken"]
+    assert "True provider 'twice' is claimed by" in told["twice"]
+
+
+def test_A7_an_order_of_preference(run: Run) -> None:
+    code = """
+import stockade
+p = stockade.provider("broken,away,good:target?memory_mb=64")
+print(p.name, p.wall.target, p.config.memory_mb, [name for name, _ in p.passed_over])
+try:
+    stockade.provider("away,nowhere")
+except stockade.ProviderUnavailableError as error:
+    print(error)
+"""
+    said = run(code, "good", "away", "broken_import")
+    assert "good target 64 ['broken', 'away']" in said
+    assert "none of away, nowhere is available" in said and "start it" in said
+
+
+def test_A8_one_that_is_away_says_why(run: Run) -> None:
+    code = "import stockade\ntry: stockade.open('away')\nexcept Exception as e: print(type(e), e)"
+    said = run(code, "away")
+    assert "ProviderUnavailableError" in said and "start it" in said
+
+
+OPENING = """
+import stockade
+for agent in ("alice", "mallory"):
+    try:
+        stockade.open("good", agent_id=agent, memory_mb=None)
+    except stockade.StockadeError as error:
+        print(agent, type(error).__name__, error)
+"""
+
+
+def test_installed_policies_and_observers_are_heard(run: Run) -> None:
+    said = run(OPENING, "good", "policy")
+    assert "mallory PolicyRefusedError" in said and "mallory runs nothing here" in said
+    assert "alice UnsupportedError" in said and "event session.refused" in said
+
+
+def test_a_broken_policy_refuses_every_session(run: Run) -> None:
+    said = run(OPENING, "good", "broken_policy")
+    assert said.count("PluginError") == 2 and "stockade-test-broken-policy" in said
