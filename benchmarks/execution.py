@@ -41,7 +41,7 @@ class NothingSandbox(Sandbox):
 class NothingWall(Wall):
     """Does nothing at all: what is left is core's own part."""
 
-    capabilities = Capabilities({feature: "native" for feature in Feature})
+    capabilities = Capabilities(dict.fromkeys(Feature, "native"))
 
     def probe(self) -> Availability:
         return Availability()

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 
 from stockade.capabilities import Feature, Level
 from stockade.measure import limits, network, processes, sight
-from stockade.measure.base import Measurement, Outcome, Probe, attempt
 from stockade.measure.base import Bench as _Bench
+from stockade.measure.base import Measurement, Outcome, Probe, attempt
 from stockade.providers import WallProvider
 
 __all__ = ["PROBES", "Measurement", "Outcome", "Probe", "measure"]

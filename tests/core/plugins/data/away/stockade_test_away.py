@@ -11,6 +11,7 @@ class AwayWall(Wall):
 
     def probe(self):
         from stockade.wall import Check
+
         return Availability((Check("engine", False, "the test's engine", "start it"),))
 
     def open(self, request):

@@ -4,12 +4,12 @@ from stockade.plugin import hookimpl
 from stockade.wall import Availability, Wall
 
 
-
 class V(Wall):
     summary = "test data"
 
     def probe(self):
         from stockade.wall import Check
+
         return Availability((Check("engine", True, "the test's engine", "start it"),))
 
     def open(self, request):

@@ -11,6 +11,7 @@ class R(Wall):
 
     def probe(self):
         from stockade.wall import Check
+
         return Availability((Check("engine", True, "the test's engine", "start it"),))
 
     def open(self, request):
