@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -66,7 +68,7 @@ class Configuration(ConformanceBase):
     def test_B3_what_is_unsupported_is_refused_before_anything_starts(self) -> None:
         provider = self.make_provider()
         have = provider.wall.capabilities
-        asks = {
+        asks: dict[Feature, dict[str, Any]] = {
             Feature.NETWORK: {"network_enabled": True},
             Feature.WRITABLE_ROOT: {"read_only_fs": False},
             Feature.USER: {"user": "12345"},
@@ -81,7 +83,8 @@ class Configuration(ConformanceBase):
         for feature, changes in asks.items():
             if not have[feature]:
                 config = provider.config.with_(**changes)
-                self.refused("B3", lambda c=config: provider.create_session("a", c), feature)  # type: ignore[misc]
+                create = functools.partial(provider.create_session, "a", config)
+                self.refused("B3", create, feature)
         expect(not provider.runtime.registry.records(), "B3", "no session left", "some")
 
     def test_B4_environment_values_show_nowhere(self) -> None:

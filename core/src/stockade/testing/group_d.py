@@ -230,7 +230,12 @@ class Output(ConformanceBase):
         data = b"\0\xff\n" * (50 * 1024 * 1024 // 3)
         with self.session() as session:
             result = session.run(["cksum"], stdin=data)
-            expect(result.stdout.split()[1] == str(len(data)), "D8", len(data), result.stdout)
+            expect(
+                result.stdout.split()[1] == str(len(data)),
+                "D8",
+                f"{len(data)} bytes",
+                result.stdout,
+            )
 
     def test_D8_without_input_it_is_empty(self) -> None:
         with self.session() as session:

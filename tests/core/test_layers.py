@@ -1,0 +1,64 @@
+"""Imports go one way only: the layers of docs/architecture.md."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import stockade
+
+CORE = Path(stockade.__file__).parent
+LAYERS = [
+    "errors results options config capabilities events ids workers",
+    "wall spec proposals output verdicts lower pump archives trait plugin",
+    "discovery hooks registry execution languages audit",
+    "runtime requests providers",
+    "files session aio measure testing cli",
+]
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}
+
+
+def imports(path: Path) -> set[str]:
+    """Modules imported at run time; those for type checkers alone do not count."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            node.body = []
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = {f"stockade.{alias.name}" for alias in node.names}
+            found |= names if node.module == "stockade" else {node.module}
+    return found
+
+
+def test_imports_go_one_way() -> None:
+    for path in CORE.rglob("*.py"):
+        own = path.relative_to(CORE).parts[0].removesuffix(".py")
+        if own == "__init__":
+            continue
+        for module in imports(path):
+            parts = module.split(".")
+            if parts[0] == "stockade" and len(parts) > 1 and parts[1] in LEVEL:
+                assert LEVEL[parts[1]] <= LEVEL[own], f"{own} imports {parts[1]}"
+
+
+def test_every_module_has_its_layer() -> None:
+    names = {path.name.removesuffix(".py") for path in CORE.iterdir()}
+    names -= {"__init__", "py.typed", "__pycache__"}
+    assert names == set(LEVEL)
+
+
+def test_core_depends_on_three_packages() -> None:
+    allowed = {"attr", "attrs", "pluggy", "importlib_metadata", "stockade"}
+    extras = {"click", "rich", "pytest", "typing_extensions"}
+    for path in CORE.rglob("*.py"):
+        own = path.relative_to(CORE).parts[0]
+        for module in imports(path):
+            top = module.partition(".")[0]
+            if top in sys.stdlib_module_names or top in allowed:
+                continue
+            assert top in extras and own in ("cli", "testing"), f"{path.name} imports {top}"

@@ -1,0 +1,66 @@
+"""Wheels are built, installed in a clean environment, and used there as a newcomer would."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("wheels")
+    sources = [str(ROOT / "core"), *map(str, sorted((ROOT / "plugins").iterdir()))]
+    subprocess.run(
+        [sys.executable, "-m", "pip", "-q", "wheel", "--no-deps", "--no-build-isolation",
+         "-w", str(folder), *sources],
+        check=True,
+    )  # fmt: skip
+    return sorted(folder.glob("*.whl"))
+
+
+def test_each_wheel_is_typed_and_holds_its_package_alone(wheels: list[Path]) -> None:
+    assert len(wheels) == 1 + len(list((ROOT / "plugins").iterdir()))
+    for wheel in wheels:
+        names = zipfile.ZipFile(wheel).namelist()
+        package = wheel.name.partition("-")[0]
+        assert f"{package}/py.typed" in names
+        assert {name.partition("/")[0].partition("-")[0] for name in names} == {package}
+
+
+def test_core_needs_three_packages(wheels: list[Path]) -> None:
+    core = next(wheel for wheel in wheels if wheel.name.startswith("stockade-"))
+    with zipfile.ZipFile(core) as archive:
+        name = next(n for n in archive.namelist() if n.endswith("METADATA"))
+        lines = archive.read(name).decode().splitlines()
+    needs = sorted(
+        line.removeprefix("Requires-Dist: ") for line in lines
+        if line.startswith("Requires-Dist") and "extra ==" not in line
+    )  # fmt: skip
+    assert [need.partition("<")[0].partition(">")[0] for need in needs] == [
+        "attrs", "importlib-metadata", "pluggy",
+    ]  # fmt: skip
+    assert "<10" in needs[1]
+
+
+def test_a_clean_environment(wheels: list[Path], tmp_path: Path, landlock: str) -> None:
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
+    programs = tmp_path / "venv" / "bin"
+    subprocess.run(
+        [str(programs / "pip"), "-q", "install", "click", "rich", *map(str, wheels)], check=True
+    )
+    for arguments, says in (
+        (["--version"], "stockade, version"),
+        (["providers"], "landlock"),
+        (["run", "--", "echo", "hi"], "hi"),
+    ):
+        done = subprocess.run(
+            [str(programs / "stockade"), *arguments], cwd=tmp_path, capture_output=True, text=True,
+            timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0 and says in done.stdout, done.stderr
