@@ -14,7 +14,8 @@ from stockade.results import SandboxResult, SessionStatus, Stream, Verdict
 from stockade.session import Session
 from stockade.testing.base import ConformanceBase, expect
 
-_HEARTBEAT = "while :; do echo x >> {path}; sleep 0.1; done"
+#: Ends by itself, since a wall under test may fail to end it.
+_HEARTBEAT = "i=0; while [ $i -lt 200 ]; do i=$((i+1)); echo x >> {path}; sleep 0.1; done"
 
 
 class Execution(ConformanceBase):
@@ -121,7 +122,7 @@ class Execution(ConformanceBase):
         beat = _HEARTBEAT.format(path="beat")
         with self.session() as session:
             began = time.monotonic()
-            result = session.shell(f"({beat}) & echo done; sleep 0.3")
+            result = session.shell(f"({beat}) & echo done; sleep 0.3", timeout=10)
             self.within("D7", 5.0, began, "the return")
             expect(result.stdout == "done\n", "D7", "done", result)
             ended = self.stops_growing(session, "beat")
