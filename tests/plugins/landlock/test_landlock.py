@@ -18,6 +18,7 @@ import pytest
 import sandlock
 
 import stockade
+import stockade_landlock.wall
 from stockade import SandboxLostError, Session, UnsupportedError, Verdict
 from stockade_landlock.session import LandlockSandbox
 
@@ -416,3 +417,20 @@ def test_an_ordinary_user_has_the_same_wall(landlock: str) -> None:
         [program, "-c", _AS_NOBODY], env=env, capture_output=True, text=True, check=False
     )
     assert done.stdout.splitlines() == ["['65534', 'x', '1']", "out of memory"], done.stderr
+
+
+def test_E2_without_a_mount_namespace_the_folders_are_watched(
+    landlock: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stockade_landlock.wall, "_mountable", False)
+    with stockade.open(landlock, disk_mb=16) as session:
+        sandbox = session._record.sandbox
+        assert isinstance(sandbox, LandlockSandbox) and sandbox._folder is not None
+        folder = Path(sandbox._folder)
+        line = "for i in 1 2 3 4 5 6; do head -c 10000000 /dev/zero > $i; sleep 0.3; done"
+        assert session.shell(line).verdict is Verdict.SIGNALLED
+        assert session.shell("rm -f [0-9]; sleep 0.3; echo ok > f; cat f").stdout == "ok\n"
+        with stockade.open(landlock) as other:
+            assert not other.shell(f"ls {folder} {folder}/work").stdout
+    assert not folder.exists()
+    assert session.status is stockade.SessionStatus.DESTROYED

@@ -9,6 +9,7 @@ disk are watched over the whole of it. Sandlock's own supervisor runs in here.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import socket
@@ -26,6 +27,7 @@ from stockade_landlock.watch import Watcher
 __all__ = ["main"]
 
 _SIGKILL = 9
+_RETRY_SECONDS = (0.01, 0.1)
 #: Beside sandlock's own list: memory that is a file of nobody's, system calls that no
 #: filter sees, what holds the cpu limit, keys shared among all processes of a user, and
 #: reaching into other processes of the session.
@@ -68,10 +70,18 @@ class Keeper:
         self._doomed: set[int] = set()  # killed before they were started
         self._lock = threading.Lock()
         self._base, self._private = confine.prepare(order)
-        self._watcher = Watcher(order, self._base, self._private, self._out_of_memory)
-        # The name is the host name inside; sandlock keeps a folder by it in /dev/shm, which
-        # is private like /tmp where there is a mount namespace, else it must be our own.
-        self._name = "sandbox" if self._private else f"sandbox-{os.getpid()}"
+        self._watcher = Watcher(
+            order,
+            self._base,
+            self._private,
+            out_of_memory=self._out_of_memory,
+            out_of_disk=self._out_of_disk,
+        )
+        # The name is the host name inside. Sandlock keeps a folder by it in /dev/shm (private
+        # like /tmp where there is a mount namespace) and removes it a little after the end, so
+        # no name is used twice.
+        own = "" if self._private else f"{os.getpid()}-"
+        self._names = (f"sandbox-{own}{number}" for number in itertools.count(1))
 
     # -- the link ------------------------------------------------------------
 
@@ -122,6 +132,16 @@ class Keeper:
         self._send({"op": "exit", "id": number, **answer})
 
     def _spawn(self, message: dict[str, Any]) -> _Execution:
+        for pause in _RETRY_SECONDS:
+            try:
+                return self._try_spawn(message)
+            except RuntimeError:
+                # Under load sandlock's start can fail before the program runs, which makes it
+                # safe to repeat.
+                time.sleep(pause)
+        return self._try_spawn(message)
+
+    def _try_spawn(self, message: dict[str, Any]) -> _Execution:
         piped = StdioMode.PIPED
         sandbox = self._sandbox(message["env"])
         with self._starting:
@@ -155,7 +175,7 @@ class Keeper:
     def _sandbox(self, env: dict[str, str]) -> Sandbox:
         order = self._order
         return Sandbox(
-            name=self._name,
+            name=next(self._names),
             chroot=order["root"],
             fs_mount={
                 order["working_dir"]: f"{self._base}/work",
@@ -194,6 +214,13 @@ class Keeper:
         victim = running[max(sizes)[1]]
         victim.out_of_memory = True
         victim.kill()
+
+    def _out_of_disk(self) -> None:
+        """A folder is past its size: end everything that may be writing (E2)."""
+        with self._lock:
+            running = list(self._running.values())
+        for execution in running:
+            execution.kill()
 
     # -- the end -------------------------------------------------------------
 

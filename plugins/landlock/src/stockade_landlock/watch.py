@@ -29,7 +29,13 @@ class Watcher:
     """
 
     def __init__(
-        self, order: dict[str, Any], base: str, private: bool, out_of_memory: Callable[[], None]
+        self,
+        order: dict[str, Any],
+        base: str,
+        private: bool,
+        *,
+        out_of_memory: Callable[[], None],
+        out_of_disk: Callable[[], None],
     ) -> None:
         memory, disk = order["memory_mb"], order["disk_mb"]
         self._memory = None if memory is None else memory << 20
@@ -37,11 +43,13 @@ class Watcher:
         self._share: float | None = order["cpu_share"]
         self._base = base
         self._out_of_memory = out_of_memory
+        self._out_of_disk = out_of_disk
         self._busy = 0
         self._changed = threading.Condition()
         self._used: dict[int, float] = {}
         self._debt = 0.0
         self._disk_checked = 0.0
+        self._tolerated: dict[str, int] = {}
         if self._memory or self._disk or self._share:
             threading.Thread(target=self._serve, daemon=True).start()
 
@@ -89,12 +97,19 @@ class Watcher:
         self._debt = max(0.0, self._debt - rest * self._share)
 
     def _watch_disk(self, now: float) -> None:
-        """End whoever writes when a folder is past its size, and cut it down to it."""
+        """End what runs when a folder grows past its size.
+
+        One that is too large but does not grow is left alone, so that the next
+        execution can remove files.
+        """
         self._disk_checked = now
         assert self._disk is not None
         for name in ("work", "tmp"):
-            if _size(f"{self._base}/{name}") > self._disk:
-                tree.end_all(os.getpid(), 1.0)
+            folder = f"{self._base}/{name}"
+            size = _size(folder)
+            if size > max(self._disk, self._tolerated.get(name, 0)):
+                self._out_of_disk()
+            self._tolerated[name] = size if size > self._disk else 0
 
 
 def _running(pids: list[int]) -> list[int]:
