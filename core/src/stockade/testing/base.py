@@ -1,253 +1,162 @@
-"""How a check runs: its limit, its skip, its declared deviation, its report."""
+"""What all checks share: sessions, time limits, deviations, and how a failure reads."""
 
 from __future__ import annotations
 
-import difflib
 import functools
+import inspect
 import os
-import sys
 import threading
 import time
-import traceback
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar
 
-import attrs
+import pytest
 
-from stockade.capabilities import Feature, Level
+import stockade
+from stockade.capabilities import Feature
+from stockade.errors import StockadeError, UnsupportedError
 from stockade.providers import WallProvider
-from stockade.providers import provider as select
 from stockade.runtime import Runtime
 from stockade.session import Session
-from stockade.spec import ProviderString
-from stockade.testing import host
-from stockade.testing.bench import Bench
-from stockade.testing.expect import ClauseError, NotMeasured
-from stockade.testing.refuse import refusal
-from stockade.testing.stage import Stage, stage_of
 
-__all__ = ["CheckInfo", "Conformance", "Outcome", "check"]
+__all__ = ["ConformanceBase", "expect"]
 
-_C = TypeVar("_C", bound="Conformance")
-#: How long tidying up after a check may take.
-_TIDY_SECONDS = 45.0
+#: Seconds that one check may take, widened by ``time_factor``.
+CHECK_SECONDS = 60.0
 
 
-@attrs.frozen(kw_only=True)
-class CheckInfo:
-    """One check: what it is called, and which clause of the contract it is about."""
-
-    name: str  #: ``D6_timeout_ends_daemons``
-    clause: str  #: ``D6``
-    summary: str  #: the first line of its docstring
-    feature: Feature | None  #: what it belongs to, where a wall may lack it
-    seconds: float  #: its time limit, before the author's factor
-
-    @property
-    def group(self) -> str:
-        return self.clause[0]
+def expect(condition: object, clause: str, expected: str, seen: object, look: str = "") -> None:
+    """Fail with the clause, what was expected, what was seen, and where to look."""
+    if not condition:
+        where = f"\n  look at:  {look}" if look else ""
+        pytest.fail(f"{clause}\n  expected: {expected}\n  seen:     {seen!r:.600}{where}", False)
 
 
-@attrs.frozen(kw_only=True)
-class Outcome:
-    """How a check ended."""
+class ConformanceBase:
+    """Set ``provider``, and nothing else unless the wall deviates."""
 
-    info: CheckInfo
-    #: "passed", "refused" (unsupported, and refused as it must be), "skipped",
-    #: "deviates" (as declared), "failed"
-    status: str
-    detail: str = ""
-    seconds: float = 0.0
-    level: Level | None = None  #: what the wall claims of the check's feature
-    error: BaseException | None = attrs.field(default=None, repr=False)
-
-
-def check(
-    *, feature: Feature | None = None, seconds: float = 60.0
-) -> Callable[[Callable[[_C, Bench], None]], Callable[[_C], None]]:
-    """Make a method into a check; its name holds the clause, as in ``test_D6_…``.
-
-    With ``feature`` the method runs where the wall claims it; where it does
-    not, the check is that asking for it is refused.
-    """
-
-    def mark(body: Callable[[_C, Bench], None]) -> Callable[[_C], None]:
-        name = body.__name__.removeprefix("test_")
-        info = CheckInfo(
-            name=name,
-            clause=name.partition("_")[0],
-            summary=(body.__doc__ or "").strip().partition("\n")[0],
-            feature=feature,
-            seconds=seconds,
-        )
-
-        def test(self: _C) -> None:
-            __tracebackhide__ = True
-            _tell_pytest(self.outcome(info, functools.partial(body, self)))
-
-        # No functools.wraps: pytest would take the body's `bench` for a fixture.
-        test.__name__ = body.__name__
-        test.__qualname__ = body.__qualname__
-        test.__doc__ = body.__doc__
-        test.__module__ = body.__module__
-        test.info = info  # type: ignore[attr-defined]
-        test.body = body  # type: ignore[attr-defined]
-        return test
-
-    return mark
-
-
-def _tell_pytest(outcome: Outcome) -> None:
-    """Say it in pytest's words; a deviation is its xfail, with the reason."""
-    __tracebackhide__ = True
-    if outcome.status in ("passed", "refused"):
-        return
-    if outcome.error is not None and outcome.status == "failed":
-        raise outcome.error
-    import pytest
-
-    if outcome.status == "skipped":
-        pytest.skip(outcome.detail)
-    pytest.xfail(outcome.detail)
-
-
-class Conformance:
-    """The part of :class:`ProviderConformance` that is not a check."""
-
-    #: The provider string of the wall under test, as a user would write it.
+    #: The provider string of the wall to check.
     provider: ClassVar[str] = ""
-    #: Checks that the wall is known to fail, by name without ``test_``, with the
-    #: reason. Each is run and shown; one that stops deviating fails.
+    #: Check's name (``D13_...`` or ``test_D13_...``) to the reason why it does not hold.
+    #: A deviation is run, and fails when it stops deviating.
     deviations: ClassVar[Mapping[str, str]] = {}
-    #: Widens every time bound: for emulated machines.
+    #: Widens every time bound, for machines that are emulated.
     time_factor: ClassVar[float] = 1.0
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for name, reason in cls.deviations.items():
-            if not hasattr(getattr(cls, f"test_{name}", None), "info"):
-                known = [found[5:] for found in dir(cls) if found.startswith("test_")]
-                close = difflib.get_close_matches(name, known, 1, 0.3)
-                hint = f"; did you mean {close[0]!r}?" if close else "."
-                raise TypeError(f"{cls.__name__}.deviations names no check {name!r}{hint}")
-            if not isinstance(reason, str) or not reason.strip():
-                raise TypeError(f"{cls.__name__}.deviations[{name!r}] needs a reason.")
+        if not cls.provider and cls.make_provider is ConformanceBase.make_provider:
+            return
+        for name, check in inspect.getmembers(cls, inspect.isfunction):
+            if name.startswith("test_"):
+                setattr(cls, name, _guarded(cls, name, check))
 
-    # -- what an author may override -------------------------------------------
+    # -- what authors may override ---------------------------------------------
 
-    def make_provider(self) -> WallProvider:
-        """The provider under test; the default finds the one that ``provider`` names.
-
-        Called once a class and process. Its runtime loads no policies and
-        observers, so that those of the machine do not judge the checks.
-        """
-        if not self.provider:
-            raise TypeError(f"{type(self).__name__} names no wall: set provider = 'name:target'.")
-        return select(self.provider, runtime=Runtime(discover_plugins=False))
+    def make_provider(self, **config: Any) -> WallProvider:
+        """The provider under test, in a runtime of the check's own."""
+        return stockade.provider(self.provider, runtime=Runtime(discover_plugins=False), **config)
 
     def kill_sandbox(self, session: Session) -> None:
-        """Kill the whole sandbox of ``session`` from outside, as an accident would (D14).
+        """Make the sandbox of a session die, as if by an accident (D14)."""
+        pytest.skip("the wall's tests do not say how to kill its sandbox (kill_sandbox)")
 
-        Not overridden, the check of D14 is skipped.
-        """
-        raise NotMeasured("override kill_sandbox(session) so that the suite can kill a sandbox")
+    # -- what checks use -----------------------------------------------------
 
-    def leftovers(self, session_id: str) -> Collection[str]:
-        """What the host still has of a session that ended (C5, C6), in words.
+    @contextmanager
+    def session(self, **config: Any) -> Iterator[Session]:
+        """A session that is closed whatever happens."""
+        provider = self.make_provider(**config)
+        with Session(provider, provider.open_record("conformance")) as opened:
+            yield opened
 
-        The default looks for the session's id among the host's processes and in
-        its temporary folder; override it to ask an engine, too.
-        """
-        return host.traces_of(session_id)
+    def need(self, *features: Feature) -> None:
+        """Go on where the wall claims these; the refusals have checks of their own."""
+        have = self.make_provider().wall.capabilities
+        for feature in features:
+            if not have[feature]:
+                pytest.skip(f"{feature} is unsupported: {have[feature].note or 'not claimed'}")
 
-    # -- running -----------------------------------------------------------------
+    def need_python(self, session: Session) -> None:
+        if not session.shell("command -v python3 || command -v python").success:
+            pytest.skip("there is no Python in this sandbox")
 
-    def outcome(self, info: CheckInfo, body: Callable[[Bench], None]) -> Outcome:
-        """Run one check to its end, its time limit at most, and tidy up."""
-        began = time.monotonic()
-        stage = self._stage()
-        bench = Bench(self, info.clause, stage)
-        error = self._limited(info, lambda: self._measure(info, body, bench))
-        tidy = _in_thread(bench.close, _TIDY_SECONDS * self.time_factor)
-        if error is None and tidy is not None:
-            error = _untidy(tidy)
-        return self._judge(info, stage, error, time.monotonic() - began)
-
-    def _stage(self) -> Stage:
-        # An author's make_provider needs no string; then the class's name stands for it.
-        known = ProviderString.parse(self.provider).names[0] if self.provider else ""
-        return stage_of(type(self), known or type(self).__name__, self.make_provider)
-
-    def _measure(self, info: CheckInfo, body: Callable[[Bench], None], bench: Bench) -> None:
-        provider = bench.provider
-        if info.feature is not None and not provider.wall.capabilities[info.feature]:
-            refusal(bench, info.feature)
+    def refused(self, clause: str, call: Callable[[], object], feature: Feature) -> None:
+        """What is unsupported must be refused by name (never weaker than asked)."""
+        try:
+            call()
+        except UnsupportedError as error:
+            expect(str(feature) in str(error), clause, f"a refusal that names {feature}", error)
         else:
-            body(bench)
+            expect(False, clause, f"UnsupportedError, since {feature} is unsupported", "no error")
 
-    def _limited(self, info: CheckInfo, work: Callable[[], None]) -> BaseException | None:
-        # A thread, since a signal would need the main one, which xdist may not give us.
-        seconds = info.seconds * self.time_factor
-        error = _in_thread(work, seconds)
-        if isinstance(error, _TooLong):
-            return ClauseError(info.clause, f"the check ends within {seconds:g} s",
-                               "it hung here:\n" + error.where,
-                               "the wall's method, or the call of core, named last")  # fmt: skip
-        return error
+    def within(self, clause: str, seconds: float, began: float, what: str) -> None:
+        took = time.monotonic() - began
+        expect(took <= seconds * self.time_factor, clause, f"{what} within {seconds} s", took)
 
-    def _judge(
-        self, info: CheckInfo, stage: Stage, error: BaseException | None, seconds: float
-    ) -> Outcome:
-        level = None
-        if info.feature is not None and stage.made is not None:
-            level = stage.made.wall.capabilities[info.feature].level
-        end = functools.partial(Outcome, info=info, seconds=seconds, level=level, error=error)
-        reason = self.deviations.get(info.name)
-        if isinstance(error, NotMeasured):
-            return end(status="skipped", detail=f"{info.name}: {error}")
-        if error is not None and reason is None:
-            return end(status="failed", detail=str(error))
-        if error is not None:
-            return end(status="deviates", detail=f"{info.name} deviates: {reason}\n{error}")
-        if reason is not None:
-            stale = ClauseError(
-                info.clause,
-                f"{info.name} deviates, as declared ({reason})",
-                "it passes",
-                f"{type(self).__name__}.deviations: take the entry out",
-            )
-            return end(status="failed", detail=str(stale), error=stale)
-        return end(status="refused" if level is Level.UNSUPPORTED else "passed")
+    def stops_growing(self, session: Session, path: str) -> bool:
+        """Whether a heartbeat that a process appends to a file has ended."""
+        first = session.shell(f"wc -c < {path}").stdout
+        time.sleep(0.6)
+        return session.shell(f"wc -c < {path}").stdout == first
 
 
-class _TooLong(Exception):
-    def __init__(self, where: str) -> None:
-        self.where = where
+def _guarded(cls: type[ConformanceBase], name: str, check: Callable[..., None]) -> Any:
+    """The check with its time limit, the wall's availability, and its deviation."""
+
+    @functools.wraps(check)
+    def run(self: ConformanceBase) -> None:
+        _available(self)
+        reason = cls.deviations.get(name) or cls.deviations.get(name.removeprefix("test_"))
+        outcome = _in_time(lambda: check(self), CHECK_SECONDS * cls.time_factor, name)
+        if reason is None:
+            if outcome is not None:
+                raise outcome
+        elif outcome is None:
+            pytest.fail(f"{name} deviates no more ({reason}): remove it from deviations", False)
+        elif isinstance(outcome, pytest.skip.Exception):
+            raise outcome
+        else:
+            pytest.xfail(f"declared deviation: {reason}")
+
+    return run
 
 
-def _in_thread(work: Callable[[], None], seconds: float) -> BaseException | None:
-    """What ``work`` raised, or None; _TooLong, with its stack, when it does not end."""
+def _in_time(call: Callable[[], None], seconds: float, name: str) -> BaseException | None:
+    """What the check raised, if anything; a wall that hangs fails its check, not the run."""
     raised: list[BaseException] = []
 
-    def run() -> None:
+    def work() -> None:
         try:
-            work()
+            call()
         except BaseException as error:
             raised.append(error)
 
-    thread = threading.Thread(target=run, name="stockade-check", daemon=True)
+    thread = threading.Thread(target=work, name=name, daemon=True)
     thread.start()
     thread.join(seconds)
-    if not thread.is_alive():
-        return raised[0] if raised else None
-    frame = sys._current_frames().get(thread.ident or 0)
-    # The innermost frames tell where; the outer ones are this file's.
-    lines = traceback.format_stack(frame)[-4:] if frame is not None else []
-    return _TooLong("".join(lines).replace(os.getcwd(), "."))
+    if thread.is_alive():
+        return TimeoutError(f"{name} did not end within {seconds:g} s: the wall hangs")
+    return raised[0] if raised else None
 
 
-def _untidy(error: BaseException) -> ClauseError:
-    seen = f"{type(error).__name__}: {error}"
-    if isinstance(error, _TooLong):
-        seen = "it hung here:\n" + error.where
-    return ClauseError("C6", "the check's sessions close", seen, "Sandbox.close")
+_seen: dict[str, str] = {}
+
+
+def _available(suite: ConformanceBase) -> None:
+    """Skip with the provider's own reason, or fail where CI promises the wall."""
+    key = f"{type(suite).__name__} {suite.provider}"
+    if key not in _seen:
+        try:
+            answer = suite.make_provider().availability()
+            _seen[key] = "" if answer else answer.reason
+        except StockadeError as error:
+            _seen[key] = str(error)
+    reason = _seen[key]
+    if not reason:
+        return
+    name = suite.provider.partition(":")[0].partition("?")[0]
+    if name in os.environ.get("STOCKADE_REQUIRE", "").split(","):
+        pytest.fail(f"{name} is required here and not available: {reason}", False)
+    pytest.skip(f"{name}: {reason}")
