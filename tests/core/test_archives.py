@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stockade.archives import ArchiveError, pack, unpack
-from stockade.errors import ConfigError, StockadeError
+from stockade.archives import pack, unpack
+from stockade.errors import ArchiveError, ConfigError, StockadeError
 
 
 def archive(*members: tuple[str, str, str]) -> bytes:

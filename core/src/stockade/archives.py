@@ -8,13 +8,9 @@ import stat
 import tarfile
 from pathlib import Path
 
-from stockade.errors import ConfigError, StockadeError
+from stockade.errors import ArchiveError, ConfigError
 
-__all__ = ["ArchiveError", "pack", "unpack"]
-
-
-class ArchiveError(StockadeError):
-    """The archive from the sandbox is damaged, or would write outside its destination."""
+__all__ = ["pack", "unpack"]
 
 
 def pack(source: str | os.PathLike[str]) -> bytes:

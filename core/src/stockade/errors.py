@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stockade.results import SandboxResult
 
 __all__ = [
+    "ArchiveError",
     "AuditError",
     "CancelledError",
     "CapacityError",
@@ -102,6 +103,10 @@ class FileTooLargeError(StockadeError, OSError):
             f"{path!r} is larger than the limit of {limit} bytes for one read; "
             "pass a larger max_bytes, or bring it out in parts."
         )
+
+
+class ArchiveError(StockadeError):
+    """An archive from the sandbox is damaged, or would write outside its destination (F3)."""
 
 
 # -- finding and loading a provider ------------------------------------------
