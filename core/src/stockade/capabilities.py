@@ -54,6 +54,7 @@ class Feature(str, Enum):
     CODE = "code"  #: code in a named language [D1]
     # the contract's capabilities
     DURABLE = "durable"  #: outlives its process, other processes attach [C9, C10]
+    STATEFUL = "stateful"  #: named interpreters that keep their variables
     BACKGROUND = "background"  #: children outlive their execution [D7]
     PROCESS_HARDENING = "process-hardening"  #: capabilities, no_new_privs, seccomp, uid [E1]
     ALLOW_LIST = "allow-list"  #: egress to named hosts only [E10]

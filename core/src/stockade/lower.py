@@ -16,10 +16,12 @@ from stockade.wall import ExecRequest, Form
 
 __all__ = ["INTERPRETERS", "LANGUAGES", "canonical_language", "find_interpreters", "lower"]
 
-# `head -c` reads no byte too many from a pipe (it asks for what is left and no
-# more), in GNU coreutils, busybox and toybox alike. The `set --` hides the
-# count from the line's own "$1"; its exit status is the last command's.
-_SHELL = 'eval "set --\n$(head -c "$1")"'
+# This dd reads no byte too many from a pipe, in GNU coreutils, busybox and toybox
+# alike; busybox's `head -c` does. The `set --` hides the count from the line's own
+# "$1"; its exit status is the last command's.
+_SHELL = (
+    'eval "set --\n$(dd iflag=count_bytes,fullblock bs=65536 count="$1" 2>/dev/null)"'
+)
 
 _PYTHON = """\
 import sys

@@ -83,6 +83,8 @@ class ExecRequest:
     script: str = attrs.field(default="", repr=False)  #: the shell line, or the code
     language: str | None = None  #: for the code form
     interpreter: str | None = None  #: the program that core found for it, if it looked
+    #: The named interpreter that runs the code and keeps its variables, or None for a clean one.
+    state: str | None = None
     stdin: bytes = attrs.field(default=b"", repr=False)  #: never the host's (D8)
     working_dir: str = "/workspace"
     #: The whole environment asked for: the session's and the execution's, merged (D9).

@@ -1,0 +1,265 @@
+"""One lane: a supervisor in the sandbox that runs one program at a time."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+
+import attrs
+
+from stockade.resident.channel import Channel
+from stockade.resident.script import Job
+from stockade.results import Stream
+from stockade.wall import Output
+
+__all__ = ["Ended", "Hello", "Lane", "LaneLostError"]
+
+_log = logging.getLogger(__name__)
+
+#: Payload past this is written by a thread of its own: the program may print meanwhile.
+_INLINE_BYTES = 64 * 1024
+#: How long a lane may take to answer what needs no program.
+ANSWER_SECONDS = 20.0
+
+
+class LaneLostError(Exception):
+    """The supervisor is gone or makes no sense any more."""
+
+
+@attrs.frozen
+class Hello:
+    """What a lane tells of its sandbox."""
+
+    processes: int  #: with nothing running
+    zygote: int  #: its process id inside; 0: there is no Python
+    python: str | None
+    kernel: str  #: the kernel's version, as /proc/version has it
+
+
+@attrs.frozen
+class Ended:
+    """How a program ended, as the supervisor tells."""
+
+    status: int
+    signalled: bool
+    nowhere: bool  #: its working folder could not be entered
+    kills_before: int  #: out-of-memory kills in the sandbox when it started
+    kills_after: int
+    processes: int  #: how many there are in the sandbox now
+
+
+class _Scanner:
+    """Finds the token that ends a stream, holding back no more than could begin it."""
+
+    def __init__(self, token: bytes) -> None:
+        self._token = token
+        self._held = b""
+        self.rest: bytes | None = None  # what follows the token, once found
+
+    def feed(self, data: bytes) -> bytes:
+        """What of it belongs to the program."""
+        if self.rest is not None:
+            self.rest += data
+            return b""
+        if self._held:
+            data = self._held + data
+        at = data.find(self._token)
+        if at >= 0:
+            self.rest = data[at + len(self._token) :]
+            self._held = b""
+            return data[:at]
+        keep = self._could_begin(data)
+        self._held = data[len(data) - keep :] if keep else b""
+        return data[: len(data) - keep] if keep else data
+
+    def _could_begin(self, data: bytes) -> int:
+        tail = data[-(len(self._token) - 1) :]
+        at = tail.find(self._token[:1])
+        while at >= 0:
+            if self._token.startswith(tail[at:]):
+                return len(tail) - at
+            at = tail.find(self._token[:1], at + 1)
+        return 0
+
+
+class Lane:
+    """Used by one execution at a time; ``kill`` may come from any thread."""
+
+    def __init__(self, number: int, channel: Channel) -> None:
+        self.number = number
+        self.hello: Hello | None = None
+        self.awake = False  # whether its zygote was woken
+        self.dirty = False  # whether output of an ended program may still come
+        self._channel = channel
+        self._sending = threading.Lock()
+        self._gone = threading.Event()
+
+    @property
+    def lost(self) -> bool:
+        return self._gone.is_set()
+
+    def close(self) -> None:
+        """Leave it; the supervisor ends with its input."""
+        self._gone.set()
+        self._channel.close()
+
+    # -- small orders --------------------------------------------------------
+
+    def greet(self, seconds: float) -> Hello:
+        """Wait until the supervisor is up. Raises LaneLostError with what it said instead."""
+        words = self._ask(b"y", seconds).split(b" ", 3)
+        if len(words) != 4:
+            raise LaneLostError("the supervisor's greeting makes no sense")
+        python = words[2].decode("utf-8", "replace")
+        self.hello = Hello(
+            _number(words[0]), _number(words[1]), None if python == "-" else python,
+            words[3].decode("utf-8", "replace").strip(),
+        )  # fmt: skip
+        return self.hello
+
+    def count(self) -> int:
+        """How many of its programs still live."""
+        return _number(self._ask(b"c", ANSWER_SECONDS))
+
+    def clean(self) -> None:
+        """Drop what ended programs printed late."""
+        self._ask(b"y", ANSWER_SECONDS)
+        self.dirty = False
+
+    def wake(self) -> None:
+        """Start the zygote; it costs nothing here and some 15 ms in the background inside."""
+        self.awake = True
+        self._send(b"z - 0 0\n")
+
+    def end_other(self, lane: Lane) -> None:
+        """End the programs of another lane that cannot take the order itself."""
+        zygote = lane.hello.zygote if lane.hello else 0
+        self._send(b"K %d %d 0\n" % (lane.number, zygote))
+
+    def _ask(self, operation: bytes, seconds: float) -> bytes:
+        """The line that answers; other output is dropped."""
+        token = _token()
+        self._send(b"%s %s 0 0\n" % (operation, token))
+        said = b""
+        try:
+            for _, data in self._read(token, seconds):
+                said = (said + data)[-500:]
+        except TimeoutError:
+            raise LaneLostError(f"no answer within {seconds:g} s; it said: {said!r}") from None
+        return self._answer
+
+    # -- a program -----------------------------------------------------------
+
+    def begin(self, job: Job) -> None:
+        """Hand over a job; its end is awaited by ``finish``."""
+        self._token = _token()
+        head, stdin = job.order(self._token)
+        if len(head) + len(stdin) <= _INLINE_BYTES:
+            self._sender = None
+            self._send(head + stdin)
+            return
+        # Held from the start, so that no other order gets between.
+        self._sending.acquire()
+        sender = threading.Thread(
+            target=self._send_large, args=(head, stdin), daemon=True, name="stockade-stdin"
+        )
+        self._sender = sender
+        sender.start()
+
+    def _send_large(self, head: bytes, stdin: bytes) -> None:
+        try:
+            self._channel.send(head)
+            self._channel.send(stdin)
+        except OSError:
+            self._gone.set()
+        finally:
+            self._sending.release()
+
+    def finish(self, output: Output) -> Ended:
+        """Pass output on until the program's end. Raises LaneLostError."""
+        for stream, data in self._read(self._token, None):
+            if output.full(stream):
+                output.drop(stream, len(data))
+            else:
+                output.write(stream, data)
+        if self._sender is not None:
+            self._sender.join()
+        self._send(b"e\n")
+        words = self._answer.split()
+        if len(words) != 5:
+            raise LaneLostError("the supervisor's report makes no sense")
+        return Ended(
+            _number(words[0]) & 255, words[1] == b"1", words[1] == b"N",
+            _number(words[2]), _number(words[3]), _number(words[4]),
+        )  # fmt: skip
+
+    def kill(self) -> bool:
+        """End the program's tree; False when the lane cannot take the order now."""
+        if not self._sending.acquire(timeout=0.2):
+            return False  # a large input stands in the way, which the program may never read
+        try:
+            self._channel.send(b"k\n")
+        except OSError:
+            self._gone.set()
+        finally:
+            self._sending.release()
+        return True
+
+    # -- the wire ------------------------------------------------------------
+
+    def _send(self, data: bytes) -> None:
+        try:
+            with self._sending:
+                self._channel.send(data)
+        except OSError as error:
+            self._gone.set()
+            raise LaneLostError(str(error)) from error
+
+    def _read(self, token: bytes, seconds: float | None) -> Iterator[tuple[Stream, bytes]]:
+        """What comes before the token on either stream; then ``_answer`` holds its line."""
+        scanners = {stream: _Scanner(token) for stream in Stream}
+        out, err = scanners[Stream.STDOUT], scanners[Stream.STDERR]
+        while not (out.rest is not None and b"\n" in out.rest and err.rest is not None):
+            for stream, data in self._pieces(seconds):
+                own = scanners[stream].feed(data)
+                if own:
+                    yield stream, own
+            if out.rest is not None and len(out.rest) > 4096:
+                raise LaneLostError("the supervisor's answer makes no sense")
+        self._answer: bytes = out.rest.partition(b"\n")[0]
+
+    def _pieces(self, seconds: float | None) -> list[tuple[Stream, bytes]]:
+        try:
+            pieces = self._channel.receive(seconds)
+        except TimeoutError:
+            raise
+        except OSError as error:
+            self._gone.set()
+            raise LaneLostError(str(error)) from error
+        if not pieces:
+            self._gone.set()
+            raise LaneLostError("the supervisor has ended")
+        return pieces
+
+    def drain(self, stop: Callable[[], bool]) -> None:
+        """Read and forget what is printed until it ends: for programs left behind (D7)."""
+        while not stop():
+            try:
+                if not self._channel.receive(None):
+                    return
+            except OSError:
+                return
+
+
+def _token() -> bytes:
+    """What no program can foresee; the first byte is rare in output."""
+    return b"\x1d" + secrets.token_hex(16).encode()
+
+
+def _number(word: bytes) -> int:
+    try:
+        return int(word)
+    except ValueError:
+        raise LaneLostError(f"the supervisor said {word!r:.40} where a number belongs") from None

@@ -1,0 +1,115 @@
+"""From a request to the text that a lane runs."""
+
+from __future__ import annotations
+
+import functools
+import re
+import shlex
+from importlib.resources import files
+
+import attrs
+
+from stockade.errors import ConfigError
+from stockade.lower import lower
+from stockade.wall import ExecRequest, Form
+
+__all__ = ["NEEDS", "Job", "prepare", "supervisor"]
+
+#: What a sandbox must hold for the supervisor to run.
+NEEDS = "sh, cat, dd, grep, mkfifo and rm, and a writable /tmp"
+#: Names that a shell can export. What others would need (``env``) shows values to
+#: every reader of the process list (B4).
+_EXPORTABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+#: Text up to this goes as one line, read byte by byte; longer text is cheaper by `dd`.
+_LINE_BYTES = 512
+_UNDER_PYTHON = ("PYTHON", "LD_", "LANG", "LC_")
+
+
+@attrs.frozen
+class Job:
+    """One order to a lane: the operation's letter, its text, the program's input."""
+
+    kind: str  #: "r" for the worker, "p" for the zygote
+    text: bytes = attrs.field(repr=False)
+    stdin: bytes = attrs.field(repr=False)
+
+    def order(self, token: bytes) -> tuple[bytes, bytes]:
+        """What is written to the lane: the head with the text, and the input."""
+        inline = self.kind == "r" and len(self.text) <= _LINE_BYTES and b"\n" not in self.text
+        length = 0 if inline else len(self.text)
+        head = b"%s %s %d %d\n" % (self.kind.encode(), token, length, len(self.stdin))
+        return head + self.text + (b"\n" if inline else b""), self.stdin
+
+
+@functools.cache
+def supervisor() -> tuple[str, str]:
+    """The supervisor's shell script, and the zygote's code it is given as second argument.
+
+    Started as ``sh -c SCRIPT sh LANE ZYGOTE`` with the channel as its standard streams.
+    """
+    here = files("stockade.resident")
+    script = here.joinpath("supervisor.sh").read_text()
+    bare = "\n".join(
+        line for line in script.splitlines() if not line.lstrip().startswith("#")
+    )
+    return bare, here.joinpath("zygote.py").read_text()
+
+
+def prepare(request: ExecRequest, *, warm: bool = False) -> Job:
+    """The job for a request; ``warm`` has Python code run by the zygote.
+
+    Raises ConfigError for an environment name that no shell can export, LanguageError.
+    """
+    if warm and request.form is Form.CODE:
+        return _zygote_job(request)
+    if request.form is Form.SHELL:
+        if "\0" in request.script:
+            raise ConfigError("a shell line holds NUL, which no shell takes; remove it.")
+        body, stdin = _shell_body(request.script), request.stdin
+    else:
+        request = lower(request)
+        body, stdin = _exec_body(request.argv), request.stdin
+    text = f"cd -- {shlex.quote(request.working_dir)} 2>/dev/null||nowhere;{_exports(request)}{body}"
+    return Job("r", text.encode("utf-8", "surrogateescape"), stdin)
+
+
+def can_be_warm(request: ExecRequest) -> bool:
+    """Whether the zygote runs it as a new interpreter would: no variable that one reads at start."""
+    return (
+        request.form is Form.CODE
+        and request.language == "python"
+        and not any(name.startswith(_UNDER_PYTHON) for name in request.env)
+    )
+
+
+def _exports(request: ExecRequest) -> str:
+    for name in request.env:
+        if not _EXPORTABLE.match(name):
+            raise ConfigError(
+                f"env name {name!r} is not allowed here: a shell cannot export it; "
+                "use letters, digits and _."
+            )
+    pairs = " ".join(f"{name}={shlex.quote(value)}" for name, value in request.env.items())
+    return f"export {pairs};" if pairs else ""
+
+
+def _exec_body(argv: tuple[str, ...]) -> str:
+    words = " ".join(shlex.quote(word) for word in argv)
+    # A name that looks like an option of exec's own needs somebody who takes `--`.
+    return f"exec env -- {words}" if argv[0].startswith("-") else f"exec {words}"
+
+
+def _shell_body(line: str) -> str:
+    # As a here-document: not an argument (D10), and the program's input stays its own.
+    end = "END"
+    while end in line:
+        end += "_"
+    return f"exec sh -c '. /proc/self/fd/9' sh 9<<'{end}'\n{line}\n{end}\n"
+
+
+def _zygote_job(request: ExecRequest) -> Job:
+    flag = "s" if request.state else "f"
+    env = [f"{name}={value}" for name, value in request.env.items()]
+    head = "\0".join([flag, request.working_dir, *env]) + "\0\0"
+    text = (head + request.script).encode("utf-8", "surrogateescape")
+    return Job("p", text, request.stdin)

@@ -1,0 +1,233 @@
+# A lane: runs one program after another for the host at the other end of its
+# three streams. Plain POSIX sh; started as `sh -c THIS sh LANE ZYGOTE`.
+#
+# Three processes share the host's stream of orders (descriptor 3), one at a time:
+#   worker   reads a request and runs it, in the foreground, so that programs
+#            start with the signals as they should be (`&` would have them ignore SIGINT)
+#   control  has the stream while a program runs, and ends its tree when told so
+#   zygote   forks clean Python programs once it is woken
+# A program's output is the lane's own. Its end is told by a token on either stream.
+#
+# Every program carries the lane's mark, which no child can shed: a hard limit, or
+# where /proc does not show limits (gVisor) the OOM adjustment.
+[ -z "$BASH_VERSION" ] || set +o posix # in that mode it tells of no signal
+exec 3<&0 4>&1 5>&2
+top=1099511627776
+lane=$1 mark=$((top - $1)) adj=500 zygote=$2 d=/tmp/.stockade-$1-$$
+[ -r /proc/$$/limits ] || { adj=$((900 - $1)) mark=; }
+py=$(command -v python3 || command -v python)
+events=
+for f in /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control; do
+  [ -r $f ] && events=$f
+done
+mkfifo -m 600 $d.g $d.d || exit 90
+exec 6<>$d.g 7<>$d.d
+# Handled, not ignored: `kill 0` in a program leaves the supervisor alone, and
+# programs still start with the default.
+trap : HUP INT QUIT TERM USR1 USR2 ALRM
+
+branded() {
+  [ -z "$mark" ] || ulimit -d $mark
+  echo $adj >/proc/self/oom_score_adj
+}
+
+# The cgroup's own count of kills, in $kills.
+count_kills() {
+  kills=0
+  [ -z "$events" ] || while read -r key value; do
+    [ $key = oom_kill ] && kills=$value
+  done <$events
+}
+
+# Process ids that carry the mark of lane $1, in $found, without a fork where none
+# is to be had: at the process limit this is what must still work. A limit below all
+# lanes' was lowered to hide, so it is found too.
+find_marked() {
+  found=
+  if [ -z "$mark" ]; then
+    for p in /proc/[0-9]*; do
+      read -r value <$p/oom_score_adj && [ "$value" = $((900 - $1)) ] && found="$found ${p#/proc/}"
+    done
+    return
+  fi
+  wanted=$(((top - $1) * 1024)) lowest=$(((top - 999) * 1024)) lines=
+  command eval 'lines=$(grep -s "^Max data size" /proc/[0-9]*/limits)'
+  if [ -n "$lines" ]; then
+    IFS='
+'
+    for line in $lines; do
+      unset IFS
+      set -- $line
+      is_marked $5 && { line=${1#/proc/}; found="$found ${line%%/*}"; }
+    done
+    unset IFS
+    return
+  fi
+  for p in /proc/[0-9]*; do
+    while read -r a b c soft hard rest; do
+      [ "$a $b" = "Max data" ] || continue
+      is_marked $hard && found="$found ${p#/proc/}"
+      break
+    done <$p/limits
+  done
+}
+
+is_marked() {
+  case $1 in *[!0-9]*) return 1;; esac
+  [ $1 -eq $wanted ] || [ $1 -lt $lowest ]
+}
+
+# Of $found what is neither the zygote $1 nor dead already, in $alive.
+living() {
+  alive=
+  for p in $found; do
+    [ $p != $1 ] && read -r line </proc/$p/stat || continue
+    case ${line##*)} in
+      " Z"* | " X"*) ;;
+      *) alive="$alive $p";;
+    esac
+  done
+}
+
+# End all of lane $1 but its zygote $2. Stop first: what is stopped cannot fork away.
+end_tree() {
+  rounds=0 before=
+  while [ $rounds -lt 60 ]; do
+    rounds=$((rounds + 1))
+    find_marked $1
+    living $2
+    [ -n "$alive" ] || break
+    if [ "$alive" != "$before" ] && [ $rounds -lt 20 ]; then
+      kill -STOP $alive
+      before=$alive
+    else
+      kill -KILL $alive
+      before=
+    fi
+  done
+} 2>/dev/null
+
+control() {
+  zpid=0
+  rm -f $d.g $d.d
+  while :; do
+    read -r word rest <&6 || continue
+    case $word in
+      z) zpid=$rest; continue;;
+      q) exit;;
+    esac
+    while :; do
+      if read -r word rest <&3; then
+        case $word in
+          e) break;;
+          k) end_tree $lane $zpid;;
+          K) end_tree $rest;;
+        esac
+      else
+        [ $? -gt 128 ] && continue
+        end_tree $lane $zpid # the host is gone, and so is the reason to run
+        exit
+      fi
+    done
+    echo .
+  done
+}
+
+# Say how it ended: token, status, whether the shell tells of a signal, kills
+# before and after, processes.
+report() {
+  signalled=0
+  if [ $s -gt 125 ] && [ -s $d.m ]; then
+    signalled=1
+    read -r line <$d.m
+    case $line in N) signalled=N;; esac
+    : >$d.m
+  fi
+  after=$1
+  if [ $s = 137 ]; then count_kills; after=$kills; fi
+  set -- /proc/[0-9]*
+  printf %s "$tok" >&5
+  printf '%s%s %s %s %s %s\n' "$tok" $s $signalled $before $after $# >&4
+}
+
+# Exactly the next $1 bytes of the host's. Not `head -c`: busybox's reads too far.
+take() { dd iflag=count_bytes,fullblock bs=65536 count=$1 <&3 2>/dev/null; }
+
+nowhere() { echo N >>$d.m; exit 126; }
+
+# Run $text with its input from where it stands; the status in $s.
+run() {
+  tries=0 s=
+  while :; do
+    command eval '( exec >&4 2>&5 3<&- 4>&- 5>&- 6>&- 7>&- 8>&-
+      branded 2>/dev/null
+      eval "$text" ); s=$?'
+    [ -z "$s" ] || break
+    tries=$((tries + 1))
+    [ $tries -lt 5 ] || { echo "sh: cannot fork: the process limit is reached" >&5; s=126; : >$d.m; break; }
+    : >$d.m
+    [ ! -r /proc/$$/stat ] || for p in /proc/[0-9]*; do read -r line <$p/stat; done
+  done
+}
+
+worker() {
+  exec 2>>$d.m
+  read -r _ zpid <&7
+  while :; do
+    read -r op tok n m <&3 || { [ $? -gt 128 ] && continue; break; }
+    case $op in
+      r) # run $n bytes of text (0: the next line) with $m bytes of input
+        text=
+        if [ $n = 0 ]; then IFS= read -r text <&3; fi
+        until [ -n "$text" ]; do # a fork may fail at the process limit: until one is free
+          command eval 'text=$(take $n; echo .)' && text=${text%.}
+        done
+        count_kills
+        before=$kills
+        if [ $m = 0 ]; then
+          echo g >&6
+          run </dev/null
+          report $before
+        else
+          s=
+          until [ -n "$s" ]; do
+            command eval '{ take $m; echo g >&6; } | { run; report $before; cat >/dev/null; }
+              s=$?'
+          done
+        fi
+        read -r _
+        ;;
+      p) # the same by the zygote: it reads what follows and tells the rest
+        echo "$tok $n $m" >&8
+        read -r _ <&7
+        read -r _
+        ;;
+      z) echo wake >&8 ;;
+      K) end_tree $tok $n ;;
+      c) # how many of this lane's programs live
+        { find_marked $lane; living $zpid; } 2>/dev/null
+        set -- $alive
+        printf '%s%s\n' "$tok" $# >&4; printf %s "$tok" >&5
+        ;;
+      y) # what there is, and nothing more of what was printed before
+        set -- /proc/[0-9]*
+        read -r version </proc/version
+        printf %s "$tok" >&5
+        printf '%s%s %s %s %s\n' "$tok" $# $zpid "${py:--}" "$version" >&4
+        ;;
+    esac
+  done
+  echo q >&6
+}
+
+become_zygote() {
+  zp=0
+  [ -z "$py" ] || read -r zp _ </proc/self/stat
+  echo "z $zp" >&6
+  echo "z $zp" >&7
+  [ $zp != 0 ] && read -r _ || exit 0
+  branded 2>/dev/null
+  exec $py -c "$zygote" "$lane" "$events" 2>/dev/null
+}
+
+control | worker 8>&1 >/dev/null | become_zygote

@@ -1,0 +1,242 @@
+"""The zygote of a lane: forks Python programs that start clean from a warm interpreter.
+
+Runs inside the sandbox, under any Python 3 with nothing but built-in modules; it
+shares the lane's streams with supervisor.sh, which wakes it and hands it jobs.
+"""
+# ruff: noqa
+import os
+import select
+import sys
+
+JOBS, HOST, OUT, ERR, CONTROL, DONE = 0, 3, 4, 5, 6, 7
+
+
+def exactly(descriptor, count):
+    parts = []
+    while count:
+        part = os.read(descriptor, min(count, 1 << 20))
+        if not part:
+            os._exit(0)
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)
+
+
+def kills(path):
+    if not path:
+        return 0
+    with open(path) as file:
+        found = [line.split()[1] for line in file if line.startswith("oom_kill ")]
+    return int(found[0]) if found else 0
+
+
+def settle(cwd, env, stdin):
+    """In the child: what the program finds around it."""
+    os.dup2(stdin, 0)
+    os.dup2(OUT, 1)
+    os.dup2(ERR, 2)
+    for name, _, value in (entry.partition(b"=") for entry in env):
+        os.environb[name] = value
+    try:
+        os.chdir(cwd)
+    except OSError:
+        return False
+    return True
+
+
+def feed(descriptor, count):
+    """The host's next bytes into the program's input, or to nowhere once it reads no more."""
+    while count:
+        part = os.read(HOST, min(count, 1 << 16))
+        if not part:
+            os._exit(0)
+        count -= len(part)
+        while part and descriptor is not None:
+            try:
+                part = part[os.write(descriptor, part):]
+            except OSError:
+                os.close(descriptor)
+                descriptor = None
+    if descriptor is not None:
+        os.close(descriptor)
+
+
+class Notebook:
+    """A child that keeps its variables from job to job."""
+
+    def __init__(self):
+        self.pid = None
+
+    def run(self, job, count):
+        """The status (as waitpid's) of one job; the child starts with its first."""
+        data = exactly(HOST, count)
+        os.write(CONTROL, b"g\n")
+        if self.pid is None:
+            self.start()
+        message = b"%d %d\n" % (len(job), len(data)) + job + data
+        try:
+            while message:
+                message = message[os.write(self.jobs, message):]
+        except OSError:
+            pass
+        return self.status()
+
+    def start(self):
+        theirs, self.jobs = os.pipe()
+        self.answers, answer = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(self.jobs)
+            os.close(self.answers)
+            os.setsid()
+            for descriptor in (HOST, CONTROL, DONE):
+                os.close(descriptor)
+            notebook_loop(theirs, answer)
+            os._exit(0)
+        os.close(theirs)
+        os.close(answer)
+
+    def status(self):
+        while True:
+            ready, _, _ = select.select([self.answers], [], [], 0.05)
+            line = os.read(self.answers, 64) if ready else b""
+            if line:
+                return int(line) << 8
+            pid, status = os.waitpid(self.pid, 0 if ready else os.WNOHANG)
+            if pid:
+                os.close(self.jobs)
+                os.close(self.answers)
+                self.pid = None
+                return status
+
+
+def notebook_loop(jobs, answer):
+    import types
+
+    module = types.ModuleType("__main__")
+    sys.modules["__main__"] = module
+    out, err = os.dup(OUT), os.dup(ERR)
+    while True:
+        head = b""
+        while not head.endswith(b"\n"):
+            head += exactly(jobs, 1)
+        size, count = map(int, head.split())
+        _, cwd, env, code = parse(exactly(jobs, size))
+        data = exactly(jobs, count)
+        path = b"/tmp/.stockade-in-%d" % os.getpid()
+        stdin = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        os.unlink(path)
+        while data:
+            data = data[os.write(stdin, data):]
+        os.lseek(stdin, 0, 0)
+        os.dup2(out, OUT)
+        os.dup2(err, ERR)
+        found = settle(cwd, env, stdin)
+        os.close(stdin)
+        sys.stdin = open(0, closefd=False)
+        status = run_cell(code, module.__dict__) if found else 251
+        os.write(answer, b"%d\n" % status)
+
+
+def run_cell(code, variables):
+    status = 0
+    try:
+        exec(prepared(code), variables)
+    except SystemExit as stop:
+        status = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
+        if status == 1 and not isinstance(stop.code, int):
+            print(stop.code, file=sys.stderr)
+    except BaseException:
+        kind, error, trace = sys.exc_info()
+        sys.excepthook(kind, error, trace.tb_next if trace else None)
+        status = 1
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:
+            pass
+    return status & 255
+
+
+def prepared(code):
+    import linecache
+
+    text = code.decode("utf-8", "surrogateescape")
+    linecache.cache["<code>"] = (len(text), None, text.splitlines(True), "<code>")
+    return compile(text, "<code>", "exec", dont_inherit=True)
+
+
+def parse(job):
+    head, _, code = job.partition(b"\0\0")
+    flag, cwd, *env = head.split(b"\0")
+    return flag, cwd, env, code
+
+
+def tell(token, status, events, before, nowhere=False):
+    """As supervisor.sh reports: status, signal, kills before and after, processes."""
+    signalled = int(os.WIFSIGNALED(status))
+    code = 128 + os.WTERMSIG(status) if signalled else os.WEXITSTATUS(status)
+    count = sum(name.isdigit() for name in os.listdir("/proc"))
+    after = kills(events) if code == 137 else before
+    word = "N" if nowhere else signalled
+    line = "%d %s %d %d %d\n" % (code, word, before, after, count) if not nowhere else "126 N 0 0 0\n"
+    os.write(ERR, token)
+    os.write(OUT, token + line.encode())
+    os.write(DONE, b"d\n")
+
+
+def serve(events):
+    """Serve jobs for ever; in a child it returns the code to run."""
+    os.setsid()
+    notebook = Notebook()
+    while True:
+        line = os.read(JOBS, 4096)
+        if not line:
+            os._exit(0)
+        token, size, count = line.split()
+        job, count = exactly(HOST, int(size)), int(count)
+        flag, cwd, env, code = parse(job)
+        before = kills(events)
+        if flag == b"s":
+            status = notebook.run(job, count)
+            tell(token, status, events, before, status == 251 << 8)
+            continue
+        stdin, sink = os.pipe() if count else (os.open(os.devnull, os.O_RDONLY), None)
+        if not count:
+            os.write(CONTROL, b"g\n")
+        moved, move = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.setsid()
+            found = settle(cwd, env, stdin)
+            for descriptor in (HOST, OUT, ERR, CONTROL, DONE, stdin, moved, *([sink] if count else [])):
+                os.close(descriptor)
+            if not found:
+                os.write(move, b"N")
+                os._exit(126)
+            os.close(move)
+            return code
+        os.close(stdin)
+        os.close(move)
+        if count:
+            feed(sink, count)
+            os.write(CONTROL, b"g\n")
+        nowhere = os.read(moved, 1) == b"N"
+        os.close(moved)
+        _, status = os.waitpid(pid, 0)
+        tell(token, status, events, before, nowhere)
+
+
+def clean(code):
+    """Leave nothing of the zygote in the program's sight; the code to run."""
+    import types
+
+    ready = prepared(code)
+    module = types.ModuleType("__main__")
+    module.__builtins__ = __builtins__
+    sys.modules["__main__"] = module
+    sys.argv[1:] = []
+    return ready, module.__dict__
+
+
+exec(*clean(serve(sys.argv[2])))
