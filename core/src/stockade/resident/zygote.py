@@ -4,10 +4,18 @@ Runs inside the sandbox, under any Python 3 with nothing but built-in modules; i
 shares the lane's streams with supervisor.sh, which wakes it and hands it jobs.
 """
 # ruff: noqa
+import atexit
+import gc
+import io
+import linecache
 import os
 import select
+import signal
 import sys
+import types
 
+__file__ = sys._getframe().f_code.co_filename
+NOWHERE = 256  # no exit status: the working folder could not be entered
 JOBS, HOST, OUT, ERR, CONTROL, DONE = 0, 3, 4, 5, 6, 7
 
 
@@ -111,8 +119,6 @@ class Notebook:
 
 
 def notebook_loop(jobs, answer):
-    import types
-
     module = types.ModuleType("__main__")
     sys.modules["__main__"] = module
     out, err = os.dup(OUT), os.dup(ERR)
@@ -134,33 +140,68 @@ def notebook_loop(jobs, answer):
         found = settle(cwd, env, stdin)
         os.close(stdin)
         sys.stdin = open(0, closefd=False)
-        status = run_cell(code, module.__dict__) if found else 251
-        os.write(answer, b"%d\n" % status)
+        status = run_cell(code, module.__dict__) if found else NOWHERE
+        os.write(answer, b"%d\n" % (status if status == NOWHERE else status & 255))
 
 
 def run_cell(code, variables):
-    status = 0
+    """Run code as an interpreter would its main module; the exit status."""
     try:
         exec(prepared(code), variables)
+        status = 0
     except SystemExit as stop:
-        status = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
-        if status == 1 and not isinstance(stop.code, int):
-            print(stop.code, file=sys.stderr)
+        status = exit_status(stop.code)
     except BaseException:
         kind, error, trace = sys.exc_info()
-        sys.excepthook(kind, error, trace.tb_next if trace else None)
-        status = 1
-    for stream in (sys.stdout, sys.stderr):
+        # Without the zygote's own frames: none of them where the text does not compile.
+        while trace and trace.tb_frame.f_code.co_filename == __file__:
+            trace = trace.tb_next
+        sys.excepthook(kind, error.with_traceback(trace), trace)
+        status = -signal.SIGINT if kind is KeyboardInterrupt else 1
+    flush(sys.stdout, sys.stderr)
+    return status
+
+
+def exit_status(code):
+    if code is None:
+        return 0
+    if isinstance(code, int):
+        return code & 255
+    sys.stderr.write("%s\n" % (code,))
+    return 1
+
+
+def flush(*files):
+    for file in files:
         try:
-            stream.flush()
+            file.flush()
         except Exception:
             pass
-    return status & 255
+
+
+def leave(status, variables):
+    """End this process as the interpreter's own end would, in a third of its time.
+
+    Threads are awaited, exit handlers run, and files that the program left open
+    are written; what is skipped is the taking down of modules.
+    """
+    try:
+        if "threading" in sys.modules:
+            sys.modules["threading"]._shutdown()
+        atexit._run_exitfuncs()
+        variables.clear()
+        gc.collect()
+        for kind in (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom):
+            flush(*[item for item in gc.get_objects() if isinstance(item, kind)])
+        flush(sys.stdout, sys.stderr)
+    finally:
+        if status < 0:
+            signal.signal(-status, signal.SIG_DFL)
+            os.kill(os.getpid(), -status)
+        os._exit(status)
 
 
 def prepared(code):
-    import linecache
-
     text = code.decode("utf-8", "surrogateescape")
     linecache.cache["<code>"] = (len(text), None, text.splitlines(True), "<code>")
     return compile(text, "<code>", "exec", dont_inherit=True)
@@ -199,7 +240,7 @@ def serve(events):
         before = kills(events)
         if flag == b"s":
             status = notebook.run(job, count)
-            tell(token, status, events, before, status == 251 << 8)
+            tell(token, status, events, before, status == NOWHERE << 8)
             continue
         stdin, sink = os.pipe() if count else (os.open(os.devnull, os.O_RDONLY), None)
         if not count:
@@ -227,16 +268,16 @@ def serve(events):
         tell(token, status, events, before, nowhere)
 
 
-def clean(code):
-    """Leave nothing of the zygote in the program's sight; the code to run."""
-    import types
-
-    ready = prepared(code)
+def main(events):
+    # What the zygote itself is made of is nothing that a collection must look at.
+    gc.collect()
+    gc.freeze()
+    code = serve(events)
     module = types.ModuleType("__main__")
     module.__builtins__ = __builtins__
     sys.modules["__main__"] = module
     sys.argv[1:] = []
-    return ready, module.__dict__
+    leave(run_cell(code, module.__dict__), module.__dict__)
 
 
-exec(*clean(serve(sys.argv[2])))
+main(sys.argv[2])

@@ -1,0 +1,139 @@
+"""What a container is created with: every wall of it stated."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from typing import Any
+
+import attrs
+import docker
+from docker.types import LogConfig, Mount, Ulimit
+
+from stockade.resident import supervisor
+from stockade.wall import OpenRequest
+from stockade_docker.mounts import checked
+
+__all__ = ["LABEL", "NOBODY", "Shape", "arguments"]
+
+#: Labels are this and a word: session, agent (a hash), owner, expires.
+LABEL = "io.stockade."
+NOBODY = "65534:65534"
+#: Processes that the supervisor and the init are; the limit is the program's beside them.
+_OWN_PROCESSES = 5
+_OPEN_FILES = 4096
+
+
+@attrs.frozen
+class Shape:
+    """What a wall and its options add to the configuration."""
+
+    image: str
+    runtime: str | None = None
+    seccomp: str | None = None  #: a profile's JSON; None is the engine's own profile
+    shm_mb: int | None = None
+    #: Processes of the engine's machine for one inside, and beside them all.
+    processes_each: tuple[int, int] = (1, 0)
+    local_engine: bool = True
+
+
+def arguments(api: docker.APIClient, request: OpenRequest, shape: Shape) -> dict[str, Any]:
+    """The keyword arguments of docker-py's ``create_container``."""
+    config = request.config
+    script, zygote = supervisor()
+    return {
+        "image": shape.image,
+        "name": f"stockade-{request.session_id}",
+        "entrypoint": ["sh", "-c", script, "sh"],
+        "command": ["0", zygote],
+        "hostname": "sandbox",
+        "user": user(request),
+        "working_dir": config.working_dir,
+        # Of the execution's environment nothing stands here: anybody who may ask the
+        # engine can read a container's configuration (B4).
+        "environment": {"HOME": config.working_dir, "LANG": "C.UTF-8"},
+        "labels": _labels(request),
+        "stdin_open": True,
+        "tty": False,
+        "detach": False,
+        # The same empty network namespace as network_mode=none, 100 ms sooner: the
+        # engine's network is not asked at all.
+        "network_disabled": not config.network_enabled,
+        "host_config": _host_config(api, request, shape),
+    }
+
+
+def user(request: OpenRequest) -> str:
+    chosen = request.config.user
+    if chosen is None:
+        return NOBODY
+    return chosen if ":" in chosen else f"{chosen}:{chosen}"
+
+
+def _labels(request: OpenRequest) -> dict[str, str]:
+    labels = {
+        f"{LABEL}session": request.session_id,
+        f"{LABEL}agent": request.agent_hash,
+        f"{LABEL}owner": f"{socket.gethostname()}:{os.getpid()}:{_started()}",
+        f"{LABEL}created": f"{time.time():.0f}",
+    }
+    if request.expires_at is not None:
+        labels[f"{LABEL}expires"] = f"{request.expires_at:.0f}"
+    labels.update({f"{LABEL}label.{name}": text for name, text in request.config.labels.items()})
+    return labels
+
+
+def _started() -> str:
+    """When this process started, in clock ticks since boot: its id alone may be taken again."""
+    try:
+        with open("/proc/self/stat") as file:
+            return file.read().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return "0"
+
+
+def _host_config(api: docker.APIClient, request: OpenRequest, shape: Shape) -> Any:
+    config = request.config
+    owner = user(request).partition(":")
+    folder = f"rw,exec,nosuid,nodev,uid={owner[0]},gid={owner[2]}"
+    if config.disk_mb is not None:
+        folder += f",size={config.disk_mb}m"
+    security = ["no-new-privileges"]
+    if shape.seccomp is not None:
+        security.append(f"seccomp={shape.seccomp}")
+    more: dict[str, Any] = {}
+    if config.memory_mb is not None:
+        # With both equal there is no swap on top.
+        more.update(mem_limit=f"{config.memory_mb}m", memswap_limit=f"{config.memory_mb}m")
+    if config.cpu_limit is not None:
+        more.update(nano_cpus=int(config.cpu_limit * 1e9))
+    if config.max_processes is not None:
+        each, beside = shape.processes_each
+        more.update(pids_limit=(config.max_processes + _OWN_PROCESSES) * each + beside)
+    if shape.runtime is not None:
+        more.update(runtime=shape.runtime)
+    if shape.shm_mb is not None:
+        more.update(shm_size=f"{shape.shm_mb}m", ipc_mode="private")
+    else:
+        more.update(ipc_mode="none")  # private too, and without a writable /dev/shm (E2)
+    mounts = [
+        Mount(target=mount.target, source=mount.source, type="bind", read_only=mount.read_only)
+        for mount in checked(config.mounts, local=shape.local_engine)
+    ]
+    return api.create_host_config(
+        cap_drop=["ALL"],
+        security_opt=security,
+        read_only=config.read_only_fs,
+        tmpfs={config.working_dir: folder + ",mode=0755", "/tmp": folder + ",mode=1777"},
+        init=True,
+        log_config=LogConfig(type="none"),
+        privileged=False,
+        publish_all_ports=False,
+        mounts=mounts or None,
+        ulimits=[
+            Ulimit(name="core", soft=0, hard=0),
+            Ulimit(name="nofile", soft=_OPEN_FILES, hard=_OPEN_FILES),
+        ],
+        **more,
+    )

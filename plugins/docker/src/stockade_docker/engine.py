@@ -1,0 +1,127 @@
+"""Reaching an engine: where it is, a client for it, and what it says of itself."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import Any
+
+import attrs
+import docker
+import requests
+from docker.context import ContextAPI
+from docker.errors import DockerException
+
+from stockade.errors import ConfigError, ProviderUnavailableError
+
+__all__ = ["FAILURES", "EngineInfo", "cached_look", "client", "forget", "is_local", "look"]
+
+#: What an engine that is away, hangs or answers nonsense makes docker-py raise.
+FAILURES = (DockerException, requests.exceptions.RequestException, OSError)
+#: Seconds that an ordinary request may take.
+REQUEST_SECONDS = 30
+_POOL = 64
+_KEPT_SECONDS = 10.0
+
+_clients: dict[tuple[int, str], docker.APIClient] = {}
+_lock = threading.Lock()
+
+
+@attrs.frozen
+class EngineInfo:
+    """What an engine tells; nothing of its machine is read otherwise, wherever it is."""
+
+    version: str
+    kernel: str
+    operating_system: str
+    runtimes: tuple[str, ...]
+    security: tuple[str, ...]
+    cgroups: str
+    is_podman: bool
+    warnings: tuple[str, ...] = ()
+
+
+def _place(engine: str | None) -> dict[str, Any]:
+    """docker-py's arguments for an engine: a URL, a context's name, or the environment's."""
+    if engine and "://" in engine:
+        return {"base_url": engine, "use_ssh_client": engine.startswith("ssh://")}
+    if engine is None and os.environ.get("DOCKER_HOST"):
+        found: dict[str, Any] = docker.utils.kwargs_from_env()
+        found["use_ssh_client"] = found.get("base_url", "").startswith("ssh://")
+        return found
+    name = engine or os.environ.get("DOCKER_CONTEXT") or None
+    context = ContextAPI.get_context(name)
+    if context is None:
+        raise ConfigError(f"engine={name!r}: no docker context has that name; see `docker context ls`.")
+    host = context.Host
+    if not host or host.startswith("http+docker"):
+        return {}
+    return {"base_url": host, "tls": context.TLSConfig, "use_ssh_client": host.startswith("ssh://")}
+
+
+def client(engine: str | None) -> docker.APIClient:
+    """The client for an engine, shared by its sessions. Raises ProviderUnavailableError."""
+    place = _place(engine)
+    # The process id: a connection must not be shared with a forked child.
+    key = (os.getpid(), repr(sorted((name, str(value)) for name, value in place.items())))
+    with _lock:
+        found = _clients.get(key)
+    if found is not None:
+        return found
+    try:
+        made = docker.APIClient(
+            **place, version="auto", timeout=REQUEST_SECONDS,
+            max_pool_size=_POOL, num_pools=_POOL, user_agent="stockade",
+        )  # fmt: skip
+    except FAILURES as error:
+        raise ProviderUnavailableError(
+            f"no engine answers at {place.get('base_url', 'the default socket')}: {error}"
+        ) from error
+    with _lock:
+        return _clients.setdefault(key, made)
+
+
+def is_local(api: docker.APIClient) -> bool:
+    """Whether the engine shares this machine's files, as far as its address tells."""
+    return str(api.base_url).startswith(("http+docker://", "http+unix://", "unix://"))
+
+
+_seen: dict[str, tuple[float, EngineInfo]] = {}
+
+
+def cached_look(api: docker.APIClient) -> EngineInfo:
+    """What the engine told within the last seconds, so that sessions in a row ask once."""
+    found = _seen.get(api.base_url)
+    if found is not None and time.monotonic() - found[0] < _KEPT_SECONDS:
+        return found[1]
+    info = look(api)
+    _seen[api.base_url] = (time.monotonic(), info)
+    return info
+
+
+def forget() -> None:
+    """Close all clients: for tests that restart an engine."""
+    with _lock:
+        clients = list(_clients.values())
+        _clients.clear()
+        _seen.clear()
+    for made in clients:
+        made.close()
+
+
+def look(api: docker.APIClient) -> EngineInfo:
+    """Ask the engine for what a wall must know. Raises one of FAILURES."""
+    info = api.info()
+    version = api.version()
+    components = version.get("Components") or []
+    return EngineInfo(
+        version=str(info.get("ServerVersion", "")),
+        kernel=str(info.get("KernelVersion", "")),
+        operating_system=str(info.get("OperatingSystem", "")),
+        runtimes=tuple(sorted(info.get("Runtimes") or ())),
+        security=tuple(info.get("SecurityOptions") or ()),
+        cgroups=str(info.get("CgroupVersion", "1")),
+        is_podman=any("podman" in str(part.get("Name", "")).lower() for part in components),
+        warnings=tuple(info.get("Warnings") or ()),
+    )

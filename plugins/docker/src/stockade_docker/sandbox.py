@@ -1,0 +1,178 @@
+"""One session: one container, its supervisor attached from the start."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from typing import Any
+
+import docker
+from docker.errors import APIError, NotFound
+
+from stockade.errors import DestroyError, SandboxStartError
+from stockade.resident import NEEDS, Channel, Death, ResidentSandbox, supervisor
+from stockade.resident.lane import LaneLostError
+from stockade.wall import OpenRequest
+from stockade_docker.channel import EngineChannel
+from stockade_docker.create import Shape, arguments, user
+from stockade_docker.engine import FAILURES
+
+__all__ = ["ContainerSandbox", "explain"]
+
+_log = logging.getLogger(__name__)
+
+_ATTACH = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
+#: How long the engine may take to notice that a container has ended.
+_SETTLE_SECONDS = 3.0
+_REMOVE_SECONDS = 20.0
+
+
+class ContainerSandbox(ResidentSandbox):
+    """Made by :meth:`start_container`; the container is gone when that fails (C5)."""
+
+    def __init__(
+        self, api: docker.APIClient, container: str, first: Channel, request: OpenRequest
+    ) -> None:
+        self.container = container
+        self._api = api
+        self._user = user(request)
+        super().__init__(first, startup_seconds=request.config.startup_timeout_seconds)
+
+    @classmethod
+    def start_container(
+        cls, api: docker.APIClient, request: OpenRequest, shape: Shape
+    ) -> ContainerSandbox:
+        """Create, attach, start, greet. Raises SandboxStartError."""
+        try:
+            made = api.create_container(**arguments(api, request, shape))
+        except FAILURES as error:
+            raise explain("creating the container failed", error, shape) from error
+        container: str = made["Id"]
+        channel = None
+        try:
+            # Attached before it starts, so that nothing it says is missed.
+            channel = EngineChannel(api.attach_socket(container, params=_ATTACH))
+            api.start(container)
+            return cls(api, container, channel, request)
+        except BaseException as error:
+            state = _state(api, container)
+            if channel is not None:
+                channel.close()
+            _remove_quietly(api, container)
+            if isinstance(error, LaneLostError):
+                raise _silent(error, state, shape) from error
+            if isinstance(error, FAILURES):
+                raise explain("starting the container failed", error, shape) from error
+            raise
+
+    # -- what ResidentSandbox asks for -----------------------------------------
+
+    def open_channel(self, number: int) -> Channel:
+        script, zygote = supervisor()
+        try:
+            made = self._api.exec_create(
+                self.container, ["sh", "-c", script, "sh", str(number), zygote],
+                stdin=True, user=self._user,
+            )  # fmt: skip
+            return EngineChannel(self._api.exec_start(made["Id"], socket=True))
+        except FAILURES as error:
+            raise LaneLostError(f"the engine could not start another shell: {error}") from error
+
+    def post_mortem(self) -> Death | None:
+        until = time.monotonic() + _SETTLE_SECONDS
+        while True:
+            try:
+                state: dict[str, Any] = self._api.inspect_container(self.container)["State"]
+            except NotFound:
+                return Death("its container was removed by somebody else")
+            except FAILURES as error:
+                return Death(f"the engine does not answer: {error}")
+            if not state.get("Running"):
+                return _death(state)
+            if time.monotonic() > until:
+                return None
+            time.sleep(0.05)
+
+    def force_end(self) -> None:
+        with contextlib.suppress(*FAILURES):
+            self._api.kill(self.container)
+
+    def destroy(self) -> None:
+        try:
+            _remove(self._api, self.container)
+        except FAILURES as error:
+            raise DestroyError(
+                f"container {self.container[:12]} could not be removed: {error}; "
+                "try again when the engine answers."
+            ) from error
+
+
+def _death(state: dict[str, Any]) -> Death:
+    if state.get("OOMKilled"):
+        return Death("the memory limit ended it", out_of_memory=True)
+    error = state.get("Error") or ""
+    return Death(f"its container has ended with code {state.get('ExitCode')} {error}".rstrip())
+
+
+def _remove(api: docker.APIClient, container: str) -> None:
+    """Kill and remove; also where somebody else is at it. Raises one of FAILURES."""
+    until = time.monotonic() + _REMOVE_SECONDS
+    while True:
+        try:
+            api.remove_container(container, force=True, v=True)
+            return
+        except NotFound:
+            return
+        except APIError as error:
+            # 409: another removal runs, or the kill was not seen through yet.
+            if error.status_code not in (409, 500) or time.monotonic() > until:
+                raise
+        time.sleep(0.1)
+
+
+def _remove_quietly(api: docker.APIClient, container: str) -> None:
+    try:
+        _remove(api, container)
+    except FAILURES:
+        _log.exception("removing container %s failed", container[:12])
+
+
+def _state(api: docker.APIClient, container: str) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = api.inspect_container(container)["State"]
+    except FAILURES:
+        return {}
+    return found
+
+
+def _silent(error: Exception, state: dict[str, Any], shape: Shape) -> SandboxStartError:
+    """The container runs, or ran, and its supervisor did not greet."""
+    code = state.get("ExitCode")
+    detail = f" (it ended with code {code})" if code and not state.get("Running") else ""
+    if state.get("OOMKilled"):
+        return SandboxStartError(
+            "the memory limit ended the container before it was up; raise memory_mb."
+        )
+    return SandboxStartError(
+        f"the container of {shape.image} started and did not answer{detail}: {error}. "
+        f"The image must hold {NEEDS}."
+    )
+
+
+def explain(what: str, error: BaseException, shape: Shape) -> SandboxStartError:
+    """An engine's words with what to do about them."""
+    words = str(getattr(error, "explanation", None) or error)
+    low = words.lower()
+    if "executable file not found" in low or '"sh": stat' in low or "no such file or directory" in low:
+        return SandboxStartError(
+            f"image {shape.image} has no shell to run programs with: the wall needs {NEEDS} in "
+            f"the image. The engine says: {words}"
+        )
+    if "runtime" in low and ("unknown" in low or "invalid" in low):
+        return SandboxStartError(
+            f"the engine has no runtime {shape.runtime!r}: {words}. Add it to the engine's "
+            "configuration (`runtimes` in /etc/docker/daemon.json) and restart the engine."
+        )
+    retryable = not isinstance(error, APIError) or (error.status_code or 500) >= 500
+    return SandboxStartError(f"{what}: {words}.", retryable=retryable)

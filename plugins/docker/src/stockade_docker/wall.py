@@ -1,0 +1,185 @@
+"""The docker wall, and the base of gvisor and kata: they add a runtime and its proof."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import docker
+
+from stockade.capabilities import Capabilities, Isolation
+from stockade.errors import ConfigError, SandboxStartError, StockadeError
+from stockade.wall import Availability, Check, OpenRequest, Option, Sandbox, Wall
+from stockade_docker import engine as engines
+from stockade_docker import images
+from stockade_docker.create import Shape
+from stockade_docker.sandbox import ContainerSandbox
+
+__all__ = ["CAPABILITIES", "OPTIONS", "ContainerWall", "DockerWall"]
+
+
+def _pull(text: str) -> str:
+    if text not in images.PULL_POLICIES:
+        raise ValueError("one of missing, always, never is needed")
+    return text
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 86_400:
+        raise ValueError("seconds from 1 to 86400 are needed")
+    return value
+
+
+def _megabytes(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 1 << 20:
+        raise ValueError("a whole number of MiB is needed")
+    return int(text)
+
+
+def _profile(text: str) -> str:
+    if not os.path.isabs(text):
+        raise ValueError("an absolute path of a seccomp profile in JSON is needed")
+    return text
+
+
+OPTIONS: Mapping[str, Option] = {
+    "engine": Option(
+        str, None, "a docker context's name or a URL (unix://, tcp://, ssh://); else DOCKER_HOST, "
+        "DOCKER_CONTEXT or the current context",
+    ),
+    "pull": Option(_pull, "missing", "when an image is pulled: missing, always or never"),
+    "pull_seconds": Option(_seconds, 600.0, "how long a pull may take"),
+    "seccomp": Option(_profile, None, "a seccomp profile's path, in place of the engine's own"),
+    "shm_mb": Option(_megabytes, None, "MiB of /dev/shm; there is none unless asked for"),
+}  # fmt: skip
+
+CAPABILITIES = Capabilities(
+    {
+        "argv": "native",
+        "shell": "native",
+        "code": "native",
+        "stateful": "native",
+        "background": "native",
+        "process-hardening": "native",
+        "files": ("emulated", "by programs inside; the engine's copy fails on a read-only root"),
+        "memory": "native",
+        "cpu": "native",
+        "processes": "native",
+        "disk": ("native", "a tmpfs for each folder, counted as memory"),
+        "network-off": "native",
+        "network": "native",
+        "read-only-root": "native",
+        "writable-root": "native",
+        "user": "native",
+        "working-dir": "native",
+        "mounts": "native",
+        "allow-list": ("unsupported", "open the network, or copy files in with session.files"),
+        "durable": ("unsupported", "a session ends with the process that opened it"),
+    }
+)
+
+
+class ContainerWall(Wall):
+    """A container for each session, on any engine that speaks the Docker API."""
+
+    isolation = Isolation.CONTAINER
+    capabilities = CAPABILITIES
+    options: ClassVar[Mapping[str, Option]] = OPTIONS
+
+    def __init__(self, target: str | None = None, options: Mapping[str, Any] | None = None) -> None:
+        super().__init__(target, options)
+        self.image = images.check_reference(target or images.DEFAULT_IMAGE)
+
+    # -- what gvisor and kata change ------------------------------------------
+
+    def runtime(self, info: engines.EngineInfo) -> str | None:
+        """The engine's runtime for the container; None is the engine's own choice."""
+        return None
+
+    def runtime_checks(self, info: engines.EngineInfo) -> list[Check]:
+        """What the probe looks at beside the engine."""
+        return []
+
+    def shape(self, request: OpenRequest, info: engines.EngineInfo) -> Shape:
+        """What the container is made with beside the configuration."""
+        return Shape(
+            image=self.image,
+            runtime=self.runtime(info),
+            seccomp=_read_profile(self.chosen["seccomp"]),
+            shm_mb=self.chosen["shm_mb"],
+            local_engine=engines.is_local(self._client()),
+        )
+
+    def verify(self, sandbox: ContainerSandbox, info: engines.EngineInfo) -> None:
+        """Look from inside whether the wall is what it says. Raises SandboxStartError."""
+
+    # -- the wall ---------------------------------------------------------------
+
+    def probe(self) -> Availability:
+        try:
+            info = engines.look(self._client())
+        except (StockadeError, *engines.FAILURES) as error:
+            return Availability((Check("engine", False, str(error), _start_it()),))
+        seccomp = any("seccomp" in option for option in info.security)
+        name = "podman" if info.is_podman else "docker"
+        checks = [
+            Check("engine", True, f"{name} {info.version} on {info.operating_system}"),
+            Check(
+                "seccomp", seccomp, "the engine filters system calls" if seccomp
+                else "the engine has no seccomp, so its containers are not hardened",
+                "" if seccomp else "run the engine on a kernel with CONFIG_SECCOMP_FILTER",
+            ),
+            *self.runtime_checks(info),
+        ]  # fmt: skip
+        return Availability(tuple(checks))
+
+    def open(self, request: OpenRequest) -> Sandbox:
+        if request.config.working_dir in ("/", "/tmp"):
+            raise ConfigError(
+                f"working_dir={request.config.working_dir!r} cannot be a folder of its own; "
+                "use /workspace."
+            )
+        api = self._client()
+        try:
+            info = self._info(api)
+            images.have(api, self.image, self.chosen["pull"], self.chosen["pull_seconds"])
+        except engines.FAILURES as error:
+            raise SandboxStartError(f"the engine does not answer: {error}", retryable=True) from error
+        sandbox = ContainerSandbox.start_container(api, request, self.shape(request, info))
+        try:
+            self.verify(sandbox, info)
+        except BaseException:
+            sandbox.close()
+            raise
+        return sandbox
+
+    def _client(self) -> docker.APIClient:
+        return engines.client(self.chosen["engine"])
+
+    def _info(self, api: docker.APIClient) -> engines.EngineInfo:
+        return engines.cached_look(api)
+
+
+class DockerWall(ContainerWall):
+    """``docker[:image][?options]``."""
+
+    summary = "hardened containers on the engine's own kernel; docker, podman and what speaks as they"
+
+
+def _read_profile(path: str | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except OSError as error:
+        raise ConfigError(f"seccomp={path!r} cannot be read: {error.strerror}.") from error
+
+
+def _start_it() -> str:
+    if sys.platform == "linux":
+        return "apt-get install docker.io, or start its service: systemctl start docker"
+    return "install and start Docker Desktop, or set DOCKER_HOST"

@@ -1,0 +1,1 @@
+"""stockade's gVisor wall; see :mod:`stockade_gvisor.wall`."""

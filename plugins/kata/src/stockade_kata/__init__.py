@@ -1,0 +1,1 @@
+"""stockade's Kata wall; see :mod:`stockade_kata.wall`."""
