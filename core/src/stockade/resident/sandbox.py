@@ -6,38 +6,28 @@ import abc
 import logging
 import threading
 import time
-from collections.abc import Callable
 
-import attrs
-
-from stockade.errors import SandboxLostError, WorkingDirectoryError
+from stockade.errors import SandboxLostError
 from stockade.resident.channel import Channel
 from stockade.resident.lane import Ended, Hello, Lane, LaneLostError
-from stockade.resident.script import Job, can_be_warm, prepare
-from stockade.wall import ExecRequest, Exit, Output, Running, Sandbox
+from stockade.resident.running import Death, LaneRunning, NotebookRunning
+from stockade.resident.script import can_be_warm, prepare
+from stockade.wall import ExecRequest, Output, Running, Sandbox
 
 __all__ = ["Death", "ResidentSandbox"]
 
 _log = logging.getLogger(__name__)
 
-#: How long a program may outlive the order to end it before its sandbox is ended.
-_KILL_SECONDS = 0.7
 #: Lanes that stay open though nothing needs them.
 _SPARE_LANES = 8
 #: More cannot be: a lane's mark is told by its number.
 _MAX_LANES = 100
 #: How long another lane may take to start.
 _LANE_SECONDS = 30.0
+#: How soon it is tried again where none could start.
+_RETRY_SECONDS = 0.25
 #: How long a program that exits 137 beside a kill for memory waits for its claimant.
 _CLAIM_SECONDS = 0.05
-
-
-@attrs.frozen
-class Death:
-    """What a wall finds out about a sandbox that has died."""
-
-    reason: str
-    out_of_memory: bool = False
 
 
 class ResidentSandbox(Sandbox):
@@ -55,7 +45,7 @@ class ResidentSandbox(Sandbox):
         self._lanes: dict[int, Lane] = {0: lane}
         self._idle: list[Lane] = [lane]
         self._opening: set[int] = set()
-        self._notebooks: dict[str, _Notebook] = {}
+        self._notebooks: dict[str, Notebook] = {}
         self._busy: set[int] = set()
         self._death: Death | None = None
         self._closed = False
@@ -85,13 +75,13 @@ class ResidentSandbox(Sandbox):
 
     def start(self, request: ExecRequest, output: Output) -> Running:
         if request.state:
-            return self._start_in_notebook(request, output)
+            return NotebookRunning(self, prepare(request, warm=True), output, request)
         warm = self.hello.python is not None and can_be_warm(request)
-        job = prepare(request, warm=warm)
-        lane = self._take_lane()
-        if job.kind == "p" and not lane.awake:
-            lane.wake()
-        return self._run(lane, job, output, request, self._give_back)
+        running = LaneRunning(self, prepare(request, warm=warm), output, request)
+        lane = self._idle_lane()
+        if lane is not None:
+            running.begin(lane)
+        return running
 
     def close(self) -> None:
         with self._lock:
@@ -106,28 +96,39 @@ class ResidentSandbox(Sandbox):
 
     # -- lanes -----------------------------------------------------------------
 
-    def _take_lane(self) -> Lane:
-        """An idle lane, or a new one; waits only where there are as many as can be."""
+    def _idle_lane(self) -> Lane | None:
         with self._lock:
-            while True:
+            self._check_alive()
+            while self._idle:
+                lane = self._idle.pop()
+                if not lane.lost:
+                    self._busy.add(lane.number)
+                    return lane
+            return None
+
+    def take_lane(self, given_up: threading.Event) -> Lane | None:
+        """An idle lane or a new one, waiting where none can be had until ``given_up`` is set.
+
+        The process limit may be used up by programs left behind: then no shell can
+        be started, and all that helps is that some end.
+        """
+        while not given_up.is_set():
+            lane = self._idle_lane() or self._open_lane()
+            if lane is not None:
+                return lane
+            with self._lock:
                 self._check_alive()
-                while self._idle:
-                    lane = self._idle.pop()
-                    if not lane.lost:
-                        self._busy.add(lane.number)
-                        return lane
-                if len(self._lanes) + len(self._opening) < _MAX_LANES:
-                    break
-                self._free_again.wait(1.0)
-            number = self._new_number()
-        return self._open_lane(number)
+                self._free_again.wait(_RETRY_SECONDS)
+        return None
 
-    def _new_number(self) -> int:
-        free = next(n for n in range(1, _MAX_LANES + 1) if n not in self._lanes and n not in self._opening)
-        self._opening.add(free)
-        return free
-
-    def _open_lane(self, number: int) -> Lane:
+    def _open_lane(self) -> Lane | None:
+        """A further lane; None where it cannot start although the sandbox lives."""
+        with self._lock:
+            if len(self._lanes) + len(self._opening) >= _MAX_LANES:
+                return None
+            taken = {*self._lanes, *self._opening}
+            number = next(n for n in range(1, _MAX_LANES + 1) if n not in taken)
+            self._opening.add(number)
         lane = None
         try:
             lane = Lane(number, self.open_channel(number))
@@ -139,43 +140,34 @@ class ResidentSandbox(Sandbox):
                 self._opening.discard(number)
             if not isinstance(error, (LaneLostError, OSError)):
                 raise
-            return self._instead(error)
+            death = self._find_death(str(error))
+            if death is not None:
+                raise _gone(death) from error
+            _log.debug("no further lane: %s", error)
+            return None
         with self._lock:
             self._opening.discard(number)
             self._lanes[number] = lane
             self._busy.add(number)
-            if self._closed:
-                lane.close()
+            closed = self._closed
+        if closed:
+            lane.close()
         return lane
 
-    def _instead(self, error: Exception) -> Lane:
-        """No further lane can be had (the process limit, say): wait for one that is there."""
-        death = self._find_death(str(error))
-        if death is not None:
-            raise _gone(death) from error
-        with self._lock:
-            while not self._idle:
-                self._check_alive()
-                if not self._busy:
-                    raise SandboxLostError(f"no program can be started any more: {error}") from error
-                self._free_again.wait(1.0)
-            lane = self._idle.pop()
-            self._busy.add(lane.number)
-            return lane
-
-    def _give_back(self, lane: Lane, ended: Ended | None) -> None:
+    def give_back(self, lane: Lane, ended: Ended | None) -> None:
         """After the result is out: make the lane fit for the next program, or retire it."""
         try:
             if ended is None or lane.lost:
-                self._forget(lane)
+                self.forget(lane)
                 return
             if lane.dirty:
                 lane.clean()
-            if not self._surely_alone(ended) and lane.count() > 0:
+            if not self.surely_alone(ended) and lane.count() > 0:
                 self._retire(lane)
                 return
-        except LaneLostError:
-            self._forget(lane)
+        except LaneLostError as error:
+            _log.warning("lane %d is given up: %s", lane.number, error)
+            self.forget(lane)
             return
         with self._lock:
             self._busy.discard(lane.number)
@@ -190,7 +182,7 @@ class ResidentSandbox(Sandbox):
         if spare:
             lane.close()
 
-    def _surely_alone(self, ended: Ended) -> bool:
+    def surely_alone(self, ended: Ended) -> bool:
         """Whether the count of processes says that the program left none behind."""
         with self._lock:
             only = len(self._lanes) == 1 and not self._opening
@@ -204,7 +196,7 @@ class ResidentSandbox(Sandbox):
             target=lane.drain, args=(lambda: self._closed,), daemon=True, name="stockade-drain"
         ).start()
 
-    def _forget(self, lane: Lane) -> None:
+    def forget(self, lane: Lane) -> None:
         lane.close()
         with self._lock:
             self._busy.discard(lane.number)
@@ -214,26 +206,17 @@ class ResidentSandbox(Sandbox):
 
     # -- running ---------------------------------------------------------------
 
-    def _run(
-        self, lane: Lane, job: Job, output: Output, request: ExecRequest,
-        after: Callable[[Lane, Ended | None], None],
-    ) -> Running:  # fmt: skip
-        try:
-            lane.begin(job)
-        except LaneLostError as error:
-            after(lane, None)
-            raise self._loss(error) from error
-        return _LaneRunning(self, lane, output, request, after)
-
-    def _end_by_another(self, lane: Lane) -> None:
+    def end_by_another(self, lane: Lane) -> None:
         """Have another lane end this one's programs, since its input is stopped up."""
         try:
-            other = self._take_lane()
+            other = self._idle_lane() or self._open_lane()
+            if other is None:
+                return
             try:
                 other.end_other(lane)
                 other.clean()
             finally:
-                self._give_back(other, Ended(0, False, False, 0, 0, 1 << 30))
+                self.give_back(other, Ended(0, False, False, 0, 0, 1 << 30))
         except (LaneLostError, SandboxLostError):
             _log.debug("no lane could end the programs of lane %d", lane.number)
 
@@ -242,13 +225,18 @@ class ResidentSandbox(Sandbox):
         self.force_end()
         lane.close()
 
+    @property
+    def died_of_memory(self) -> bool:
+        """Whether the sandbox as a whole was ended for its memory (E5)."""
+        return self._death is not None and self._death.out_of_memory
+
     def _check_alive(self) -> None:
         if self._death is not None:
             raise _gone(self._death)
         if self._closed:
             raise SandboxLostError("the session is closed.")
 
-    def _loss(self, error: BaseException) -> SandboxLostError:
+    def loss(self, error: BaseException) -> SandboxLostError:
         """The error to raise when a lane fails in use; finds out why, once."""
         death = self._find_death(str(error))
         if death is None:
@@ -272,7 +260,7 @@ class ResidentSandbox(Sandbox):
             self._death = self._death or found
             return self._death
 
-    def _claim_kills(self, ended: Ended) -> bool:
+    def claim_kills(self, ended: Ended) -> bool:
         """Whether the memory limit ended this program (E5).
 
         The sandbox counts kills, not whose they were. A program that died of
@@ -289,117 +277,21 @@ class ResidentSandbox(Sandbox):
             self._claimed = ended.kills_after
             return True
 
-    # -- named interpreters ------------------------------------------------------
+    # -- named interpreters ----------------------------------------------------
 
-    def _start_in_notebook(self, request: ExecRequest, output: Output) -> Running:
-        job = prepare(request, warm=True)
-        assert request.state is not None
+    def notebook(self, name: str) -> Notebook:
+        """The named interpreter's place; it starts with its first code."""
         with self._lock:
-            notebook = self._notebooks.setdefault(request.state, _Notebook())
-        notebook.turn.acquire()
-        try:
-            if notebook.lane is None or notebook.lane.lost:
-                notebook.lane = self._take_lane()
-            lane = notebook.lane
-            if not lane.awake:
-                lane.wake()
-
-            def after(lane: Lane, ended: Ended | None) -> None:
-                if ended is None:
-                    self._forget(lane)
-                notebook.turn.release()
-
-            return self._run(lane, job, output, request, after)
-        except BaseException:
-            if notebook.turn.locked():
-                notebook.turn.release()
-            raise
+            return self._notebooks.setdefault(name, Notebook())
 
 
 def _gone(death: Death) -> SandboxLostError:
     return SandboxLostError(f"the sandbox is gone: {death.reason}; open a new session.")
 
 
-class _Notebook:
+class Notebook:
     """A named interpreter: a lane of its own, one job at a time."""
 
     def __init__(self) -> None:
         self.turn = threading.Lock()
         self.lane: Lane | None = None
-
-
-class _LaneRunning(Running):
-    def __init__(
-        self, sandbox: ResidentSandbox, lane: Lane, output: Output, request: ExecRequest,
-        after: Callable[[Lane, Ended | None], None],
-    ) -> None:  # fmt: skip
-        self._sandbox = sandbox
-        self._lane = lane
-        self._output = output
-        self._request = request
-        self._after = after
-        self._lock = threading.Lock()
-        self._killed = False
-        self._over = False
-        self._timer: threading.Timer | None = None
-
-    def wait(self) -> Exit:
-        try:
-            ended = self._lane.finish(self._output)
-        except LaneLostError as error:
-            return self._lost(error)
-        self._done()
-        self._lane.dirty = self._lane.dirty or self._killed
-        oom = self._sandbox._claim_kills(ended)
-        if self._needs_care(ended):
-            # The result first: what makes the lane fit again is nobody's waiting time.
-            threading.Thread(
-                target=self._after, args=(self._lane, ended), daemon=True, name="stockade-lane"
-            ).start()
-        else:
-            self._after(self._lane, ended)
-        if ended.nowhere:
-            raise WorkingDirectoryError(self._request.working_dir)
-        if oom:
-            return Exit(signal=9, out_of_memory=True)
-        if ended.signalled and ended.status > 128:
-            return Exit(signal=ended.status - 128)
-        return Exit(code=ended.status)
-
-    def _needs_care(self, ended: Ended) -> bool:
-        return self._lane.dirty or not self._sandbox._surely_alone(ended)
-
-    def _done(self) -> None:
-        with self._lock:
-            self._over = True
-            timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
-
-    def _lost(self, error: LaneLostError) -> Exit:
-        self._done()
-        loss = self._sandbox._loss(error)
-        self._after(self._lane, None)
-        death = self._sandbox._death
-        if death is not None and death.out_of_memory:
-            return Exit(signal=9, out_of_memory=True)
-        if self._killed:
-            return Exit(signal=9)
-        raise loss
-
-    def kill(self) -> None:
-        with self._lock:
-            if self._over or self._killed:
-                return
-            self._killed = True
-            self._timer = threading.Timer(_KILL_SECONDS, self._overdue)
-            self._timer.daemon = True
-            self._timer.start()
-        if not self._lane.kill():
-            self._sandbox._end_by_another(self._lane)
-
-    def _overdue(self) -> None:
-        with self._lock:
-            if self._over:
-                return
-        self._sandbox.overdue(self._lane)

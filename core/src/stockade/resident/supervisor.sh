@@ -22,9 +22,11 @@ for f in /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control; 
 done
 mkfifo -m 600 $d.g $d.d || exit 90
 exec 6<>$d.g 7<>$d.d
-# Handled, not ignored: `kill 0` in a program leaves the supervisor alone, and
-# programs still start with the default.
-trap : HUP INT QUIT TERM USR1 USR2 ALRM
+# Handled, not ignored: `kill 0` in a program (or the kernel's hang-up of a group
+# whose stopped members were orphaned) leaves the supervisor alone, and programs
+# still start with the default. Every subshell must say so anew.
+hardy() { trap : HUP INT QUIT TERM USR1 USR2 ALRM; }
+hardy
 
 branded() {
   [ -z "$mark" ] || ulimit -d $mark
@@ -108,6 +110,7 @@ end_tree() {
 } 2>/dev/null
 
 control() {
+  hardy
   zpid=0
   rm -f $d.g $d.d
   while :; do
@@ -171,6 +174,7 @@ run() {
 }
 
 worker() {
+  hardy
   exec 2>>$d.m
   read -r _ zpid <&7
   while :; do

@@ -40,6 +40,7 @@ def kills(path):
 
 def settle(cwd, env, stdin):
     """In the child: what the program finds around it."""
+    hardy(False)
     os.dup2(stdin, 0)
     os.dup2(OUT, 1)
     os.dup2(ERR, 2)
@@ -226,9 +227,17 @@ def tell(token, status, events, before, nowhere=False):
     os.write(DONE, b"d\n")
 
 
+def hardy(yes):
+    """Whether common signals leave this process alone, as they do the supervisor."""
+    for name in ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGALRM"):
+        usual = signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL
+        signal.signal(getattr(signal, name), (lambda *_: None) if yes else usual)
+
+
 def serve(events):
     """Serve jobs for ever; in a child it returns the code to run."""
     os.setsid()
+    hardy(True)
     notebook = Notebook()
     while True:
         line = os.read(JOBS, 4096)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import pytest
 
 import stockade
-from stockade.capabilities import Feature
+from stockade.capabilities import Feature, Isolation
 from stockade.errors import StockadeError, UnsupportedError
 from stockade.providers import WallProvider
 from stockade.runtime import Runtime
@@ -94,6 +94,10 @@ class ConformanceBase:
     def within(self, clause: str, seconds: float, began: float, what: str) -> None:
         took = time.monotonic() - began
         expect(took <= seconds * self.time_factor, clause, f"{what} within {seconds} s", took)
+
+    def one_kernel(self, session: Session) -> bool:
+        """Whether one kernel in user space holds program and session together (E5)."""
+        return session.provider.wall.isolation is Isolation.KERNEL
 
     def stops_growing(self, session: Session, path: str) -> bool:
         """Whether a heartbeat that a process appends to a file has ended."""

@@ -72,8 +72,10 @@ class Execution(ConformanceBase):
                 "exited 137": session.start(["sh", "-c", "sleep 0.3; exit 137"]),
                 "exited 143": session.start(["sh", "-c", "sleep 0.3; exit 143"]),
                 "signalled 137": session.start(["sh", "-c", "sleep 0.3; kill -9 $$"]),
-                "out of memory": session.start(["sh", "-c", hog], timeout=30),
             }
+            if not self.one_kernel(session):
+                # Where one kernel holds all, its end for memory is everybody's: E5 alone checks it.
+                started["out of memory"] = session.start(["sh", "-c", hog], timeout=30)
             for right, execution in started.items():
                 result = execution.result(50)
                 word = str(result.verdict)
@@ -230,9 +232,9 @@ class Output(ConformanceBase):
     def test_D8_input_of_fifty_mebibytes(self) -> None:
         data = b"\0\xff\n" * (50 * 1024 * 1024 // 3)
         with self.session() as session:
-            result = session.run(["cksum"], stdin=data)
+            result = session.run(["wc", "-c"], stdin=data)
             expect(
-                result.stdout.split()[1] == str(len(data)),
+                result.stdout.split() == [str(len(data))],
                 "D8",
                 f"{len(data)} bytes",
                 result.stdout,

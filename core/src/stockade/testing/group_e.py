@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import tempfile
@@ -11,7 +12,7 @@ import pytest
 
 from stockade.capabilities import Feature
 from stockade.config import Mount
-from stockade.errors import ConfigError, StockadeError
+from stockade.errors import ConfigError, SandboxLostError, StockadeError
 from stockade.results import Verdict
 from stockade.testing.base import ConformanceBase, expect
 
@@ -19,16 +20,25 @@ from stockade.testing.base import ConformanceBase, expect
 class Isolation(ConformanceBase):
     """What the code inside can see, reach and use up."""
 
-    def test_E1_no_privilege(self) -> None:
+    def _status(self, session: Session) -> dict[str, str]:
+        text = session.run(["cat", "/proc/self/status"]).stdout
+        return dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+
+    def test_E1_no_capability_and_an_unprivileged_user(self) -> None:
         self.need(Feature.PROCESS_HARDENING)
         with self.session() as session:
-            text = session.run(["cat", "/proc/self/status"]).stdout
-            status = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+            status = self._status(session)
             for name in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
-                expect(int(status[name], 16) == 0, "E1", f"{name} empty", status[name])
-            expect(status["NoNewPrivs"] == "1", "E1", "no_new_privs", status["NoNewPrivs"])
-            expect(status.get("Seccomp") == "2", "E1", "a seccomp filter", status.get("Seccomp"))
+                held = status.get(name, "0")  # a kernel without ambient ones does not list them
+                expect(int(held, 16) == 0, "E1", f"{name} empty", held)
             expect(status["Uid"].split()[0] != "0", "E1", "an unprivileged uid", status["Uid"])
+
+    def test_E1_no_new_privs_and_a_filter(self) -> None:
+        self.need(Feature.PROCESS_HARDENING)
+        with self.session() as session:
+            status = self._status(session)
+            held = (status.get("NoNewPrivs"), status.get("Seccomp"))
+            expect(held == ("1", "2"), "E1", "no_new_privs and a seccomp filter", held)
 
     def test_E2_read_only_but_for_two_folders(self) -> None:
         self.need(Feature.READ_ONLY_ROOT)
@@ -105,20 +115,23 @@ class Isolation(ConformanceBase):
             line = "a=0123456789abcdef; while :; do a=$a$a; done"
             result = session.shell(line, timeout=40)
             expect(result.verdict is Verdict.OUT_OF_MEMORY, "E5", "out of memory", result)
+            if self.one_kernel(session):
+                return
             expect(session.run(["true"]).success, "E5", "a usable session", "failure")
 
     def test_E6_the_cpu_limit_holds(self) -> None:
         self.need(Feature.CPU)
-        with self.session(cpu_limit=0.5) as session:
-            spin = "timeout 3 setsid sh -c 'while :; do :; done'"
-            began = time.monotonic()
-            result = session.shell(f"{spin} & {spin} & wait; times", timeout=40)
-            elapsed = time.monotonic() - began
-            spent = 0.0
-            for part in result.stdout.splitlines()[-1].split():
-                minutes, _, seconds = part.rstrip("s").partition("m")
-                spent += float(minutes) * 60 + float(seconds)
-            expect(spent / elapsed < 0.75, "E6", "about 0.5 cpus used", spent / elapsed)
+        # Work done, not time told: a kernel inside counts what it was given as it likes.
+        done = {limit: self._work(limit) for limit in (1.0, 0.25)}
+        expect(done[0.25] < 0.6 * done[1.0], "E6", "a quarter of the cpu, a quarter of the work",
+               done)  # fmt: skip
+
+    def _work(self, limit: float) -> int:
+        spin = "while :; do i=0; while [ $i -lt 1000 ]; do i=$((i+1)); done; echo; done"
+        with self.session(cpu_limit=limit) as session:
+            session.run(["true"])
+            result = session.shell(f"({spin}) & {spin}", timeout=3.0)
+            return result.stdout_total_bytes
 
     def test_E7_nothing_of_the_host_shows(self) -> None:
         os.environ["STOCKADE_CONFORMANCE_SECRET"] = "hunter2"
@@ -148,7 +161,8 @@ class Isolation(ConformanceBase):
             time.sleep(0.3)
             lines = two.shell("cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '").stdout
             expect("sleep 30" not in lines, "E8", "no process of another session", lines)
-            two.shell("kill -9 -1")
+            with contextlib.suppress(SandboxLostError):  # its own session may die of it
+                two.shell("kill -9 -1")
             time.sleep(0.2)
             expect(not running.future.done(), "E8", "no signal to another session", "it ended")
             running.cancel()

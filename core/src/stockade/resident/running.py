@@ -1,0 +1,177 @@
+"""One execution in a lane, and one in a named interpreter."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import attrs
+
+from stockade.errors import SandboxLostError, WorkingDirectoryError
+from stockade.resident.lane import Ended, Lane, LaneLostError
+from stockade.resident.script import Job
+from stockade.wall import ExecRequest, Exit, Output, Running
+
+if TYPE_CHECKING:
+    from stockade.resident.sandbox import Notebook, ResidentSandbox
+
+__all__ = ["Death", "LaneRunning", "NotebookRunning"]
+
+#: How long a program may outlive the order to end it before its sandbox is ended.
+_KILL_SECONDS = 0.7
+
+
+@attrs.frozen
+class Death:
+    """What a wall finds out about a sandbox that has died."""
+
+    reason: str
+    out_of_memory: bool = False
+
+
+class LaneRunning(Running):
+    """Runs in the lane that ``begin`` was given, or in one that ``wait`` finds."""
+
+    def __init__(
+        self, sandbox: ResidentSandbox, job: Job, output: Output, request: ExecRequest
+    ) -> None:
+        self._sandbox = sandbox
+        self._job = job
+        self._output = output
+        self._request = request
+        self._lock = threading.Lock()
+        self._lane: Lane | None = None
+        self._killed = threading.Event()
+        self._over = False
+        self._timer: threading.Timer | None = None
+
+    def begin(self, lane: Lane) -> None:
+        """Hand the job to a lane that is this execution's alone."""
+        try:
+            if self._job.kind == "p" and not lane.awake:
+                lane.wake()
+            lane.begin(self._job)
+        except LaneLostError as error:
+            self._release(lane, None)
+            raise self._sandbox.loss(error) from error
+        with self._lock:
+            self._lane = lane
+            late = self._killed.is_set()
+        if late:
+            self._order_kill(lane)
+
+    def _find_lane(self) -> Lane | None:
+        return self._sandbox.take_lane(self._killed)
+
+    def _release(self, lane: Lane, ended: Ended | None) -> None:
+        """The lane is not needed any more; None where it broke."""
+        if ended is None:
+            self._sandbox.forget(lane)
+        elif lane.dirty or not self._sandbox.surely_alone(ended):
+            # The result first: what makes the lane fit again is nobody's waiting time.
+            threading.Thread(
+                target=self._sandbox.give_back, args=(lane, ended), daemon=True,
+                name="stockade-lane",
+            ).start()  # fmt: skip
+        else:
+            self._sandbox.give_back(lane, ended)
+
+    def wait(self) -> Exit:
+        if self._lane is None:
+            found = self._find_lane()
+            if found is None:
+                return Exit(signal=9)  # ended before there was room for it
+            self.begin(found)
+        lane = self._lane
+        assert lane is not None
+        try:
+            ended = lane.finish(self._output)
+        except LaneLostError as error:
+            return self._lost(lane, error)
+        self._done()
+        lane.dirty = lane.dirty or self._killed.is_set()
+        out_of_memory = self._sandbox.claim_kills(ended)
+        self._release(lane, ended)
+        if ended.nowhere:
+            raise WorkingDirectoryError(self._request.working_dir)
+        if out_of_memory:
+            return Exit(signal=9, out_of_memory=True)
+        if ended.signalled and ended.status > 128:
+            return Exit(signal=ended.status - 128)
+        return Exit(code=ended.status)
+
+    def _done(self) -> None:
+        with self._lock:
+            self._over = True
+            timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
+    def _lost(self, lane: Lane, error: LaneLostError) -> Exit:
+        self._done()
+        loss = self._sandbox.loss(error)
+        self._release(lane, None)
+        if self._sandbox.died_of_memory:
+            return Exit(signal=9, out_of_memory=True)
+        if self._killed.is_set():
+            return Exit(signal=9)
+        raise loss
+
+    def kill(self) -> None:
+        with self._lock:
+            if self._over or self._killed.is_set():
+                return
+            self._killed.set()
+            lane = self._lane
+        if lane is not None:
+            self._order_kill(lane)
+
+    def _order_kill(self, lane: Lane) -> None:
+        with self._lock:
+            if self._over:
+                return
+            self._timer = threading.Timer(_KILL_SECONDS, self._overdue, args=(lane,))
+            self._timer.daemon = True
+            self._timer.start()
+        if not lane.kill():
+            self._sandbox.end_by_another(lane)
+
+    def _overdue(self, lane: Lane) -> None:
+        with self._lock:
+            if self._over:
+                return
+        self._sandbox.overdue(lane)
+
+
+class NotebookRunning(LaneRunning):
+    """One piece of code in a named interpreter, which has a lane for itself."""
+
+    def __init__(
+        self, sandbox: ResidentSandbox, job: Job, output: Output, request: ExecRequest
+    ) -> None:
+        super().__init__(sandbox, job, output, request)
+        assert request.state is not None
+        self._notebook: Notebook = sandbox.notebook(request.state)
+
+    def _find_lane(self) -> Lane | None:
+        while not self._notebook.turn.acquire(timeout=0.05):
+            if self._killed.is_set():
+                return None
+        lane = self._notebook.lane
+        try:
+            if lane is None or lane.lost:
+                lane = self._notebook.lane = super()._find_lane()
+        finally:
+            if lane is None:
+                self._notebook.turn.release()
+        return lane
+
+    def _release(self, lane: Lane, ended: Ended | None) -> None:
+        if ended is None:
+            self._sandbox.forget(lane)
+        elif lane.dirty:
+            try:
+                lane.clean()
+            except LaneLostError:
+                self._sandbox.forget(lane)
+        self._notebook.turn.release()
