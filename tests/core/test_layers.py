@@ -11,10 +11,10 @@ import stockade
 CORE = Path(stockade.__file__).parent
 LAYERS = [
     "errors results options config capabilities events ids workers",
-    "wall spec proposals output verdicts lower pump archives trait plugin",
+    "wall spec proposals output verdicts lower pump resident archives trait plugin",
     "discovery hooks registry execution languages audit",
     "runtime requests providers",
-    "files session aio measure testing cli",
+    "files snapshots session pool aio measure testing cli",
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}
 

@@ -34,10 +34,12 @@ if TYPE_CHECKING:
     from stockade import aio
     from stockade.audit import AuditLog
     from stockade.execution import Execution
+    from stockade.pool import Pool
     from stockade.providers import inspect_providers, installed_providers, provider
     from stockade.runtime import Runtime, default_runtime
     from stockade.session import Session
     from stockade.session import open_session as open
+    from stockade.snapshots import Snapshot
 
 __version__ = "0.1.0"
 
@@ -45,8 +47,10 @@ __version__ = "0.1.0"
 _LATE = {
     "AuditLog": ("stockade.audit", "AuditLog"),
     "Execution": ("stockade.execution", "Execution"),
+    "Pool": ("stockade.pool", "Pool"),
     "Runtime": ("stockade.runtime", "Runtime"),
     "Session": ("stockade.session", "Session"),
+    "Snapshot": ("stockade.snapshots", "Snapshot"),
     "aio": ("stockade.aio", None),
     "default_runtime": ("stockade.runtime", "default_runtime"),
     "inspect_providers": ("stockade.providers", "inspect_providers"),
@@ -63,6 +67,7 @@ __all__ = [
     "ExecutionStatus",
     "Mount",
     "OutputPolicy",
+    "Pool",
     "Runtime",
     "SandboxConfig",
     "SandboxProvider",
@@ -70,6 +75,7 @@ __all__ = [
     "Session",
     "SessionHandle",
     "SessionStatus",
+    "Snapshot",
     "Stream",
     "Verdict",
     "aio",

@@ -15,8 +15,10 @@ import functools
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from stockade.errors import SessionStateError
 from stockade.execution import KILL_GRACE_SECONDS
 from stockade.files import DEFAULT_MAX_BYTES, FileInfo
+from stockade.pool import Pool
 from stockade.results import Chunk, ExecutionStatus, SandboxResult, SessionStatus
 from stockade.session import DEFAULT_AGENT, RunOptions, Session, open_session
 
@@ -28,8 +30,9 @@ if TYPE_CHECKING:
 
     from stockade.execution import Execution
     from stockade.runtime import Runtime
+    from stockade.snapshots import Snapshot
 
-__all__ = ["AsyncExecution", "AsyncFiles", "AsyncSession", "open"]
+__all__ = ["AsyncExecution", "AsyncFiles", "AsyncPool", "AsyncSession", "open"]
 
 _T = TypeVar("_T")
 
@@ -152,6 +155,15 @@ class AsyncSession:
     def files(self) -> AsyncFiles:
         return AsyncFiles(self._session)
 
+    async def snapshot(self, **options: int) -> Snapshot:
+        return await _in_thread(self._runtime, functools.partial(self._session.snapshot, **options))
+
+    async def pause(self) -> None:
+        await _in_thread(self._runtime, self._session.pause)
+
+    async def resume(self) -> None:
+        await _in_thread(self._runtime, self._session.resume)
+
     async def close(self) -> None:
         await _in_thread(self._runtime, self._session.close)
 
@@ -213,6 +225,40 @@ class AsyncFiles:
         await self._call(self._files.get_tree, path, destination, **options)
 
 
+class AsyncPool:
+    """A warm pool whose calls are awaited; see :class:`stockade.pool.Pool`.
+
+    async with stockade.aio.AsyncPool("landlock", size=4) as pool:
+        async with await pool.open(agent_id="researcher") as session:
+            await session.run(["echo", "hi"])
+    """
+
+    def __init__(self, string: str, **options: Any) -> None:
+        self._string = string
+        self._options = options
+        self._pool: Pool | None = None
+
+    async def __aenter__(self) -> AsyncPool:
+        make = functools.partial(Pool, self._string, **self._options)
+        self._pool = await asyncio.get_running_loop().run_in_executor(None, make)
+        return self
+
+    @property
+    def sync(self) -> Pool:
+        """The same pool, with blocking calls; there once the pool was entered."""
+        if self._pool is None:
+            raise SessionStateError("the pool is used inside of its `async with` block.")
+        return self._pool
+
+    async def open(self, agent_id: str = DEFAULT_AGENT) -> AsyncSession:
+        """As ``Pool.open``; a session that comes after a cancelled await is closed."""
+        pool = self.sync
+        return await _session(pool.runtime, functools.partial(pool.open, agent_id))
+
+    async def __aexit__(self, *_: object) -> None:
+        await _in_thread(self.sync.runtime, self.sync.close)
+
+
 async def open(
     string: str,
     *,
@@ -225,6 +271,10 @@ async def open(
 
     runtime = runtime or default_runtime()
     call = functools.partial(open_session, string, agent_id=agent_id, runtime=runtime, **config)
+    return await _session(runtime, call)
+
+
+async def _session(runtime: Runtime, call: Callable[[], Session]) -> AsyncSession:
     future = asyncio.wrap_future(runtime.workers.submit(call))
     try:
         return AsyncSession(await asyncio.shield(future))

@@ -12,7 +12,16 @@ from typing import Any
 import attrs
 
 from stockade.errors import ConfigError
-from stockade.options import as_bool, as_float, as_int, as_map, as_mounts, as_text, as_words
+from stockade.options import (
+    as_bool,
+    as_float,
+    as_int,
+    as_map,
+    as_mounts,
+    as_ports,
+    as_text,
+    as_words,
+)
 
 __all__ = ["MIB", "Mount", "OutputPolicy", "SandboxConfig"]
 
@@ -113,6 +122,14 @@ def _check_mounts(_: Any, attribute: attrs.Attribute[Any], value: tuple[Mount, .
         check_path("mounts target", mount.target)
         if not isinstance(mount.source, str) or not mount.source or "\0" in mount.source:
             raise _wrong("mounts source", mount.source, "a path of the host")
+
+
+def _check_ports(_: Any, attribute: attrs.Attribute[Any], value: tuple[int, ...]) -> None:
+    for port in value:
+        if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= 65535:
+            raise _wrong(attribute.name, port, "ports from 1 to 65535")
+    if len(set(value)) != len(value):
+        raise _wrong(attribute.name, value, "each port once")
 
 
 def _check_words(_: Any, attribute: attrs.Attribute[Any], value: tuple[str, ...]) -> None:
@@ -232,12 +249,21 @@ class SandboxConfig:
     network_allow: tuple[str, ...] = _field(
         as_words, default=(), converter=_sequence, validator=_check_words
     )
+    #: Ports of the sandbox that are published on this machine's loopback, and nowhere else.
+    ports: tuple[int, ...] = _field(
+        as_ports, default=(), converter=_sequence, validator=_check_ports
+    )
     #: Your own marks on the session, shown in listings.
     labels: Mapping[str, str] = _field(
         as_map, factory=dict, converter=_frozen_map, validator=[_map, _check_labels], hash=False
     )
 
     def __attrs_post_init__(self) -> None:
+        if self.ports and not self.network_enabled:
+            raise ConfigError(
+                f"ports={self.ports!r} needs network_enabled=True: without a network nobody "
+                "reaches them."
+            )
         if self.network_enabled and self.network_allow:
             raise ConfigError(
                 f"network_allow={self.network_allow!r} contradicts network_enabled=True: leave "

@@ -183,6 +183,10 @@ class SandboxStartError(StockadeError):
 
     retryable = True
 
+    def __init__(self, message: str, *, retryable: bool = True) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+
 
 class SandboxLostError(StockadeError):
     """The sandbox died while executing (D14).

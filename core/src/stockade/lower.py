@@ -19,9 +19,7 @@ __all__ = ["INTERPRETERS", "LANGUAGES", "canonical_language", "find_interpreters
 # This dd reads no byte too many from a pipe, in GNU coreutils, busybox and toybox
 # alike; busybox's `head -c` does. The `set --` hides the count from the line's own
 # "$1"; its exit status is the last command's.
-_SHELL = (
-    'eval "set --\n$(dd iflag=count_bytes,fullblock bs=65536 count="$1" 2>/dev/null)"'
-)
+_SHELL = 'eval "set --\n$(dd iflag=count_bytes,fullblock bs=65536 count="$1" 2>/dev/null)"'
 
 _PYTHON = """\
 import sys

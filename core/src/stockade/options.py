@@ -11,7 +11,16 @@ from urllib.parse import quote, unquote
 if TYPE_CHECKING:
     from stockade.config import Mount
 
-__all__ = ["as_bool", "as_float", "as_int", "as_map", "as_mounts", "as_text", "as_words"]
+__all__ = [
+    "as_bool",
+    "as_float",
+    "as_int",
+    "as_map",
+    "as_mounts",
+    "as_ports",
+    "as_text",
+    "as_words",
+]
 
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
@@ -65,6 +74,11 @@ def as_words(text: str) -> tuple[str, ...]:
     return tuple(unquote(part) for part in _items(text))
 
 
+def as_ports(text: str) -> tuple[int, ...]:
+    """``8080,9090`` to ``(8080, 9090)``."""
+    return tuple(as_int(part) or 0 for part in _items(text))
+
+
 def as_map(text: str) -> dict[str, str]:
     """``a=1,b=2`` to a mapping; a name given twice is refused."""
     found: dict[str, str] = {}
@@ -105,7 +119,9 @@ def render(value: Any) -> str:
     if isinstance(value, Mapping):
         return ",".join(f"{_item(name)}={_item(text)}" for name, text in value.items())
     if isinstance(value, tuple):
-        return ",".join(render(item) if isinstance(item, Mount) else _item(item) for item in value)
+        return ",".join(
+            render(item) if isinstance(item, Mount) else _item(str(item)) for item in value
+        )
     if isinstance(value, Mount):
         mode = [] if value.read_only else ["rw"]
         return ":".join([_item(value.source), _item(value.target), *mode])

@@ -53,6 +53,8 @@ class SessionRecord:
     status: SessionStatus = SessionStatus.PROVISIONING
     executions: dict[str, Execution] = attrs.field(factory=dict)
     reason: str = ""  #: why it failed
+    paused: bool = False
+    pausing: threading.Lock = attrs.field(factory=threading.Lock, repr=False)
     timers: list[Timer] = attrs.field(factory=list)
     last_used: float = attrs.field(factory=time.monotonic)
     languages: tuple[str, ...] | None = None  #: interpreters found, once looked for

@@ -57,6 +57,7 @@ def start(
     argv: Sequence[str] = (),
     script: str = "",
     language: str | None = None,
+    state: str | None = None,
     stdin: bytes = b"",
     env: Mapping[str, str] | None = None,
     working_dir: str | None = None,
@@ -75,6 +76,8 @@ def start(
     config = _execution_config(record.config, timeout, output_limit_bytes, output_policy)
     if form is Form.CODE:
         language = _language(runtime, record, language or "")
+    if state is not None:
+        _check_state(record.provider, wall, state, language)
     request = ExecRequest(
         execution_id=new_execution_id(),
         form=form,
@@ -82,6 +85,7 @@ def start(
         script=script,
         language=language,
         interpreter=record.interpreters.get(language or ""),
+        state=state,
         stdin=_stdin(stdin),
         working_dir=_working_dir(record.config, working_dir),
         env=_environment(record.config, env),
@@ -122,6 +126,14 @@ def _language(runtime: Runtime, record: SessionRecord, language: str) -> str:
     if name not in available:
         raise LanguageError(language, available)
     return name
+
+
+def _check_state(name: str, wall: Wall, state: object, language: str | None) -> None:
+    wall.capabilities.require(Feature.STATEFUL, name, "keep state in a file of the session.")
+    if language != "python":
+        raise ConfigError(f"state={state!r} is for code in Python, not {language!r}.")
+    if not isinstance(state, str) or not 1 <= len(state) <= 64 or not state.isprintable():
+        raise ConfigError(f"state={state!r:.80} is not allowed: 1 to 64 printable characters.")
 
 
 def _stdin(stdin: object) -> bytes:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent import futures
 from typing import Any
 
-from stockade.capabilities import refusals
+from stockade.capabilities import Feature, refusals
 from stockade.config import OutputPolicy, SandboxConfig
 from stockade.discovery import WallLoader
 from stockade.errors import (
@@ -59,19 +59,17 @@ class Runtime:
 
     # -- sessions ------------------------------------------------------------
 
-    def create(self, name: str, wall: Wall, agent_id: str, config: SandboxConfig) -> SessionRecord:
-        """Start a sandbox and register its session; nothing is left when it fails (C5)."""
-        check_agent_id(agent_id)
+    def create(
+        self, name: str, wall: Wall, agent_id: str, config: SandboxConfig, *, pooled: bool = False
+    ) -> SessionRecord:
+        """Start a sandbox and register its session; nothing is left when it fails (C5).
+
+        ``pooled``: it is a pool's, nobody's yet; policies judge when it is handed out.
+        """
         self.hooks.load()
-        proposal = SessionProposal(
-            agent_id=agent_id, provider=name, target=wall.target, config=config
-        )
-        try:
-            config = self.hooks.judge_session(proposal)
-        except StockadeError as error:
-            kind = EventKind.SESSION_REFUSED
-            self._tell(kind, name, agent_id, None, reason=type(error).__name__)
-            raise
+        if not pooled:
+            check_agent_id(agent_id)
+            config = self._judged(name, wall, agent_id, config)
         _refuse(name, wall, config)
         record = SessionRecord(new_session_id(), agent_id, name, wall.target, config)
         if config.lifetime_seconds is not None:
@@ -81,7 +79,7 @@ class Runtime:
         began = time.monotonic()
         try:
             record.sandbox = self._open(wall, record)
-            self._limit_life(record)
+            self.limit_life(record)
             record.move(SessionStatus.READY)
         except BaseException as error:
             self._undo(record, error)
@@ -91,6 +89,18 @@ class Runtime:
             duration_seconds=time.monotonic() - began,
         )  # fmt: skip
         return record
+
+    def _judged(self, name: str, wall: Wall, agent_id: str, config: SandboxConfig) -> SandboxConfig:
+        """The configuration as the policies leave it, or PolicyRefusedError."""
+        proposal = SessionProposal(
+            agent_id=agent_id, provider=name, target=wall.target, config=config
+        )
+        try:
+            return self.hooks.judge_session(proposal)
+        except StockadeError as error:
+            kind = EventKind.SESSION_REFUSED
+            self._tell(kind, name, agent_id, None, reason=type(error).__name__)
+            raise
 
     def _open(self, wall: Wall, record: SessionRecord) -> Sandbox:
         request = OpenRequest(
@@ -137,7 +147,7 @@ class Runtime:
             reason=type(error).__name__,
         )  # fmt: skip
 
-    def _limit_life(self, record: SessionRecord) -> None:
+    def limit_life(self, record: SessionRecord) -> None:
         """Arm the clock for the session's lifetimes (C11)."""
 
         def expire() -> None:
@@ -242,6 +252,30 @@ class Runtime:
         ]
         futures.wait(ends, seconds)
 
+    # -- pausing -------------------------------------------------------------
+
+    def pause(self, wall: Wall, record: SessionRecord) -> None:
+        """Freeze a session's sandbox (G2)."""
+        wall.capabilities.require(Feature.PAUSE, record.provider, "end the session instead.")
+        with record.pausing:
+            if record.paused:
+                return
+            self._freeze(record, lambda sandbox: sandbox.pause())
+            record.paused = True
+
+    def resume(self, record: SessionRecord) -> None:
+        """Thaw it; nothing happens where it is not paused."""
+        with record.pausing:
+            if record.paused:
+                self._freeze(record, lambda sandbox: sandbox.resume())
+                record.paused = False
+
+    def _freeze(self, record: SessionRecord, act: Callable[[Sandbox], None]) -> None:
+        sandbox = record.sandbox
+        if sandbox is None:
+            raise SessionNotFoundError(record.session_id)
+        bounded(self.workers, lambda: act(sandbox), CLOSE_SECONDS)
+
     # -- executions ----------------------------------------------------------
 
     def execute(
@@ -254,6 +288,10 @@ class Runtime:
         live: bool = False,
     ) -> Execution:
         """Ask the policies, then start the request; returns at once."""
+        if record.paused:
+            raise SessionStateError(
+                f"session {record.session_id} is paused; resume it before it executes."
+            )
         proposal = ExecutionProposal(
             agent_id=record.agent_id,
             provider=record.provider,

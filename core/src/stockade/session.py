@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from stockade import requests
+from stockade.capabilities import Feature
 from stockade.config import OutputPolicy
 from stockade.errors import ConfigError, SessionNotFoundError
 from stockade.files import Files
 from stockade.providers import WallProvider
 from stockade.providers import provider as select
 from stockade.results import SandboxResult, SessionStatus
-from stockade.wall import Form
+from stockade.snapshots import DEFAULT_SNAPSHOT_BYTES, Snapshot, restore, take
+from stockade.wall import Form, Sandbox, Terminal, TerminalRequest
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -37,6 +39,10 @@ class RunOptions(TypedDict, total=False):
     env: Mapping[str, str]  #: on top of the session's (D9)
     working_dir: str  #: default the session's (D9)
     output_limit_bytes: int  #: of each stream; default the session's (D5)
+    #: Code in Python only: the named interpreter that runs it and keeps its variables from
+    #: call to call, as a notebook does; default a clean one. One call at a time; when it is
+    #: ended (timeout, memory, its own exit) the variables are gone and the next call starts anew.
+    state: str
     output_policy: OutputPolicy | str  #: "drain" or "end"; default the session's (D5)
 
 
@@ -155,6 +161,65 @@ class Session:
         """The sandbox's files (F1 to F4). Raises UnsupportedError where it has none."""
         return Files(self)
 
+    # -- the whole of it -----------------------------------------------------
+
+    def snapshot(self, *, max_bytes: int = DEFAULT_SNAPSHOT_BYTES) -> Snapshot:
+        """Save the session's files; ``stockade.open(…, snapshot=it)`` starts from them (G1).
+
+        Holds the working folder and /tmp, which is all that can be written. Take it
+        while nothing runs that writes. Raises UnsupportedError, FileTooLargeError.
+        """
+        return take(self, max_bytes)
+
+    def pause(self) -> None:
+        """Freeze every process; deadlines run on meanwhile (G2). A second call does nothing.
+
+        Raises UnsupportedError, SessionStateError, SandboxLostError.
+        """
+        self._provider.runtime.pause(self._provider.wall, self._record)
+
+    def resume(self) -> None:
+        """Let a paused session go on where it was."""
+        self._provider.runtime.resume(self._record)
+
+    @property
+    def paused(self) -> bool:
+        return self._record.paused
+
+    def port(self, number: int) -> tuple[str, int]:
+        """Host and port on this machine that lead to a port named in the option ``ports``."""
+        if number not in self._record.config.ports:
+            raise ConfigError(
+                f"port {number} is not published; open the session with ports={number}."
+            )
+        return self._sandbox().address_of(number)
+
+    def terminal(
+        self, argv: Sequence[str] = (), *, rows: int = 24, columns: int = 80,
+        env: Mapping[str, str] | None = None,
+    ) -> Terminal:  # fmt: skip
+        """Start a program, by default the shell, on a terminal of its own.
+
+        For people: it is no execution, so no deadline and no output limit hold; it
+        ends with the session. Raises UnsupportedError.
+        """
+        wall = self._provider.wall
+        wall.capabilities.require(Feature.TERMINAL, self._provider.name, "use run or shell.")
+        checked = requests.check_argv(argv) if argv else ()
+        config = self._record.config
+        return self._sandbox().terminal(
+            TerminalRequest(
+                argv=checked, rows=rows, columns=columns, working_dir=config.working_dir,
+                env={**config.env_vars, **(env or {})},
+            )
+        )  # fmt: skip
+
+    def _sandbox(self) -> Sandbox:
+        sandbox = self._record.sandbox
+        if sandbox is None:
+            raise SessionNotFoundError(self.session_id)
+        return sandbox
+
     # -- the end -------------------------------------------------------------
 
     def close(self) -> None:
@@ -187,12 +252,13 @@ def open_session(
     *,
     agent_id: str = DEFAULT_AGENT,
     runtime: Runtime | None = None,
+    snapshot: Snapshot | None = None,
     **config: Any,
 ) -> Session:
     """Open a session behind the wall that ``string`` names.
 
     ``string`` is ``name[:target][?option=value&…]``, or an order of preference
-    ``name,name[:target]``; ``config`` sets fields of :class:`SandboxConfig` and
+    ``name,name[:target]``; ``snapshot`` is one to start from (G1); ``config`` sets fields of :class:`SandboxConfig` and
     stands over the string's options. Raises ProviderStringError,
     ProviderNotFoundError, PluginError, ConfigError, UnsupportedError,
     ProviderUnavailableError, PolicyRefusedError, SandboxStartError.
@@ -201,4 +267,11 @@ def open_session(
             print(session.run(["echo", "hi"]).stdout)
     """
     chosen = select(string, runtime=runtime, check_available=True, **config)
-    return Session(chosen, chosen.open_record(agent_id))
+    session = Session(chosen, chosen.open_record(agent_id))
+    if snapshot is not None:
+        try:
+            restore(session, snapshot)
+        except BaseException:
+            session.close()
+            raise
+    return session

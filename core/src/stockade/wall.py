@@ -45,6 +45,8 @@ __all__ = [
     "Output",
     "Running",
     "Sandbox",
+    "Terminal",
+    "TerminalRequest",
     "Wall",
 ]
 
@@ -192,6 +194,45 @@ class Running(abc.ABC):
         """
 
 
+@attrs.frozen(kw_only=True)
+class TerminalRequest:
+    """A program on a terminal; without ``argv`` the sandbox's own shell."""
+
+    argv: tuple[str, ...] = ()
+    rows: int = 24
+    columns: int = 80
+    working_dir: str = "/workspace"
+    env: Mapping[str, str] = attrs.field(factory=dict, repr=lambda env: f"<{len(env)} names>")
+
+
+class Terminal(abc.ABC):
+    """An interactive program's terminal; used from one thread, ``close`` from any."""
+
+    @abc.abstractmethod
+    def fileno(self) -> int:
+        """A descriptor that is readable when ``read`` would not wait."""
+
+    @abc.abstractmethod
+    def read(self) -> bytes:
+        """What it shows next; empty when the program has ended."""
+
+    @abc.abstractmethod
+    def write(self, data: bytes) -> None:
+        """Type into it."""
+
+    @abc.abstractmethod
+    def resize(self, rows: int, columns: int) -> None:
+        """Tell it the window's size."""
+
+    @abc.abstractmethod
+    def exit_code(self) -> int:
+        """The program's exit code, once ``read`` gave nothing."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Hang up; may be called again."""
+
+
 class Sandbox(abc.ABC):
     """One running sandbox. Its methods are called from many threads at once (C8)."""
 
@@ -214,6 +255,24 @@ class Sandbox(abc.ABC):
     def languages(self) -> Sequence[str] | None:
         """The languages this sandbox runs, or None to let core look for interpreters."""
         return None
+
+    # What follows is called where the wall claims the capability of that name.
+
+    def pause(self) -> None:
+        """Freeze everything in it (G2); called once, then ``resume``."""
+        raise NotImplementedError
+
+    def resume(self) -> None:
+        """Let it go on where it was."""
+        raise NotImplementedError
+
+    def address_of(self, port: int) -> tuple[str, int]:
+        """Where on this machine a published port is reached: host and port (``ports``)."""
+        raise NotImplementedError
+
+    def terminal(self, request: TerminalRequest) -> Terminal:
+        """Start a program on a terminal of its own (``terminal``)."""
+        raise NotImplementedError
 
 
 class Wall(abc.ABC):

@@ -79,8 +79,8 @@ print(loaded())
 
 
 def test_A4_unknown_names(run: Run) -> None:
-    said = run(OPEN.format(name="gvisor"), "good")
-    assert "pip install stockade-gvisor" in said and "good" in said
+    said = run(OPEN.format(name="kubernetes"), "good")
+    assert "pip install stockade-kubernetes" in said and "good" in said
     said = run(OPEN.format(name="goood"), "good")
     assert "did you mean 'good'" in said and said.startswith("ProviderNotFoundError")
 

@@ -30,6 +30,10 @@ class Channel(abc.ABC):
         Raises TimeoutError when ``seconds`` pass first, OSError when the way breaks.
         """
 
+    def ended(self) -> bool:
+        """Whether the other end is known to be gone; asked while nobody receives."""
+        return False
+
     @abc.abstractmethod
     def close(self) -> None:
         """End both directions; wakes whoever waits in ``receive``. May be called again."""

@@ -22,6 +22,8 @@ _log = logging.getLogger(__name__)
 _INLINE_BYTES = 64 * 1024
 #: How long a lane may take to answer what needs no program.
 ANSWER_SECONDS = 20.0
+#: After this much silence it is asked whether the sandbox still lives.
+_SILENCE_SECONDS = 1.0
 
 
 class LaneLostError(Exception):
@@ -177,9 +179,14 @@ class Lane:
         finally:
             self._sending.release()
 
-    def finish(self, output: Output) -> Ended:
-        """Pass output on until the program's end. Raises LaneLostError."""
-        for stream, data in self._read(self._token, None):
+    def ended(self) -> bool:
+        """Whether its supervisor is known to be gone; asked of an idle lane."""
+        return self.lost or self._channel.ended()
+
+    def finish(self, output: Output, alive: Callable[[], bool]) -> Ended:
+        """Pass output on until the program's end; asks ``alive`` in long silences, since
+        an engine may leave a connection open whose sandbox is dead. Raises LaneLostError."""
+        for stream, data in self._read(self._token, None, alive):
             if output.full(stream):
                 output.drop(stream, len(data))
             else:
@@ -217,12 +224,14 @@ class Lane:
             self._gone.set()
             raise LaneLostError(str(error)) from error
 
-    def _read(self, token: bytes, seconds: float | None) -> Iterator[tuple[Stream, bytes]]:
+    def _read(
+        self, token: bytes, seconds: float | None, alive: Callable[[], bool] | None = None
+    ) -> Iterator[tuple[Stream, bytes]]:
         """What comes before the token on either stream; then ``_answer`` holds its line."""
         scanners = {stream: _Scanner(token) for stream in Stream}
         out, err = scanners[Stream.STDOUT], scanners[Stream.STDERR]
         while not (out.rest is not None and b"\n" in out.rest and err.rest is not None):
-            for stream, data in self._pieces(seconds):
+            for stream, data in self._pieces(seconds, alive):
                 own = scanners[stream].feed(data)
                 if own:
                     yield stream, own
@@ -230,15 +239,21 @@ class Lane:
                 raise LaneLostError("the supervisor's answer makes no sense")
         self._answer: bytes = out.rest.partition(b"\n")[0]
 
-    def _pieces(self, seconds: float | None) -> list[tuple[Stream, bytes]]:
+    def _pieces(
+        self, seconds: float | None, alive: Callable[[], bool] | None
+    ) -> list[tuple[Stream, bytes]]:
         try:
-            pieces = self._channel.receive(seconds)
+            pieces = self._channel.receive(_SILENCE_SECONDS if alive else seconds)
         except TimeoutError:
-            raise
+            if alive is None:
+                raise
+            if alive():
+                return []
+            raise LaneLostError("the sandbox has ended") from None
         except OSError as error:
             self._gone.set()
             raise LaneLostError(str(error)) from error
-        if not pieces:
+        if not pieces:  # the end
             self._gone.set()
             raise LaneLostError("the supervisor has ended")
         return pieces

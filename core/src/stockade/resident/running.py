@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from stockade.errors import SandboxLostError, WorkingDirectoryError
+from stockade.errors import WorkingDirectoryError
 from stockade.resident.lane import Ended, Lane, LaneLostError
 from stockade.resident.script import Job
 from stockade.wall import ExecRequest, Exit, Output, Running
@@ -85,7 +85,7 @@ class LaneRunning(Running):
         lane = self._lane
         assert lane is not None
         try:
-            ended = lane.finish(self._output)
+            ended = lane.finish(self._output, self._sandbox.seems_alive)
         except LaneLostError as error:
             return self._lost(lane, error)
         self._done()

@@ -65,8 +65,11 @@ class ResidentSandbox(Sandbox):
         """End the sandbox itself and remove all that it made; may be called again."""
 
     @abc.abstractmethod
-    def post_mortem(self) -> Death | None:
-        """What became of a sandbox whose lane failed, or None where it lives on; bounded in time."""
+    def post_mortem(self, *, settle: bool) -> Death | None:
+        """What became of a sandbox whose lane failed, or None where it lives on.
+
+        ``settle``: a lane ended by itself, so a death may be about to be seen; wait for it.
+        """
 
     def force_end(self) -> None:
         """Kill the sandbox, since it obeys no more; bounded in time, never raises."""
@@ -140,7 +143,7 @@ class ResidentSandbox(Sandbox):
                 self._opening.discard(number)
             if not isinstance(error, (LaneLostError, OSError)):
                 raise
-            death = self._find_death(str(error))
+            death = self._find_death(str(error), settle=False)
             if death is not None:
                 raise _gone(death) from error
             _log.debug("no further lane: %s", error)
@@ -225,6 +228,16 @@ class ResidentSandbox(Sandbox):
         self.force_end()
         lane.close()
 
+    def seems_alive(self) -> bool:
+        """False once lane 0 is known to be gone, which ends with the sandbox and not before."""
+        with self._lock:
+            first = self._lanes.get(0)
+            if self._death is not None or first is None or first.lost:
+                return False
+            if 0 in self._busy:
+                return True  # its own execution would notice
+        return not first.ended()
+
     @property
     def died_of_memory(self) -> bool:
         """Whether the sandbox as a whole was ended for its memory (E5)."""
@@ -245,7 +258,7 @@ class ResidentSandbox(Sandbox):
                 self._death = self._death or death
         return _gone(death)
 
-    def _find_death(self, seen: str) -> Death | None:
+    def _find_death(self, seen: str, *, settle: bool = True) -> Death | None:
         """Why the sandbox is dead; None where it lives."""
         with self._lock:
             if self._death is not None:
@@ -253,12 +266,15 @@ class ResidentSandbox(Sandbox):
             if self._closed:
                 return Death("the session is closed")
         try:
-            found = self.post_mortem()
+            found = self.post_mortem(settle=settle)
         except Exception as error:
             found = Death(f"{seen}, and why could not be found out: {error}")
         with self._lock:
             self._death = self._death or found
-            return self._death
+            lanes = list(self._lanes.values()) if found else []
+        for lane in lanes:
+            lane.close()  # an engine may keep the connection of a dead sandbox open
+        return self._death
 
     def claim_kills(self, ended: Ended) -> bool:
         """Whether the memory limit ended this program (E5).

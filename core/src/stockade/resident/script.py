@@ -22,6 +22,7 @@ NEEDS = "sh, cat, dd, grep, mkfifo and rm, and a writable /tmp"
 _EXPORTABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 #: Text up to this goes as one line, read byte by byte; longer text is cheaper by `dd`.
 _LINE_BYTES = 512
+#: Variables that an interpreter reads when it starts, which the zygote did long ago.
 _UNDER_PYTHON = ("PYTHON", "LD_", "LANG", "LC_")
 
 
@@ -49,9 +50,7 @@ def supervisor() -> tuple[str, str]:
     """
     here = files("stockade.resident")
     script = here.joinpath("supervisor.sh").read_text()
-    bare = "\n".join(
-        line for line in script.splitlines() if not line.lstrip().startswith("#")
-    )
+    bare = "\n".join(line for line in script.splitlines() if not line.lstrip().startswith("#"))
     return bare, here.joinpath("zygote.py").read_text()
 
 
@@ -69,12 +68,14 @@ def prepare(request: ExecRequest, *, warm: bool = False) -> Job:
     else:
         request = lower(request)
         body, stdin = _exec_body(request.argv), request.stdin
-    text = f"cd -- {shlex.quote(request.working_dir)} 2>/dev/null||nowhere;{_exports(request)}{body}"
+    text = (
+        f"cd -- {shlex.quote(request.working_dir)} 2>/dev/null||nowhere;{_exports(request)}{body}"
+    )
     return Job("r", text.encode("utf-8", "surrogateescape"), stdin)
 
 
 def can_be_warm(request: ExecRequest) -> bool:
-    """Whether the zygote runs it as a new interpreter would: no variable that one reads at start."""
+    """Whether the zygote runs it as a new interpreter would."""
     return (
         request.form is Form.CODE
         and request.language == "python"

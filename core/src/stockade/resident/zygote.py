@@ -3,6 +3,7 @@
 Runs inside the sandbox, under any Python 3 with nothing but built-in modules; it
 shares the lane's streams with supervisor.sh, which wakes it and hands it jobs.
 """
+
 # ruff: noqa
 import atexit
 import gc
@@ -62,7 +63,7 @@ def feed(descriptor, count):
         count -= len(part)
         while part and descriptor is not None:
             try:
-                part = part[os.write(descriptor, part):]
+                part = part[os.write(descriptor, part) :]
             except OSError:
                 os.close(descriptor)
                 descriptor = None
@@ -85,7 +86,7 @@ class Notebook:
         message = b"%d %d\n" % (len(job), len(data)) + job + data
         try:
             while message:
-                message = message[os.write(self.jobs, message):]
+                message = message[os.write(self.jobs, message) :]
         except OSError:
             pass
         return self.status()
@@ -134,7 +135,7 @@ def notebook_loop(jobs, answer):
         stdin = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         os.unlink(path)
         while data:
-            data = data[os.write(stdin, data):]
+            data = data[os.write(stdin, data) :]
         os.lseek(stdin, 0, 0)
         os.dup2(out, OUT)
         os.dup2(err, ERR)
@@ -221,7 +222,9 @@ def tell(token, status, events, before, nowhere=False):
     count = sum(name.isdigit() for name in os.listdir("/proc"))
     after = kills(events) if code == 137 else before
     word = "N" if nowhere else signalled
-    line = "%d %s %d %d %d\n" % (code, word, before, after, count) if not nowhere else "126 N 0 0 0\n"
+    line = (
+        "%d %s %d %d %d\n" % (code, word, before, after, count) if not nowhere else "126 N 0 0 0\n"
+    )
     os.write(ERR, token)
     os.write(OUT, token + line.encode())
     os.write(DONE, b"d\n")
@@ -259,7 +262,16 @@ def serve(events):
         if pid == 0:
             os.setsid()
             found = settle(cwd, env, stdin)
-            for descriptor in (HOST, OUT, ERR, CONTROL, DONE, stdin, moved, *([sink] if count else [])):
+            for descriptor in (
+                HOST,
+                OUT,
+                ERR,
+                CONTROL,
+                DONE,
+                stdin,
+                moved,
+                *([sink] if count else []),
+            ):
                 os.close(descriptor)
             if not found:
                 os.write(move, b"N")

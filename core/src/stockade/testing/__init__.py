@@ -16,13 +16,14 @@ from stockade.testing.base import ConformanceBase, expect
 from stockade.testing.group_abc import Configuration, Selection, Sessions
 from stockade.testing.group_d import Execution, Output
 from stockade.testing.group_e import Isolation
-from stockade.testing.group_f import FilesAndSnapshots
+from stockade.testing.group_f import FilesInAndOut
+from stockade.testing.group_g import SnapshotsAndPausing
 
 __all__ = ["ProviderConformance", "expect"]
 
 
 class ProviderConformance(
-    Selection, Configuration, Sessions, Execution, Output, Isolation, FilesAndSnapshots,
-    ConformanceBase,
+    Selection, Configuration, Sessions, Execution, Output, Isolation, FilesInAndOut,
+    SnapshotsAndPausing, ConformanceBase,
 ):  # fmt: skip
     """Every check; see :class:`stockade.testing.base.ConformanceBase` for what may be set."""

@@ -14,6 +14,7 @@ from stockade.capabilities import Feature
 from stockade.config import Mount
 from stockade.errors import ConfigError, SandboxLostError, StockadeError
 from stockade.results import Verdict
+from stockade.session import Session
 from stockade.testing.base import ConformanceBase, expect
 
 

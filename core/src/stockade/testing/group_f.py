@@ -1,4 +1,4 @@
-"""Checks of F (files) and of G where it is not claimed."""
+"""Checks of F: files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stockade.testing.base import ConformanceBase, expect
 _NAMES = ("plain", "with space", "-dash", "quote'\"", "new\nline", "näme-日本", "$x`y`", "*", "..x")
 
 
-class FilesAndSnapshots(ConformanceBase):
+class FilesInAndOut(ConformanceBase):
     """F: files in and out."""
 
     def test_F1_what_is_written_is_read(self) -> None:
@@ -94,3 +94,17 @@ class FilesAndSnapshots(ConformanceBase):
             session.files.get_tree("tree", back)
             expect((back / "sub/data").read_bytes() == bytes(range(256)) * 1000, "F4", "same", "")
             expect((back / "sub/empty").is_dir(), "F4", "empty folders too", "not")
+
+    def test_F4_a_listing_tells_kind_size_and_mode(self) -> None:
+        self.need(Feature.FILES)
+        with self.session() as session:
+            session.files.write("here/file", b"12345", mode=0o640)
+            session.files.make_dir("here/folder")
+            session.shell("ln -s nowhere here/link")
+            seen = {info.name: info for info in session.files.list("here")}
+            kinds = {name: info.kind for name, info in seen.items()}
+            right = {"file": "file", "folder": "dir", "link": "link"}
+            expect(kinds == right, "F4", repr(right), kinds)
+            told = (seen["file"].size, oct(seen["file"].mode))
+            expect(told == (5, "0o640"), "F4", "5 bytes, mode 640", told)
+            expect(session.files.stat("here/file") == seen["file"], "F4", "the same by stat", seen)

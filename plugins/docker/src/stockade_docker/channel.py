@@ -8,6 +8,7 @@ how long), then as many bytes.
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import threading
 from typing import Any
@@ -50,14 +51,28 @@ class EngineChannel(Channel):
                 return found
 
     def _read(self, seconds: float | None) -> bytes:
-        if seconds is None:
-            return bytes(self._socket.recv(_READ_BYTES))
-        self._socket.settimeout(seconds)
+        # Not the socket's own timeout: that would hold for a sender in another thread too.
+        if seconds is not None and not self._buffered():
+            poll = select.poll()
+            poll.register(self._socket.fileno(), select.POLLIN)
+            if not poll.poll(seconds * 1000):
+                raise TimeoutError
+        return bytes(self._socket.recv(_READ_BYTES))
+
+    def _buffered(self) -> bool:
+        """Whether a TLS connection holds bytes that the descriptor does not show."""
+        pending = getattr(self._socket, "pending", None)
+        return bool(pending is not None and pending())
+
+    def ended(self) -> bool:
+        if type(self._socket) is not socket.socket:
+            return False
         try:
-            return bytes(self._socket.recv(_READ_BYTES))
-        finally:
-            with contextlib.suppress(OSError):
-                self._socket.settimeout(None)
+            return not self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
 
     def _take_apart(self, data: bytes) -> list[tuple[Stream, bytes]]:
         found = []

@@ -60,6 +60,7 @@ def arguments(api: docker.APIClient, request: OpenRequest, shape: Shape) -> dict
         # The same empty network namespace as network_mode=none, 100 ms sooner: the
         # engine's network is not asked at all.
         "network_disabled": not config.network_enabled,
+        "ports": list(config.ports) or None,
         "host_config": _host_config(api, request, shape),
     }
 
@@ -117,6 +118,9 @@ def _host_config(api: docker.APIClient, request: OpenRequest, shape: Shape) -> A
         more.update(shm_size=f"{shape.shm_mb}m", ipc_mode="private")
     else:
         more.update(ipc_mode="none")  # private too, and without a writable /dev/shm (E2)
+    if config.ports:
+        # On loopback alone, the host's number free to choose; nothing else is published.
+        more.update(port_bindings=dict.fromkeys(config.ports, ("127.0.0.1", None)))
     mounts = [
         Mount(target=mount.target, source=mount.source, type="bind", read_only=mount.read_only)
         for mount in checked(config.mounts, local=shape.local_engine)

@@ -12,6 +12,7 @@ import docker
 import requests
 from docker.context import ContextAPI
 from docker.errors import DockerException
+from docker.utils import kwargs_from_env
 
 from stockade.errors import ConfigError, ProviderUnavailableError
 
@@ -47,13 +48,15 @@ def _place(engine: str | None) -> dict[str, Any]:
     if engine and "://" in engine:
         return {"base_url": engine, "use_ssh_client": engine.startswith("ssh://")}
     if engine is None and os.environ.get("DOCKER_HOST"):
-        found: dict[str, Any] = docker.utils.kwargs_from_env()
+        found: dict[str, Any] = dict(kwargs_from_env())
         found["use_ssh_client"] = found.get("base_url", "").startswith("ssh://")
         return found
     name = engine or os.environ.get("DOCKER_CONTEXT") or None
     context = ContextAPI.get_context(name)
     if context is None:
-        raise ConfigError(f"engine={name!r}: no docker context has that name; see `docker context ls`.")
+        raise ConfigError(
+            f"engine={name!r}: no docker context has that name; see `docker context ls`."
+        )
     host = context.Host
     if not host or host.startswith("http+docker"):
         return {}

@@ -21,7 +21,8 @@ PULL_POLICIES = ("missing", "always", "never")
 
 # The grammar of references, as registries have it: [host[:port]/]path[:tag][@digest].
 _PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
-_HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*(?::[0-9]+)?"
+_WORD = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+_HOST = rf"{_WORD}(?:\.{_WORD})*(?::[0-9]+)?"
 _REFERENCE = re.compile(
     rf"(?:(?:{_HOST})/)?{_PART}(?:/{_PART})*"
     r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?"
@@ -88,7 +89,12 @@ def _pull(api: docker.APIClient, reference: str, seconds: float) -> None:
                 )
             if now - told > 2.0:
                 told = now
-                _log.warning("pulling %s: %s %s", reference, step.get("id", ""), step.get("progress", step.get("status", "")))
+                _log.warning(
+                    "pulling %s: %s %s",
+                    reference,
+                    step.get("id", ""),
+                    step.get("progress", step.get("status", "")),
+                )
     except FAILURES as error:
         raise SandboxStartError(
             f"image {reference!r} is not on the engine and cannot be pulled: "

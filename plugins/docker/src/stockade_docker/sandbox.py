@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import docker
 from docker.errors import APIError, NotFound
 
-from stockade.errors import DestroyError, SandboxStartError
+from stockade.errors import DestroyError, SandboxLostError, SandboxStartError
 from stockade.resident import NEEDS, Channel, Death, ResidentSandbox, supervisor
-from stockade.resident.lane import LaneLostError
-from stockade.wall import OpenRequest
+from stockade.resident.lane import Lane, LaneLostError
+from stockade.wall import OpenRequest, Terminal, TerminalRequest
 from stockade_docker.channel import EngineChannel
 from stockade_docker.create import Shape, arguments, user
 from stockade_docker.engine import FAILURES
+from stockade_docker.terminal import EngineTerminal
 
 __all__ = ["ContainerSandbox", "explain"]
 
@@ -26,6 +29,8 @@ _ATTACH = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
 #: How long the engine may take to notice that a container has ended.
 _SETTLE_SECONDS = 3.0
 _REMOVE_SECONDS = 20.0
+#: What a paused session is let run for to end one program.
+_THAW_SECONDS = 0.2
 
 
 class ContainerSandbox(ResidentSandbox):
@@ -37,6 +42,8 @@ class ContainerSandbox(ResidentSandbox):
         self.container = container
         self._api = api
         self._user = user(request)
+        self._freezing = threading.Lock()
+        self._paused = False
         super().__init__(first, startup_seconds=request.config.startup_timeout_seconds)
 
     @classmethod
@@ -79,8 +86,8 @@ class ContainerSandbox(ResidentSandbox):
         except FAILURES as error:
             raise LaneLostError(f"the engine could not start another shell: {error}") from error
 
-    def post_mortem(self) -> Death | None:
-        until = time.monotonic() + _SETTLE_SECONDS
+    def post_mortem(self, *, settle: bool) -> Death | None:
+        until = time.monotonic() + (_SETTLE_SECONDS if settle else 0.0)
         while True:
             try:
                 state: dict[str, Any] = self._api.inspect_container(self.container)["State"]
@@ -97,6 +104,47 @@ class ContainerSandbox(ResidentSandbox):
     def force_end(self) -> None:
         with contextlib.suppress(*FAILURES):
             self._api.kill(self.container)
+
+    # -- capabilities ----------------------------------------------------------
+
+    def pause(self) -> None:
+        with self._freezing:
+            self._ask(self._api.pause)
+            self._paused = True
+
+    def resume(self) -> None:
+        with self._freezing:
+            self._ask(self._api.unpause)
+            self._paused = False
+
+    def _ask(self, act: Callable[[str], None]) -> None:
+        try:
+            act(self.container)
+        except FAILURES as error:
+            raise SandboxLostError(f"the engine could not do it: {error}") from error
+
+    def overdue(self, lane: Lane) -> None:
+        """A program of a paused session passed its deadline: let it end, and freeze the rest."""
+        with self._freezing:
+            if self._paused:
+                with contextlib.suppress(*FAILURES):
+                    self._api.unpause(self.container)
+                    time.sleep(_THAW_SECONDS)
+                    self._api.pause(self.container)
+                    return
+        super().overdue(lane)
+
+    def address_of(self, port: int) -> tuple[str, int]:
+        try:
+            found = self._api.port(self.container, port)
+        except FAILURES as error:
+            raise SandboxLostError(f"the engine does not answer: {error}") from error
+        if not found:
+            raise SandboxLostError(f"the engine has not published port {port}")
+        return found[0]["HostIp"], int(found[0]["HostPort"])
+
+    def terminal(self, request: TerminalRequest) -> Terminal:
+        return EngineTerminal(self._api, self.container, self._user, request)
 
     def destroy(self) -> None:
         try:
@@ -154,9 +202,19 @@ def _silent(error: Exception, state: dict[str, Any], shape: Shape) -> SandboxSta
         return SandboxStartError(
             "the memory limit ended the container before it was up; raise memory_mb."
         )
+    if code in (126, 127):
+        return _no_shell(shape, "the init found no sh")
     return SandboxStartError(
         f"the container of {shape.image} started and did not answer{detail}: {error}. "
         f"The image must hold {NEEDS}."
+    )
+
+
+def _no_shell(shape: Shape, words: str) -> SandboxStartError:
+    return SandboxStartError(
+        f"image {shape.image} has no shell to run programs with; the wall needs {NEEDS} in the "
+        f"image. The engine says: {words}",
+        retryable=False,
     )
 
 
@@ -164,11 +222,12 @@ def explain(what: str, error: BaseException, shape: Shape) -> SandboxStartError:
     """An engine's words with what to do about them."""
     words = str(getattr(error, "explanation", None) or error)
     low = words.lower()
-    if "executable file not found" in low or '"sh": stat' in low or "no such file or directory" in low:
-        return SandboxStartError(
-            f"image {shape.image} has no shell to run programs with: the wall needs {NEEDS} in "
-            f"the image. The engine says: {words}"
-        )
+    if (
+        "executable file not found" in low
+        or '"sh": stat' in low
+        or "no such file or directory" in low
+    ):
+        return _no_shell(shape, words)
     if "runtime" in low and ("unknown" in low or "invalid" in low):
         return SandboxStartError(
             f"the engine has no runtime {shape.runtime!r}: {words}. Add it to the engine's "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
+import platform
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -76,6 +76,10 @@ CAPABILITIES = Capabilities(
         "user": "native",
         "working-dir": "native",
         "mounts": "native",
+        "ports": ("native", "on this machine's loopback"),
+        "pause": "native",
+        "snapshot": ("emulated", "an archive made by a program inside"),
+        "terminal": ("native", "by the engine's exec"),
         "allow-list": ("unsupported", "open the network, or copy files in with session.files"),
         "durable": ("unsupported", "a session ends with the process that opened it"),
     }
@@ -147,7 +151,9 @@ class ContainerWall(Wall):
             info = self._info(api)
             images.have(api, self.image, self.chosen["pull"], self.chosen["pull_seconds"])
         except engines.FAILURES as error:
-            raise SandboxStartError(f"the engine does not answer: {error}", retryable=True) from error
+            raise SandboxStartError(
+                f"the engine does not answer: {error}", retryable=True
+            ) from error
         sandbox = ContainerSandbox.start_container(api, request, self.shape(request, info))
         try:
             self.verify(sandbox, info)
@@ -166,7 +172,9 @@ class ContainerWall(Wall):
 class DockerWall(ContainerWall):
     """``docker[:image][?options]``."""
 
-    summary = "hardened containers on the engine's own kernel; docker, podman and what speaks as they"
+    summary = (
+        "hardened containers on the engine's own kernel; docker, podman and what speaks as they"
+    )
 
 
 def _read_profile(path: str | None) -> str | None:
@@ -180,6 +188,6 @@ def _read_profile(path: str | None) -> str | None:
 
 
 def _start_it() -> str:
-    if sys.platform == "linux":
+    if platform.system() == "Linux":
         return "apt-get install docker.io, or start its service: systemctl start docker"
     return "install and start Docker Desktop, or set DOCKER_HOST"

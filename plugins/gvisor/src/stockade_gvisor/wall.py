@@ -27,9 +27,19 @@ _ADD_IT = (
 
 
 def _name(text: str) -> str:
-    if not text or text.startswith("-") or not text.replace(".", "").replace("-", "").replace("_", "").isalnum():
+    if (
+        not text
+        or text.startswith("-")
+        or not text.replace(".", "").replace("-", "").replace("_", "").isalnum()
+    ):
         raise ValueError("a runtime's name, as the engine's configuration has it, is needed")
     return text
+
+
+_PROCESSES = (
+    "by the engine's limit on gVisor's own processes, some nine for each inside: far past the "
+    "limit the session ends"
+)
 
 
 class GVisorWall(ContainerWall):
@@ -45,12 +55,8 @@ class GVisorWall(ContainerWall):
         process_hardening=(
             "native", "gVisor filters its own system calls; it shows none of that inside"
         ),
-        memory=("native", "one kernel holds all: past the limit the session ends, with that verdict"),
-        processes=(
-            "emulated",
-            "by the engine's limit on gVisor's own processes, some nine for each inside: far past "
-            "the limit the session ends",
-        ),
+        memory=("native", "one kernel holds all: past the limit the session ends so"),
+        processes=("emulated", _PROCESSES),
     )  # fmt: skip
 
     def runtime(self, info: EngineInfo) -> str | None:

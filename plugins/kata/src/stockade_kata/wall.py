@@ -69,7 +69,7 @@ class KataWall(ContainerWall):
         inside = kernel[2] if len(kernel) > 2 else ""
         if not inside or inside == info.kernel:
             raise SandboxStartError(
-                f"the engine was asked for the Kata runtime {self.runtime(info)!r} and ran another: "
+                f"the engine was asked for the runtime {self.runtime(info)!r} and ran another: "
                 f"the kernel inside is the host's own ({info.kernel}). Nothing ran in it."
             )
         if not _on_hypervisor(sandbox):

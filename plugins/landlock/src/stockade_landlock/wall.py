@@ -86,6 +86,7 @@ class LandlockWall(Wall):
                 "code": "emulated",
                 "process-hardening": "native",
                 "files": "emulated",
+                "snapshot": ("emulated", "an archive made by a program inside"),
                 "memory": ("emulated", "watched 100 times a second over the whole session"),
                 "cpu": (
                     "emulated",

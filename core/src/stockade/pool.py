@@ -1,0 +1,250 @@
+"""A warm pool: started sessions, ready to be handed out (``stockade.Pool``)."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from stockade.errors import ConfigError, SessionStateError, StockadeError
+from stockade.events import Event, EventKind
+from stockade.ids import check_agent_id
+from stockade.proposals import SessionProposal
+from stockade.providers import WallProvider
+from stockade.providers import provider as select
+from stockade.results import SessionStatus
+from stockade.session import DEFAULT_AGENT, Session
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from stockade.registry import SessionRecord
+    from stockade.runtime import Runtime
+
+__all__ = ["Pool"]
+
+_log = logging.getLogger(__name__)
+
+#: Whose a session is until it is handed out; no caller can ask for it by this name,
+#: since it is no agent's id that passes the check.
+_NOBODY = "\x00pool"
+#: How long a session may wait before it is replaced by a fresh one.
+_MAX_AGE_SECONDS = 600.0
+_MAX_SIZE = 1000
+#: After a start that failed, the next is tried this much later, and twice as late each time.
+_FIRST_PAUSE, _LAST_PAUSE = 0.5, 30.0
+
+
+class Pool:
+    """Keeps ``size`` sessions started; hands each out once, and starts another in its place.
+
+        with stockade.Pool("gvisor:python:3.12-slim", size=4) as pool:
+            with pool.open(agent_id="researcher") as session:
+                session.run(["echo", "hi"])
+
+    Safe from any thread. When it is empty, ``open`` starts a session cold.
+    """
+
+    def __init__(
+        self, string: str, *, size: int = 2, runtime: Runtime | None = None,
+        max_age_seconds: float = _MAX_AGE_SECONDS, **config: Any,
+    ) -> None:  # fmt: skip
+        """``string`` and ``config`` as for ``stockade.open``; starting begins at once, in
+        the background. A session that waited ``max_age_seconds`` is replaced unused.
+        Raises what selecting the provider raises, and ConfigError."""
+        if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= _MAX_SIZE:
+            raise ConfigError(
+                f"size={size!r} is not allowed: a whole number from 1 to {_MAX_SIZE}."
+            )
+        if not max_age_seconds > 0:
+            raise ConfigError(f"max_age_seconds={max_age_seconds!r} is not allowed: seconds.")
+        self._provider: WallProvider = select(
+            string, runtime=runtime, check_available=True, **config
+        )
+        self._runtime = self._provider.runtime
+        self._size = size
+        self._max_age = max_age_seconds
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._ready: deque[SessionRecord] = deque()
+        self._starting = 0
+        self._closed = False
+        self._pause = _FIRST_PAUSE
+        #: Sessions that were handed out ready, and those that had to be started cold.
+        self.hits = 0
+        self.misses = 0
+        self._fill()
+
+    @property
+    def runtime(self) -> Runtime:
+        """The runtime whose sessions these are."""
+        return self._runtime
+
+    @property
+    def ready(self) -> int:
+        """How many sessions wait to be handed out."""
+        return len(self._ready)
+
+    def wait_ready(self, timeout: float | None = None) -> bool:
+        """Wait until the pool is full; False when ``timeout`` seconds pass first."""
+        with self._changed:
+            return self._changed.wait_for(lambda: len(self._ready) >= self._size, timeout)
+
+    def open(self, agent_id: str = DEFAULT_AGENT) -> Session:
+        """A session of ``agent_id`` that nobody used before; the caller closes it.
+
+        Policies are asked as for any session; where one changes the configuration, or
+        none is ready, the session is started cold. Raises what ``stockade.open`` raises,
+        and SessionStateError when the pool is closed.
+        """
+        check_agent_id(agent_id)
+        config = self._provider.config
+        proposal = SessionProposal(
+            agent_id=agent_id, provider=self._provider.name,
+            target=self._provider.wall.target, config=config,
+        )  # fmt: skip
+        self._runtime.hooks.load()
+        # A policy that says no must be heard as such: the cold start tells observers too.
+        try:
+            as_asked = self._runtime.hooks.judge_session(proposal) == config
+        except StockadeError:
+            as_asked = False
+        record = self._take() if as_asked else None
+        if record is None:
+            self.misses += 1
+            return Session(self._provider, self._provider.open_record(agent_id))
+        self.hits += 1
+        self._hand_over(record, agent_id)
+        return Session(self._provider, record)
+
+    def close(self) -> None:
+        """End every session that still waits, and those being started; may be called again.
+
+        Sessions that were handed out stay their callers'.
+        """
+        with self._lock:
+            self._closed = True
+            waiting = list(self._ready)
+            self._ready.clear()
+            self._changed.notify_all()
+        ends = [
+            self._runtime.workers.submit(functools.partial(self._end, record)) for record in waiting
+        ]
+        for end in ends:
+            end.result()
+        with self._changed:
+            self._changed.wait_for(lambda: self._starting == 0, timeout=60.0)
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # -- handing out -----------------------------------------------------------
+
+    def _take(self) -> SessionRecord | None:
+        with self._lock:
+            if self._closed:
+                raise SessionStateError("the pool is closed; open a session without it.")
+            found = None
+            while self._ready and found is None:
+                record = self._ready.popleft()
+                found = record if record.status is SessionStatus.READY else None
+        self._runtime.workers.run(self._fill)
+        return found
+
+    def _hand_over(self, record: SessionRecord, agent_id: str) -> None:
+        """From now on it is the agent's, and its lifetime begins."""
+        with record.lock:
+            record.agent_id = agent_id
+            record.config = self._provider.config
+            record.created_at = time.time()
+            lifetime = record.config.lifetime_seconds
+            record.expires_at = None if lifetime is None else record.created_at + lifetime
+            for timer in record.timers:
+                timer.cancel()
+            record.timers.clear()
+        self._runtime.limit_life(record)
+        self._runtime.hooks.tell(
+            Event(
+                kind=EventKind.SESSION_READY, provider=record.provider, agent_id=agent_id,
+                session_id=record.session_id, duration_seconds=0.0,
+            )
+        )  # fmt: skip
+
+    # -- filling ---------------------------------------------------------------
+
+    def _fill(self) -> None:
+        """Start what is missing, each in a thread of its own."""
+        with self._lock:
+            if self._closed:
+                return
+            missing = self._size - len(self._ready) - self._starting
+            self._starting += max(0, missing)
+        for _ in range(missing):
+            self._runtime.workers.run(self._start_one)
+
+    def _start_one(self) -> None:
+        record: SessionRecord | None = None
+        failed = False
+        try:
+            # Its lifetimes begin when it is handed out; until then its age is the pool's.
+            config = self._provider.config.with_(
+                lifetime_seconds=self._max_age * 1.5, idle_seconds=None
+            )
+            record = self._runtime.create(
+                self._provider.name, self._provider.wall, _NOBODY, config, pooled=True
+            )
+        except StockadeError as error:
+            failed = True
+            _log.warning("a session for the pool did not start: %s", error)
+        except Exception:
+            failed = True
+            _log.exception("a session for the pool did not start")
+        self._started(record, failed)
+
+    def _started(self, record: SessionRecord | None, failed: bool) -> None:
+        with self._changed:
+            late = self._closed
+            self._pause = min(_LAST_PAUSE, self._pause * 2) if failed else _FIRST_PAUSE
+            pause = self._pause
+            if record is not None and not late:
+                self._ready.append(record)
+        if record is not None and late:
+            self._end(record)
+        with self._changed:
+            self._starting -= 1
+            self._changed.notify_all()
+        if late:
+            return
+        if failed:
+            self._runtime.clock.after(pause, lambda: self._runtime.workers.run(self._fill))
+        elif record is not None:
+            kept = record
+            self._runtime.clock.after(
+                self._max_age, lambda: self._runtime.workers.run(lambda: self._retire(kept))
+            )
+
+    def _retire(self, record: SessionRecord) -> None:
+        """Replace a session that waited too long."""
+        with self._lock:
+            if self._closed or record not in self._ready:
+                return
+            self._ready.remove(record)
+        self._end(record)
+        self._fill()
+
+    def _end(self, record: SessionRecord) -> None:
+        try:
+            self._runtime.destroy(record)
+        except StockadeError as error:
+            _log.warning("a session of the pool could not be ended: %s", error)

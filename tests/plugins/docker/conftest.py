@@ -1,0 +1,60 @@
+"""What the container walls' tests share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import docker
+import pytest
+
+from conftest import need
+from stockade.errors import StockadeError
+from stockade.runtime import Runtime
+from stockade.session import Session
+from stockade_docker.create import LABEL
+from stockade_docker.sandbox import ContainerSandbox
+
+PYTHON = "stockade-test/python"
+BUSYBOX = "stockade-test/busybox"
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[docker.APIClient]:
+    """A client of the engine, where there is one."""
+    need("docker")
+    client = docker.APIClient(version="auto")
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def runtime() -> Iterator[Runtime]:
+    made = Runtime(discover_plugins=False)
+    yield made
+    made.close_all()
+
+
+def container_of(session: Session) -> str:
+    sandbox = session._record.sandbox
+    assert isinstance(sandbox, ContainerSandbox)
+    return sandbox.container
+
+
+def ours(engine: docker.APIClient) -> set[str]:
+    """Containers of stockade's, running or not."""
+    found = engine.containers(all=True, filters={"label": f"{LABEL}session"})
+    return {item["Id"] for item in found}
+
+
+def until(what: Callable[[], object], seconds: float = 10.0) -> bool:
+    """Wait until it is so; whether it came to be."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if what():
+                return True
+        except (StockadeError, OSError):
+            pass
+        time.sleep(0.1)
+    return bool(what())

@@ -1,0 +1,181 @@
+"""What a session's container is, seen from the engine and from inside."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import urllib.request
+from pathlib import Path
+
+import docker
+import pytest
+
+import stockade
+from plugins.docker.conftest import BUSYBOX, PYTHON, container_of, ours
+from stockade.config import Mount
+from stockade.errors import ConfigError, SandboxStartError
+from stockade_docker.mounts import checked
+
+pytestmark = pytest.mark.engine
+
+
+def test_everything_is_stated(engine: docker.APIClient) -> None:
+    with stockade.open(
+        f"docker:{BUSYBOX}?memory_mb=64&cpu_limit=0.5&max_processes=50&disk_mb=8",
+        agent_id="agent/../x", env_vars={"SECRET": "hunter2"},
+    ) as session:  # fmt: skip
+        session.run(["true"], env={"OTHER": "hunter3"})
+        found = engine.inspect_container(container_of(session))
+        host, config = found["HostConfig"], found["Config"]
+        assert host["CapDrop"] == ["ALL"] and not host["CapAdd"] and not host["Privileged"]
+        assert "no-new-privileges" in host["SecurityOpt"]
+        assert host["ReadonlyRootfs"] and host["Init"] and host["IpcMode"] in ("none", "private")
+        assert host["Memory"] == host["MemorySwap"] == 64 << 20
+        assert host["NanoCpus"] == 500_000_000 and host["PidsLimit"] == 55
+        assert host["LogConfig"]["Type"] == "none"
+        assert not host["Binds"] and not host["PortBindings"]
+        assert config["NetworkDisabled"] and config["User"] == "65534:65534"
+        assert config["Hostname"] == "sandbox"
+        labels = config["Labels"]
+        assert labels["io.stockade.session"] == session.session_id
+        assert "agent/../x" not in json.dumps(found)  # C1
+        assert len(labels["io.stockade.agent"]) == 32
+        assert "io.stockade.owner" in labels and "io.stockade.expires" in labels
+        assert "hunter" not in json.dumps(found)  # B4
+
+
+def test_a_program_built_there_runs() -> None:
+    with stockade.open(f"docker:{PYTHON}") as session:
+        for folder in ("/workspace", "/tmp"):
+            line = f"cp /bin/true {folder}/mine && {folder}/mine && echo ran"
+            assert session.shell(line).stdout == "ran\n"
+
+
+def test_nothing_is_reached_from_the_network_that_is_not_there() -> None:
+    """NetworkDisabled leaves an empty namespace, as network_mode=none does."""
+    with stockade.open(f"docker:{BUSYBOX}") as session:
+        links = session.shell("ls /sys/class/net; cat /proc/net/route /proc/net/dev").stdout
+        names = {line.split(":")[0].strip() for line in links.splitlines() if ":" in line}
+        assert names <= {"lo"}
+        assert "eth0" not in links
+
+
+def test_published_ports_are_on_loopback_alone(engine: docker.APIClient) -> None:
+    with stockade.open(f"docker:{BUSYBOX}?network_enabled=true&ports=8080") as session:
+        session.files.write("/workspace/index.html", b"served")
+        session.shell("setsid busybox httpd -f -p 8080 -h /workspace >/dev/null 2>&1 & sleep 0.5")
+        host, port = session.port(8080)
+        assert host == "127.0.0.1"
+        with urllib.request.urlopen(f"http://{host}:{port}/", timeout=5) as answer:
+            assert answer.read() == b"served"
+        with pytest.raises(ConfigError, match="not published"):
+            session.port(9)
+    with pytest.raises(ConfigError, match="network_enabled"):
+        stockade.open(f"docker:{BUSYBOX}?ports=8080")
+
+
+def test_a_terminal(engine: docker.APIClient) -> None:
+    with stockade.open(f"docker:{BUSYBOX}") as session:
+        terminal = session.terminal(["sh", "-c", "tty; stty size; read x; echo got $x; exit 7"],
+                                    rows=33, columns=101)  # fmt: skip
+        terminal.write(b"word\n")
+        shown = b""
+        while piece := terminal.read():
+            shown += piece
+        assert b"/dev/pts/" in shown and b"got word" in shown
+        assert terminal.exit_code() == 7
+        terminal.close()
+
+
+def test_mounts(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "file").write_text("seen")
+    tmp_path.chmod(0o755)
+    mounts = [Mount(str(tmp_path / "data"), "/data")]
+    with stockade.open(f"docker:{BUSYBOX}", mounts=mounts) as session:
+        assert session.shell("cat /data/file; echo x > /data/new").stdout == "seen"
+        assert not (tmp_path / "data" / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["/", "/etc", "/etc/ssl", "/root", "/proc/self", "/var/run/docker.sock", "/usr/../etc", "/home",
+     "relative", "/home/somebody", "/var/lib/docker/overlay2"],
+)  # fmt: skip
+def test_E9_dangerous_mounts(source: str) -> None:
+    with pytest.raises(ConfigError, match="refused"):
+        checked([Mount(source, "/data")], local=True)
+    with pytest.raises(ConfigError, match="refused"):
+        checked([Mount(source, "/data")], local=False)
+
+
+def test_E9_links_are_followed(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/etc")
+    (tmp_path / "deep").symlink_to(tmp_path / "link")
+    with pytest.raises(ConfigError, match="refused"):
+        checked([Mount(str(tmp_path / "deep"), "/data")], local=True)
+    with pytest.raises(ConfigError, match="cover"):
+        checked([Mount(str(tmp_path), "/proc")], local=True)
+
+
+@pytest.mark.parametrize(
+    "image", ["-it", "--privileged", "a b", "UPPER", "x:", "x@sha256:12", "", "a//b", "x;y"]
+)
+def test_references_that_are_none(image: str) -> None:
+    with pytest.raises(ConfigError, match="image"):
+        from stockade_docker.images import check_reference
+
+        check_reference(image)
+
+
+def test_a_missing_image(engine: docker.APIClient) -> None:
+    before = ours(engine)
+    with pytest.raises(SandboxStartError, match=r"pull=never.*docker pull"):
+        stockade.open("docker:stockade-test/nowhere?pull=never")
+    with pytest.raises(SandboxStartError, match="cannot be pulled"):
+        stockade.open("docker:localhost:1/stockade-test/nowhere?pull_seconds=5")
+    assert ours(engine) == before
+
+
+def test_an_image_by_its_digest(engine: docker.APIClient) -> None:
+    identity = engine.inspect_image(BUSYBOX)["Id"]
+    with stockade.open(f"docker:{identity}?pull=never") as session:
+        assert session.run(["true"]).success
+    wrong = "sha256:" + hashlib.sha256(b"no").hexdigest()
+    with pytest.raises(SandboxStartError):
+        stockade.open(f"docker:{wrong}?pull=never")
+
+
+def test_an_image_without_a_shell(engine: docker.APIClient) -> None:
+    before = ours(engine)
+    with pytest.raises(SandboxStartError, match=r"no shell.*needs sh"):
+        stockade.open("docker:stockade-test/noshell?pull=never")
+    assert ours(engine) == before  # C5
+
+
+def test_a_custom_seccomp_profile(tmp_path: Path) -> None:
+    profile = tmp_path / "profile.json"
+    profile.write_text(json.dumps({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}],
+    }))  # fmt: skip
+    with stockade.open(f"docker:{BUSYBOX}", runtime=None) as session:
+        assert session.shell("mkdir x").success
+    with stockade.open(f"docker:{BUSYBOX}?seccomp={profile}") as session:
+        assert not session.shell("mkdir x").success
+    with pytest.raises(ConfigError, match="cannot be read"):
+        stockade.open(f"docker:{BUSYBOX}?seccomp={tmp_path}/none.json")
+
+
+def test_no_shared_memory_unless_asked() -> None:
+    with stockade.open(f"docker:{BUSYBOX}") as session:
+        assert not session.shell("echo x > /dev/shm/x").success  # E2
+    with stockade.open(f"docker:{BUSYBOX}?shm_mb=8") as session:
+        assert session.shell("echo x > /dev/shm/x").success
+
+
+def test_a_writable_root_is_not_snapshot() -> None:
+    with stockade.open(f"docker:{BUSYBOX}?read_only_fs=false&user=1000") as session:
+        assert session.shell("id -u").stdout == "1000\n"
+        with pytest.raises(stockade.UnsupportedError, match="read_only_fs"):
+            session.snapshot()

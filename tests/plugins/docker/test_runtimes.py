@@ -1,0 +1,75 @@
+"""gVisor and Kata: what is asked for is what runs, or nothing does."""
+
+from __future__ import annotations
+
+import docker
+import pytest
+
+import stockade
+from conftest import need
+from plugins.docker.conftest import BUSYBOX, PYTHON, ours
+from stockade.errors import SandboxLostError, SandboxStartError
+from stockade.providers import inspect_providers
+from stockade.results import Verdict
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture(autouse=True)
+def _engines(engine: docker.APIClient) -> None:
+    need("gvisor")
+
+
+@pytest.mark.parametrize("image", [PYTHON, BUSYBOX])
+def test_the_kernel_is_gvisors(image: str) -> None:
+    with stockade.open(f"gvisor:{image}") as session:
+        assert "Starting gVisor" in session.shell("dmesg").stdout
+
+
+def test_another_runtime_by_the_name_is_refused(engine: docker.APIClient) -> None:
+    before = ours(engine)
+    with pytest.raises(SandboxStartError, match="not gVisor's"):
+        stockade.open(f"gvisor:{PYTHON}?runtime=runc")
+    assert ours(engine) == before
+
+
+def test_a_runtime_that_the_engine_lacks() -> None:
+    with pytest.raises(
+        stockade.ProviderUnavailableError, match=r"no runtime 'runsc-x'.*runsc install"
+    ):
+        stockade.open(f"gvisor:{PYTHON}?runtime=runsc-x")
+
+
+def test_kata_refuses_a_runtime_that_is_runc(engine: docker.APIClient) -> None:
+    """The engine's `kata-runtime` is a shim of the tests' own around runc."""
+    if "kata-runtime" not in engine.info()["Runtimes"]:
+        pytest.skip("the engine has no runtime by Kata's name")
+    before = ours(engine)
+    found = inspect_providers(["kata"])[0]
+    assert found.available and not found.broken
+    with pytest.raises(SandboxStartError, match="the kernel inside is the host's own"):
+        stockade.open(f"kata:{PYTHON}")
+    assert ours(engine) == before
+
+
+def test_out_of_memory_takes_the_session_at_once() -> None:
+    """One kernel holds program and session: E5 says what becomes of it."""
+    with stockade.open(f"gvisor:{PYTHON}?memory_mb=192") as session:
+        other = session.start(["sleep", "30"])
+        result = session.code("x = bytearray(1 << 30)\nfor i in range(0, len(x), 4096): x[i] = 1")
+        assert result.verdict is Verdict.OUT_OF_MEMORY
+        assert other.result(5).verdict is Verdict.OUT_OF_MEMORY
+        with pytest.raises((SandboxLostError, stockade.SessionStateError)):
+            session.run(["true"])
+
+
+def test_a_bomb_of_forks_ends_the_session_and_nothing_else() -> None:
+    """What the capability's note says of gVisor's process limit."""
+    with stockade.open(f"gvisor:{BUSYBOX}") as neighbour:
+        with stockade.open(f"gvisor:{BUSYBOX}?max_processes=16") as session:
+            line = "i=0; while [ $i -lt 400 ]; do sleep 20 & i=$((i+1)); done; wait"
+            try:
+                assert not session.shell(line, timeout=10).success
+            except SandboxLostError:
+                pass
+        assert neighbour.run(["true"]).success
