@@ -57,4 +57,4 @@ def until(what: Callable[[], object], seconds: float = 10.0) -> bool:
         except (StockadeError, OSError):
             pass
         time.sleep(0.1)
-    return bool(what())
+    return False

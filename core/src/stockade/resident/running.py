@@ -109,12 +109,16 @@ class LaneRunning(Running):
 
     def _lost(self, lane: Lane, error: LaneLostError) -> Exit:
         self._done()
+        if self._killed.is_set():
+            # It was to end, and it has. What became of the sandbox is found out without
+            # keeping the result back: the engine may not answer.
+            self._sandbox.broken_by(error)
+            self._release(lane, None)
+            return Exit(signal=9)
         loss = self._sandbox.loss(error)
         self._release(lane, None)
         if self._sandbox.died_of_memory:
             return Exit(signal=9, out_of_memory=True)
-        if self._killed.is_set():
-            return Exit(signal=9)
         raise loss
 
     def kill(self) -> None:

@@ -225,7 +225,7 @@ class ResidentSandbox(Sandbox):
 
     def overdue(self, lane: Lane) -> None:
         """A program outlived its end: the supervisor is stopped, or worse."""
-        self.force_end()
+        threading.Thread(target=self.force_end, daemon=True, name="stockade-kill").start()
         lane.close()
 
     def seems_alive(self) -> bool:
@@ -257,6 +257,11 @@ class ResidentSandbox(Sandbox):
             with self._lock:
                 self._death = self._death or death
         return _gone(death)
+
+    def broken_by(self, error: BaseException) -> None:
+        """A lane is lost that was ending a program; nothing more can be started."""
+        with self._lock:
+            self._death = self._death or Death(f"it did not end a program when told to ({error})")
 
     def _find_death(self, seen: str, *, settle: bool = True) -> Death | None:
         """Why the sandbox is dead; None where it lives."""

@@ -23,6 +23,8 @@ FAILURES = (DockerException, requests.exceptions.RequestException, OSError)
 #: Seconds that an ordinary request may take.
 REQUEST_SECONDS = 30
 _POOL = 64
+#: Only for asking which version the engine speaks.
+_OLDEST_API = "1.24"
 _KEPT_SECONDS = 10.0
 
 _clients: dict[tuple[int, str], docker.APIClient] = {}
@@ -63,6 +65,22 @@ def _place(engine: str | None) -> dict[str, Any]:
     return {"base_url": host, "tls": context.TLSConfig, "use_ssh_client": host.startswith("ssh://")}
 
 
+def _connect(place: dict[str, Any]) -> docker.APIClient:
+    """A client that speaks the engine's own version of the API."""
+    settings: dict[str, Any] = {
+        **place, "timeout": REQUEST_SECONDS, "max_pool_size": _POOL, "num_pools": _POOL,
+        "user_agent": "stockade",
+    }  # fmt: skip
+    # Asked by a client of its own, not by version="auto": that one leaves its
+    # connection open when nobody answers.
+    asking = docker.APIClient(**settings, version=_OLDEST_API)
+    try:
+        version = str(asking.version(api_version=False)["ApiVersion"])
+    finally:
+        asking.close()
+    return docker.APIClient(**settings, version=version)
+
+
 def client(engine: str | None) -> docker.APIClient:
     """The client for an engine, shared by its sessions. Raises ProviderUnavailableError."""
     place = _place(engine)
@@ -73,10 +91,7 @@ def client(engine: str | None) -> docker.APIClient:
     if found is not None:
         return found
     try:
-        made = docker.APIClient(
-            **place, version="auto", timeout=REQUEST_SECONDS,
-            max_pool_size=_POOL, num_pools=_POOL, user_agent="stockade",
-        )  # fmt: skip
+        made = _connect(place)
     except FAILURES as error:
         raise ProviderUnavailableError(
             f"no engine answers at {place.get('base_url', 'the default socket')}: {error}"

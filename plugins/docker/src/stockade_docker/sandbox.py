@@ -228,7 +228,7 @@ def explain(what: str, error: BaseException, shape: Shape) -> SandboxStartError:
         or "no such file or directory" in low
     ):
         return _no_shell(shape, words)
-    if "runtime" in low and ("unknown" in low or "invalid" in low):
+    if shape.runtime is not None and ("invalid runtime" in low or "unknown runtime" in low):
         return SandboxStartError(
             f"the engine has no runtime {shape.runtime!r}: {words}. Add it to the engine's "
             "configuration (`runtimes` in /etc/docker/daemon.json) and restart the engine."
