@@ -46,7 +46,7 @@ class OwnEngine:
             self._process = subprocess.Popen(
                 ["dockerd", "--data-root", f"{self.folder}/data", "--exec-root",
                  f"{self.folder}/exec", "--pidfile", f"{self.folder}/pid", "-H", self.url,
-                 "--bridge=none", "--iptables=false"],
+                 "--iptables=false"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         up = until(lambda: self.client().ping(), 40)

@@ -68,11 +68,7 @@ class LaneRunning(Running):
         if ended is None:
             self._sandbox.forget(lane)
         elif lane.dirty or not self._sandbox.surely_alone(ended):
-            # The result first: what makes the lane fit again is nobody's waiting time.
-            threading.Thread(
-                target=self._sandbox.give_back, args=(lane, ended), daemon=True,
-                name="stockade-lane",
-            ).start()  # fmt: skip
+            self._sandbox.tidy(lane, ended)
         else:
             self._sandbox.give_back(lane, ended)
 

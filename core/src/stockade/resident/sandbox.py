@@ -22,6 +22,9 @@ _log = logging.getLogger(__name__)
 _SPARE_LANES = 8
 #: More cannot be: a lane's mark is told by its number.
 _MAX_LANES = 100
+#: A lane costs an engine's exec, and a herd of them costs each many times that; whoever
+#: finds this many under way waits for one that gets free.
+_OPENING_AT_ONCE = 2
 #: How long another lane may take to start.
 _LANE_SECONDS = 30.0
 #: How soon it is tried again where none could start.
@@ -47,6 +50,7 @@ class ResidentSandbox(Sandbox):
         self._opening: set[int] = set()
         self._notebooks: dict[str, Notebook] = {}
         self._busy: set[int] = set()
+        self._tidying = 0  # lanes that will be free in a moment
         self._death: Death | None = None
         self._closed = False
         self._claimed = 0  # kills for memory that an execution answers for
@@ -91,11 +95,11 @@ class ResidentSandbox(Sandbox):
             self._closed = True
             lanes = list(self._lanes.values())
             self._free_again.notify_all()
-        try:
-            self.destroy()
-        finally:
-            for lane in lanes:
-                lane.close()
+        # First: a supervisor whose input ends, ends with all it runs, so this holds (and
+        # is a little quicker) when the wall cannot be reached, too.
+        for lane in lanes:
+            lane.close()
+        self.destroy()
 
     # -- lanes -----------------------------------------------------------------
 
@@ -127,7 +131,8 @@ class ResidentSandbox(Sandbox):
     def _open_lane(self) -> Lane | None:
         """A further lane; None where it cannot start although the sandbox lives."""
         with self._lock:
-            if len(self._lanes) + len(self._opening) >= _MAX_LANES:
+            full = len(self._lanes) + len(self._opening) >= _MAX_LANES
+            if full or len(self._opening) + self._tidying >= _OPENING_AT_ONCE:
                 return None
             taken = {*self._lanes, *self._opening}
             number = next(n for n in range(1, _MAX_LANES + 1) if n not in taken)
@@ -169,7 +174,8 @@ class ResidentSandbox(Sandbox):
                 self._retire(lane)
                 return
         except LaneLostError as error:
-            _log.warning("lane %d is given up: %s", lane.number, error)
+            if not self._closed:
+                _log.warning("lane %d is given up: %s", lane.number, error)
             self.forget(lane)
             return
         with self._lock:
@@ -184,6 +190,22 @@ class ResidentSandbox(Sandbox):
             self._free_again.notify()
         if spare:
             lane.close()
+
+    def tidy(self, lane: Lane, ended: Ended) -> None:
+        """``give_back`` in a thread of its own: the result first, and what makes the lane
+        fit again is nobody's waiting time."""
+        with self._lock:
+            self._tidying += 1
+
+        def work() -> None:
+            try:
+                self.give_back(lane, ended)
+            finally:
+                with self._lock:
+                    self._tidying -= 1
+                    self._free_again.notify()
+
+        threading.Thread(target=work, daemon=True, name="stockade-lane").start()
 
     def surely_alone(self, ended: Ended) -> bool:
         """Whether the count of processes says that the program left none behind."""

@@ -20,7 +20,7 @@ NEEDS = "sh, cat, dd, grep, mkfifo and rm, and a writable /tmp"
 #: Names that a shell can export. What others would need (``env``) shows values to
 #: every reader of the process list (B4).
 _EXPORTABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-#: Text up to this goes as one line, read byte by byte; longer text is cheaper by `dd`.
+#: Text up to this goes as lines, read byte by byte; longer text is cheaper by `dd`.
 _LINE_BYTES = 512
 #: Variables that an interpreter reads when it starts, which the zygote did long ago.
 _UNDER_PYTHON = ("PYTHON", "LD_", "LANG", "LC_")
@@ -36,10 +36,11 @@ class Job:
 
     def order(self, token: bytes) -> tuple[bytes, bytes]:
         """What is written to the lane: the head with the text, and the input."""
-        inline = self.kind == "r" and len(self.text) <= _LINE_BYTES and b"\n" not in self.text
-        length = 0 if inline else len(self.text)
+        inline = self.kind == "r" and len(self.text) <= _LINE_BYTES
+        text = self.text + b"\n" if inline and not self.text.endswith(b"\n") else self.text
+        length = -text.count(b"\n") if inline else len(text)
         head = b"%s %s %d %d\n" % (self.kind.encode(), token, length, len(self.stdin))
-        return head + self.text + (b"\n" if inline else b""), self.stdin
+        return head + text, self.stdin
 
 
 @functools.cache

@@ -180,9 +180,14 @@ worker() {
   while :; do
     read -r op tok n m <&3 || { [ $? -gt 128 ] && continue; break; }
     case $op in
-      r) # run $n bytes of text (0: the next line) with $m bytes of input
+      r) # run $n bytes of text (-$n: as many lines) with $m bytes of input
         text=
-        if [ $n = 0 ]; then IFS= read -r text <&3; fi
+        while [ $n -lt 0 ]; do
+          IFS= read -r line <&3
+          text="$text$line
+"
+          n=$((n + 1))
+        done
         until [ -n "$text" ]; do # a fork may fail at the process limit: until one is free
           command eval 'text=$(take $n; echo .)' && text=${text%.}
         done

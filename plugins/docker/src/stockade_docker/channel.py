@@ -53,8 +53,11 @@ class EngineChannel(Channel):
     def _read(self, seconds: float | None) -> bytes:
         # Not the socket's own timeout: that would hold for a sender in another thread too.
         if seconds is not None and not self._buffered():
+            descriptor = self._socket.fileno()
+            if descriptor < 0:
+                raise OSError("the connection is closed")
             poll = select.poll()
-            poll.register(self._socket.fileno(), select.POLLIN)
+            poll.register(descriptor, select.POLLIN)
             if not poll.poll(seconds * 1000):
                 raise TimeoutError
         return bytes(self._socket.recv(_READ_BYTES))

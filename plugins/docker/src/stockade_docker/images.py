@@ -7,12 +7,11 @@ import re
 import time
 
 import docker
-from docker.errors import ImageNotFound, NotFound
 
 from stockade.errors import ConfigError, SandboxStartError
 from stockade_docker.engine import FAILURES
 
-__all__ = ["DEFAULT_IMAGE", "PULL_POLICIES", "check_reference", "have"]
+__all__ = ["DEFAULT_IMAGE", "PULL_POLICIES", "check_reference", "fetch"]
 
 _log = logging.getLogger(__name__)
 
@@ -41,27 +40,18 @@ def check_reference(reference: str) -> str:
     )
 
 
-def have(api: docker.APIClient, reference: str, policy: str, seconds: float) -> None:
-    """See that the engine has the image, pulling as ``policy`` says, within ``seconds``.
+def fetch(api: docker.APIClient, reference: str, policy: str, seconds: float) -> None:
+    """Pull an image that the engine lacks, as ``policy`` says, within ``seconds``.
 
     Raises SandboxStartError, saying what to do.
     """
-    if policy != "always" and _present(api, reference):
-        return
     if policy == "never":
         raise SandboxStartError(
             f"image {reference!r} is not on the engine and pull=never; "
-            f"run: docker pull {reference}, or leave the option pull out."
+            f"run: docker pull {reference}, or leave the option pull out.",
+            retryable=False,
         )
     _pull(api, reference, seconds)
-
-
-def _present(api: docker.APIClient, reference: str) -> bool:
-    try:
-        api.inspect_image(reference)
-    except (ImageNotFound, NotFound):
-        return False
-    return True
 
 
 def _pull(api: docker.APIClient, reference: str, seconds: float) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import docker
-from docker.errors import APIError, NotFound
+from docker.errors import APIError, ImageNotFound, NotFound
 
 from stockade.errors import DestroyError, SandboxLostError, SandboxStartError
 from stockade.resident import NEEDS, Channel, Death, ResidentSandbox, supervisor
@@ -50,9 +50,11 @@ class ContainerSandbox(ResidentSandbox):
     def start_container(
         cls, api: docker.APIClient, request: OpenRequest, shape: Shape
     ) -> ContainerSandbox:
-        """Create, attach, start, greet. Raises SandboxStartError."""
+        """Create, attach, start, greet. Raises SandboxStartError, and ImageNotFound."""
         try:
             made = api.create_container(**arguments(api, request, shape))
+        except ImageNotFound:
+            raise
         except FAILURES as error:
             raise explain("creating the container failed", error, shape) from error
         container: str = made["Id"]

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import docker
+from docker.errors import ImageNotFound
 
 from stockade.capabilities import Capabilities, Isolation
 from stockade.errors import ConfigError, SandboxStartError, StockadeError
@@ -149,18 +150,27 @@ class ContainerWall(Wall):
         api = self._client()
         try:
             info = self._info(api)
-            images.have(api, self.image, self.chosen["pull"], self.chosen["pull_seconds"])
+            if self.chosen["pull"] == "always":
+                self._fetch(api)
         except engines.FAILURES as error:
             raise SandboxStartError(
                 f"the engine does not answer: {error}", retryable=True
             ) from error
-        sandbox = ContainerSandbox.start_container(api, request, self.shape(request, info))
+        shape = self.shape(request, info)
+        try:
+            sandbox = ContainerSandbox.start_container(api, request, shape)
+        except ImageNotFound:  # asked for only then: most of the time it is there
+            self._fetch(api)
+            sandbox = ContainerSandbox.start_container(api, request, shape)
         try:
             self.verify(sandbox, info)
         except BaseException:
             sandbox.close()
             raise
         return sandbox
+
+    def _fetch(self, api: docker.APIClient) -> None:
+        images.fetch(api, self.image, self.chosen["pull"], self.chosen["pull_seconds"])
 
     def _client(self) -> docker.APIClient:
         return engines.client(self.chosen["engine"])
