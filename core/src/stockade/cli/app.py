@@ -12,6 +12,7 @@ import click
 import stockade
 from stockade.cli.doctor import doctor
 from stockade.cli.run import run
+from stockade.cli.shell import shell
 from stockade.errors import AuditError
 
 __all__ = ["app"]
@@ -111,3 +112,4 @@ def verify(file: str, head: str | None) -> None:
 
 app.add_command(run)
 app.add_command(doctor)
+app.add_command(shell)
