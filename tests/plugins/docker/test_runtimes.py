@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from urllib.parse import quote
+
 import docker
 import pytest
 
@@ -38,6 +41,16 @@ def test_a_runtime_that_the_engine_lacks() -> None:
         stockade.ProviderUnavailableError, match=r"no runtime 'runsc-x'.*runsc install"
     ):
         stockade.open(f"gvisor:{PYTHON}?runtime=runsc-x")
+
+
+def test_podman_takes_a_runtime_and_ignores_it() -> None:
+    socket = os.environ.get("STOCKADE_PODMAN", "/var/lib/stockade-engines/podman.sock")
+    if not os.path.exists(socket):
+        pytest.skip(f"podman: nobody listens on {socket}")
+    engine = quote(f"unix://{socket}", safe="")
+    for name in ("gvisor", "kata"):
+        with pytest.raises(stockade.ProviderUnavailableError, match="ignores it"):
+            stockade.open(f"{name}:{BUSYBOX}?engine={engine}")
 
 
 def test_kata_refuses_a_runtime_that_is_runc(engine: docker.APIClient) -> None:

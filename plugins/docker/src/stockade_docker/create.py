@@ -36,6 +36,7 @@ class Shape:
     #: Processes of the engine's machine for one inside, and beside them all.
     processes_each: tuple[int, int] = (1, 0)
     local_engine: bool = True
+    podman: bool = False
 
 
 def arguments(api: docker.APIClient, request: OpenRequest, shape: Shape) -> dict[str, Any]:
@@ -72,6 +73,15 @@ def user(request: OpenRequest) -> str:
     return chosen if ":" in chosen else f"{chosen}:{chosen}"
 
 
+def _ulimits(shape: Shape) -> list[Ulimit]:
+    limits = {"core": 0, "nofile": _OPEN_FILES}
+    if shape.podman:
+        # It would set one of its own where this is left out, above what a machine
+        # without CAP_SYS_RESOURCE may set. The limit that counts is the cgroup's.
+        limits["nproc"] = _OPEN_FILES
+    return [Ulimit(name=name, soft=value, hard=value) for name, value in limits.items()]
+
+
 def _labels(request: OpenRequest) -> dict[str, str]:
     labels = {
         f"{LABEL}session": request.session_id,
@@ -97,7 +107,13 @@ def _started() -> str:
 def _host_config(api: docker.APIClient, request: OpenRequest, shape: Shape) -> Any:
     config = request.config
     owner = user(request).partition(":")
-    folder = f"rw,exec,nosuid,nodev,uid={owner[0]},gid={owner[2]}"
+    folder = "rw,exec,nosuid,nodev"
+    if shape.podman:
+        # It knows no owner of a tmpfs, so everybody inside may write there; and it would
+        # copy what the image has at that place, its mode too.
+        folder += ",notmpcopyup"
+    else:
+        folder += f",uid={owner[0]},gid={owner[2]}"
     if config.disk_mb is not None:
         folder += f",size={config.disk_mb}m"
     security = ["no-new-privileges"]
@@ -129,15 +145,12 @@ def _host_config(api: docker.APIClient, request: OpenRequest, shape: Shape) -> A
         cap_drop=["ALL"],
         security_opt=security,
         read_only=config.read_only_fs,
-        tmpfs={config.working_dir: folder + ",mode=0755", "/tmp": folder + ",mode=1777"},
+        tmpfs={config.working_dir: folder + (",mode=1777" if shape.podman else ",mode=0755"), "/tmp": folder + ",mode=1777"},
         init=True,
         log_config=LogConfig(type="none"),
         privileged=False,
         publish_all_ports=False,
         mounts=mounts or None,
-        ulimits=[
-            Ulimit(name="core", soft=0, hard=0),
-            Ulimit(name="nofile", soft=_OPEN_FILES, hard=_OPEN_FILES),
-        ],
+        ulimits=_ulimits(shape),
         **more,
     )

@@ -116,6 +116,7 @@ class ContainerWall(Wall):
             seccomp=_read_profile(self.chosen["seccomp"]),
             shm_mb=self.chosen["shm_mb"],
             local_engine=engines.is_local(self._client()),
+            podman=info.is_podman,
         )
 
     def verify(self, sandbox: ContainerSandbox, info: engines.EngineInfo) -> None:
