@@ -127,7 +127,8 @@ def _host_config(api: docker.APIClient, request: OpenRequest, shape: Shape) -> A
         more.update(nano_cpus=int(config.cpu_limit * 1e9))
     if config.max_processes is not None:
         each, beside = shape.processes_each
-        more.update(pids_limit=(config.max_processes + _OWN_PROCESSES) * each + beside)
+        own = _OWN_PROCESSES + bool(config.network_allow)  # what carries connections out
+        more.update(pids_limit=(config.max_processes + own) * each + beside)
     if shape.runtime is not None:
         more.update(runtime=shape.runtime)
     if shape.shm_mb is not None:
@@ -145,7 +146,10 @@ def _host_config(api: docker.APIClient, request: OpenRequest, shape: Shape) -> A
         cap_drop=["ALL"],
         security_opt=security,
         read_only=config.read_only_fs,
-        tmpfs={config.working_dir: folder + (",mode=1777" if shape.podman else ",mode=0755"), "/tmp": folder + ",mode=1777"},
+        tmpfs={
+            config.working_dir: folder + (",mode=1777" if shape.podman else ",mode=0755"),
+            "/tmp": folder + ",mode=1777",
+        },
         init=True,
         log_config=LogConfig(type="none"),
         privileged=False,

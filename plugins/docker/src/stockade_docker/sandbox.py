@@ -7,15 +7,18 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from importlib.resources import files
 from typing import Any
 
+import attrs
 import docker
 from docker.errors import APIError, ImageNotFound, NotFound
 
+from stockade.egress import Gateway, Names
 from stockade.errors import DestroyError, SandboxLostError, SandboxStartError
 from stockade.resident import NEEDS, Channel, Death, ResidentSandbox, supervisor
 from stockade.resident.lane import Lane, LaneLostError
-from stockade.wall import OpenRequest, Terminal, TerminalRequest
+from stockade.wall import ExecRequest, OpenRequest, Output, Running, Terminal, TerminalRequest
 from stockade_docker.channel import EngineChannel
 from stockade_docker.create import Shape, arguments, user
 from stockade_docker.engine import FAILURES
@@ -31,6 +34,8 @@ _SETTLE_SECONDS = 3.0
 _REMOVE_SECONDS = 20.0
 #: What a paused session is let run for to end one program.
 _THAW_SECONDS = 0.2
+#: How long the way out to named hosts may take to open.
+_EGRESS_SECONDS = 20.0
 
 
 class ContainerSandbox(ResidentSandbox):
@@ -44,6 +49,8 @@ class ContainerSandbox(ResidentSandbox):
         self._user = user(request)
         self._freezing = threading.Lock()
         self._paused = False
+        self._gateway: Gateway | None = None
+        self._proxy: dict[str, str] = {}
         super().__init__(first, startup_seconds=request.config.startup_timeout_seconds)
 
     @classmethod
@@ -77,13 +84,36 @@ class ContainerSandbox(ResidentSandbox):
 
     # -- what ResidentSandbox asks for -----------------------------------------
 
+    def start(self, request: ExecRequest, output: Output) -> Running:
+        if self._proxy:
+            request = attrs.evolve(request, env={**self._proxy, **request.env})
+        return super().start(request, output)
+
+    def open_egress(self, names: Names) -> None:
+        """Let programs reach these hosts and nothing else (E10). Raises SandboxStartError."""
+        if self.hello.python is None:
+            raise SandboxStartError(
+                "network_allow needs Python in the image, which carries the connections out; "
+                "take an image with Python, or leave network_allow out.",
+                retryable=False,
+            )
+        try:
+            code = files("stockade.resident").joinpath("forwarder.py").read_text()
+            self._gateway = Gateway(self._exec([self.hello.python, "-c", code]), names)
+            url = f"http://127.0.0.1:{self._gateway.start(_EGRESS_SECONDS)}"
+            self.hello = self._lanes[0].greet(_EGRESS_SECONDS)  # one process more is usual now
+        except (LaneLostError, OSError) as error:
+            raise SandboxStartError(f"the way out could not be opened: {error}") from error
+        words = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
+        self._proxy = dict.fromkeys(words, url)
+
     def open_channel(self, number: int) -> Channel:
         script, zygote = supervisor()
+        return self._exec(["sh", "-c", script, "sh", str(number), zygote])
+
+    def _exec(self, argv: list[str]) -> Channel:
         try:
-            made = self._api.exec_create(
-                self.container, ["sh", "-c", script, "sh", str(number), zygote],
-                stdin=True, user=self._user,
-            )  # fmt: skip
+            made = self._api.exec_create(self.container, argv, stdin=True, user=self._user)
             return EngineChannel(self._api.exec_start(made["Id"], socket=True))
         except FAILURES as error:
             raise LaneLostError(f"the engine could not start another shell: {error}") from error
@@ -149,6 +179,8 @@ class ContainerSandbox(ResidentSandbox):
         return EngineTerminal(self._api, self.container, self._user, request)
 
     def destroy(self) -> None:
+        if self._gateway is not None:
+            self._gateway.close()
         try:
             _remove(self._api, self.container)
         except FAILURES as error:

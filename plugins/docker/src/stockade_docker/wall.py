@@ -11,6 +11,7 @@ import docker
 from docker.errors import ImageNotFound
 
 from stockade.capabilities import Capabilities, Isolation
+from stockade.egress import Names
 from stockade.errors import ConfigError, SandboxStartError, StockadeError
 from stockade.wall import Availability, Check, OpenRequest, Option, Sandbox, Wall
 from stockade_docker import engine as engines
@@ -81,7 +82,11 @@ CAPABILITIES = Capabilities(
         "pause": "native",
         "snapshot": ("emulated", "an archive made by a program inside"),
         "terminal": ("native", "by the engine's exec"),
-        "allow-list": ("unsupported", "open the network, or copy files in with session.files"),
+        "allow-list": (
+            "emulated",
+            "an HTTP proxy on loopback, carried over the session's own connection to this "
+            "process; needs Python in the image",
+        ),
         "durable": ("unsupported", "a session ends with the process that opened it"),
     }
 )
@@ -148,6 +153,7 @@ class ContainerWall(Wall):
                 f"working_dir={request.config.working_dir!r} cannot be a folder of its own; "
                 "use /workspace."
             )
+        names = _names(request.config.network_allow)
         api = self._client()
         try:
             info = self._info(api)
@@ -165,6 +171,8 @@ class ContainerWall(Wall):
             sandbox = ContainerSandbox.start_container(api, request, shape)
         try:
             self.verify(sandbox, info)
+            if names is not None:
+                sandbox.open_egress(names)
         except BaseException:
             sandbox.close()
             raise
@@ -186,6 +194,13 @@ class DockerWall(ContainerWall):
     summary = (
         "hardened containers on the engine's own kernel; docker, podman and what speaks as they"
     )
+
+
+def _names(words: tuple[str, ...]) -> Names | None:
+    try:
+        return Names.of(words) if words else None
+    except ValueError as error:
+        raise ConfigError(f"network_allow: {error}.") from None
 
 
 def _read_profile(path: str | None) -> str | None:
