@@ -10,6 +10,7 @@ API by bare HTTP.
 from __future__ import annotations
 
 import argparse
+import functools
 import http.client
 import json
 import resource
@@ -166,7 +167,7 @@ def one_round(way: Any, rows: dict[str, list[float]], with_python: bool) -> None
     for name, argv in COMMANDS.items():
         if name != "code" or with_python:
             for _ in range(5):
-                timed(rows.setdefault(name, []), lambda argv=argv: way.execute(box, argv))
+                timed(rows.setdefault(name, []), functools.partial(way.execute, box, argv))
     timed(rows.setdefault("destroy", []), lambda: way.destroy(box))
 
 

@@ -8,6 +8,7 @@ is no route, no address and no DNS inside to play tricks with, IPv6 included.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import logging
 import queue
@@ -140,7 +141,7 @@ class Gateway:
     ) -> None:  # fmt: skip
         self._channel = channel
         self.names = names
-        self.addresses = addresses or (lambda name, port: resolve(name, port))
+        self._addresses = addresses
         self._sending = threading.Lock()
         self._connections: dict[int, _Connection] = {}
         self._buffer = b""
@@ -154,6 +155,10 @@ class Gateway:
             raise OSError(f"the forwarder said {line!r:.80}")
         threading.Thread(target=self._serve, daemon=True, name="stockade-egress").start()
         return int(line)
+
+    def addresses(self, name: str, port: int) -> list[tuple[str, int]]:
+        """Where a name leads. Raises RefusedError."""
+        return (self._addresses or resolve)(name, port)
 
     def close(self) -> None:
         self._channel.close()
@@ -247,10 +252,8 @@ class _Connection:
             self._changed.notify()
         self._given.put(b"")
         if self._upstream is not None:
-            try:
+            with contextlib.suppress(OSError):
                 self._upstream.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
 
     # -- its own threads -----------------------------------------------------------
 
@@ -281,16 +284,12 @@ class _Connection:
             self._gateway.forget(self._number)
             if self._upstream is not None:
                 self._upstream.close()
-            try:
+            with contextlib.suppress(OSError):
                 self._gateway.send(self._number, b"c")
-            except OSError:
-                pass
 
     def _answer(self, text: str) -> None:
-        try:
+        with contextlib.suppress(OSError):
             self._gateway.send(self._number, b"d", text.encode("utf-8", "replace"))
-        except OSError:
-            pass
 
     def _carry(self) -> None:
         head = b""
@@ -325,7 +324,7 @@ class _Connection:
         """One request of plain HTTP in the form that proxies take, and its answer."""
         if not target.lower().startswith("http://"):
             raise RefusedError("this is a proxy: ask for http://NAME/… or CONNECT NAME:443")
-        place, slash, path = target[7:].partition("/")
+        place, _, path = target[7:].partition("/")
         host, port = _place(place, 80)
         name = self._gateway.names.check(host, port)
         headers, length = [f"Host: {place}"], 0
@@ -371,10 +370,8 @@ class _Connection:
             upstream.sendall(data if left is None else data[:left])
             left = None if left is None else left - len(data)
         if left is None:
-            try:
+            with contextlib.suppress(OSError):
                 upstream.shutdown(socket.SHUT_WR)
-            except OSError:
-                pass
         back.join()
 
     def _back(self, upstream: socket.socket) -> None:

@@ -258,8 +258,8 @@ def open_session(
     """Open a session behind the wall that ``string`` names.
 
     ``string`` is ``name[:target][?option=value&…]``, or an order of preference
-    ``name,name[:target]``; ``snapshot`` is one to start from (G1); ``config`` sets fields of :class:`SandboxConfig` and
-    stands over the string's options. Raises ProviderStringError,
+    ``name,name[:target]``; ``snapshot`` is one to start from (G1); ``config`` sets fields of
+    :class:`SandboxConfig` and stands over the string's options. Raises ProviderStringError,
     ProviderNotFoundError, PluginError, ConfigError, UnsupportedError,
     ProviderUnavailableError, PolicyRefusedError, SandboxStartError.
 

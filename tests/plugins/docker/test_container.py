@@ -44,14 +44,14 @@ def test_everything_is_stated(engine: docker.APIClient) -> None:
         assert "hunter" not in json.dumps(found)  # B4
 
 
-def test_a_program_built_there_runs() -> None:
+def test_a_program_built_there_runs(engine: docker.APIClient) -> None:
     with stockade.open(f"docker:{PYTHON}") as session:
         for folder in ("/workspace", "/tmp"):
             line = f"cp /bin/true {folder}/mine && {folder}/mine && echo ran"
             assert session.shell(line).stdout == "ran\n"
 
 
-def test_nothing_is_reached_from_the_network_that_is_not_there() -> None:
+def test_nothing_is_reached_from_the_network_that_is_not_there(engine: docker.APIClient) -> None:
     """NetworkDisabled leaves an empty namespace, as network_mode=none does."""
     with stockade.open(f"docker:{BUSYBOX}") as session:
         links = session.shell("ls /sys/class/net; cat /proc/net/route /proc/net/dev").stdout
@@ -87,7 +87,7 @@ def test_a_terminal(engine: docker.APIClient) -> None:
         terminal.close()
 
 
-def test_mounts(tmp_path: Path) -> None:
+def test_mounts(engine: docker.APIClient, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "file").write_text("seen")
     tmp_path.chmod(0o755)
@@ -153,13 +153,13 @@ def test_an_image_without_a_shell(engine: docker.APIClient) -> None:
     assert ours(engine) == before  # C5
 
 
-def test_a_custom_seccomp_profile(tmp_path: Path) -> None:
+def test_a_custom_seccomp_profile(engine: docker.APIClient, tmp_path: Path) -> None:
     profile = tmp_path / "profile.json"
     profile.write_text(json.dumps({
         "defaultAction": "SCMP_ACT_ALLOW",
         "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}],
     }))  # fmt: skip
-    with stockade.open(f"docker:{BUSYBOX}", runtime=None) as session:
+    with stockade.open(f"docker:{BUSYBOX}") as session:
         assert session.shell("mkdir x").success
     with stockade.open(f"docker:{BUSYBOX}?seccomp={profile}") as session:
         assert not session.shell("mkdir x").success
@@ -167,14 +167,14 @@ def test_a_custom_seccomp_profile(tmp_path: Path) -> None:
         stockade.open(f"docker:{BUSYBOX}?seccomp={tmp_path}/none.json")
 
 
-def test_no_shared_memory_unless_asked() -> None:
+def test_no_shared_memory_unless_asked(engine: docker.APIClient) -> None:
     with stockade.open(f"docker:{BUSYBOX}") as session:
         assert not session.shell("echo x > /dev/shm/x").success  # E2
     with stockade.open(f"docker:{BUSYBOX}?shm_mb=8") as session:
         assert session.shell("echo x > /dev/shm/x").success
 
 
-def test_a_writable_root_is_not_snapshot() -> None:
+def test_a_writable_root_is_not_snapshot(engine: docker.APIClient) -> None:
     with stockade.open(f"docker:{BUSYBOX}?read_only_fs=false&user=1000") as session:
         assert session.shell("id -u").stdout == "1000\n"
         with pytest.raises(stockade.UnsupportedError, match="read_only_fs"):

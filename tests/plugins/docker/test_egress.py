@@ -145,10 +145,12 @@ def test_a_tunnel_speaks_tls_to_the_name_it_was_opened_for(session: Session) -> 
 def test_no_other_way_out(session: Session, page: int) -> None:
     code = f"""
 import socket
-for family, address in ((socket.AF_INET, ("1.1.1.1", 53)), (socket.AF_INET6, ("2606:4700::1111", 53))):
+ways = ((socket.AF_INET, ("1.1.1.1", 53)), (socket.AF_INET6, ("2606:4700::1111", 53)))
+for family, address in ways:
     for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
         try:
-            s = socket.socket(family, kind); s.settimeout(2); s.connect(address); s.send(b"x"); print("out", address)
+            s = socket.socket(family, kind)
+            s.settimeout(2); s.connect(address); s.send(b"x"); print("out", address)
         except OSError: pass
 try: print("dns", socket.getaddrinfo("allowed.example", 80))
 except OSError: pass
@@ -158,7 +160,7 @@ except OSError: pass
     assert not session.code(code).stdout
 
 
-def test_what_cannot_be_held_is_refused() -> None:
+def test_what_cannot_be_held_is_refused(engine: docker.APIClient) -> None:
     with pytest.raises(ConfigError, match="raw addresses"):
         stockade.open(f"docker:{PYTHON}?network_allow=10.0.0.1")
     with pytest.raises(SandboxStartError, match="needs Python"):

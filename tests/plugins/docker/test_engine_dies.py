@@ -79,7 +79,7 @@ def own(engine: docker.APIClient) -> Iterator[OwnEngine]:
     if os.geteuid() != 0 or shutil.which("dockerd") is None:
         pytest.skip("an engine of one's own needs root and dockerd on the path")
     folder = tempfile.mkdtemp(prefix="stockade-engine-")
-    os.chmod(folder, 0o711)  # noqa: S103
+    os.chmod(folder, 0o711)
     made = OwnEngine(folder)
     try:
         made.start()

@@ -20,7 +20,7 @@ from plugins.docker.conftest import BUSYBOX, PYTHON, container_of, ours, until
 from stockade.errors import SandboxLostError, SessionStateError
 from stockade.results import Verdict
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("engine")]
 
 
 def test_a_container_removed_behind_our_back(engine: docker.APIClient) -> None:

@@ -5,7 +5,6 @@ other end (stockade.egress). Frames: connection (4 bytes), kind (1), length (4),
 Kinds: o opened, d data, w so many bytes were taken, c closed.
 """
 
-# ruff: noqa
 import os
 import select
 import socket

@@ -4,7 +4,6 @@ Runs inside the sandbox, under any Python 3 with nothing but built-in modules; i
 shares the lane's streams with supervisor.sh, which wakes it and hands it jobs.
 """
 
-# ruff: noqa
 import atexit
 import gc
 import io

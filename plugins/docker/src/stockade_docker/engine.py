@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import time
 from typing import Any
@@ -23,6 +24,7 @@ FAILURES = (DockerException, requests.exceptions.RequestException, OSError)
 #: Seconds that an ordinary request may take.
 REQUEST_SECONDS = 30
 _POOL = 64
+_DEFAULT_SOCKET = "unix:///var/run/docker.sock" if os.name == "posix" else ""
 #: Only for asking which version the engine speaks.
 _OLDEST_API = "1.24"
 _KEPT_SECONDS = 10.0
@@ -71,6 +73,7 @@ def _connect(place: dict[str, Any]) -> docker.APIClient:
         **place, "timeout": REQUEST_SECONDS, "max_pool_size": _POOL, "num_pools": _POOL,
         "user_agent": "stockade",
     }  # fmt: skip
+    _knock(place.get("base_url") or _DEFAULT_SOCKET)
     # Asked by a client of its own, not by version="auto": that one leaves its
     # connection open when nobody answers.
     asking = docker.APIClient(**settings, version=_OLDEST_API)
@@ -79,6 +82,16 @@ def _connect(place: dict[str, Any]) -> docker.APIClient:
     finally:
         asking.close()
     return docker.APIClient(**settings, version=version)
+
+
+def _knock(url: str) -> None:
+    """Raise OSError where nobody listens on a local socket: docker-py, finding that out
+    itself, leaves its end of it open."""
+    path = url.partition("unix://")[2]
+    if path and hasattr(socket, "AF_UNIX"):
+        with socket.socket(socket.AF_UNIX) as knocking:
+            knocking.settimeout(REQUEST_SECONDS)
+            knocking.connect("/" + path.lstrip("/"))
 
 
 def client(engine: str | None) -> docker.APIClient:

@@ -58,6 +58,11 @@ OPTIONS: Mapping[str, Option] = {
     "shm_mb": Option(_megabytes, None, "MiB of /dev/shm; there is none unless asked for"),
 }  # fmt: skip
 
+_ALLOW_LIST = (
+    "an HTTP proxy on loopback, carried over the session's own connection to this process; "
+    "needs Python in the image"
+)
+
 CAPABILITIES = Capabilities(
     {
         "argv": "native",
@@ -82,11 +87,7 @@ CAPABILITIES = Capabilities(
         "pause": "native",
         "snapshot": ("emulated", "an archive made by a program inside"),
         "terminal": ("native", "by the engine's exec"),
-        "allow-list": (
-            "emulated",
-            "an HTTP proxy on loopback, carried over the session's own connection to this "
-            "process; needs Python in the image",
-        ),
+        "allow-list": ("emulated", _ALLOW_LIST),
         "durable": ("unsupported", "a session ends with the process that opened it"),
     }
 )

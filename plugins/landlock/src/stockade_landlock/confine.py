@@ -40,15 +40,13 @@ def become_subreaper() -> None:
     _call("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def prepare(order: dict[str, Any]) -> tuple[str, bool]:
+def prepare(order: dict[str, Any]) -> str:
     """Set this process up as the session's keeper.
 
-    Returns the folder that holds ``work`` and ``tmp``, and whether it is a
-    private tmpfs (gone with this process) or a folder of the host.
+    Returns the folder that holds ``work`` and ``tmp``: private, and gone with this process.
     """
     become_subreaper()
-    private = order["namespaces"]
-    base = _private_folder(order["disk_mb"]) if private else str(order["folder"])
+    base = _private_folder(order["disk_mb"])
     for name in ("work", "tmp"):
         os.makedirs(f"{base}/{name}", mode=0o700, exist_ok=True)
     if os.geteuid() == 0:
@@ -56,16 +54,17 @@ def prepare(order: dict[str, Any]) -> tuple[str, bool]:
             os.chown(f"{base}/{name}", order["uid"], order["gid"])
     _limit(order)
     _drop(order["uid"], order["gid"])
-    seccomp.forbid_sockets()
+    seccomp.forbid_calls()
     os.chdir("/")
-    return base, private
+    return base
 
 
 def _private_folder(disk_mb: int | None) -> str:
     """A tmpfs for each folder, in a mount namespace of this process's own (E2, E8).
 
-    It is mounted over /tmp, so that the host's own /tmp (sockets!) is out of
-    sight of whatever resolves a path here.
+    It is mounted over /tmp, so that the host's own /tmp is out of reach of whatever
+    resolves a path here: of the calls that take one, sandlock 0.9 leaves many
+    (truncate, link, rename, mkdir, creat …) to what this process sees.
     """
     uid, gid = os.geteuid(), os.getegid()
     if uid == 0:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import shutil
 import socket
 import threading
 import time
@@ -69,24 +68,16 @@ class Keeper:
         self._running: dict[int, _Execution] = {}
         self._doomed: set[int] = set()  # killed before they were started
         self._lock = threading.Lock()
-        self._base, self._private = confine.prepare(order)
-        self._watcher = Watcher(
-            order,
-            self._base,
-            self._private,
-            out_of_memory=self._out_of_memory,
-            out_of_disk=self._out_of_disk,
-        )
+        self._base = confine.prepare(order)
+        self._watcher = Watcher(order, out_of_memory=self._out_of_memory)
         # The name is the host name inside. Sandlock keeps a folder by it in /dev/shm (private
-        # like /tmp where there is a mount namespace) and removes it a little after the end, so
-        # no name is used twice.
-        own = "" if self._private else f"{os.getpid()}-"
-        self._names = (f"sandbox-{own}{number}" for number in itertools.count(1))
+        # like /tmp) and removes it a little after the end, so no name is used twice.
+        self._names = (f"sandbox-{number}" for number in itertools.count(1))
 
     # -- the link ------------------------------------------------------------
 
     def serve(self) -> None:
-        self._send({"op": "ready", "private": self._private, "pid": os.getpid()})
+        self._send({"op": "ready", "pid": os.getpid()})
         while (received := wire.receive(self._link)) is not None:
             message = received[0]
             if message["op"] == "start":
@@ -215,13 +206,6 @@ class Keeper:
         victim.out_of_memory = True
         victim.kill()
 
-    def _out_of_disk(self) -> None:
-        """A folder is past its size: end everything that may be writing (E2)."""
-        with self._lock:
-            running = list(self._running.values())
-        for execution in running:
-            execution.kill()
-
     # -- the end -------------------------------------------------------------
 
     def close(self) -> None:
@@ -230,8 +214,6 @@ class Keeper:
         for execution in running:
             execution.kill()
         tree.end_all(os.getpid(), 5.0)
-        if not self._private:
-            shutil.rmtree(self._base, ignore_errors=True)
 
 
 def _expire(keeper: Keeper) -> None:

@@ -4,6 +4,10 @@ Sandlock serves ``connect``, ``bind`` and ``sendto`` itself and refuses TCP and
 UDP. But with a changed root it looks up the path of a unix socket as the host
 sees it, so that a program reaches a host's socket below /tmp, or leaves one
 there. Here no socket of any family can be made; ``socketpair`` stays.
+
+Neither does it translate every call that takes a path: what these name is the
+host's. Where it could leave something (device nodes, fifos) or tell something (what
+is there, and when it is used), the call is refused.
 """
 
 from __future__ import annotations
@@ -14,12 +18,13 @@ import os
 import platform
 import struct
 
-__all__ = ["SUPPORTED", "forbid_sockets"]
+__all__ = ["SUPPORTED", "forbid_calls"]
 
-#: machine: (AUDIT_ARCH of its native calls, the numbers of ``socket``).
+#: machine: (AUDIT_ARCH of its native calls, the numbers that are refused): socket, mknod,
+#: mknodat, statfs, inotify_add_watch, fanotify_init, name_to_handle_at, open_tree.
 _MACHINES = {
-    "x86_64": (0xC000003E, (41,)),
-    "aarch64": (0xC00000B7, (198,)),
+    "x86_64": (0xC000003E, (41, 133, 259, 137, 254, 300, 303, 428)),
+    "aarch64": (0xC00000B7, (198, 33, 43, 27, 262, 264, 428)),
 }
 SUPPORTED = tuple(_MACHINES)
 
@@ -56,7 +61,7 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p))
 
 
-def forbid_sockets() -> None:
+def forbid_calls() -> None:
     """Install it in this process, for good and for all below; needs no_new_privs.
 
     Raises OSError, or KeyError on a machine whose numbers are not known here.

@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 from typing import Any
 
@@ -60,15 +58,10 @@ class LandlockSandbox(Sandbox):
         self._next = 0
         self._running: dict[int, _LandlockRunning] = {}
         self._lost: str | None = None
-        self._folder = None if order["namespaces"] else tempfile.mkdtemp(prefix="stockade-")
-        try:
-            self._start_keeper()
-        except BaseException:
-            self._remove_folder()
-            raise
+        self._start_keeper()
 
     def _start_keeper(self) -> None:
-        order = {**self._order, "folder": self._folder}
+        order = self._order
         self._link, theirs = socket.socketpair()
         with theirs:
             code = _KEEPER.format(paths=_import_paths(), link=theirs.fileno())
@@ -174,7 +167,6 @@ class LandlockSandbox(Sandbox):
     def close(self) -> None:
         """Close the link, at which the keeper kills all and ends; make sure of it."""
         self._end_keeper()
-        self._remove_folder()
 
     def _end_keeper(self) -> None:
         with contextlib.suppress(OSError):
@@ -185,10 +177,6 @@ class LandlockSandbox(Sandbox):
             self._keeper.kill()
             self._keeper.wait(_CLOSE_SECONDS)
         self._link.close()
-
-    def _remove_folder(self) -> None:
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
 
 
 class _Nothing:

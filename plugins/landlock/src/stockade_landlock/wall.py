@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from stockade.capabilities import Capabilities, Isolation
-from stockade.errors import ConfigError
+from stockade.errors import ConfigError, SandboxStartError
 from stockade.wall import Availability, Check, OpenRequest, Option, Sandbox, Wall
 from stockade_landlock.seccomp import SUPPORTED
 
@@ -77,7 +77,6 @@ class LandlockWall(Wall):
 
     @property
     def capabilities(self) -> Capabilities:  # type: ignore[override]
-        private = _can_mount()
         root = os.geteuid() == 0
         return Capabilities(
             {
@@ -93,9 +92,7 @@ class LandlockWall(Wall):
                     "whole cpus by affinity; fractions by stopping the session's processes",
                 ),
                 "processes": ("native", "of each execution"),
-                "disk": ("native", "a tmpfs for each folder")
-                if private
-                else ("emulated", "watched; user namespaces would make it native"),
+                "disk": ("native", "a tmpfs for each folder"),
                 "network-off": ("native", "no socket of any kind can be made"),
                 "network": ("unsupported", "this wall has no network of its own to give"),
                 "read-only-root": "native",
@@ -115,7 +112,7 @@ class LandlockWall(Wall):
         checks = [Check("Linux", linux, platform.system(), "" if linux else _ELSEWHERE)]
         if linux:
             checks += _kernel_checks()
-            checks.append(self._target_check())
+            checks += [_private_check(), self._target_check()]
         return Availability(tuple(checks))
 
     def _target_check(self) -> Check:
@@ -128,6 +125,9 @@ class LandlockWall(Wall):
     def open(self, request: OpenRequest) -> Sandbox:
         from stockade_landlock.session import LandlockSandbox
 
+        private = _private_check()
+        if not private.ok:  # asked again here: without it the host's /tmp would be within reach
+            raise SandboxStartError(f"{private.detail}; {private.remedy}.", retryable=False)
         return LandlockSandbox(self._order(request))
 
     def _order(self, request: OpenRequest) -> dict[str, Any]:
@@ -162,7 +162,6 @@ class LandlockWall(Wall):
             "cpu_share": share,
             "cpus": cpus,
             "expires_at": request.expires_at,
-            "namespaces": _can_mount(),
             "startup_seconds": config.startup_timeout_seconds,
         }
 
@@ -216,6 +215,18 @@ def _kernel_checks() -> list[Check]:
         Check("seccomp", seccomp, "filters and notifications", "" if seccomp else _ELSEWHERE),
         Check("machine", machine in SUPPORTED, machine, _ELSEWHERE),
     ]
+
+
+def _private_check() -> Check:
+    if _can_mount():
+        return Check("private folders", True, "a mount namespace of the session's own")
+    return Check(
+        "private folders",
+        False,
+        "neither root nor user namespaces, so a session can have no /tmp of its own",
+        "allow them (sysctl kernel.unprivileged_userns_clone=1, or on Ubuntu "
+        "kernel.apparmor_restrict_unprivileged_userns=0), or " + _ELSEWHERE,
+    )
 
 
 def _ids(user: str | None) -> tuple[int, int]:

@@ -17,40 +17,30 @@ __all__ = ["Watcher"]
 #: Often enough that a program that touches memory as fast as it can is caught
 #: within a small part of the limit.
 _EVERY_SECONDS = 0.01
-_DISK_EVERY_SECONDS = 0.1
 
 
 class Watcher:
     """Looks at the session's processes while at least one execution runs.
 
     Memory: the sum over all of them (E5). Cpu: stops them while they are ahead of
-    their share, where the limit is not a whole number of cpus (E6). Disk: only
-    where the folders are the host's own (E2).
+    their share, where the limit is not a whole number of cpus (E6).
     """
 
     def __init__(
         self,
         order: dict[str, Any],
-        base: str,
-        private: bool,
         *,
         out_of_memory: Callable[[], None],
-        out_of_disk: Callable[[], None],
     ) -> None:
-        memory, disk = order["memory_mb"], order["disk_mb"]
+        memory = order["memory_mb"]
         self._memory = None if memory is None else memory << 20
-        self._disk = None if disk is None or private else disk << 20
         self._share: float | None = order["cpu_share"]
-        self._base = base
         self._out_of_memory = out_of_memory
-        self._out_of_disk = out_of_disk
         self._busy = 0
         self._changed = threading.Condition()
         self._used: dict[int, float] = {}
         self._debt = 0.0
-        self._disk_checked = 0.0
-        self._tolerated: dict[str, int] = {}
-        if self._memory or self._disk or self._share:
+        if self._memory or self._share:
             threading.Thread(target=self._serve, daemon=True).start()
 
     def begin(self) -> None:
@@ -75,8 +65,6 @@ class Watcher:
             now = time.monotonic()
             if self._memory and tree.memory_bytes(pids, self._memory) > self._memory:
                 self._out_of_memory()
-            if self._disk and now - self._disk_checked > _DISK_EVERY_SECONDS:
-                self._watch_disk(now)
             if self._share:
                 self._throttle(pids, now - last)
                 last = time.monotonic()
@@ -96,21 +84,6 @@ class Watcher:
         _signal(stopped, signal.SIGCONT)
         self._debt = max(0.0, self._debt - rest * self._share)
 
-    def _watch_disk(self, now: float) -> None:
-        """End what runs when a folder grows past its size.
-
-        One that is too large but does not grow is left alone, so that the next
-        execution can remove files.
-        """
-        self._disk_checked = now
-        assert self._disk is not None
-        for name in ("work", "tmp"):
-            folder = f"{self._base}/{name}"
-            size = _size(folder)
-            if size > max(self._disk, self._tolerated.get(name, 0)):
-                self._out_of_disk()
-            self._tolerated[name] = size if size > self._disk else 0
-
 
 def _running(pids: list[int]) -> list[int]:
     """Those not stopped already: what a program stopped itself must stay so."""
@@ -129,13 +102,3 @@ def _signal(pids: list[int], number: int) -> list[int]:
             os.kill(pid, number)
             reached.append(pid)
     return reached
-
-
-def _size(folder: str) -> int:
-    """Bytes on the disk below a folder; links are not followed."""
-    total = 0
-    for root, _, files in os.walk(folder):
-        for name in files:
-            with contextlib.suppress(OSError):
-                total += os.lstat(f"{root}/{name}").st_blocks * 512
-    return total
