@@ -6,6 +6,7 @@ import abc
 import logging
 import threading
 import time
+from typing import ClassVar
 
 from stockade.errors import SandboxLostError
 from stockade.resident.channel import Channel
@@ -35,6 +36,10 @@ _CLAIM_SECONDS = 0.05
 
 class ResidentSandbox(Sandbox):
     """Executions over lanes. A wall's sandbox inherits it and gives the three ways below."""
+
+    #: Whether /proc inside shows the sandbox's processes and no others, so that their
+    #: number tells whether a program left any behind; else each is looked for by its mark.
+    counts_processes: ClassVar[bool] = True
 
     def __init__(self, first: Channel, *, startup_seconds: float = 60.0) -> None:
         """``first`` leads to the supervisor that the sandbox was started with, lane 0.
@@ -209,6 +214,8 @@ class ResidentSandbox(Sandbox):
 
     def surely_alone(self, ended: Ended) -> bool:
         """Whether the count of processes says that the program left none behind."""
+        if not self.counts_processes:
+            return False
         with self._lock:
             only = len(self._lanes) == 1 and not self._opening
         return only and ended.processes <= self.hello.processes

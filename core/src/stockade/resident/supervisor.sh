@@ -22,10 +22,11 @@ for f in /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control; 
 done
 mkfifo -m 600 $d.g $d.d || exit 90
 exec 6<>$d.g 7<>$d.d
+rm -f $d.g $d.d # now, not beside the worker: processes are counted
 # Handled, not ignored: `kill 0` in a program (or the kernel's hang-up of a group
 # whose stopped members were orphaned) leaves the supervisor alone, and programs
 # still start with the default. Every subshell must say so anew.
-hardy() { trap : HUP INT QUIT TERM USR1 USR2 ALRM; }
+hardy() { trap : HUP INT QUIT PIPE TERM USR1 USR2 ALRM; }
 hardy
 
 branded() {
@@ -112,7 +113,6 @@ end_tree() {
 control() {
   hardy
   zpid=0
-  rm -f $d.g $d.d
   while :; do
     read -r word rest <&6 || continue
     case $word in
