@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator
 
@@ -58,3 +59,10 @@ def until(what: Callable[[], object], seconds: float = 10.0) -> bool:
             pass
         time.sleep(0.1)
     return False
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_open() -> Iterator[None]:
+    """A socket that a test leaves open fails that test, not whichever runs when it is found."""
+    yield
+    gc.collect()

@@ -24,8 +24,6 @@ from stockade_docker import engine as engines
 pytestmark = [
     pytest.mark.engine,
     pytest.mark.slow,
-    # docker-py leaves the socket open that nobody answers on.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
 

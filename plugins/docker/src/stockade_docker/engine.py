@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import socket
 import threading
 import time
+import weakref
 from typing import Any
 
 import attrs
@@ -16,6 +16,7 @@ from docker.errors import DockerException
 from docker.utils import kwargs_from_env
 
 from stockade.errors import ConfigError, ProviderUnavailableError
+from stockade_docker import transport
 
 __all__ = ["FAILURES", "EngineInfo", "cached_look", "client", "forget", "is_local", "look"]
 
@@ -24,7 +25,6 @@ FAILURES = (DockerException, requests.exceptions.RequestException, OSError)
 #: Seconds that an ordinary request may take.
 REQUEST_SECONDS = 30
 _POOL = 64
-_DEFAULT_SOCKET = "unix:///var/run/docker.sock" if os.name == "posix" else ""
 #: Only for asking which version the engine speaks.
 _OLDEST_API = "1.24"
 _KEPT_SECONDS = 10.0
@@ -73,25 +73,14 @@ def _connect(place: dict[str, Any]) -> docker.APIClient:
         **place, "timeout": REQUEST_SECONDS, "max_pool_size": _POOL, "num_pools": _POOL,
         "user_agent": "stockade",
     }  # fmt: skip
-    _knock(place.get("base_url") or _DEFAULT_SOCKET)
     # Asked by a client of its own, not by version="auto": that one leaves its
     # connection open when nobody answers.
-    asking = docker.APIClient(**settings, version=_OLDEST_API)
+    asking = transport.make(**settings, version=_OLDEST_API)
     try:
         version = str(asking.version(api_version=False)["ApiVersion"])
     finally:
         asking.close()
-    return docker.APIClient(**settings, version=version)
-
-
-def _knock(url: str) -> None:
-    """Raise OSError where nobody listens on a local socket: docker-py, finding that out
-    itself, leaves its end of it open."""
-    path = url.partition("unix://")[2]
-    if path and hasattr(socket, "AF_UNIX"):
-        with socket.socket(socket.AF_UNIX) as knocking:
-            knocking.settimeout(REQUEST_SECONDS)
-            knocking.connect("/" + path.lstrip("/"))
+    return transport.make(**settings, version=version)
 
 
 def client(engine: str | None) -> docker.APIClient:
@@ -115,19 +104,22 @@ def client(engine: str | None) -> docker.APIClient:
 
 def is_local(api: docker.APIClient) -> bool:
     """Whether the engine shares this machine's files, as far as its address tells."""
-    return str(api.base_url).startswith(("http+docker://", "http+unix://", "unix://"))
+    return str(api.base_url).startswith(("http+docker://local", "http+unix://", "unix://"))
 
 
-_seen: dict[str, tuple[float, EngineInfo]] = {}
+#: By client, not by its address: docker-py calls all local sockets by one.
+_seen: weakref.WeakKeyDictionary[docker.APIClient, tuple[float, EngineInfo]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 def cached_look(api: docker.APIClient) -> EngineInfo:
     """What the engine told within the last seconds, so that sessions in a row ask once."""
-    found = _seen.get(api.base_url)
+    found = _seen.get(api)
     if found is not None and time.monotonic() - found[0] < _KEPT_SECONDS:
         return found[1]
     info = look(api)
-    _seen[api.base_url] = (time.monotonic(), info)
+    _seen[api] = (time.monotonic(), info)
     return info
 
 
