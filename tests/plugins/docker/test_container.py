@@ -11,7 +11,7 @@ import docker
 import pytest
 
 import stockade
-from plugins.docker.conftest import BUSYBOX, PYTHON, container_of, ours
+from plugins.docker.conftest import BUSYBOX, PYTHON, container_of, ours, until
 from stockade.config import Mount
 from stockade.errors import ConfigError, SandboxStartError
 from stockade_docker.mounts import checked
@@ -63,11 +63,15 @@ def test_nothing_is_reached_from_the_network_that_is_not_there(engine: docker.AP
 def test_published_ports_are_on_loopback_alone(engine: docker.APIClient) -> None:
     with stockade.open(f"docker:{BUSYBOX}?network_enabled=true&ports=8080") as session:
         session.files.write("/workspace/index.html", b"served")
-        session.shell("setsid busybox httpd -f -p 8080 -h /workspace >/dev/null 2>&1 & sleep 0.5")
+        session.shell("setsid busybox httpd -f -p 8080 -h /workspace >/dev/null 2>&1 &")
         host, port = session.port(8080)
         assert host == "127.0.0.1"
-        with urllib.request.urlopen(f"http://{host}:{port}/", timeout=5) as answer:
-            assert answer.read() == b"served"
+
+        def served() -> bool:
+            with urllib.request.urlopen(f"http://{host}:{port}/", timeout=5) as answer:
+                return bool(answer.read() == b"served")
+
+        assert until(served)
         with pytest.raises(ConfigError, match="not published"):
             session.port(9)
     with pytest.raises(ConfigError, match="network_enabled"):

@@ -18,7 +18,7 @@ import pytest
 import stockade
 from plugins.docker.conftest import BUSYBOX, ours, until
 from stockade.errors import DestroyError, SandboxLostError, StockadeError
-from stockade.results import SessionStatus
+from stockade.results import SessionStatus, Stream
 from stockade_docker import engine as engines
 
 pytestmark = [
@@ -90,12 +90,12 @@ def own(engine: docker.APIClient) -> Iterator[OwnEngine]:
 def test_killed_and_restarted_in_mid_execution(own: OwnEngine) -> None:
     session = stockade.open(own.string)
     running = session.start(shell="echo so far; sleep 60")
-    time.sleep(0.5)
+    assert until(lambda: running._output.total(Stream.STDOUT))
     began = time.monotonic()
     own.kill()
     with pytest.raises(SandboxLostError, match="engine") as caught:
         running.result(30)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 20
     assert caught.value.partial is not None and caught.value.partial.stdout == "so far\n"
     with pytest.raises(DestroyError):
         session.close()  # nobody can say that it is gone (C6)
