@@ -11,6 +11,7 @@ import click
 
 import stockade
 from stockade.cli.doctor import doctor
+from stockade.cli.new_plugin import new_plugin
 from stockade.cli.run import run
 from stockade.cli.shell import shell
 from stockade.errors import AuditError
@@ -112,4 +113,5 @@ def verify(file: str, head: str | None) -> None:
 
 app.add_command(run)
 app.add_command(doctor)
+app.add_command(new_plugin)
 app.add_command(shell)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import logging
 import os
 import select
 import signal
@@ -17,7 +18,7 @@ import click
 
 from stockade.errors import StockadeError
 
-__all__ = ["run"]
+__all__ = ["isolation_told_here", "run", "starting", "tell_isolation"]
 
 #: What docker uses too for "the sandbox failed, not the command".
 _FAILED = 125
@@ -153,11 +154,12 @@ def _run(command: tuple[str, ...], options: dict[str, Any]) -> int:
     stdin = _stdin(options)
     if options["audit"]:
         stockade.default_runtime().hooks.add(stockade.AuditLog(options["audit"]))
-    with _starting(options["provider"]):
+    with starting(options["provider"]), isolation_told_here():
         session = stockade.open(options["provider"], agent_id=options["agent"], **_config(options))
     with session:
         for name, why in session.provider.passed_over:
             click.echo(f"stockade: passed over {name}: {why}", err=True)
+        tell_isolation(session.provider)
         more: dict[str, Any] = {"env": env, "stdin": stdin}
         if options["workdir"]:
             more["working_dir"] = options["workdir"]
@@ -174,7 +176,28 @@ def _run(command: tuple[str, ...], options: dict[str, Any]) -> int:
 
 
 @contextlib.contextmanager
-def _starting(string: str) -> Iterator[None]:
+def isolation_told_here() -> Iterator[None]:
+    """Keep core's log line about a wall that isolates nothing: the command says it itself."""
+    logger = logging.getLogger("stockade.isolation")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+def tell_isolation(provider: Any) -> None:
+    """Say on standard error that there is no wall, where there is none."""
+    from stockade.capabilities import Isolation
+
+    if provider.wall.isolation is Isolation.NONE:
+        click.echo(
+            f"stockade: {provider.name} isolates nothing ({provider.wall.summary})", err=True
+        )
+
+
+@contextlib.contextmanager
+def starting(string: str) -> Iterator[None]:
     """Show on a terminal that something takes its time."""
     if not sys.stderr.isatty():
         yield
@@ -226,6 +249,7 @@ def _tell(result: Any) -> int:
 def _as_json(session: Any, result: Any) -> int:
     out: dict[str, Any] = {
         "provider": session.provider.name,
+        "isolation": str(session.provider.wall.isolation),
         "passed_over": [{"name": n, "reason": w} for n, w in session.provider.passed_over],
         "session_id": session.session_id,
         "success": result.success,
