@@ -50,10 +50,9 @@ def rendered(name: str) -> Iterator[tuple[str, str]]:
         "module": module,
         "Class": "".join(part.capitalize() for part in name.split("-")),
     }
-    for path, text in _walk(files("stockade.templates").joinpath("plugin"), ""):
-        path = path.removesuffix(".in").replace("src/package/", f"src/stockade_{module}/")
-        path = ".gitignore" if path == "gitignore" else path
-        yield path, _TEMPLATE.sub(lambda match: words[match[1]], text)
+    for place, text in _walk(files("stockade.templates").joinpath("plugin"), ""):
+        path = place.removesuffix(".in").replace("src/package/", f"src/stockade_{module}/")
+        yield "." * (path == "gitignore") + path, _TEMPLATE.sub(lambda match: words[match[1]], text)
 
 
 def _walk(folder: Traversable, above: str) -> Iterator[tuple[str, str]]:
