@@ -18,7 +18,15 @@ import click
 
 from stockade.errors import StockadeError
 
-__all__ = ["isolation_told_here", "run", "starting", "tell_isolation"]
+__all__ = [
+    "Terminated",
+    "environment",
+    "isolation_told_here",
+    "run",
+    "streams_as_json",
+    "tell_isolation",
+    "terminable",
+]
 
 #: What docker uses too for "the sandbox failed, not the command".
 _FAILED = 125
@@ -68,13 +76,13 @@ def run(command: tuple[str, ...], **options: Any) -> None:
              options["shell"] is not None]  # fmt: skip
     if sum(given) != 1:
         raise click.UsageError("give one of COMMAND, --code, --code-file and --shell.")
-    with _terminable():
+    with terminable():
         try:
             code = _run(command, options)
         except KeyboardInterrupt:
             click.echo("stockade: interrupted", err=True)
             code = 130
-        except _Terminated:
+        except Terminated:
             code = 143
         except StockadeError as error:
             click.echo(f"stockade: {error}", err=True)
@@ -83,14 +91,14 @@ def run(command: tuple[str, ...], **options: Any) -> None:
     sys.exit(code)
 
 
-class _Terminated(BaseException):
+class Terminated(BaseException):
     """SIGTERM came: clean up, then exit with 143."""
 
 
 @contextlib.contextmanager
-def _terminable() -> Iterator[None]:
+def terminable() -> Iterator[None]:
     def stop(*_: object) -> None:
-        raise _Terminated
+        raise Terminated
 
     previous = signal.signal(signal.SIGTERM, stop)
     try:
@@ -105,7 +113,7 @@ def _config(options: dict[str, Any]) -> dict[str, Any]:
     return {field: options[name] for name, field in names.items() if options[name] is not None}
 
 
-def _environment(pairs: tuple[str, ...]) -> dict[str, str]:
+def environment(pairs: tuple[str, ...]) -> dict[str, str]:
     env = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
@@ -141,7 +149,7 @@ def _stdin(options: dict[str, Any]) -> bytes:
 def _run(command: tuple[str, ...], options: dict[str, Any]) -> int:
     import stockade
 
-    env = _environment(options["env"])
+    env = environment(options["env"])
     form: dict[str, Any] = {"argv": list(command)} if command else {}
     if options["shell"] is not None:
         form = {"shell": options["shell"]}
@@ -154,7 +162,7 @@ def _run(command: tuple[str, ...], options: dict[str, Any]) -> int:
     stdin = _stdin(options)
     if options["audit"]:
         stockade.default_runtime().hooks.add(stockade.AuditLog(options["audit"]))
-    with starting(options["provider"]), isolation_told_here():
+    with _starting(options["provider"]), isolation_told_here():
         session = stockade.open(options["provider"], agent_id=options["agent"], **_config(options))
     with session:
         for name, why in session.provider.passed_over:
@@ -197,7 +205,7 @@ def tell_isolation(provider: Any) -> None:
 
 
 @contextlib.contextmanager
-def starting(string: str) -> Iterator[None]:
+def _starting(string: str) -> Iterator[None]:
     """Show on a terminal that something takes its time."""
     if not sys.stderr.isatty():
         yield
@@ -259,7 +267,15 @@ def _as_json(session: Any, result: Any) -> int:
         "killed": result.killed,
         "kill_reason": result.kill_reason,
         "duration_seconds": round(result.duration_seconds, 6),
+        **streams_as_json(result),
     }
+    click.echo(json.dumps(out))
+    return int(result.exit_code)
+
+
+def streams_as_json(result: Any) -> dict[str, Any]:
+    """Both streams as text, how much there was, and in base64 where text loses something."""
+    out: dict[str, Any] = {}
     for name in ("stdout", "stderr"):
         data: bytes = getattr(result, f"{name}_bytes")
         out[name] = data.decode("utf-8", "replace")
@@ -269,8 +285,7 @@ def _as_json(session: Any, result: Any) -> int:
             data.decode("utf-8")
         except UnicodeDecodeError:
             out[f"{name}_base64"] = base64.b64encode(data).decode()
-    click.echo(json.dumps(out))
-    return int(result.exit_code)
+    return out
 
 
 def _flush() -> None:
