@@ -56,6 +56,8 @@ class Runtime:
         self.clock = Clock()
         #: When a wall last answered its probe with yes (monotonic); see providers.
         self.seen_available: dict[object, float] = {}
+        #: Providers of which it was logged that they isolate nothing; see providers.
+        self.told_lowered: set[str] = set()
 
     # -- sessions ------------------------------------------------------------
 

@@ -286,6 +286,11 @@ class Wall(abc.ABC):
     summary: ClassVar[str] = ""
     #: The wall's own options in the provider string.
     options: ClassVar[Mapping[str, Option]] = {}
+    #: Fields of the configuration and what they stand at where the caller says nothing,
+    #: for a wall that isolates nothing and could otherwise not be opened by its bare name.
+    #: Core shows and logs them, and refuses them (PluginError) of every wall whose
+    #: ``isolation`` is more than NONE: the safe defaults stand there (B1).
+    defaults: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, target: str | None = None, options: Mapping[str, Any] | None = None) -> None:
         self.target = target

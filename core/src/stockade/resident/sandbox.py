@@ -67,7 +67,8 @@ class ResidentSandbox(Sandbox):
     @abc.abstractmethod
     def open_channel(self, number: int) -> Channel:
         """Start another supervisor in the sandbox, as lane ``number``; called when
-        executions overlap, from the execution's thread."""
+        executions overlap, from the execution's thread. Raises OSError or LaneLostError
+        where none can be started; then ``post_mortem`` is asked whether the sandbox lives."""
 
     @abc.abstractmethod
     def destroy(self) -> None:

@@ -13,7 +13,7 @@ from stockade.errors import ConfigError
 from stockade.lower import lower
 from stockade.wall import ExecRequest, Form
 
-__all__ = ["NEEDS", "Job", "prepare", "supervisor"]
+__all__ = ["NEEDS", "Job", "prepare", "supervisor", "supervisor_argv"]
 
 #: What a sandbox must hold for the supervisor to run.
 NEEDS = "sh, cat, dd, grep, mkfifo and rm, and a writable /tmp"
@@ -53,6 +53,13 @@ def supervisor() -> tuple[str, str]:
     script = here.joinpath("supervisor.sh").read_text()
     bare = "\n".join(line for line in script.splitlines() if not line.lstrip().startswith("#"))
     return bare, here.joinpath("zygote.py").read_text()
+
+
+def supervisor_argv(number: int, shell: str = "sh") -> list[str]:
+    """What a wall starts in its sandbox for lane ``number``, with the channel as its
+    standard streams."""
+    script, zygote = supervisor()
+    return [shell, "-c", script, "sh", str(number), zygote]
 
 
 def prepare(request: ExecRequest, *, warm: bool = False) -> Job:

@@ -78,6 +78,12 @@ class ConformanceBase:
             if not have[feature]:
                 pytest.skip(f"{feature} is unsupported: {have[feature].note or 'not claimed'}")
 
+    def need_isolation(self) -> None:
+        """Go on where something stands between the code and the host: never let a check
+        that attacks loose on the machine itself."""
+        if self.make_provider().wall.isolation is Isolation.NONE:
+            pytest.skip("the wall isolates nothing, and says so (isolation: none)")
+
     def need_python(self, session: Session) -> None:
         if not session.shell("command -v python3 || command -v python").success:
             pytest.skip("there is no Python in this sandbox")

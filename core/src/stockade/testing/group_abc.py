@@ -74,7 +74,7 @@ class Configuration(ConformanceBase):
             Feature.USER: {"user": "12345"},
             Feature.WORKING_DIR: {"working_dir": "/elsewhere"},
             Feature.MOUNTS: {"mounts": (Mount("/srv", "/srv"),)},
-            Feature.ALLOW_LIST: {"network_allow": ("example.org",)},
+            Feature.ALLOW_LIST: {"network_enabled": False, "network_allow": ("example.org",)},
             Feature.MEMORY: {"memory_mb": 64},
             Feature.CPU: {"cpu_limit": 0.5},
             Feature.PROCESSES: {"max_processes": 16},

@@ -135,6 +135,7 @@ class Isolation(ConformanceBase):
             return result.stdout_total_bytes
 
     def test_E7_nothing_of_the_host_shows(self) -> None:
+        self.need_isolation()
         os.environ["STOCKADE_CONFORMANCE_SECRET"] = "hunter2"
         try:
             with self.session() as session:
@@ -153,6 +154,7 @@ class Isolation(ConformanceBase):
             del os.environ["STOCKADE_CONFORMANCE_SECRET"]
 
     def test_E8_two_sessions_share_nothing(self) -> None:
+        self.need_isolation()
         with self.session() as one, self.session() as two:
             one.shell("echo secret > mine; echo secret > /tmp/mine")
             result = two.shell("cat mine /tmp/mine; ls -A . /tmp")
@@ -182,7 +184,7 @@ class Isolation(ConformanceBase):
         provider = self.make_provider()
         if provider.wall.capabilities[Feature.ALLOW_LIST]:
             pytest.skip("the wall's own tests reach real hosts")
-        config = provider.config.with_(network_allow=("example.org",))
+        config = provider.config.with_(network_enabled=False, network_allow=("example.org",))
         self.refused("E10", lambda: provider.create_session("a", config), Feature.ALLOW_LIST)
 
 
