@@ -10,7 +10,7 @@ import stockade
 
 CORE = Path(stockade.__file__).parent
 LAYERS = [
-    "errors results options config capabilities events ids workers",
+    "errors results options config capabilities events ids workers owner traces",
     "wall spec proposals output verdicts lower pump resident egress archives trait plugin",
     "discovery hooks registry execution languages audit",
     "runtime requests providers",

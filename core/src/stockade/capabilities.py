@@ -167,6 +167,7 @@ def refusals(config: SandboxConfig, have: Capabilities) -> list[tuple[Feature, s
         (config.working_dir != "/workspace", Feature.WORKING_DIR, "working_dir", "'/workspace'"),
         (bool(config.mounts), Feature.MOUNTS, "mounts", "()"),
         (bool(config.ports), Feature.PORTS, "ports", "()"),
+        (config.durable, Feature.DURABLE, "durable", "False"),
     ]
     return [
         (feature, f"{field}={getattr(config, field)!r}", f"{field}={value.split('=')[-1]}")

@@ -30,6 +30,7 @@ from stockade.execution import Execution
 from stockade.hooks import Hooks
 from stockade.ids import agent_hash, check_agent_id, new_session_id
 from stockade.output import BoundedOutput
+from stockade.owner import Owner
 from stockade.proposals import ExecutionProposal, SessionProposal
 from stockade.registry import Ledger, SessionRecord, SessionRegistry
 from stockade.results import SandboxResult, SessionStatus, Verdict
@@ -49,6 +50,7 @@ class Runtime:
 
     def __init__(self, *, discover_plugins: bool = True, ledger: Ledger | None = None) -> None:
         self.pid = os.getpid()
+        self.owner = str(Owner.current())
         self.registry = SessionRegistry(ledger)
         self.hooks = Hooks(discover=discover_plugins)
         self.walls = WallLoader()
@@ -110,6 +112,7 @@ class Runtime:
             config=record.config,
             options=wall.chosen,
             expires_at=record.expires_at,
+            owner=self.owner,
         )
         seconds = record.config.startup_timeout_seconds
         try:
