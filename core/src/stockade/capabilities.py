@@ -18,7 +18,7 @@ from stockade.errors import UnsupportedError
 if TYPE_CHECKING:
     from stockade.config import SandboxConfig
 
-__all__ = ["Capabilities", "Feature", "Isolation", "Level", "Support", "refusals"]
+__all__ = ["Capabilities", "Feature", "Isolation", "Level", "Support", "refusals", "refuse"]
 
 
 class Level(str, Enum):
@@ -174,3 +174,16 @@ def refusals(config: SandboxConfig, have: Capabilities) -> list[tuple[Feature, s
         for wanted, feature, field, value in asked
         if wanted and not have[feature]
     ]
+
+
+def refuse(name: str, config: SandboxConfig, have: Capabilities) -> None:
+    """Raise UnsupportedError for what the wall ``name`` cannot hold, before anything starts."""
+    missing = refusals(config, have)
+    if missing:
+        asked = "; ".join(
+            f"{field} needs {feature}"
+            + (f" ({note})" if (note := have[feature].note) else "")
+            + f", else set {remedy}"
+            for feature, field, remedy in missing
+        )
+        raise UnsupportedError(f"{name} cannot hold what was asked: {asked}.")

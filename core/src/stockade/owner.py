@@ -18,7 +18,7 @@ from enum import Enum
 
 import attrs
 
-__all__ = ["Life", "Owner", "life_of"]
+__all__ = ["Life", "Owner", "boot_id", "life_of"]
 
 #: The namespace that the kernel itself starts with; its number is fixed (PROC_PID_INIT_INO).
 _FIRST_NAMESPACE = "4026531836"
@@ -51,7 +51,7 @@ class Owner:
     def current(cls) -> Owner:
         """This process; in a forked child it is the child."""
         pid = os.getpid()
-        return cls(_host(), _boot(), _space(), pid, _started(pid) or 0)
+        return cls(_host(), boot_id(), _space(), pid, _started(pid) or 0)
 
     def __str__(self) -> str:
         """One word, fit for a label or a command line; ``parse`` reads it."""
@@ -69,9 +69,9 @@ class Owner:
 
     def alive(self) -> Life:
         """Whether that process lives, as far as this one can tell."""
-        if not self.boot or not _boot():
+        if not self.boot or not boot_id():
             return Life.UNKNOWN
-        if self.boot != _boot():
+        if self.boot != boot_id():
             return self._of_another_boot()
         if not self.space or self.space != _space():
             return Life.UNKNOWN
@@ -146,7 +146,8 @@ def _host() -> str:
 
 
 @functools.cache
-def _boot() -> str:
+def boot_id() -> str:
+    """This boot of the kernel, one id for all its containers; empty where not told."""
     try:
         with open("/proc/sys/kernel/random/boot_id") as file:
             boot = file.read().strip()

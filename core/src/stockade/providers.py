@@ -146,6 +146,7 @@ def _build(spec: ProviderString, runtime: Runtime, config: Mapping[str, Any]) ->
     settings = SandboxConfig().with_(**{**changes, **config})
     try:
         wall = wall_class(spec.target, options)
+        wall.texts = {option: spec.options[option] for option in options}
     except StockadeError:
         raise
     except Exception as error:

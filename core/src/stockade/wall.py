@@ -26,6 +26,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 
 import attrs
@@ -161,6 +162,7 @@ class Option:
     convert: Any  #: from text to value; raises ValueError with what is needed
     default: Any = None
     help: str = ""
+    secret: bool = False  #: its value is never kept or shown (B4)
 
 
 class Output(Protocol):
@@ -322,6 +324,8 @@ class Wall(abc.ABC):
     summary: ClassVar[str] = ""
     #: The wall's own options in the provider string.
     options: ClassVar[Mapping[str, Option]] = {}
+    #: Its own options as the provider string had them; core sets it.
+    texts: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, target: str | None = None, options: Mapping[str, Any] | None = None) -> None:
         self.target = target
