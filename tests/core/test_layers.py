@@ -10,11 +10,11 @@ import stockade
 
 CORE = Path(stockade.__file__).parent
 LAYERS = [
-    "errors results options config capabilities events ids workers templates",
+    "errors results options config capabilities events ids workers templates owner traces deadlines",
     "wall spec proposals output verdicts lower pump resident egress archives trait plugin",
-    "discovery hooks registry execution languages audit",
-    "runtime requests providers",
-    "files snapshots session pool aio measure testing cli",
+    "discovery hooks registry execution languages audit ledger ledger_file judging",
+    "runtime requests providers detaching lifetimes journal gc",
+    "files snapshots session attach pool aio measure testing cli",
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}
 

@@ -32,8 +32,11 @@ from stockade.trait import SandboxProvider
 
 if TYPE_CHECKING:
     from stockade import aio
+    from stockade.attach import attach
     from stockade.audit import AuditLog
     from stockade.execution import Execution
+    from stockade.gc import collect
+    from stockade.ledger import SqliteLedger
     from stockade.pool import Pool
     from stockade.providers import inspect_providers, installed_providers, provider
     from stockade.runtime import Runtime, default_runtime
@@ -51,7 +54,10 @@ _LATE = {
     "Runtime": ("stockade.runtime", "Runtime"),
     "Session": ("stockade.session", "Session"),
     "Snapshot": ("stockade.snapshots", "Snapshot"),
+    "SqliteLedger": ("stockade.ledger", "SqliteLedger"),
     "aio": ("stockade.aio", None),
+    "attach": ("stockade.attach", "attach"),
+    "collect": ("stockade.gc", "collect"),
     "default_runtime": ("stockade.runtime", "default_runtime"),
     "inspect_providers": ("stockade.providers", "inspect_providers"),
     "installed_providers": ("stockade.providers", "installed_providers"),
@@ -76,9 +82,12 @@ __all__ = [
     "SessionHandle",
     "SessionStatus",
     "Snapshot",
+    "SqliteLedger",
     "Stream",
     "Verdict",
     "aio",
+    "attach",
+    "collect",
     "default_runtime",
     "inspect_providers",
     "installed_providers",

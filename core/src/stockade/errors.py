@@ -30,6 +30,7 @@ __all__ = [
     "ExecutionNotFoundError",
     "FileTooLargeError",
     "LanguageError",
+    "LedgerError",
     "PluginError",
     "PolicyError",
     "PolicyRefusedError",
@@ -206,6 +207,20 @@ class DestroyError(StockadeError):
     """The sandbox could not be ended; the session stays, marked failed (C6)."""
 
     retryable = True
+
+
+# -- the ledger --------------------------------------------------------------
+
+
+class LedgerError(StockadeError):
+    """The ledger of sessions cannot be read or written: damaged, foreign, locked, or no room.
+
+    It is never overwritten. ``retryable`` says whether it was only busy or out of room.
+    """
+
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.retryable = retryable
 
 
 # -- the audit log -----------------------------------------------------------

@@ -21,6 +21,9 @@ class EventKind(str, Enum):
     SESSION_DESTROYED = "session.destroyed"
     SESSION_FAILED = "session.failed"
     SESSION_REFUSED = "session.refused"
+    SESSION_ATTACHED = "session.attached"  #: to one that another process made
+    SESSION_DETACHED = "session.detached"  #: it lives on without this process
+    SESSION_COLLECTED = "session.collected"  #: by gc; the agent's id is not known then, and empty
     EXECUTION_STARTED = "execution.started"
     EXECUTION_FINISHED = "execution.finished"
     EXECUTION_FAILED = "execution.failed"

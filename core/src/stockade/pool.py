@@ -17,6 +17,7 @@ from stockade.providers import WallProvider
 from stockade.providers import provider as select
 from stockade.results import SessionStatus
 from stockade.session import DEFAULT_AGENT, Session
+from stockade.spec import recipe
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -64,6 +65,11 @@ class Pool:
         self._provider: WallProvider = select(
             string, runtime=runtime, check_available=True, **config
         )
+        if self._provider.config.durable:
+            raise ConfigError(
+                "durable=True is not allowed in a pool: its sessions end with this process; open "
+                "durable ones without a pool."
+            )
         self._runtime = self._provider.runtime
         self._size = size
         self._max_age = max_age_seconds
@@ -173,7 +179,12 @@ class Pool:
             for timer in record.timers:
                 timer.cancel()
             record.timers.clear()
+            record.string = recipe(self._provider.name, self._provider.wall, record.config)
+            record.told()
+            sandbox = record.sandbox
         self._runtime.limit_life(record)
+        if sandbox is not None:
+            sandbox.expire_at(record.expires_at)
         self._runtime.hooks.tell(
             Event(
                 kind=EventKind.SESSION_READY, provider=record.provider, agent_id=agent_id,

@@ -161,6 +161,7 @@ def _build(
     asked = {**changes, **config}
     try:
         wall = wall_class(spec.target, options)
+        wall.texts = {option: spec.options[option] for option in options}
     except StockadeError:
         raise
     except Exception as error:

@@ -12,27 +12,33 @@ from collections.abc import Callable
 from concurrent import futures
 from typing import Any
 
-from stockade.capabilities import Feature, refusals
+from stockade.capabilities import Feature, refuse
 from stockade.config import OutputPolicy, SandboxConfig
+from stockade.detaching import detach
 from stockade.discovery import WallLoader
 from stockade.errors import (
     DestroyError,
+    LedgerError,
     PolicyRefusedError,
     SandboxStartError,
     SessionNotFoundError,
     SessionStateError,
     StockadeError,
-    UnsupportedError,
     WallError,
 )
 from stockade.events import Event, EventKind
 from stockade.execution import Execution
 from stockade.hooks import Hooks
 from stockade.ids import agent_hash, check_agent_id, new_session_id
+from stockade.journal import begun, ended
+from stockade.ledger import SqliteLedger, default_ledger
+from stockade.lifetimes import arm
 from stockade.output import BoundedOutput
+from stockade.owner import Owner
 from stockade.proposals import ExecutionProposal, SessionProposal
 from stockade.registry import Ledger, SessionRecord, SessionRegistry
-from stockade.results import SandboxResult, SessionStatus, Verdict
+from stockade.results import SessionStatus, Verdict
+from stockade.spec import recipe
 from stockade.wall import ExecRequest, OpenRequest, Sandbox, Wall
 from stockade.workers import Clock, Workers, bounded
 
@@ -45,11 +51,18 @@ CLOSE_SECONDS = 30.0
 
 
 class Runtime:
-    """Registry, hooks, loaded walls, threads. Most programs use the default one."""
+    """Registry, hooks, loaded walls, threads. Most programs use the default one.
+
+    Without a ``ledger`` sessions are remembered by this process alone. With a
+    :class:`stockade.ledger.SqliteLedger` they can be durable, and what dead processes
+    left is collected in the background when the first session opens.
+    """
 
     def __init__(self, *, discover_plugins: bool = True, ledger: Ledger | None = None) -> None:
         self.pid = os.getpid()
+        self.owner = str(Owner.current())
         self.registry = SessionRegistry(ledger)
+        self._first = threading.Lock()  # taken, for good, with the first session
         self.hooks = Hooks(discover=discover_plugins)
         self.walls = WallLoader()
         self.workers = Workers()
@@ -58,6 +71,12 @@ class Runtime:
         self.seen_available: dict[object, float] = {}
         #: Providers of which it was logged that they isolate nothing; see providers.
         self.told_lowered: set[str] = set()
+
+    @property
+    def ledger(self) -> SqliteLedger | None:
+        """The ledger on disk, where there is one."""
+        found = self.registry.ledger
+        return found if isinstance(found, SqliteLedger) else None
 
     # -- sessions ------------------------------------------------------------
 
@@ -72,21 +91,29 @@ class Runtime:
         if not pooled:
             check_agent_id(agent_id)
             config = self._judged(name, wall, agent_id, config)
-        _refuse(name, wall, config)
-        record = SessionRecord(new_session_id(), agent_id, name, wall.target, config)
+        refuse(name, config, wall.capabilities)
+        record = SessionRecord(
+            new_session_id(), agent_id, name, wall.target, config, recipe(name, wall, config)
+        )
         if config.lifetime_seconds is not None:
             record.expires_at = record.created_at + config.lifetime_seconds
+        if config.durable and self.ledger is None:
+            raise LedgerError(
+                "a durable session needs a ledger, and this runtime has none: leave "
+                "STOCKADE_LEDGER=off out, or make it with Runtime(ledger=SqliteLedger())."
+            )
         self.registry.add(record)
-        self._tell(EventKind.SESSION_CREATING, name, agent_id, record)
+        self._collect(wall)
+        self.tell(EventKind.SESSION_CREATING, name, agent_id, record)
         began = time.monotonic()
         try:
-            record.sandbox = self._open(wall, record)
+            record.sandbox = self._open(wall, record, pooled)
             self.limit_life(record)
             record.move(SessionStatus.READY)
         except BaseException as error:
             self._undo(record, error)
             raise
-        self._tell(
+        self.tell(
             EventKind.SESSION_READY, name, agent_id, record,
             duration_seconds=time.monotonic() - began,
         )  # fmt: skip
@@ -101,17 +128,25 @@ class Runtime:
             return self.hooks.judge_session(proposal)
         except StockadeError as error:
             kind = EventKind.SESSION_REFUSED
-            self._tell(kind, name, agent_id, None, reason=type(error).__name__)
+            self.tell(kind, name, agent_id, None, reason=type(error).__name__)
             raise
 
-    def _open(self, wall: Wall, record: SessionRecord) -> Sandbox:
+    def _collect(self, wall: Wall) -> None:
+        """With the first session: remove what dead processes left, in nobody's waiting time."""
+        if self.ledger is not None and self._first.acquire(blocking=False):
+            from stockade.gc import collect_quietly
+
+            self.workers.run(lambda: collect_quietly(self, wall))
+
+    def _open(self, wall: Wall, record: SessionRecord, pooled: bool) -> Sandbox:
         request = OpenRequest(
             session_id=record.session_id,
             agent_hash=agent_hash(record.agent_id),
             target=wall.target,
             config=record.config,
             options=wall.chosen,
-            expires_at=record.expires_at,
+            expires_at=None if pooled else record.expires_at,
+            owner=self.owner,
         )
         seconds = record.config.startup_timeout_seconds
         try:
@@ -144,35 +179,17 @@ class Runtime:
             self.workers.run(lambda: _close_quietly(record.sandbox))
         record.fail(type(error).__name__)
         self.registry.remove(record)
-        self._tell(
+        self.tell(
             EventKind.SESSION_FAILED, record.provider, record.agent_id, record,
             reason=type(error).__name__,
         )  # fmt: skip
 
     def limit_life(self, record: SessionRecord) -> None:
         """Arm the clock for the session's lifetimes (C11)."""
+        arm(self, record)
 
-        def expire() -> None:
-            self.workers.run(lambda: self._expire(record, "its lifetime is over"))
-
-        def idle() -> None:
-            limit = record.config.idle_seconds
-            assert limit is not None
-            with record.lock:
-                busy = bool(record.executions)
-                left = limit - (time.monotonic() - record.last_used)
-            if busy or left > 0:
-                record.timers.append(self.clock.after(limit if busy else left, idle))
-                del record.timers[:-2]
-                return
-            self.workers.run(lambda: self._expire(record, "it was idle for too long"))
-
-        if record.config.lifetime_seconds is not None:
-            record.timers.append(self.clock.after(record.config.lifetime_seconds, expire))
-        if record.config.idle_seconds is not None:
-            record.timers.append(self.clock.after(record.config.idle_seconds, idle))
-
-    def _expire(self, record: SessionRecord, why: str) -> None:
+    def expire(self, record: SessionRecord, why: str) -> None:
+        """Destroy a session for a reason of core's own; never raises StockadeError."""
         record.reason = why
         try:
             self.destroy(record)
@@ -189,7 +206,7 @@ class Runtime:
         wall fails, after which it can be tried again.
         """
         executions = self._begin_destroying(record)
-        self._tell(EventKind.SESSION_DESTROYING, record.provider, record.agent_id, record)
+        self.tell(EventKind.SESSION_DESTROYING, record.provider, record.agent_id, record)
         for execution in executions:
             execution.stop(Verdict.CANCELLED)
         self._close(record)
@@ -200,7 +217,7 @@ class Runtime:
         record.move(SessionStatus.DESTROYED)
         record.sandbox = None
         self.registry.remove(record)
-        self._tell(
+        self.tell(
             EventKind.SESSION_DESTROYED, record.provider, record.agent_id, record,
             duration_seconds=time.time() - record.created_at,
             reason=record.reason or None,
@@ -231,7 +248,7 @@ class Runtime:
             record.move(SessionStatus.FAILED)
             for execution in list(record.executions.values()):
                 execution.conclude()
-            self._tell(
+            self.tell(
                 EventKind.SESSION_FAILED, record.provider, record.agent_id, record,
                 reason=type(error).__name__,
             )  # fmt: skip
@@ -243,16 +260,28 @@ class Runtime:
     def close_all(self, seconds: float = CLOSE_SECONDS) -> None:
         """End every session at the same time, waiting ``seconds`` at most for all.
 
-        In a process that inherited the runtime through ``fork`` it does nothing:
-        the sessions are the parent's.
+        Durable ones are let go of and live on. In a process that inherited the runtime
+        through ``fork`` it does nothing: the sessions are the parent's.
         """
         if os.getpid() != self.pid:
             return
         ends = [
-            self.workers.submit(functools.partial(self._expire, record, "shutdown"))
+            self.workers.submit(functools.partial(self._let_go, record))
             for record in self.registry.records()
         ]
         futures.wait(ends, seconds)
+        if self.ledger is not None:
+            self.ledger.flush()
+
+    def _let_go(self, record: SessionRecord) -> None:
+        """What becomes of a session when its process ends."""
+        if not record.config.durable or record.status is SessionStatus.FAILED:
+            self.expire(record, "shutdown")
+            return
+        try:
+            detach(self, record)
+        except StockadeError as error:
+            _log.warning("session %s was not let go of in order: %s", record.session_id, error)
 
     # -- pausing -------------------------------------------------------------
 
@@ -263,14 +292,14 @@ class Runtime:
             if record.paused:
                 return
             self._freeze(record, lambda sandbox: sandbox.pause())
-            record.paused = True
+            record.set_paused(True)
 
     def resume(self, record: SessionRecord) -> None:
         """Thaw it; nothing happens where it is not paused."""
         with record.pausing:
             if record.paused:
                 self._freeze(record, lambda sandbox: sandbox.resume())
-                record.paused = False
+                record.set_paused(False)
 
     def _freeze(self, record: SessionRecord, act: Callable[[Sandbox], None]) -> None:
         sandbox = record.sandbox
@@ -304,7 +333,7 @@ class Runtime:
         try:
             proposal = self.hooks.judge_execution(proposal)
         except StockadeError as error:
-            self._tell(
+            self.tell(
                 EventKind.EXECUTION_REFUSED, record.provider, record.agent_id, record,
                 execution_id=request.execution_id, reason=_reason(error),
             )  # fmt: skip
@@ -320,46 +349,18 @@ class Runtime:
         )
         execution = Execution(
             record, proposal.request, output,
-            clock=self.clock, workers=self.workers, on_end=self._ended(record, request),
+            clock=self.clock, workers=self.workers, on_end=ended(self, record, request),
         )  # fmt: skip
         record.add(execution)
-        self._tell(
-            EventKind.EXECUTION_STARTED, record.provider, record.agent_id, record,
-            execution_id=request.execution_id, form=str(request.form),
-        )  # fmt: skip
+        begun(self, record, request)
         execution.begin()
         return execution
 
-    def _ended(
-        self, record: SessionRecord, request: ExecRequest
-    ) -> Callable[[SandboxResult | StockadeError], None]:
-        """What tells observers of the end of an execution."""
-
-        def tell(end: SandboxResult | StockadeError) -> None:
-            about: dict[str, Any] = {
-                "execution_id": request.execution_id,
-                "form": str(request.form),
-            }
-            kind = EventKind.EXECUTION_FINISHED
-            if isinstance(end, StockadeError):
-                kind = EventKind.EXECUTION_FAILED
-                about["reason"] = type(end).__name__
-            else:
-                about.update(
-                    verdict=end.verdict,
-                    exit_code=end.exit_code,
-                    duration_seconds=end.duration_seconds,
-                    stdout_bytes=end.stdout_total_bytes,
-                    stderr_bytes=end.stderr_total_bytes,
-                )
-            self._tell(kind, record.provider, record.agent_id, record, **about)
-
-        return tell
-
-    def _tell(
+    def tell(
         self, kind: EventKind, provider: str, agent_id: str, record: SessionRecord | None,
         **more: Any,
     ) -> None:  # fmt: skip
+        """Tell observers of an event."""
         session_id = None if record is None else record.session_id
         self.hooks.tell(
             Event(kind=kind, provider=provider, agent_id=agent_id, session_id=session_id, **more)
@@ -369,19 +370,6 @@ class Runtime:
 def _reason(error: StockadeError) -> str:
     """A policy's own words; of other errors the type, since a message may hold anything."""
     return str(error) if isinstance(error, PolicyRefusedError) else type(error).__name__
-
-
-def _refuse(name: str, wall: Wall, config: SandboxConfig) -> None:
-    """Refuse what the wall cannot hold, before anything starts."""
-    missing = refusals(config, wall.capabilities)
-    if missing:
-        asked = "; ".join(
-            f"{field} needs {feature}"
-            + (f" ({note})" if (note := wall.capabilities[feature].note) else "")
-            + f", else set {remedy}"
-            for feature, field, remedy in missing
-        )
-        raise UnsupportedError(f"{name} cannot hold what was asked: {asked}.")
 
 
 def _close_quietly(sandbox: Any) -> None:
@@ -401,6 +389,6 @@ def default_runtime() -> Runtime:
     global _default
     with _default_lock:
         if _default is None or _default.pid != os.getpid():
-            _default = Runtime()
+            _default = Runtime(ledger=default_ledger())
             atexit.register(_default.close_all)
         return _default

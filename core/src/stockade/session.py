@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from stockade import requests
 from stockade.capabilities import Feature
 from stockade.config import OutputPolicy
+from stockade.detaching import detach
 from stockade.errors import ConfigError, SessionNotFoundError
 from stockade.files import Files
 from stockade.providers import WallProvider
@@ -49,7 +50,7 @@ class RunOptions(TypedDict, total=False):
 class Session:
     """A running sandbox of one agent. Safe from any thread (C8).
 
-    Used as a context manager it is closed at the end of the block.
+    Used as a context manager it is closed, which destroys it, at the end of the block.
     """
 
     def __init__(self, provider: WallProvider, record: SessionRecord) -> None:
@@ -221,6 +222,16 @@ class Session:
         return sandbox
 
     # -- the end -------------------------------------------------------------
+
+    def detach(self) -> None:
+        """Leave a durable session to others, running; this object is closed then (C10).
+
+        What this process runs in it is ended, background processes live on;
+        ``stockade.attach(session_id, agent_id=…)`` gives it back, here or elsewhere.
+        Raises SessionStateError where it is not durable, has failed or is being ended,
+        and SessionNotFoundError where it is gone.
+        """
+        detach(self._provider.runtime, self._record)
 
     def close(self) -> None:
         """End the session and all that runs in it; may be called any number of times (C6).

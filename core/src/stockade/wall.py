@@ -26,20 +26,25 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 
 import attrs
 
 from stockade.capabilities import Capabilities, Isolation
 from stockade.config import SandboxConfig
+from stockade.errors import UnsupportedError
 from stockade.results import Stream
+from stockade.traces import Leftover, Usage
 
 __all__ = [
+    "AttachRequest",
     "Availability",
     "Check",
     "ExecRequest",
     "Exit",
     "Form",
+    "Leftover",
     "OpenRequest",
     "Option",
     "Output",
@@ -47,6 +52,7 @@ __all__ = [
     "Sandbox",
     "Terminal",
     "TerminalRequest",
+    "Usage",
     "Wall",
 ]
 
@@ -72,7 +78,19 @@ class OpenRequest:
     config: SandboxConfig
     options: Mapping[str, Any] = attrs.field(factory=dict)  #: the wall's own, converted
     #: Unix time after which the session is over, for walls that can hold it inside (C11).
+    #: None for a session of a pool too, until ``Sandbox.expire_at`` tells.
     expires_at: float | None = None
+    #: The process that it is made for: a wall writes it where ``leftovers`` finds it (C9).
+    owner: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class AttachRequest(OpenRequest):
+    """A durable sandbox that runs already, to be used by one more process (C10)."""
+
+    #: How often it was opened and attached before: what a wall numbers inside the sandbox
+    #: must not meet the numbers of another process, which may be alive and using it.
+    generation: int = 1
 
 
 @attrs.frozen(kw_only=True)
@@ -144,6 +162,7 @@ class Option:
     convert: Any  #: from text to value; raises ValueError with what is needed
     default: Any = None
     help: str = ""
+    secret: bool = False  #: its value is never kept or shown (B4)
 
 
 class Output(Protocol):
@@ -256,6 +275,14 @@ class Sandbox(abc.ABC):
         """The languages this sandbox runs, or None to let core look for interpreters."""
         return None
 
+    def expire_at(self, when: float | None) -> None:
+        """Hold a new deadline inside, in place of OpenRequest.expires_at (C11).
+
+        Called when a pool hands the session out. Not to be relied on: core keeps the
+        deadline outside, whatever a wall does. Must return soon and never raise.
+        """
+        return
+
     # What follows is called where the wall claims the capability of that name.
 
     def pause(self) -> None:
@@ -274,6 +301,17 @@ class Sandbox(abc.ABC):
         """Start a program on a terminal of its own (``terminal``)."""
         raise NotImplementedError
 
+    def detach(self) -> None:
+        """Let go of the sandbox and leave it running, for others to attach (``durable``).
+
+        Called once, with no execution running; frees all that this process holds of it.
+        """
+        raise NotImplementedError
+
+    def is_paused(self) -> bool:
+        """Whether another process paused it (``durable`` with ``pause``); asked at attaching."""
+        return False
+
 
 class Wall(abc.ABC):
     """One kind of wall, for one target: made by core when the provider is selected."""
@@ -291,6 +329,8 @@ class Wall(abc.ABC):
     #: Core shows and logs them, and refuses them (PluginError) of every wall whose
     #: ``isolation`` is more than NONE: the safe defaults stand there (B1).
     defaults: ClassVar[Mapping[str, Any]] = {}
+    #: Its own options as the provider string had them; core sets it.
+    texts: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, target: str | None = None, options: Mapping[str, Any] | None = None) -> None:
         self.target = target
@@ -315,3 +355,32 @@ class Wall(abc.ABC):
         Raises SandboxStartError (retryable where trying again may help) or
         ConfigError, and leaves nothing behind when it does (C5).
         """
+
+    # -- what outlives a process (C9, C10) -------------------------------------
+
+    def leftovers(self) -> Sequence[Leftover]:
+        """Every sandbox of this kind of wall that exists here and now, whoever made it.
+
+        Found in the engine or the system itself by what ``open`` wrote on it, not by
+        memory; half-made and dead ones too. ``gc`` decides which are left over.
+        Called from a thread with a time limit. Raises what says that it cannot look
+        now: then nothing is forgotten. A wall whose sandboxes cannot outlive their
+        process, whatever kills it, has none.
+        """
+        return ()
+
+    def remove(self, leftover: Leftover) -> None:
+        """End it and remove all of it; gone already is well too. Raises where it fails."""
+        raise NotImplementedError
+
+    def usage(self, leftover: Leftover) -> Usage | None:
+        """What it uses, for ``stockade top``; None where that is not known."""
+        return None
+
+    def attach(self, request: AttachRequest) -> Sandbox:
+        """A sandbox over one that runs already, made with ``config.durable`` (``durable``).
+
+        Any number of processes may hold the same one. Raises SandboxLostError where it
+        is no more, and SandboxStartError where it cannot be reached.
+        """
+        raise UnsupportedError("this wall's sandboxes end with their process; open a new session.")
