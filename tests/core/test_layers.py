@@ -10,11 +10,11 @@ import stockade
 
 CORE = Path(stockade.__file__).parent
 LAYERS = [
-    "errors results options config capabilities events ids workers",
+    "errors results options config capabilities events ids workers settings retries",
     "wall spec proposals output verdicts lower pump resident egress archives trait plugin",
-    "discovery hooks registry execution languages audit",
+    "discovery hooks registry execution languages audit capacity opening closing",
     "runtime requests providers",
-    "files snapshots session pool aio measure testing cli",
+    "process files snapshots session pool aio measure testing cli",
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}
 

@@ -25,6 +25,8 @@ class EventKind(str, Enum):
     EXECUTION_FINISHED = "execution.finished"
     EXECUTION_FAILED = "execution.failed"
     EXECUTION_REFUSED = "execution.refused"
+    POOL_HIT = "pool.hit"  #: a pool handed out a started session
+    POOL_MISS = "pool.miss"  #: none was ready, or policies changed what was asked for
 
     def __str__(self) -> str:
         return self.value

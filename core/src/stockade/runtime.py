@@ -3,36 +3,38 @@
 from __future__ import annotations
 
 import atexit
-import functools
 import logging
 import os
 import threading
 import time
 from collections.abc import Callable
 from concurrent import futures
-from typing import Any
+from concurrent.futures import Future
+from typing import Any, NoReturn
 
-from stockade.capabilities import Feature, refusals
+from stockade.capabilities import Feature
+from stockade.capacity import Capacity, Seat
+from stockade.closing import close_all
 from stockade.config import OutputPolicy, SandboxConfig
 from stockade.discovery import WallLoader
 from stockade.errors import (
+    CapacityError,
     DestroyError,
     PolicyRefusedError,
-    SandboxStartError,
     SessionNotFoundError,
     SessionStateError,
     StockadeError,
-    UnsupportedError,
-    WallError,
 )
 from stockade.events import Event, EventKind
 from stockade.execution import Execution
 from stockade.hooks import Hooks
 from stockade.ids import agent_hash, check_agent_id, new_session_id
+from stockade.opening import Openings, refuse
 from stockade.output import BoundedOutput
 from stockade.proposals import ExecutionProposal, SessionProposal
 from stockade.registry import Ledger, SessionRecord, SessionRegistry
 from stockade.results import SandboxResult, SessionStatus, Verdict
+from stockade.settings import Settings
 from stockade.wall import ExecRequest, OpenRequest, Sandbox, Wall
 from stockade.workers import Clock, Workers, bounded
 
@@ -47,13 +49,21 @@ CLOSE_SECONDS = 30.0
 class Runtime:
     """Registry, hooks, loaded walls, threads. Most programs use the default one."""
 
-    def __init__(self, *, discover_plugins: bool = True, ledger: Ledger | None = None) -> None:
+    def __init__(
+        self, *, discover_plugins: bool = True, ledger: Ledger | None = None,
+        settings: Settings | None = None,
+    ) -> None:  # fmt: skip
         self.pid = os.getpid()
+        #: Limits, queue, retries; may be replaced at any time.
+        self.settings = settings or Settings()
         self.registry = SessionRegistry(ledger)
         self.hooks = Hooks(discover=discover_plugins)
         self.walls = WallLoader()
         self.workers = Workers()
         self.clock = Clock()
+        self.capacity = Capacity(lambda: self.settings)
+        self.openings = Openings(self.workers, lambda: self.settings)
+        self.closing = 0  #: how many calls end all sessions; none is opened meanwhile
         #: When a wall last answered its probe with yes (monotonic); see providers.
         self.seen_available: dict[object, float] = {}
 
@@ -64,21 +74,53 @@ class Runtime:
     ) -> SessionRecord:
         """Start a sandbox and register its session; nothing is left when it fails (C5).
 
-        ``pooled``: it is a pool's, nobody's yet; policies judge when it is handed out.
+        Waits for its turn where a limit is reached and the settings say so; else that
+        is a CapacityError. ``pooled``: it is a pool's, nobody's yet; policies judge
+        when it is handed out, and it never waits in line.
         """
+        config = self.prepare(name, wall, agent_id, config, pooled=pooled)
+        try:
+            seat = self.capacity.take(None if pooled else agent_id, wait=not pooled)
+        except CapacityError as error:
+            self.tell_refused(name, agent_id, error)
+            raise
+        return self.start(name, wall, agent_id, config, seat)
+
+    def prepare(
+        self, name: str, wall: Wall, agent_id: str, config: SandboxConfig, *, pooled: bool = False
+    ) -> SandboxConfig:
+        """All that can be refused before there is a seat; the configuration to start with."""
         self.hooks.load()
         if not pooled:
             check_agent_id(agent_id)
             config = self._judged(name, wall, agent_id, config)
-        _refuse(name, wall, config)
-        record = SessionRecord(new_session_id(), agent_id, name, wall.target, config)
+        refuse(name, wall, config)
+        return config
+
+    def start(
+        self, name: str, wall: Wall, agent_id: str, config: SandboxConfig, seat: Seat
+    ) -> SessionRecord:
+        """Start what ``prepare`` let pass; the seat is the session's, or given back."""
+        try:
+            with self.openings.underway():
+                return self._start(name, wall, agent_id, config, seat)
+        except BaseException:
+            seat.release()
+            raise
+
+    def _start(
+        self, name: str, wall: Wall, agent_id: str, config: SandboxConfig, seat: Seat
+    ) -> SessionRecord:
+        if self.closing:
+            raise SessionStateError("the sessions of this process are being ended; open no more.")
+        record = SessionRecord(new_session_id(), agent_id, name, wall.target, config, seat=seat)
         if config.lifetime_seconds is not None:
             record.expires_at = record.created_at + config.lifetime_seconds
         self.registry.add(record)
         self._tell(EventKind.SESSION_CREATING, name, agent_id, record)
         began = time.monotonic()
         try:
-            record.sandbox = self._open(wall, record)
+            self._open(wall, record)
             self.limit_life(record)
             record.move(SessionStatus.READY)
         except BaseException as error:
@@ -98,11 +140,15 @@ class Runtime:
         try:
             return self.hooks.judge_session(proposal)
         except StockadeError as error:
-            kind = EventKind.SESSION_REFUSED
-            self._tell(kind, name, agent_id, None, reason=type(error).__name__)
+            self.tell_refused(name, agent_id, error)
             raise
 
-    def _open(self, wall: Wall, record: SessionRecord) -> Sandbox:
+    def tell_refused(self, name: str, agent_id: str, error: StockadeError) -> None:
+        """Tell observers that a session was refused before anything of it was there."""
+        kind = EventKind.SESSION_REFUSED
+        self._tell(kind, name, agent_id, None, reason=type(error).__name__)
+
+    def _open(self, wall: Wall, record: SessionRecord) -> None:
         request = OpenRequest(
             session_id=record.session_id,
             agent_hash=agent_hash(record.agent_id),
@@ -111,35 +157,13 @@ class Runtime:
             options=wall.chosen,
             expires_at=record.expires_at,
         )
-        seconds = record.config.startup_timeout_seconds
-        try:
-            sandbox = bounded(
-                self.workers, lambda: wall.open(request), seconds, late=_close_quietly
-            )
-        except StockadeError:
-            raise
-        except TimeoutError as error:
-            raise SandboxStartError(
-                f"{record.provider} did not start a sandbox within {seconds:g} s; "
-                "raise startup_timeout_seconds, or see `stockade doctor`."
-            ) from error
-        except Exception as error:
-            raise SandboxStartError(
-                f"{record.provider} failed to start a sandbox: {type(error).__name__}: {error}; "
-                f"see `stockade doctor {record.provider}`."
-            ) from error
-        if not isinstance(sandbox, Sandbox):
-            raise WallError(
-                f"open() of {record.provider} returned {sandbox!r}, not a Sandbox; "
-                "report it to its author."
-            )
-        return sandbox
+        self.openings.start(wall, record, request)
 
     def _undo(self, record: SessionRecord, error: BaseException) -> None:
         for timer in record.timers:
             timer.cancel()
         if record.sandbox is not None:
-            self.workers.run(lambda: _close_quietly(record.sandbox))
+            self.openings.discard(record.sandbox)
         record.fail(type(error).__name__)
         self.registry.remove(record)
         self._tell(
@@ -151,7 +175,7 @@ class Runtime:
         """Arm the clock for the session's lifetimes (C11)."""
 
         def expire() -> None:
-            self.workers.run(lambda: self._expire(record, "its lifetime is over"))
+            self.workers.run(lambda: self.expire(record, "its lifetime is over"))
 
         def idle() -> None:
             limit = record.config.idle_seconds
@@ -163,14 +187,15 @@ class Runtime:
                 record.timers.append(self.clock.after(limit if busy else left, idle))
                 del record.timers[:-2]
                 return
-            self.workers.run(lambda: self._expire(record, "it was idle for too long"))
+            self.workers.run(lambda: self.expire(record, "it was idle for too long"))
 
         if record.config.lifetime_seconds is not None:
             record.timers.append(self.clock.after(record.config.lifetime_seconds, expire))
         if record.config.idle_seconds is not None:
             record.timers.append(self.clock.after(record.config.idle_seconds, idle))
 
-    def _expire(self, record: SessionRecord, why: str) -> None:
+    def expire(self, record: SessionRecord, why: str) -> None:
+        """``destroy`` for a reason, unless somebody else did; what goes wrong is logged."""
         record.reason = why
         try:
             self.destroy(record)
@@ -190,7 +215,24 @@ class Runtime:
         self._tell(EventKind.SESSION_DESTROYING, record.provider, record.agent_id, record)
         for execution in executions:
             execution.stop(Verdict.CANCELLED)
-        self._close(record)
+        sandbox = record.sandbox
+        closing = self.workers.submit(sandbox.close if sandbox is not None else _nothing)
+        try:
+            futures.wait([closing], CLOSE_SECONDS)
+        except BaseException:  # an interrupt: the end goes on without this thread
+            closing.add_done_callback(lambda _: self._destroyed(record, executions, closing))
+            raise
+        self._destroyed(record, executions, closing)
+
+    def _destroyed(
+        self, record: SessionRecord, executions: list[Execution], closing: Future[None]
+    ) -> None:
+        """Settle a destruction, as its sandbox's ``close`` went."""
+        error = closing.exception() if closing.done() else TimeoutError(
+            f"no answer within {CLOSE_SECONDS:g} s"
+        )  # fmt: skip
+        if error is not None:
+            self._not_destroyed(record, error)
         for execution in executions:
             execution.conclude()
         for timer in record.timers:
@@ -203,6 +245,20 @@ class Runtime:
             duration_seconds=time.time() - record.created_at,
             reason=record.reason or None,
         )  # fmt: skip
+
+    def _not_destroyed(self, record: SessionRecord, error: BaseException) -> NoReturn:
+        record.reason = f"ending it failed: {type(error).__name__}: {error}"
+        record.move(SessionStatus.FAILED)
+        for execution in list(record.executions.values()):
+            execution.conclude()
+        self._tell(
+            EventKind.SESSION_FAILED, record.provider, record.agent_id, record,
+            reason=type(error).__name__,
+        )  # fmt: skip
+        raise DestroyError(
+            f"session {record.session_id} could not be ended: {type(error).__name__}: "
+            f"{error}. It is marked failed; destroy it again."
+        ) from error
 
     def _begin_destroying(self, record: SessionRecord) -> list[Execution]:
         """Take the right to destroy it; waits while somebody else has it."""
@@ -219,38 +275,23 @@ class Runtime:
                     "destroy it again later."
                 )
 
-    def _close(self, record: SessionRecord) -> None:
-        sandbox = record.sandbox
-        try:
-            if sandbox is not None:
-                bounded(self.workers, sandbox.close, CLOSE_SECONDS)
-        except (Exception, SystemExit) as error:
-            record.reason = f"ending it failed: {type(error).__name__}: {error}"
-            record.move(SessionStatus.FAILED)
-            for execution in list(record.executions.values()):
-                execution.conclude()
-            self._tell(
-                EventKind.SESSION_FAILED, record.provider, record.agent_id, record,
-                reason=type(error).__name__,
-            )  # fmt: skip
-            raise DestroyError(
-                f"session {record.session_id} could not be ended: {type(error).__name__}: "
-                f"{error}. It is marked failed; destroy it again."
-            ) from error
-
-    def close_all(self, seconds: float = CLOSE_SECONDS) -> None:
+    def close_all(self, seconds: float | None = None) -> None:
         """End every session at the same time, waiting ``seconds`` at most for all.
 
-        In a process that inherited the runtime through ``fork`` it does nothing:
-        the sessions are the parent's.
+        By default the setting shutdown_seconds. Who waits for a session gets
+        CapacityError, who opens one meanwhile SessionStateError. In a process that
+        inherited the runtime through ``fork`` it does nothing: the sessions are the
+        parent's.
         """
-        if os.getpid() != self.pid:
-            return
-        ends = [
-            self.workers.submit(functools.partial(self._expire, record, "shutdown"))
-            for record in self.registry.records()
-        ]
-        futures.wait(ends, seconds)
+        if os.getpid() == self.pid:
+            close_all(self, self.settings.shutdown_seconds if seconds is None else seconds)
+
+    def shutdown(self, seconds: float | None = None) -> None:
+        """``close_all``, for good: nothing is opened any more. Called at the interpreter's exit."""
+        if os.getpid() == self.pid:
+            self.closing += 1
+            self.openings.stop_repeating()
+            self.close_all(seconds)
 
     # -- pausing -------------------------------------------------------------
 
@@ -369,25 +410,8 @@ def _reason(error: StockadeError) -> str:
     return str(error) if isinstance(error, PolicyRefusedError) else type(error).__name__
 
 
-def _refuse(name: str, wall: Wall, config: SandboxConfig) -> None:
-    """Refuse what the wall cannot hold, before anything starts."""
-    missing = refusals(config, wall.capabilities)
-    if missing:
-        asked = "; ".join(
-            f"{field} needs {feature}"
-            + (f" ({note})" if (note := wall.capabilities[feature].note) else "")
-            + f", else set {remedy}"
-            for feature, field, remedy in missing
-        )
-        raise UnsupportedError(f"{name} cannot hold what was asked: {asked}.")
-
-
-def _close_quietly(sandbox: Any) -> None:
-    """Remove a sandbox that nobody will use."""
-    try:
-        sandbox.close()
-    except Exception:
-        _log.exception("removing an unused sandbox failed")
+def _nothing() -> None:
+    return None
 
 
 _default: Runtime | None = None
@@ -399,6 +423,6 @@ def default_runtime() -> Runtime:
     global _default
     with _default_lock:
         if _default is None or _default.pid != os.getpid():
-            _default = Runtime()
-            atexit.register(_default.close_all)
+            _default = Runtime(settings=Settings.from_environment())
+            atexit.register(_default.shutdown)
         return _default
