@@ -50,3 +50,8 @@ class Event:
     stderr_bytes: int | None = None
     form: str | None = None  #: argv, shell or code
     reason: str | None = None  #: why it failed or was refused
+
+    @property
+    def pooled(self) -> bool:
+        """Whether it is about a pool's session that waits and is nobody's yet."""
+        return self.agent_id.startswith("\0")
