@@ -170,7 +170,7 @@ class CancelledError(StockadeError):
 
 
 class CapacityError(StockadeError):
-    """A limit on the number of sessions is reached."""
+    """A limit on the number of sessions is reached, and waiting for one to end was in vain."""
 
     retryable = True
 
@@ -180,13 +180,20 @@ class WallError(StockadeError):
 
 
 class SandboxStartError(StockadeError):
-    """The sandbox could not be started; what there was of it is removed (C5)."""
+    """The sandbox could not be started; what there was of it is removed (C5).
+
+    ``nothing_began``: the wall knows that nothing was started that could still come
+    to be, so core may try again by itself where it is ``retryable``.
+    """
 
     retryable = True
 
-    def __init__(self, message: str, *, retryable: bool = True) -> None:
+    def __init__(
+        self, message: str, *, retryable: bool = True, nothing_began: bool = False
+    ) -> None:
         super().__init__(message)
         self.retryable = retryable
+        self.nothing_began = nothing_began
 
 
 class SandboxLostError(StockadeError):

@@ -28,6 +28,8 @@ class EventKind(str, Enum):
     EXECUTION_FINISHED = "execution.finished"
     EXECUTION_FAILED = "execution.failed"
     EXECUTION_REFUSED = "execution.refused"
+    POOL_HIT = "pool.hit"  #: a pool handed out a started session
+    POOL_MISS = "pool.miss"  #: none was ready, or policies changed what was asked for
 
     def __str__(self) -> str:
         return self.value
@@ -51,3 +53,8 @@ class Event:
     stderr_bytes: int | None = None
     form: str | None = None  #: argv, shell or code
     reason: str | None = None  #: why it failed or was refused
+
+    @property
+    def pooled(self) -> bool:
+        """Whether it is about a pool's session that waits and is nobody's yet."""
+        return self.agent_id.startswith("\0")

@@ -17,6 +17,7 @@ from stockade.discovery import InstalledPlugin, installed
 from stockade.errors import PluginError, ProviderUnavailableError, StockadeError
 from stockade.registry import SessionRecord
 from stockade.results import ExecutionHandle, SandboxResult, SessionHandle, SessionStatus
+from stockade.retries import pauses
 from stockade.runtime import Runtime, default_runtime
 from stockade.spec import ProviderString, split_options
 from stockade.trait import SandboxProvider
@@ -196,12 +197,18 @@ def _defaults(name: str, wall: Wall) -> Mapping[str, Any]:
 
 
 def _require(chosen: WallProvider) -> None:
-    """Probe unless the same wall was seen available a moment ago; a no is never kept."""
+    """Probe unless the same wall was seen available a moment ago; a no is never kept, and
+    asked about again where the wall says that it may soon be a yes."""
     seen = chosen.runtime.seen_available
     key = (chosen.name, type(chosen.wall), chosen.wall.target, repr(chosen.wall.chosen))
     if time.monotonic() - seen.get(key, -math.inf) < PROBE_KEPT_SECONDS:
         return
     answer = chosen.availability()
+    for pause in pauses(chosen.runtime.settings.start_retries):
+        if not answer.transient:
+            break
+        time.sleep(pause)
+        answer = chosen.availability()
     if answer:
         seen[key] = time.monotonic()
     else:

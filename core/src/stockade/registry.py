@@ -18,6 +18,7 @@ from stockade.errors import SessionNotFoundError, SessionStateError
 from stockade.results import SessionStatus
 
 if TYPE_CHECKING:
+    from stockade.capacity import Seat
     from stockade.execution import Execution
     from stockade.wall import Sandbox
     from stockade.workers import Timer
@@ -63,6 +64,7 @@ class SessionRecord:
     languages: tuple[str, ...] | None = None  #: interpreters found, once looked for
     interpreters: dict[str, str] = attrs.field(factory=dict)
     lock: threading.RLock = attrs.field(factory=threading.RLock, repr=False)
+    seat: Seat | None = None  #: of the runtime's capacity; given back when nothing is left
     settled: threading.Event = attrs.field(factory=threading.Event, repr=False)
     on_move: Callable[[SessionRecord], None] | None = attrs.field(default=None, repr=False)
 
@@ -188,7 +190,11 @@ class SessionRegistry:
         """Forget a record whose sandbox is gone."""
         with self._lock:
             self._records.pop(record.session_id, None)
-        self.ledger.forget(record)
+        try:
+            self.ledger.forget(record)
+        finally:
+            if record.seat is not None:
+                record.seat.release()
 
     def records(self) -> list[SessionRecord]:
         with self._lock:

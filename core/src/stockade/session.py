@@ -272,13 +272,17 @@ def open_session(
     ``name,name[:target]``; ``snapshot`` is one to start from (G1); ``config`` sets fields of
     :class:`SandboxConfig` and stands over the string's options. Raises ProviderStringError,
     ProviderNotFoundError, PluginError, ConfigError, UnsupportedError,
-    ProviderUnavailableError, PolicyRefusedError, SandboxStartError.
+    ProviderUnavailableError, PolicyRefusedError, CapacityError, SandboxStartError.
 
         with stockade.open("landlock?memory_mb=256") as session:
             print(session.run(["echo", "hi"]).stdout)
     """
     chosen = select(string, runtime=runtime, check_available=True, **config)
-    session = Session(chosen, chosen.open_record(agent_id))
+    return restored(Session(chosen, chosen.open_record(agent_id)), snapshot)
+
+
+def restored(session: Session, snapshot: Snapshot | None) -> Session:
+    """The session with a snapshot's files in it; closed when that fails."""
     if snapshot is not None:
         try:
             restore(session, snapshot)

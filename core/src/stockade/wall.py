@@ -133,6 +133,9 @@ class Check:
     ok: bool
     detail: str = ""
     remedy: str = ""
+    #: Of a check that is not ok: whether it may be in a moment by itself, as with a daemon
+    #: that is being restarted; then core probes again before it gives up.
+    transient: bool = False
 
 
 @attrs.frozen
@@ -143,6 +146,12 @@ class Availability:
 
     def __bool__(self) -> bool:
         return all(check.ok for check in self.checks)
+
+    @property
+    def transient(self) -> bool:
+        """Whether something is missing and all of it may be there in a moment."""
+        failed = [check for check in self.checks if not check.ok]
+        return bool(failed) and all(check.transient for check in failed)
 
     @property
     def reason(self) -> str:
@@ -353,7 +362,8 @@ class Wall(abc.ABC):
         """Start a sandbox; it may take as long as the configuration's start-up time.
 
         Raises SandboxStartError (retryable where trying again may help) or
-        ConfigError, and leaves nothing behind when it does (C5).
+        ConfigError, and leaves nothing behind when it does (C5). Where the wall knows
+        that nothing had begun (``nothing_began``), core calls it again, a few times.
         """
 
     # -- what outlives a process (C9, C10) -------------------------------------

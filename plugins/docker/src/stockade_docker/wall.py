@@ -134,7 +134,8 @@ class ContainerWall(Wall):
         try:
             info = engines.look(self._client())
         except (StockadeError, *engines.FAILURES) as error:
-            return Availability((Check("engine", False, str(error), _start_it()),))
+            soon = not isinstance(error, ConfigError) and not _absent(error)
+            return Availability((Check("engine", False, str(error), _start_it(), soon),))
         seccomp = any("seccomp" in option for option in info.security)
         name = "podman" if info.is_podman else "docker"
         checks = [
@@ -162,7 +163,7 @@ class ContainerWall(Wall):
                 self._fetch(api)
         except engines.FAILURES as error:
             raise SandboxStartError(
-                f"the engine does not answer: {error}", retryable=True
+                f"the engine does not answer: {error}", retryable=True, nothing_began=True
             ) from error
         shape = self.shape(request, info)
         try:
@@ -212,6 +213,11 @@ def _read_profile(path: str | None) -> str | None:
             return file.read()
     except OSError as error:
         raise ConfigError(f"seccomp={path!r} cannot be read: {error.strerror}.") from error
+
+
+def _absent(error: BaseException) -> bool:
+    """Whether there is no engine at all, rather than one that is being restarted."""
+    return isinstance(error.__cause__ or error, FileNotFoundError)
 
 
 def _start_it() -> str:
