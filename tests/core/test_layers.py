@@ -13,7 +13,8 @@ LAYERS = [
     "errors results options config capabilities events ids workers templates "
     "owner traces deadlines settings retries",
     "wall spec proposals output verdicts lower pump resident egress archives trait plugin",
-    "discovery hooks registry execution languages audit ledger ledger_file judging capacity opening closing",
+    "discovery hooks registry execution languages audit ledger ledger_file judging "
+    "capacity opening closing",
     "runtime requests providers detaching lifetimes journal gc",
     "files snapshots session attach pool aio measure testing cli process",
 ]
