@@ -25,7 +25,6 @@ MAX_FILES = 10_000
 MAX_CONTENT_BYTES = 64 << 20
 #: Lines on either side that are compared line by line, since that takes their product in time.
 _MAX_LINES = 2_000
-_ESCAPED = {number: f"\\x{number:02x}" for number in (*range(9), *range(10, 32), 127)}
 
 
 @attrs.define
@@ -172,9 +171,12 @@ def unified(one: bytes, other: bytes, labels: tuple[str, str], *, context: int =
     ours, theirs = ours[skipped:], theirs[skipped:]
     cut = len(ours) > _MAX_LINES or len(theirs) > _MAX_LINES
     body = difflib.unified_diff(ours[:_MAX_LINES], theirs[:_MAX_LINES], n=context, lineterm="")
-    shown = [_moved(line, skipped) for line in list(body)[2:]]
+    # Escaped only now: a program that prints "\\x1b" does not print an escape.
+    shown = [_readable(_moved(line, skipped)) for line in list(body)[2:]]
     if cut:
-        shown.append(f"... from line {skipped + _MAX_LINES} on it was not compared line by line")
+        shown.append(
+            f"... from line {skipped + _MAX_LINES + 1} on it was not compared line by line"
+        )
     return heads + shown
 
 
@@ -193,7 +195,16 @@ def _lines(text: str) -> list[str]:
     last = lines.pop()
     if last:
         lines.append(f"{last}\\ no newline at the end")
-    return [line.translate(_ESCAPED) for line in lines]
+    return lines
+
+
+def _readable(line: str) -> str:
+    if line.isprintable():
+        return line
+    return "".join(
+        char if char.isprintable() or char == "\t" else char.encode("unicode_escape").decode()
+        for char in line
+    )
 
 
 def _moved(line: str, by: int) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["check_name", "new_plugin", "rendered", "write_plugin"]
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", re.ASCII)
-_LONGEST = 40
+_LONGEST = 24
 #: The wall's own word, as a class of it is called.
 _TEMPLATE = re.compile(r"\{\{(name|module|Class)\}\}")
 
