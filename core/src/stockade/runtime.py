@@ -113,6 +113,8 @@ class Runtime:
         )
         seconds = record.config.startup_timeout_seconds
         try:
+            if type(wall).prepare is not Wall.prepare:
+                self.workers.submit(lambda: wall.prepare(request)).result()
             sandbox = bounded(
                 self.workers, lambda: wall.open(request), seconds, late=_close_quietly
             )
