@@ -39,6 +39,7 @@ class Openings:
     def start(self, wall: Wall, record: SessionRecord, request: OpenRequest) -> None:
         """Start the record's sandbox. Raises SandboxStartError, WallError and what
         the wall raises of stockade's own; then nothing is left, or soon will be (C5)."""
+        self._prepare(wall, record, request)
         until = time.monotonic() + record.config.startup_timeout_seconds
         waits = pauses(self._settings().start_retries)
         while True:
@@ -52,6 +53,17 @@ class Openings:
                 _log.info("%s starts a sandbox again: %s", record.provider, error)
                 if self._stopped.wait(pause):
                     raise
+
+    def _prepare(self, wall: Wall, record: SessionRecord, request: OpenRequest) -> None:
+        """What sandboxes share is fetched; it bounds its own time, and most walls have none."""
+        if type(wall).prepare is Wall.prepare:
+            return
+        try:
+            self._workers.submit(lambda: wall.prepare(request)).result()
+        except StockadeError:
+            raise
+        except Exception as error:
+            raise _unforeseen(record, error) from error
 
     def _once(
         self, wall: Wall, record: SessionRecord, request: OpenRequest, until: float
@@ -81,10 +93,7 @@ class Openings:
                 "raise startup_timeout_seconds, or see `stockade doctor`."
             ) from error
         except Exception as error:
-            raise SandboxStartError(
-                f"{record.provider} failed to start a sandbox: {type(error).__name__}: {error}; "
-                f"see `stockade doctor {record.provider}`."
-            ) from error
+            raise _unforeseen(record, error) from error
         self._leave()
         if not isinstance(sandbox, Sandbox):
             raise WallError(
@@ -131,6 +140,13 @@ class Openings:
         with self._changed:
             self._underway -= 1
             self._changed.notify_all()
+
+
+def _unforeseen(record: SessionRecord, error: Exception) -> SandboxStartError:
+    return SandboxStartError(
+        f"{record.provider} failed to start a sandbox: {type(error).__name__}: {error}; "
+        f"see `stockade doctor {record.provider}`."
+    )
 
 
 def _nothing_began(error: SandboxStartError | ProviderUnavailableError) -> bool:

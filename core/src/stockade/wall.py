@@ -357,6 +357,13 @@ class Wall(abc.ABC):
         is shown as the reason.
         """
 
+    def prepare(self, request: OpenRequest) -> None:  # noqa: B027
+        """Fetch what sandboxes are made from and share, such as an image; nothing by default.
+
+        Called before each ``open``. Its time is no part of the start-up time, so it must
+        be bounded by itself, and quick where all is there. Raises as ``open``.
+        """
+
     @abc.abstractmethod
     def open(self, request: OpenRequest) -> Sandbox:
         """Start a sandbox; it may take as long as the configuration's start-up time.

@@ -94,7 +94,7 @@ def test_a_bomb_of_forks_ends_the_session_and_nothing_else() -> None:
 def test_what_one_engine_told_is_not_taken_for_anothers(engine: docker.APIClient) -> None:
     """docker-py gives every local socket one address."""
     ours = engines.client(None)
-    other = transport.make(base_url="unix:///elsewhere", version="1.24", num_pools=1)
+    other = transport.make("unix:///elsewhere", version="1.24", timeout=5, pool=1)
     try:
         assert ours.base_url == other.base_url
         engines.cached_look(ours)
@@ -105,6 +105,6 @@ def test_what_one_engine_told_is_not_taken_for_anothers(engine: docker.APIClient
 
 
 def test_an_engine_elsewhere_is_not_local() -> None:
-    for url in ("tcp://10.0.0.1:2375", "http+docker://ssh"):
+    for url in ("tcp://10.0.0.1:2375", transport.REMOTE):
         assert not engines.is_local(SimpleNamespace(base_url=url))  # type: ignore[arg-type]
     assert engines.is_local(SimpleNamespace(base_url="http+docker://localhost"))  # type: ignore[arg-type]

@@ -48,13 +48,15 @@ class EngineInfo:
 
 
 def _place(engine: str | None) -> dict[str, Any]:
-    """docker-py's arguments for an engine: a URL, a context's name, or the environment's."""
+    """Where an engine is and how TLS is spoken to it: by a URL, a context's name, or the
+    environment as the docker command reads it."""
     if engine and "://" in engine:
-        return {"base_url": engine, "use_ssh_client": engine.startswith("ssh://")}
+        if not engine.startswith(("tcp://", "https://")):
+            return {"base_url": engine}
+        # Of the environment the certificates alone.
+        return dict(kwargs_from_env({**os.environ, "DOCKER_HOST": engine}))
     if engine is None and os.environ.get("DOCKER_HOST"):
-        found: dict[str, Any] = dict(kwargs_from_env())
-        found["use_ssh_client"] = found.get("base_url", "").startswith("ssh://")
-        return found
+        return dict(kwargs_from_env())
     name = engine or os.environ.get("DOCKER_CONTEXT") or None
     context = ContextAPI.get_context(name)
     if context is None:
@@ -64,15 +66,12 @@ def _place(engine: str | None) -> dict[str, Any]:
     host = context.Host
     if not host or host.startswith("http+docker"):
         return {}
-    return {"base_url": host, "tls": context.TLSConfig, "use_ssh_client": host.startswith("ssh://")}
+    return {"base_url": host, "tls": context.TLSConfig}
 
 
 def _connect(place: dict[str, Any]) -> docker.APIClient:
     """A client that speaks the engine's own version of the API."""
-    settings: dict[str, Any] = {
-        **place, "timeout": REQUEST_SECONDS, "max_pool_size": _POOL, "num_pools": _POOL,
-        "user_agent": "stockade",
-    }  # fmt: skip
+    settings: dict[str, Any] = {**place, "timeout": REQUEST_SECONDS, "pool": _POOL}
     # Asked by a client of its own, not by version="auto": that one leaves its
     # connection open when nobody answers.
     asking = transport.make(**settings, version=_OLDEST_API)
@@ -83,11 +82,17 @@ def _connect(place: dict[str, Any]) -> docker.APIClient:
     return transport.make(**settings, version=version)
 
 
+def _key(place: dict[str, Any]) -> tuple[int, str]:
+    """What tells engines apart. The process id: a connection must not be shared with a
+    forked child."""
+    tls = place.get("tls")
+    return os.getpid(), f"{place.get('base_url')} {sorted(vars(tls).items()) if tls else ''}"
+
+
 def client(engine: str | None) -> docker.APIClient:
     """The client for an engine, shared by its sessions. Raises ProviderUnavailableError."""
     place = _place(engine)
-    # The process id: a connection must not be shared with a forked child.
-    key = (os.getpid(), repr(sorted((name, str(value)) for name, value in place.items())))
+    key = _key(place)
     with _lock:
         found = _clients.get(key)
     if found is not None:
@@ -104,7 +109,7 @@ def client(engine: str | None) -> docker.APIClient:
 
 def is_local(api: docker.APIClient) -> bool:
     """Whether the engine shares this machine's files, as far as its address tells."""
-    return str(api.base_url).startswith(("http+docker://local", "http+unix://", "unix://"))
+    return str(api.base_url).startswith("http+docker://local")
 
 
 #: By client, not by its address: docker-py calls all local sockets by one.

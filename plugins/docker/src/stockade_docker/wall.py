@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import weakref
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -149,6 +150,21 @@ class ContainerWall(Wall):
         ]  # fmt: skip
         return Availability(tuple(checks))
 
+    def prepare(self, request: OpenRequest) -> None:
+        """Have the image on the engine; whoever lacks it waits for as long as it is allowed."""
+        api = self._client()
+        there = _there.setdefault(api, set())
+        try:
+            if self.chosen["pull"] == "always":
+                self._fetch(api)
+            elif self.image not in there:
+                api.inspect_image(self.image)
+        except ImageNotFound:
+            self._fetch(api)
+        except engines.FAILURES as error:
+            raise _away(error) from error
+        there.add(self.image)
+
     def open(self, request: OpenRequest) -> Sandbox:
         if request.config.working_dir in ("/", "/tmp"):
             raise ConfigError(
@@ -159,16 +175,12 @@ class ContainerWall(Wall):
         api = self._client()
         try:
             info = self._info(api)
-            if self.chosen["pull"] == "always":
-                self._fetch(api)
         except engines.FAILURES as error:
-            raise SandboxStartError(
-                f"the engine does not answer: {error}", retryable=True, nothing_began=True
-            ) from error
+            raise _away(error) from error
         shape = self.shape(request, info)
         try:
             sandbox = ContainerSandbox.start_container(api, request, shape)
-        except ImageNotFound:  # asked for only then: most of the time it is there
+        except ImageNotFound:  # it was there when this process last looked
             self._fetch(api)
             sandbox = ContainerSandbox.start_container(api, request, shape)
         try:
@@ -218,6 +230,16 @@ def _read_profile(path: str | None) -> str | None:
 def _absent(error: BaseException) -> bool:
     """Whether there is no engine at all, rather than one that is being restarted."""
     return isinstance(error.__cause__ or error, FileNotFoundError)
+
+
+#: Images that an engine was seen to have.
+_there: weakref.WeakKeyDictionary[docker.APIClient, set[str]] = weakref.WeakKeyDictionary()
+
+
+def _away(error: BaseException) -> SandboxStartError:
+    return SandboxStartError(
+        f"the engine does not answer: {error}", retryable=True, nothing_began=True
+    )
 
 
 def _start_it() -> str:
