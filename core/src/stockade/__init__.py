@@ -33,7 +33,7 @@ from stockade.trait import SandboxProvider
 
 if TYPE_CHECKING:
     from stockade import aio
-    from stockade.attach import attach
+    from stockade.attaching import attach
     from stockade.audit import AuditLog
     from stockade.execution import Execution
     from stockade.gc import collect
@@ -63,7 +63,7 @@ _LATE = {
     "Snapshot": ("stockade.snapshots", "Snapshot"),
     "SqliteLedger": ("stockade.ledger", "SqliteLedger"),
     "aio": ("stockade.aio", None),
-    "attach": ("stockade.attach", "attach"),
+    "attach": ("stockade.attaching", "attach"),
     "collect": ("stockade.gc", "collect"),
     "configure": ("stockade.process", "configure"),
     "default_runtime": ("stockade.runtime", "default_runtime"),

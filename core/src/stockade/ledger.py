@@ -8,8 +8,10 @@ nothing, since a record too many is all that can come of it, and ``gc`` finds th
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -108,8 +110,7 @@ class SqliteLedger:
             with self.file.writing() as db:
                 db.execute(f"INSERT INTO sessions ({', '.join(row)}) VALUES ({marks})", row)
                 db.execute(
-                    "INSERT INTO attachments (session_id, owner, generation, busy) "
-                    "VALUES (?, ?, 0, 0)",
+                    "INSERT INTO attachments (session_id, owner, slot, busy) VALUES (?, ?, 0, 0)",
                     (record.session_id, self.owner),
                 )
         except LedgerError as error:
@@ -241,12 +242,13 @@ class SqliteLedger:
             ).fetchone()
         return None if row is None else LedgerRecord.of(row, self.path)
 
-    def attach(self, session_id: str) -> LedgerRecord | None:
-        """Enter this process as one that uses a durable session; its record, or None when it
-        is gone or being destroyed.
+    def attach(self, session_id: str) -> tuple[LedgerRecord, int] | None:
+        """Enter this process as one that uses a durable session: its record and a slot, a
+        small number that no other process has that may live. None when the session is
+        gone or being destroyed.
 
-        Any number of processes may; each gets a generation of its own, in one transaction.
-        The first to come after the owner's death becomes the owner.
+        Any number of processes may, each in one transaction. The first to come after the
+        owner's death becomes the owner.
         """
         with self.file.writing() as db:
             row = db.execute(
@@ -262,42 +264,45 @@ class SqliteLedger:
                 "UPDATE sessions SET generation = generation + 1, owner = ? WHERE session_id = ?",
                 (owner, session_id),
             )
-            self._drop_dead(db, session_id)
+            taken = self._drop_dead(db, session_id)
+            slot = next(number for number in itertools.count() if number not in taken)
             db.execute(
-                "INSERT OR REPLACE INTO attachments (session_id, owner, generation, busy) "
-                "VALUES (?, ?, ?, 0)",
-                (session_id, self.owner, found.generation + 1),
+                "INSERT INTO attachments (session_id, owner, slot, busy) VALUES (?, ?, ?, 0)",
+                (session_id, self.owner, slot),
             )
             again = db.execute(
                 f"SELECT {', '.join(COLUMNS)} FROM sessions WHERE session_id = ?", (session_id,)
             ).fetchone()
-        return LedgerRecord.of(again, self.path)
+        return LedgerRecord.of(again, self.path), slot
 
-    def _drop_dead(self, db: object, session_id: str) -> None:
-        execute = db.execute  # type: ignore[attr-defined]
-        for (owner,) in execute(
-            "SELECT owner FROM attachments WHERE session_id = ?", (session_id,)
-        ).fetchall():
-            if life_of(owner) is Life.DEAD:
-                execute(
-                    "DELETE FROM attachments WHERE session_id = ? AND owner = ?",
-                    (session_id, owner),
-                )
+    def _drop_dead(self, db: sqlite3.Connection, session_id: str) -> set[int]:
+        """Forget the dead among a session's users, and this process; the slots of the others."""
+        rows = db.execute(
+            "SELECT owner, slot FROM attachments WHERE session_id = ?", (session_id,)
+        ).fetchall()
+        gone = [o for o, _ in rows if o == self.owner or life_of(str(o)) is Life.DEAD]
+        for owner in gone:
+            db.execute(
+                "DELETE FROM attachments WHERE session_id = ? AND owner = ?", (session_id, owner)
+            )
+        return {slot for owner, slot in rows if owner not in gone}
 
     def detach(self, session_id: str) -> None:
         """This process uses the session no more; another that does becomes its owner."""
         self.flush()
         with self.file.writing() as db:
-            db.execute(
-                "DELETE FROM attachments WHERE session_id = ? AND owner = ?",
-                (session_id, self.owner),
-            )
             self._drop_dead(db, session_id)
             db.execute(
                 "UPDATE sessions SET owner = coalesce("
-                "(SELECT owner FROM attachments WHERE session_id = :id ORDER BY generation), "
+                "(SELECT owner FROM attachments WHERE session_id = :id ORDER BY slot LIMIT 1), "
                 "owner) WHERE session_id = :id AND owner = :me",
                 {"id": session_id, "me": self.owner},
+            )
+            db.execute(
+                "UPDATE sessions SET state = 'ready' WHERE session_id = :id AND state = "
+                "'executing' AND NOT EXISTS (SELECT 1 FROM attachments WHERE session_id = :id "
+                "AND busy = 1)",
+                {"id": session_id},
             )
 
     def users(self, session_id: str) -> list[tuple[str, bool]]:

@@ -43,7 +43,7 @@ _MIGRATIONS = (
     CREATE TABLE attachments (
         session_id TEXT NOT NULL,
         owner TEXT NOT NULL,
-        generation INTEGER NOT NULL,
+        slot INTEGER NOT NULL,
         busy INTEGER NOT NULL,
         PRIMARY KEY (session_id, owner)
     );

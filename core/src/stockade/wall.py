@@ -88,9 +88,9 @@ class OpenRequest:
 class AttachRequest(OpenRequest):
     """A durable sandbox that runs already, to be used by one more process (C10)."""
 
-    #: How often it was opened and attached before: what a wall numbers inside the sandbox
-    #: must not meet the numbers of another process, which may be alive and using it.
-    generation: int = 1
+    #: Which of the processes that use it this is: small, and no other that may live has the
+    #: same (the one that opened it has 0), for a wall that must tell their programs apart.
+    slot: int = 1
 
 
 @attrs.frozen(kw_only=True)

@@ -8,6 +8,8 @@ import threading
 import time
 from typing import ClassVar
 
+import attrs
+
 from stockade.errors import SandboxLostError
 from stockade.resident.channel import Channel
 from stockade.resident.lane import Ended, Hello, Lane, LaneLostError
@@ -30,6 +32,8 @@ _OPENING_AT_ONCE = 2
 _LANE_SECONDS = 30.0
 #: How soon it is tried again where none could start.
 _RETRY_SECONDS = 0.25
+#: The supervisor's own deadline comes this much after the owner's.
+_EXPIRY_GRACE_SECONDS = 3.0
 #: How long a program that exits 137 beside a kill for memory waits for its claimant.
 _CLAIM_SECONDS = 0.05
 
@@ -41,23 +45,27 @@ class ResidentSandbox(Sandbox):
     #: number tells whether a program left any behind; else each is looked for by its mark.
     counts_processes: ClassVar[bool] = True
 
-    def __init__(self, first: Channel, *, startup_seconds: float = 60.0) -> None:
-        """``first`` leads to the supervisor that the sandbox was started with, lane 0.
+    def __init__(self, first: Channel, *, startup_seconds: float = 60.0, number: int = 0) -> None:
+        """``first`` leads to the supervisor that the sandbox was started with, lane 0; or
+        to this process's first in one that it shares with others, of another ``number``.
 
         Raises LaneLostError when it does not answer.
         """
         self._lock = threading.Lock()
         self._free_again = threading.Condition(self._lock)
-        lane = Lane(0, first)
+        lane = Lane(number, first)
+        self._first = number
         self.hello: Hello = lane.greet(startup_seconds)
-        self._lanes: dict[int, Lane] = {0: lane}
+        self._lanes: dict[int, Lane] = {number: lane}
         self._idle: list[Lane] = [lane]
         self._opening: set[int] = set()
+        self._foreign: set[int] = set()  # numbers that programs of earlier processes carry
         self._notebooks: dict[str, Notebook] = {}
         self._busy: set[int] = set()
         self._tidying = 0  # lanes that will be free in a moment
         self._death: Death | None = None
         self._closed = False
+        self._until: float | None = None  # the deadline that is held inside
         self._claimed = 0  # kills for memory that an execution answers for
         if self.hello.python:
             lane.wake()
@@ -97,15 +105,39 @@ class ResidentSandbox(Sandbox):
         return running
 
     def close(self) -> None:
+        # First: a supervisor whose input ends, ends with all it runs, so this holds (and
+        # is a little quicker) when the wall cannot be reached, too.
+        self.release()
+        self.destroy()
+
+    def release(self) -> None:
+        """Leave every lane; nothing can be started by this object any more."""
         with self._lock:
             self._closed = True
             lanes = list(self._lanes.values())
             self._free_again.notify_all()
-        # First: a supervisor whose input ends, ends with all it runs, so this holds (and
-        # is a little quicker) when the wall cannot be reached, too.
         for lane in lanes:
             lane.close()
-        self.destroy()
+
+    def expire_at(self, when: float | None) -> None:
+        """Have the supervisor end itself a little after core would have ended the sandbox.
+
+        Only while nothing runs yet: while it runs a program it takes no such order.
+        """
+        with self._lock:
+            lane = self._lanes[self._first]
+            busy = lane.number in self._busy
+        if busy or lane.lost or (when is None and self._until is None):
+            return
+        self._until = when
+        left = 0.0 if when is None else max(1.0, when - time.time() + _EXPIRY_GRACE_SECONDS)
+        try:
+            lane.expire_in(left)
+        except LaneLostError as error:
+            _log.debug("the sandbox does not keep its own deadline: %s", error)
+            return
+        if self.hello.python is None:  # there a `sleep` keeps the time: one process more
+            self.hello = attrs.evolve(self.hello, processes=self.hello.processes + 1)
 
     # -- lanes -----------------------------------------------------------------
 
@@ -140,13 +172,17 @@ class ResidentSandbox(Sandbox):
             full = len(self._lanes) + len(self._opening) >= _MAX_LANES
             if full or len(self._opening) + self._tidying >= _OPENING_AT_ONCE:
                 return None
-            taken = {*self._lanes, *self._opening}
-            number = next(n for n in range(1, _MAX_LANES + 1) if n not in taken)
+            taken = {*self._lanes, *self._opening, *self._foreign}
+            low = self._first + 1
+            number = next(n for n in range(low, low + _MAX_LANES) if n not in taken)
             self._opening.add(number)
         lane = None
         try:
             lane = Lane(number, self.open_channel(number))
             lane.greet(_LANE_SECONDS)
+            if self._first and lane.count() > 0:
+                self._foreign.add(number)
+                raise LaneLostError("another process's programs carry the lane's mark")
         except BaseException as error:
             if lane is not None:
                 lane.close()
@@ -186,12 +222,12 @@ class ResidentSandbox(Sandbox):
             return
         with self._lock:
             self._busy.discard(lane.number)
-            if lane.number and len(self._idle) >= _SPARE_LANES:
+            if lane.number != self._first and len(self._idle) >= _SPARE_LANES:
                 del self._lanes[lane.number]
                 spare = True
             else:
                 self._idle.append(lane)
-                self._idle.sort(key=lambda idle: -idle.number)  # lane 0 is taken first
+                self._idle.sort(key=lambda idle: -idle.number)  # the first is taken first
                 spare = False
             self._free_again.notify()
         if spare:
@@ -233,7 +269,7 @@ class ResidentSandbox(Sandbox):
         lane.close()
         with self._lock:
             self._busy.discard(lane.number)
-            if lane.number:
+            if lane.number != self._first:
                 self._lanes.pop(lane.number, None)
             self._free_again.notify()
 
@@ -259,12 +295,12 @@ class ResidentSandbox(Sandbox):
         lane.close()
 
     def seems_alive(self) -> bool:
-        """False once lane 0 is known to be gone, which ends with the sandbox and not before."""
+        """False once the first lane is known to be gone, which ends with the sandbox."""
         with self._lock:
-            first = self._lanes.get(0)
+            first = self._lanes.get(self._first)
             if self._death is not None or first is None or first.lost:
                 return False
-            if 0 in self._busy:
+            if self._first in self._busy:
                 return True  # its own execution would notice
         return not first.ended()
 

@@ -176,7 +176,7 @@ run() {
 worker() {
   hardy
   exec 2>>$d.m
-  read -r _ zpid <&7
+  read -r _ zpid tpid <&7
   while :; do
     read -r op tok n m <&3 || { [ $? -gt 128 ] && continue; break; }
     case $op in
@@ -212,6 +212,7 @@ worker() {
         read -r _
         ;;
       z) echo wake >&8 ;;
+      d) echo "d $tok" >&8 ;; # end all in $tok seconds
       K) end_tree $tok $n ;;
       c) # how many of this lane's programs live
         { find_marked $lane; living $zpid; } 2>/dev/null
@@ -227,14 +228,23 @@ worker() {
     esac
   done
   echo q >&6
+  [ $zpid$lane != 00 ] || kill -KILL $tpid # the lane ends with all of its processes
+}
+
+# The zygote keeps the time too, once it is told a deadline; without Python it is this.
+keep_time() {
+  [ $lane = 0 ] && read -r _ left && sleep $left && kill -KILL $$
+  exit 0
 }
 
 become_zygote() {
+  read -r tp _ </proc/self/stat
   zp=0
-  [ -z "$py" ] || read -r zp _ </proc/self/stat
+  [ -z "$py" ] || zp=$tp
   echo "z $zp" >&6
-  echo "z $zp" >&7
-  [ $zp != 0 ] && read -r _ || exit 0
+  echo "z $zp $tp" >&7
+  [ $zp != 0 ] || keep_time
+  read -r _ || exit 0
   branded 2>/dev/null
   exec $py -c "$zygote" "$lane" "$events" 2>/dev/null
 }

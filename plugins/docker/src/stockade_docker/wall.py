@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import docker
@@ -13,12 +13,28 @@ from docker.errors import ImageNotFound
 
 from stockade.capabilities import Capabilities, Isolation
 from stockade.egress import Names
-from stockade.errors import ConfigError, SandboxStartError, StockadeError
-from stockade.wall import Availability, Check, OpenRequest, Option, Sandbox, Wall
+from stockade.errors import (
+    ConfigError,
+    ProviderUnavailableError,
+    SandboxStartError,
+    StockadeError,
+)
+from stockade.wall import (
+    AttachRequest,
+    Availability,
+    Check,
+    Leftover,
+    OpenRequest,
+    Option,
+    Sandbox,
+    Usage,
+    Wall,
+)
 from stockade_docker import engine as engines
-from stockade_docker import images
+from stockade_docker import images, leftovers
 from stockade_docker.create import Shape
-from stockade_docker.sandbox import ContainerSandbox
+from stockade_docker.durable import AttachedSandbox, find, open_first
+from stockade_docker.sandbox import ContainerSandbox, SharedSandbox
 
 __all__ = ["CAPABILITIES", "OPTIONS", "ContainerWall", "DockerWall"]
 
@@ -89,7 +105,7 @@ CAPABILITIES = Capabilities(
         "snapshot": ("emulated", "an archive made by a program inside"),
         "terminal": ("native", "by the engine's exec"),
         "allow-list": ("emulated", _ALLOW_LIST),
-        "durable": ("unsupported", "a session ends with the process that opened it"),
+        "durable": ("native", "the engine keeps the container, whichever processes come and go"),
     }
 )
 
@@ -184,13 +200,60 @@ class ContainerWall(Wall):
             self._fetch(api)
             sandbox = ContainerSandbox.start_container(api, request, shape)
         try:
-            self.verify(sandbox, info)
-            if names is not None:
-                sandbox.open_egress(names)
+            self._complete(sandbox, info, names)
         except BaseException:
             sandbox.close()
             raise
-        return sandbox
+        if not request.config.durable:
+            return sandbox
+        return AttachedSandbox(api, sandbox.container, sandbox)
+
+    def _complete(
+        self, sandbox: ContainerSandbox, info: engines.EngineInfo, names: Names | None
+    ) -> None:
+        self.verify(sandbox, info)
+        if names is not None:
+            sandbox.open_egress(names)
+
+    # -- what outlives a process ----------------------------------------------
+
+    def leftovers(self) -> Sequence[Leftover]:
+        try:
+            return leftovers.all_of(self._client())
+        except engines.FAILURES as error:
+            raise ProviderUnavailableError(f"the engine does not answer: {error}") from error
+
+    def remove(self, leftover: Leftover) -> None:
+        ContainerSandbox.remove(self._client(), leftover.handle)
+
+    def usage(self, leftover: Leftover) -> Usage | None:
+        try:
+            return leftovers.usage_of(self._client(), leftover.handle)
+        except engines.FAILURES:
+            return None
+
+    def attach(self, request: AttachRequest) -> Sandbox:
+        api = self._client()
+        names = _names(request.config.network_allow)
+        try:
+            container = find(api, request.session_id)
+            info = self._info(api)
+        except engines.FAILURES as error:
+            raise SandboxStartError(f"the engine does not answer: {error}") from error
+
+        def reach() -> ContainerSandbox:
+            def make(number: int) -> ContainerSandbox:
+                return SharedSandbox(api, container, None, request, number=number)
+
+            sandbox = open_first(make, request.slot)
+            try:
+                self._complete(sandbox, info, names)
+            except BaseException:
+                sandbox.detach()
+                raise
+            return sandbox
+
+        return AttachedSandbox(api, container, reach)
 
     def _fetch(self, api: docker.APIClient) -> None:
         images.fetch(api, self.image, self.chosen["pull"], self.chosen["pull_seconds"])

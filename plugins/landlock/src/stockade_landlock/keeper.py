@@ -22,11 +22,14 @@ from sandlock.sandbox import Process, StdioMode
 
 from stockade_landlock import confine, tree, wire
 from stockade_landlock.watch import Watcher
+from stockade_landlock.wire import MARKS
 
 __all__ = ["main"]
 
 _SIGKILL = 9
 _RETRY_SECONDS = (0.01, 0.1)
+#: Its own deadline comes this much after the owner's.
+_EXPIRY_GRACE_SECONDS = 2.0
 #: Beside sandlock's own list: memory that is a file of nobody's, system calls that no
 #: filter sees, what holds the cpu limit, keys shared among all processes of a user, and
 #: reaching into other processes of the session.
@@ -68,6 +71,7 @@ class Keeper:
         self._running: dict[int, _Execution] = {}
         self._doomed: set[int] = set()  # killed before they were started
         self._lock = threading.Lock()
+        self._expiry: threading.Timer | None = None
         self._base = confine.prepare(order)
         self._watcher = Watcher(order, out_of_memory=self._out_of_memory)
         # The name is the host name inside. Sandlock keeps a folder by it in /dev/shm (private
@@ -84,6 +88,19 @@ class Keeper:
                 threading.Thread(target=self._execute, args=(message,), daemon=True).start()
             elif message["op"] == "kill":
                 self._kill(message["id"])
+            elif message["op"] == "expire":
+                self.expire_at(message["at"])
+
+    def expire_at(self, when: float | None) -> None:
+        """C11: it holds inside too, when nothing outside is left alive."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self._expiry = None
+        if when is not None:
+            left = max(0.0, when - time.time()) + _EXPIRY_GRACE_SECONDS
+            self._expiry = threading.Timer(left, _expire, (self,))
+            self._expiry.daemon = True
+            self._expiry.start()
 
     def _send(self, message: dict[str, Any], descriptors: tuple[int, ...] = ()) -> None:
         with self._sending, contextlib.suppress(OSError):
@@ -241,6 +258,8 @@ def main(descriptor: int) -> None:
     """Run by the owner (session.py), which passes its end of the link."""
     link = socket.socket(fileno=descriptor)
     link.set_inheritable(False)
+    for name in MARKS:  # they stay where gc looks, and reach no program (E7)
+        os.environ.pop(name, None)
     _guarded(link)
     received = wire.receive(link)
     if received is None:
@@ -252,13 +271,7 @@ def main(descriptor: int) -> None:
         with contextlib.suppress(OSError):
             wire.send(link, {"op": "broken", "detail": f"{type(error).__name__}: {error}"})
         return
-    expiry = order["expires_at"]
-    if expiry is not None:
-        # C11: it holds inside too, when nothing outside is left alive.
-        left = max(0.0, expiry - time.time()) + 2.0
-        timer = threading.Timer(left, _expire, (keeper,))
-        timer.daemon = True
-        timer.start()
+    keeper.expire_at(order["expires_at"])
     try:
         keeper.serve()
     finally:

@@ -15,7 +15,7 @@ from stockade.errors import SandboxLostError, SandboxStartError, WorkingDirector
 from stockade.lower import lower
 from stockade.pump import Waker, pump
 from stockade.wall import ExecRequest, Exit, Form, Output, Running, Sandbox
-from stockade_landlock import wire
+from stockade_landlock import leftovers, wire
 
 __all__ = ["LandlockSandbox"]
 
@@ -70,7 +70,13 @@ class LandlockSandbox(Sandbox):
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
+                env={
+                    "PATH": "/usr/bin:/bin",
+                    "LANG": "C.UTF-8",
+                    # What gc finds it by; it is nothing that programs inside see.
+                    leftovers.SESSION: order["session"],
+                    leftovers.OWNER: order["owner"],
+                },
                 cwd="/",
                 start_new_session=True,
                 pass_fds=(theirs.fileno(),),
@@ -163,6 +169,10 @@ class LandlockSandbox(Sandbox):
         return running.outcome().get("code") != _NO_FOLDER
 
     # -- the end -------------------------------------------------------------
+
+    def expire_at(self, when: float | None) -> None:
+        with contextlib.suppress(SandboxLostError):
+            self.send({"op": "expire", "at": when})
 
     def close(self) -> None:
         """Close the link, at which the keeper kills all and ends; make sure of it."""

@@ -12,12 +12,12 @@ import math
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from stockade.capabilities import Capabilities, Isolation
 from stockade.errors import ConfigError, SandboxStartError
-from stockade.wall import Availability, Check, OpenRequest, Option, Sandbox, Wall
+from stockade.wall import Availability, Check, Leftover, OpenRequest, Option, Sandbox, Usage, Wall
 from stockade_landlock.seccomp import SUPPORTED
 
 __all__ = ["LandlockWall"]
@@ -130,6 +130,23 @@ class LandlockWall(Wall):
             raise SandboxStartError(f"{private.detail}; {private.remedy}.", retryable=False)
         return LandlockSandbox(self._order(request))
 
+    # -- what outlives a process ----------------------------------------------
+
+    def leftovers(self) -> Sequence[Leftover]:
+        from stockade_landlock import leftovers
+
+        return leftovers.all_of()
+
+    def remove(self, leftover: Leftover) -> None:
+        from stockade_landlock import leftovers
+
+        leftovers.end(leftover.session_id)
+
+    def usage(self, leftover: Leftover) -> Usage | None:
+        from stockade_landlock import leftovers
+
+        return leftovers.usage_of(leftover.session_id)
+
     def _order(self, request: OpenRequest) -> dict[str, Any]:
         """Everything the keeper is told, once."""
         config = request.config
@@ -162,6 +179,8 @@ class LandlockWall(Wall):
             "cpu_share": share,
             "cpus": cpus,
             "expires_at": request.expires_at,
+            "session": request.session_id,
+            "owner": request.owner,
             "startup_seconds": config.startup_timeout_seconds,
         }
 

@@ -111,8 +111,9 @@ def _attach(
             "open a new one."
         )
     try:
-        record = _record(chosen, agent_id, entered)
-        record.sandbox = _sandbox(runtime, chosen, record, entered)
+        seen, slot = entered
+        record = _record(chosen, agent_id, seen)
+        record.sandbox = _sandbox(runtime, chosen, record, slot)
         record.paused = record.sandbox.is_paused()
         runtime.registry.adopt(record)
         record.move(SessionStatus.READY)
@@ -132,18 +133,16 @@ def _record(chosen: WallProvider, agent_id: str, entered: LedgerRecord) -> Sessi
     )  # fmt: skip
 
 
-def _sandbox(
-    runtime: Runtime, chosen: WallProvider, record: SessionRecord, entered: LedgerRecord
-) -> Sandbox:
+def _sandbox(runtime: Runtime, chosen: WallProvider, record: SessionRecord, slot: int) -> Sandbox:
     request = AttachRequest(
         session_id=record.session_id,
-        agent_hash=entered.agent,
+        agent_hash=agent_hash(record.agent_id),
         target=chosen.wall.target,
         config=chosen.config,
         options=chosen.wall.chosen,
         expires_at=record.expires_at,
         owner=runtime.owner,
-        generation=entered.generation,
+        slot=slot,
     )
     seconds = chosen.config.startup_timeout_seconds
     try:
