@@ -23,7 +23,7 @@ from stockade.results import SandboxResult, Verdict
 if TYPE_CHECKING:
     from stockade.session import Session
 
-__all__ = ["DEFAULT_MAX_BYTES", "FileInfo", "Files"]
+__all__ = ["DEFAULT_MAX_BYTES", "SCRIPTS", "FileInfo", "Files"]
 
 #: The largest file a read brings out unless told otherwise (F2).
 DEFAULT_MAX_BYTES = 64 * MIB
@@ -151,6 +151,9 @@ mkdir -p "$1" 2>/dev/null || { why "$1/x"; exit 92; }
 cd "$1" && exec tar -xf - 2>&1
 """
 )
+
+#: Each of them, as the argument after ``sh -c``; the path follows as ``$1``.
+SCRIPTS = frozenset({_READ, _WRITE, _REMOVE, _MAKE_DIR, _LIST, _STAT, _PACK, _UNPACK})
 
 
 @attrs.frozen

@@ -5,25 +5,31 @@
     class TestMyWall(ProviderConformance):
         provider = "mywall:target?option=value"
 
-Needs pytest (extra ``testing``). Each check is named after its clause, opens
-sessions of its own, cleans up, and has its own time limit. What the wall claims
-is checked; what it does not claim must be refused.
+Needs pytest (extra ``testing``). Each check is named after its clause, cleans up
+after itself, and has its own time limit. What the wall claims is checked; what it
+does not claim must be refused. ``stockade conformance STRING`` runs the same checks
+without a test file. ``stockade.testing.reference`` is a wall of scripted answers for
+an application's own tests; it needs no pytest, so the suite is imported when asked for.
 """
 
 from __future__ import annotations
 
-from stockade.testing.base import ConformanceBase, expect
-from stockade.testing.group_abc import Configuration, Selection, Sessions
-from stockade.testing.group_d import Execution, Output
-from stockade.testing.group_e import Isolation
-from stockade.testing.group_f import FilesInAndOut
-from stockade.testing.group_g import SnapshotsAndPausing
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stockade.testing.base import expect
+    from stockade.testing.suite import ProviderConformance
 
 __all__ = ["ProviderConformance", "expect"]
 
 
-class ProviderConformance(
-    Selection, Configuration, Sessions, Execution, Output, Isolation, FilesInAndOut,
-    SnapshotsAndPausing, ConformanceBase,
-):  # fmt: skip
-    """Every check; see :class:`stockade.testing.base.ConformanceBase` for what may be set."""
+def __getattr__(name: str) -> Any:
+    if name == "expect":
+        from stockade.testing.base import expect
+
+        return expect
+    if name == "ProviderConformance":
+        from stockade.testing.suite import ProviderConformance
+
+        return ProviderConformance
+    raise AttributeError(f"module 'stockade.testing' has no attribute {name!r}")

@@ -1,36 +1,59 @@
-"""What all checks share: sessions, time limits, deviations, and how a failure reads."""
+"""What all checks share: the provider, sessions, gates, and how a failure reads."""
 
 from __future__ import annotations
 
-import functools
 import inspect
+import math
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar
 
 import pytest
 
 import stockade
 from stockade.capabilities import Feature, Isolation
-from stockade.errors import StockadeError, UnsupportedError
+from stockade.errors import UnsupportedError
+from stockade.execution import Execution
+from stockade.languages import languages_of
+from stockade.measure.base import relaxed
 from stockade.providers import WallProvider
+from stockade.results import SandboxResult
 from stockade.runtime import Runtime
 from stockade.session import Session
+from stockade.testing.guard import anywhere, guarded
+from stockade.testing.programs import Program
+from stockade.testing.recorder import Recorder
+from stockade.testing.shared import SharedSession
 
-__all__ = ["ConformanceBase", "expect"]
+__all__ = ["TIME_FACTOR_VARIABLE", "ConformanceBase", "anywhere", "expect"]
 
-#: Seconds that one check may take, widened by ``time_factor``.
-CHECK_SECONDS = 60.0
+#: Sets the default of ``time_factor``.
+TIME_FACTOR_VARIABLE = "STOCKADE_TIME_FACTOR"
+
+
+def _time_factor() -> float:
+    text = os.environ.get(TIME_FACTOR_VARIABLE, "1") or "1"
+    try:
+        factor = float(text)
+    except ValueError:
+        factor = math.nan
+    if not 0 < factor < math.inf:
+        raise ValueError(f"{TIME_FACTOR_VARIABLE}={text!r} is not allowed: a number above 0, as 4.")
+    return factor
 
 
 def expect(condition: object, clause: str, expected: str, seen: object, look: str = "") -> None:
     """Fail with the clause, what was expected, what was seen, and where to look."""
-    if not condition:
-        where = f"\n  look at:  {look}" if look else ""
-        pytest.fail(f"{clause}\n  expected: {expected}\n  seen:     {seen!r:.600}{where}", False)
+    if condition:
+        return
+    if not look:
+        caller = inspect.stack()[1]
+        look = f"{caller.filename}:{caller.lineno}, {caller.function}"
+    pytest.fail(
+        f"{clause}\n  expected: {expected}\n  seen:     {seen!r:.600}\n  look at:  {look}", False
+    )
 
 
 class ConformanceBase:
@@ -38,54 +61,135 @@ class ConformanceBase:
 
     #: The provider string of the wall to check.
     provider: ClassVar[str] = ""
+    #: The heading of its report and the name of the report's file; default ``name:target``.
+    title: ClassVar[str] = ""
     #: Check's name (``D13_...`` or ``test_D13_...``) to the reason why it does not hold.
     #: A deviation is run, and fails when it stops deviating.
     deviations: ClassVar[Mapping[str, str]] = {}
-    #: Widens every time bound, for machines that are emulated.
-    time_factor: ClassVar[float] = 1.0
+    #: Widens every time bound and every wait, for machines that are emulated; its default
+    #: comes from the environment variable STOCKADE_TIME_FACTOR, else 1.
+    time_factor: ClassVar[float] = _time_factor()
+    #: Seconds that one check may take, widened by ``time_factor``.
+    check_seconds: ClassVar[float] = 60.0
+
+    # What the suite itself keeps of a class.
+    _recorder: ClassVar[Recorder | None] = None
+    _unavailable: ClassVar[str | None] = None
+    _slow_failures: ClassVar[int] = 0
+    _shared: ClassVar[SharedSession]
+    _runtime: ClassVar[Runtime | None] = None
+    # What it keeps of one check: a new object runs each.
+    _refused: tuple[str, ...] = ()
+    _unclaimed: bool = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if not cls.provider and cls.make_provider is ConformanceBase.make_provider:
             return
+        cls._shared, cls._runtime, cls._recorder = SharedSession(), None, None
+        cls._unavailable, cls._slow_failures = None, 0
         for name, check in inspect.getmembers(cls, inspect.isfunction):
             if name.startswith("test_"):
-                setattr(cls, name, _guarded(cls, name, check))
+                setattr(cls, name, guarded(cls, name, check))
+
+    @classmethod
+    def teardown_class(cls) -> None:
+        """End the session that the checks shared; called by pytest after the last."""
+        cls._shared.close()
 
     # -- what authors may override ---------------------------------------------
 
     def make_provider(self, **config: Any) -> WallProvider:
-        """The provider under test, in a runtime of the check's own."""
-        return stockade.provider(self.provider, runtime=Runtime(discover_plugins=False), **config)
+        """The provider under test; ``config`` sets fields over the string's options.
+
+        What the string leaves at its default and the wall does not claim is not asked
+        for: that it is refused has checks of its own (B1, B3).
+        """
+        cls = type(self)
+        if cls._runtime is None or cls._runtime.pid != os.getpid():
+            cls._runtime = Runtime(discover_plugins=False)
+        made = stockade.provider(self.provider, runtime=cls._runtime)
+        made.config = relaxed(made.config, made.wall.capabilities).with_(**config)
+        return made
 
     def kill_sandbox(self, session: Session) -> None:
         """Make the sandbox of a session die, as if by an accident (D14)."""
         pytest.skip("the wall's tests do not say how to kill its sandbox (kill_sandbox)")
 
-    # -- what checks use -----------------------------------------------------
+    # -- sessions --------------------------------------------------------------
 
     @contextmanager
     def session(self, **config: Any) -> Iterator[Session]:
-        """A session that is closed whatever happens."""
-        provider = self.make_provider(**config)
-        with Session(provider, provider.open_record("conformance")) as opened:
+        """A session of the check's own, closed whatever happens."""
+        with self._open(**config) as opened:
             yield opened
+
+    def shared(self) -> AbstractContextManager[Session]:
+        """A default session, the check's alone while it has it, others' before and after.
+
+        For checks that leave no process behind and name their files with ``unique``.
+        """
+        return type(self)._shared.lease(self._open)
+
+    def _open(self, **config: Any) -> Session:
+        provider = self.make_provider(**config)
+        seconds = provider.config.startup_timeout_seconds * self.time_factor
+        patient = provider.config.with_(startup_timeout_seconds=min(seconds, 86_400.0))
+        return Session(provider, provider.open_record("conformance", patient))
+
+    # -- programs --------------------------------------------------------------
+
+    def start(self, session: Session, program: Program, **options: Any) -> Execution:
+        """Start a program in the first form that the wall has: shell, argv, code."""
+        return session.start(**self._form(session, program), **options)
+
+    def run(self, session: Session, program: Program, **options: Any) -> SandboxResult:
+        return self.start(session, program, **options).result()
+
+    def stream(self, session: Session, program: Program, **options: Any) -> Execution:
+        return session.stream(**self._form(session, program), **options)
+
+    def _form(self, session: Session, program: Program) -> dict[str, Any]:
+        have = session.provider.wall.capabilities
+        if have[Feature.SHELL]:
+            return {"shell": program.sh}
+        if have[Feature.ARGV]:
+            return {"argv": ["sh", "-c", program.sh]}
+        if have[Feature.CODE]:
+            languages = languages_of(session.provider.runtime, session._record)
+            for language, code in (("python", program.python), ("javascript", program.javascript)):
+                if language in languages and code:
+                    return {"code": code, "language": language}
+        pytest.skip(f"the wall has no form in which to run the program {program.name!r}")
+
+    # -- gates -----------------------------------------------------------------
+
+    def claims(self, feature: Feature) -> bool:
+        return bool(self.make_provider().wall.capabilities[feature])
 
     def need(self, *features: Feature) -> None:
         """Go on where the wall claims these; the refusals have checks of their own."""
         have = self.make_provider().wall.capabilities
         for feature in features:
             if not have[feature]:
+                self._unclaimed = True
                 pytest.skip(f"{feature} is unsupported: {have[feature].note or 'not claimed'}")
 
-    def need_isolation(self) -> None:
-        """Go on where something stands between the code and the host: never let a check
-        that attacks loose on the machine itself."""
+    def need_a_wall(self) -> None:
+        """Go on where the wall says that it is one: isolation ``none`` claims to hide nothing."""
         if self.make_provider().wall.isolation is Isolation.NONE:
-            pytest.skip("the wall isolates nothing, and says so (isolation: none)")
+            self._unclaimed = True
+            pytest.skip("isolation is none: this wall hides nothing, and says so")
 
     def need_python(self, session: Session) -> None:
-        if not session.shell("command -v python3 || command -v python").success:
+        """Go on where the sandbox has a Python."""
+        have = session.provider.wall.capabilities
+        if have[Feature.SHELL]:
+            found = session.shell("command -v python3 || command -v python").success
+        else:
+            runtime = session.provider.runtime
+            found = have[Feature.CODE] and "python" in languages_of(runtime, session._record)
+        if not found:
             pytest.skip("there is no Python in this sandbox")
 
     def refused(self, clause: str, call: Callable[[], object], feature: Feature) -> None:
@@ -96,10 +200,32 @@ class ConformanceBase:
             expect(str(feature) in str(error), clause, f"a refusal that names {feature}", error)
         else:
             expect(False, clause, f"UnsupportedError, since {feature} is unsupported", "no error")
+        self._refused = (*self._refused, str(feature))
+
+    # -- time ------------------------------------------------------------------
+
+    def scaled(self, seconds: float) -> float:
+        """A time limit or a wait, widened for this machine."""
+        return seconds * self.time_factor
+
+    def wait(self, seconds: float) -> None:
+        time.sleep(self.scaled(seconds))
+
+    def until(self, condition: Callable[[], object], seconds: float) -> bool:
+        """Whether ``condition`` comes true in time."""
+        deadline = time.monotonic() + self.scaled(seconds)
+        while not condition():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        return True
 
     def within(self, clause: str, seconds: float, began: float, what: str) -> None:
         took = time.monotonic() - began
-        expect(took <= seconds * self.time_factor, clause, f"{what} within {seconds} s", took)
+        bound = self.scaled(seconds)
+        expect(took <= bound, clause, f"{what} within {bound:g} s", f"{took:.1f} s")
+
+    # -- what several groups look at ---------------------------------------------
 
     def one_kernel(self, session: Session) -> bool:
         """Whether one kernel in user space holds program and session together (E5)."""
@@ -108,65 +234,5 @@ class ConformanceBase:
     def stops_growing(self, session: Session, path: str) -> bool:
         """Whether a heartbeat that a process appends to a file has ended."""
         first = session.shell(f"wc -c < {path}").stdout
-        time.sleep(0.6)
+        self.wait(0.6)
         return session.shell(f"wc -c < {path}").stdout == first
-
-
-def _guarded(cls: type[ConformanceBase], name: str, check: Callable[..., None]) -> Any:
-    """The check with its time limit, the wall's availability, and its deviation."""
-
-    @functools.wraps(check)
-    def run(self: ConformanceBase) -> None:
-        _available(self)
-        reason = cls.deviations.get(name) or cls.deviations.get(name.removeprefix("test_"))
-        outcome = _in_time(lambda: check(self), CHECK_SECONDS * cls.time_factor, name)
-        if reason is None:
-            if outcome is not None:
-                raise outcome
-        elif outcome is None:
-            pytest.fail(f"{name} deviates no more ({reason}): remove it from deviations", False)
-        elif isinstance(outcome, pytest.skip.Exception):
-            raise outcome
-        else:
-            pytest.xfail(f"declared deviation: {reason}")
-
-    return run
-
-
-def _in_time(call: Callable[[], None], seconds: float, name: str) -> BaseException | None:
-    """What the check raised, if anything; a wall that hangs fails its check, not the run."""
-    raised: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            call()
-        except BaseException as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=work, name=name, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if thread.is_alive():
-        return TimeoutError(f"{name} did not end within {seconds:g} s: the wall hangs")
-    return raised[0] if raised else None
-
-
-_seen: dict[str, str] = {}
-
-
-def _available(suite: ConformanceBase) -> None:
-    """Skip with the provider's own reason, or fail where CI promises the wall."""
-    key = f"{type(suite).__name__} {suite.provider}"
-    if key not in _seen:
-        try:
-            answer = suite.make_provider().availability()
-            _seen[key] = "" if answer else answer.reason
-        except StockadeError as error:
-            _seen[key] = str(error)
-    reason = _seen[key]
-    if not reason:
-        return
-    name = suite.provider.partition(":")[0].partition("?")[0]
-    if name in os.environ.get("STOCKADE_REQUIRE", "").split(","):
-        pytest.fail(f"{name} is required here and not available: {reason}", False)
-    pytest.skip(f"{name}: {reason}")

@@ -10,14 +10,14 @@ from stockade.results import Verdict
 from stockade.session import Session
 from stockade.snapshots import Snapshot, restore
 from stockade.testing.base import ConformanceBase, expect
+from stockade.testing.programs import say, sleep
 
 
 class SnapshotsAndPausing(ConformanceBase):
     """What a session was, kept; and what it is, held still."""
 
     def _from(self, snapshot: Snapshot) -> Session:
-        provider = self.make_provider()
-        session = Session(provider, provider.open_record("conformance"))
+        session = self._open()
         try:
             restore(session, snapshot)
         except BaseException:
@@ -30,6 +30,7 @@ class SnapshotsAndPausing(ConformanceBase):
             if not session.provider.wall.capabilities[Feature.SNAPSHOT]:
                 self.refused("G1", session.snapshot, Feature.SNAPSHOT)
                 return
+            self.need(Feature.SHELL)
             session.shell("mkdir -p d; echo one > 'd/a file'; printf '\\0\\377' > d/b; chmod 700 d")
             session.shell("echo two > /tmp/c")
             snapshot = session.snapshot()
@@ -49,9 +50,10 @@ class SnapshotsAndPausing(ConformanceBase):
             if not session.provider.wall.capabilities[Feature.PAUSE]:
                 self.refused("G2", session.pause, Feature.PAUSE)
                 return
+            self.need(Feature.SHELL)
             beat = "i=0; while [ $i -lt 60 ]; do i=$((i+1)); echo $i >> beat; sleep 0.1; done"
-            execution = session.start(shell=f"{beat}; tail -n 1 beat", timeout=40)
-            time.sleep(0.5)
+            execution = session.start(shell=f"{beat}; tail -n 1 beat", timeout=self.scaled(40))
+            self.wait(0.5)
             session.pause()
             try:
                 self._refuses_to_execute(session)
@@ -60,13 +62,13 @@ class SnapshotsAndPausing(ConformanceBase):
                 session.resume()
             # In two seconds at ten a second it would be far past what it had by then.
             seen = int(session.shell("wc -l < beat").stdout)
-            expect(seen < 16, "G2", "no beat while it was paused", seen)
-            result = execution.result(60)
+            expect(seen < 11 + self.scaled(5), "G2", "no beat while it was paused", seen)
+            result = execution.result(self.scaled(50))
             expect(result.stdout == "60\n", "G2", "it went on where it was", result)
 
     def _refuses_to_execute(self, session: Session) -> None:
         try:
-            session.run(["true"])
+            self.run(session, say("x"))
         except SessionStateError:
             return
         expect(False, "G2", "SessionStateError while it is paused", "an execution")
@@ -74,16 +76,16 @@ class SnapshotsAndPausing(ConformanceBase):
     def test_G2_a_deadline_in_a_paused_session(self) -> None:
         self.need(Feature.PAUSE)
         with self.session() as session:
-            session.run(["true"])
-            execution = session.start(["sleep", "30"], timeout=1.0)
-            time.sleep(0.3)
+            self.run(session, say("x"))
+            execution = self.start(session, sleep(30), timeout=self.scaled(1.0))
+            self.wait(0.3)
             session.pause()
             began = time.monotonic()
-            result = execution.result(20)
+            result = execution.result(self.scaled(20))
             self.within("G2", 3.0, began, "the end")
             expect(result.verdict is Verdict.TIMED_OUT, "G2", "timed out", result)
             session.resume()
-            expect(session.run(["true"]).success, "G2", "a usable session", "failure")
+            expect(self.run(session, say("x")).success, "G2", "a usable session", "failure")
 
     def test_D1_a_named_interpreter_keeps_its_variables(self) -> None:
         self.need(Feature.CODE)
@@ -109,7 +111,7 @@ class SnapshotsAndPausing(ConformanceBase):
             self.need_python(session)
             session.code("x = 1", state="a")
             began = time.monotonic()
-            result = session.code("import time\nwhile True: time.sleep(1)", state="a", timeout=1.0)
+            result = session.code("import time\nwhile True: time.sleep(1)", state="a", timeout=self.scaled(1.0))
             self.within("D6", 2.0, began, "the end")
             expect(result.verdict is Verdict.TIMED_OUT, "D6", "timed out", result)
             seen = session.code("print('x' in globals())", state="a")

@@ -1,0 +1,73 @@
+"""Checks of E, second part: space, processes, memory, cpu (E2, E4 to E6)."""
+
+from __future__ import annotations
+
+from stockade.capabilities import Feature
+from stockade.results import Verdict
+from stockade.testing.base import ConformanceBase, expect
+from stockade.testing.group_d import HOG
+from stockade.testing.programs import say, unique
+
+
+class Limits(ConformanceBase):
+    """What the code inside can use up."""
+
+    def test_E2_read_only_but_for_two_folders(self) -> None:
+        self.need(Feature.READ_ONLY_ROOT, Feature.SHELL)
+        name = unique("x")
+        with self.shared() as session:
+            for path in ("/", "/usr", "/etc", "/bin", "/var", "/dev"):
+                line = f"echo x > {path}/{name} && rm {path}/{name} && echo written"
+                result = session.shell(line)
+                expect("written" not in result.stdout and not result.success, "E2",
+                       f"no file in {path}", result)  # fmt: skip
+            for path in (session.provider.config.working_dir, "/tmp"):
+                result = session.shell(f"echo x > {path}/{name} && rm {path}/{name}")
+                expect(result.success, "E2", f"a file in {path}", result)
+
+    def test_E2_filling_the_space_hurts_only_the_sandbox(self) -> None:
+        self.need(Feature.DISK, Feature.SHELL)
+        name = unique("fill")
+        with self.session(disk_mb=16) as session:
+            for folder in (session.provider.config.working_dir, "/tmp"):
+                path = f"{folder}/{name}"
+                session.shell(f"for i in 1 2 3 4; do head -c 10000000 /dev/zero > {path}$i; done")
+                kept = int(session.shell(f"cat {path}? | wc -c").stdout)
+                session.shell(f"rm -f {path}?")
+                expect(kept <= 16 << 20, "E2", "at most 16 MiB", kept)
+            seen = session.shell("echo ok > f && cat f").stdout
+            expect(seen == "ok\n", "E2", "a usable session", seen)
+
+    def test_E4_the_process_limit_holds(self) -> None:
+        self.need(Feature.PROCESSES, Feature.SHELL)
+        with self.session(max_processes=32) as session:
+            # A shell that cannot fork ends with an error, after the last count it printed.
+            line = "i=0; while [ $i -lt 100 ]; do sleep 5 & i=$((i+1)); echo $i; done"
+            result = session.shell(line, timeout=self.scaled(20))
+            words = result.stdout.split()
+            count = int(words[-1]) if words else 0
+            expect(count <= 32, "E4", "at most 32 processes", result)
+            expect(self.run(session, say("x")).success, "E4", "a usable session", "failure")
+
+    def test_E5_the_memory_limit_holds(self) -> None:
+        self.need(Feature.MEMORY, Feature.SHELL)
+        with self.session(memory_mb=128) as session:
+            result = session.shell(HOG, timeout=self.scaled(40))
+            expect(result.verdict is Verdict.OUT_OF_MEMORY, "E5", "out of memory", result)
+            if self.one_kernel(session):
+                return
+            expect(self.run(session, say("x")).success, "E5", "a usable session", "failure")
+
+    def test_E6_the_cpu_limit_holds(self) -> None:
+        self.need(Feature.CPU, Feature.SHELL)
+        # Work done, not time told: a kernel inside counts what it was given as it likes.
+        done = {limit: self._work(limit) for limit in (1.0, 0.25)}
+        expect(done[0.25] < 0.6 * done[1.0], "E6", "a quarter of the cpu, a quarter of the work",
+               done)  # fmt: skip
+
+    def _work(self, limit: float) -> int:
+        spin = "while :; do i=0; while [ $i -lt 1000 ]; do i=$((i+1)); done; echo; done"
+        with self.session(cpu_limit=limit) as session:
+            self.run(session, say("x"))
+            result = session.shell(f"({spin}) & {spin}", timeout=self.scaled(3.0))
+            return result.stdout_total_bytes

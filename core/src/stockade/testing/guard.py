@@ -1,0 +1,213 @@
+"""What stands around every check: availability, a time limit, deviations, the record."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from stockade.testing.contract import clause_of
+from stockade.testing.recorder import Recorder, file_recorder
+from stockade.testing.report import CheckResult, describe
+
+if TYPE_CHECKING:
+    from stockade.testing.base import ConformanceBase
+
+__all__ = ["anywhere", "guarded", "recorder_of"]
+
+#: So many failures that took half a check's time and more: then the wall hangs, and
+#: what is left is failed without being run, so that the whole run ends in bounded time.
+SLOW_FAILURES = 5
+
+_UNCHECKED = "_stockade_check"
+
+
+def anywhere(check: Callable[..., None]) -> Callable[..., None]:
+    """Mark a check that does not need the wall to be available."""
+    check._stockade_anywhere = True  # type: ignore[attr-defined]
+    return check
+
+
+def guarded(cls: type[ConformanceBase], name: str, check: Callable[..., None]) -> Any:
+    """The check as pytest and the command run it."""
+    check = getattr(check, _UNCHECKED, check)  # of a base class: guarded once is enough
+
+    @functools.wraps(check)
+    def run(self: ConformanceBase, *args: Any, **kwargs: Any) -> None:
+        began = time.monotonic()
+        raised: BaseException | None = None
+        try:
+            _run(self, name, functools.partial(check, self, *args, **kwargs), check)
+        except BaseException as error:
+            raised = error
+        seconds = time.monotonic() - began
+        if isinstance(raised, (Exception, pytest.fail.Exception)) and _slow(cls, seconds):
+            cls._slow_failures += 1
+        _record(self, name, raised, seconds)
+        if raised is not None:
+            raise raised
+
+    setattr(run, _UNCHECKED, check)
+    return run
+
+
+def _slow(cls: type[ConformanceBase], seconds: float) -> bool:
+    return seconds >= cls.check_seconds * cls.time_factor / 2
+
+
+def _run(
+    suite: ConformanceBase, name: str, call: Callable[[], None], check: Callable[..., None]
+) -> None:
+    cls = type(suite)
+    clause = clause_of(name)
+    if not getattr(check, "_stockade_anywhere", False):
+        _require_available(suite)
+    if cls._slow_failures >= SLOW_FAILURES:
+        pytest.fail(
+            f"{clause}\n  expected: checks that end\n  seen:     not run: {cls._slow_failures} "
+            f"checks before it took half their time limit and more\n  look at:  the first of them",
+            False,
+        )
+    reason = cls.deviations.get(name) or cls.deviations.get(name.removeprefix("test_"))
+    raised = in_time(call, cls.check_seconds * cls.time_factor, f"{clause}: {name}")
+    if reason is None:
+        if raised is not None:
+            raise _told(clause, raised)
+    elif raised is None:
+        pytest.fail(f"{name} deviates no more ({reason}): remove it from deviations", False)
+    elif isinstance(raised, pytest.skip.Exception):
+        raise raised
+    else:
+        pytest.xfail(f"declared deviation: {reason}")
+
+
+def _told(clause: str, raised: BaseException) -> BaseException:
+    """A failure names its clause; what a wall or core raised unasked does too."""
+    if isinstance(raised, (pytest.fail.Exception, pytest.skip.Exception, pytest.xfail.Exception)):
+        if isinstance(raised, pytest.fail.Exception) and not str(raised).startswith(clause):
+            raised.msg = f"{clause}\n  {raised.msg}"
+        return raised
+    if not isinstance(raised, Exception):
+        return raised
+    trace = traceback.extract_tb(raised.__traceback__)
+    checks = [frame for frame in trace if frame.name.startswith("test_")]
+    place = (checks or [*trace] or [None])[-1]
+    where = f"{place.filename}:{place.lineno}: {place.line}" if place else "the trace above"
+    failure = pytest.fail.Exception(
+        f"{clause}\n  expected: no error\n  seen:     {type(raised).__name__}: {raised}"
+        f"\n  look at:  {where}",
+        pytrace=False,
+    )
+    failure.__cause__ = raised
+    return failure
+
+
+def in_time(call: Callable[[], object], seconds: float, name: str) -> BaseException | None:
+    """What ``call`` raised, if anything; one that hangs fails its check, not the run.
+
+    It runs in a daemon, which is left behind where it does not end.
+    """
+    raised: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            call()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=work, name=name, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        frame = sys._current_frames().get(thread.ident or 0)
+        stack = traceback.extract_stack(frame)[-3:] if frame else []
+        place = " < ".join(f"{f.name} ({f.filename}:{f.lineno})" for f in reversed(stack))
+        return TimeoutError(f"{name} did not end within {seconds:g} s: the wall hangs in {place}")
+    return raised[0] if raised else None
+
+
+# -- availability ----------------------------------------------------------------
+
+
+def _require_available(suite: ConformanceBase) -> None:
+    """Skip with the provider's own reason, or fail where CI promises the wall."""
+    cls = type(suite)
+    if cls._unavailable is None:
+        cls._unavailable = _why_not(suite)
+    reason = cls._unavailable
+    if not reason:
+        return
+    name = suite.provider.partition("?")[0].partition(":")[0] or "the wall"
+    if name in os.environ.get("STOCKADE_REQUIRE", "").split(","):
+        pytest.fail(f"{name} is required here and not available: {reason}", False)
+    pytest.skip(f"{name}: {reason}")
+
+
+def _why_not(suite: ConformanceBase) -> str:
+    answers: list[str] = []
+
+    def ask() -> None:
+        answer = suite.make_provider().availability()
+        answers.append("" if answer else answer.reason or "its probe gives no reason")
+
+    cls = type(suite)
+    raised = in_time(ask, cls.check_seconds * cls.time_factor, "availability")
+    if raised is not None:
+        return f"{type(raised).__name__}: {raised}"
+    return answers[0]
+
+
+# -- the record ------------------------------------------------------------------
+
+
+def recorder_of(suite: ConformanceBase) -> Recorder | None:
+    """Where this class's results go; None where nobody asked for them."""
+    cls = type(suite)
+    if cls._recorder is None and f"::{cls.__name__}::" in os.environ.get("PYTEST_CURRENT_TEST", ""):
+        provider = None
+        with contextlib.suppress(Exception):
+            provider = suite.make_provider()
+        report = describe(
+            provider, suite.provider, title=cls.title or ("" if suite.provider else cls.__name__),
+            time_factor=cls.time_factor,
+        )  # fmt: skip
+        cls._recorder = file_recorder(report)
+    return cls._recorder
+
+
+def _record(
+    suite: ConformanceBase, name: str, raised: BaseException | None, seconds: float
+) -> None:
+    recorder = recorder_of(suite)
+    if recorder is None:
+        return
+    message = "" if raised is None else str(raised)
+    if raised is None and suite._refused:
+        message = f"refused, as it must be: {', '.join(suite._refused)}"
+    recorder.add(
+        CheckResult(
+            name=name.removeprefix("test_"),
+            clause=clause_of(name),
+            outcome=_outcome(suite, raised),
+            seconds=round(seconds, 3),
+            message=message[:2000],
+        )
+    )
+
+
+def _outcome(suite: ConformanceBase, raised: BaseException | None) -> str:
+    if raised is None:
+        return "refused" if suite._refused else "passed"
+    if isinstance(raised, pytest.xfail.Exception):
+        return "deviated"
+    if isinstance(raised, pytest.skip.Exception):
+        return "unsupported" if suite._unclaimed else "skipped"
+    return "failed"

@@ -1,0 +1,151 @@
+"""Plain subprocesses as a sandbox: what the reference wall runs where nothing is scripted.
+
+Nothing here isolates. ``/workspace`` and ``/tmp`` of arguments, lines and code stand for
+two folders of the session's own; a program's tree is found by a mark in its environment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+import attrs
+
+from stockade.errors import SandboxLostError, WorkingDirectoryError
+from stockade.lower import lower
+from stockade.pump import LocalRunning
+from stockade.wall import ExecRequest, Exit, OpenRequest, Output, Running, Sandbox
+
+__all__ = ["PlainSandbox", "missing"]
+
+#: What a shell says with 127 and 126 is a result, also where the program is named by a path.
+_ENTER = 'case $1 in */*) [ -e "$1" ] || exit 127;; esac; exec "$@"'
+_MARK = "STOCKADE_REFERENCE_EXECUTION"
+#: How often the tree is looked at again while it ends: a fork in between is found then.
+_LOOKS = 200
+
+
+def missing() -> str:
+    """What this machine lacks for it, or an empty text."""
+    if os.name != "posix":
+        return f"{os.name} has no POSIX processes"
+    return "" if os.path.exists("/bin/sh") else "there is no /bin/sh"
+
+
+class PlainSandbox(Sandbox):
+    """A folder of its own, and programs in it."""
+
+    def __init__(self, request: OpenRequest) -> None:
+        self._root = os.path.realpath(tempfile.mkdtemp(prefix=f"stockade-{request.session_id}-"))
+        self._alive = True
+        inside = (request.config.working_dir, "/tmp")
+        self._folders = {folder: self.inside(folder) for folder in inside}
+        for folder in self._folders.values():
+            os.makedirs(folder, exist_ok=True)
+        heads = "|".join(re.escape(folder) for folder in self._folders)
+        # A path of the session's own folder is one already, and stays as it is.
+        self._inside = re.compile(
+            rf"{re.escape(self._root)}|(?<![\w./-])(?:{heads})(?=$|[^\w.-])"
+        )
+
+    def inside(self, path: str) -> str:
+        """An absolute path as one below the session's own folder, wherever it would lead."""
+        return self._root + os.path.normpath(f"/{path}").replace("//", "/")
+
+    def _real(self, text: str) -> str:
+        return self._inside.sub(lambda found: self._folders.get(found[0], found[0]), text)
+
+    def start(self, request: ExecRequest, output: Output) -> Running:
+        if not self._alive:
+            raise SandboxLostError("the reference sandbox is gone; open a new session.")
+        request = lower(attrs.evolve(request, script=self._real(request.script)))
+        folder = self._real(request.working_dir)
+        if not os.path.isdir(folder):
+            raise WorkingDirectoryError(request.working_dir)
+        mark = f"{self._root}/{request.execution_id}"
+        process = subprocess.Popen(
+            ["sh", "-c", _ENTER, "sh", *map(self._real, request.argv)],
+            cwd=folder,
+            env={
+                "PATH": os.environ.get("PATH", os.defpath),
+                "HOME": self._root,
+                "TMPDIR": f"{self._root}/tmp",
+                **request.env,
+                _MARK: mark,
+            },
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        return _PlainRunning(process, request.stdin, output, self, mark)
+
+    def die(self) -> None:
+        """Die as if by an accident (D14)."""
+        self._alive = False
+        _end_all(self._root)
+
+    @property
+    def alive(self) -> bool:
+        return self._alive
+
+    def close(self) -> None:
+        _end_all(self._root)
+        shutil.rmtree(self._root, ignore_errors=True)
+        if os.path.isdir(self._root):
+            raise OSError(f"{self._root} cannot be removed; look at what is in it.")
+
+
+class _PlainRunning(Running):
+    """A marked program: its end is its whole tree's."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], data: bytes, output: Output,
+        sandbox: PlainSandbox, mark: str,
+    ) -> None:  # fmt: skip
+        self._inner = LocalRunning(process, data, output)
+        self._sandbox = sandbox
+        self._mark = mark
+
+    def wait(self) -> Exit:
+        ended = self._inner.wait()
+        _end_all(self._mark)
+        if not self._sandbox.alive:
+            raise SandboxLostError("the reference sandbox died; open a new session.")
+        return ended
+
+    def kill(self) -> None:
+        self._inner.kill()
+        _end_all(self._mark)
+
+
+def _end_all(mark: str) -> None:
+    """Kill every process whose mark begins so, until none is found."""
+    for _ in range(_LOOKS):
+        found = _marked(mark)
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        if not found:
+            return
+        time.sleep(0.005)
+
+
+def _marked(mark: str) -> list[int]:
+    """The living processes with that mark, where the system has ``/proc``."""
+    head = f"{_MARK}={mark}".encode()
+    found = []
+    with contextlib.suppress(FileNotFoundError):
+        for entry in os.listdir("/proc"):
+            if not entry.isdigit():
+                continue
+            with contextlib.suppress(OSError), open(f"/proc/{entry}/environ", "rb") as file:
+                if any(item.startswith(head) for item in file.read().split(b"\0")):
+                    found.append(int(entry))
+    return found

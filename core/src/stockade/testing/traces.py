@@ -1,0 +1,69 @@
+"""What a wall leaves on this machine: processes, and files in the temporary folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["Traces"]
+
+
+class Traces:
+    """Looked at from outside of the wall; used as a context manager.
+
+    Inside the block ``tempfile`` works in a folder of its own. Processes are seen
+    where there is ``/proc``: children of this process, and theirs.
+    """
+
+    def __enter__(self) -> Traces:
+        self._before = _family()
+        self._usual = tempfile.tempdir
+        self._folder = tempfile.mkdtemp(prefix="stockade-traces-")
+        tempfile.tempdir = self._folder
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        tempfile.tempdir = self._usual
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def left(self) -> list[str]:
+        """What came since the start of the block and is still there."""
+        files = [f"{self._folder}/{name}" for name in sorted(os.listdir(self._folder))]
+        processes = [
+            f"process {pid}: {name}" for pid, name in _family().items() if pid not in self._before
+        ]
+        return files + processes
+
+
+def _family() -> dict[int, str]:
+    """Every living process below this one, by its id."""
+    parents: dict[int, tuple[int, str]] = {}
+    for pid, text in _stats():
+        name, _, rest = text.partition("(")[2].rpartition(")")
+        state, parent = rest.split()[:2]
+        if state != "Z":
+            parents[pid] = (int(parent), name)
+    mine = os.getpid()
+    return {pid: name for pid, (_, name) in parents.items() if _below(pid, mine, parents)}
+
+
+def _stats() -> Iterator[tuple[int, str]]:
+    with contextlib.suppress(FileNotFoundError):
+        for entry in os.listdir("/proc"):
+            if entry.isdigit():
+                with contextlib.suppress(OSError):
+                    yield int(entry), Path("/proc", entry, "stat").read_text("utf-8", "replace")
+
+
+def _below(pid: int, mine: int, parents: dict[int, tuple[int, str]]) -> bool:
+    seen: set[int] = set()
+    while pid in parents and pid not in seen:
+        seen.add(pid)
+        pid = parents[pid][0]
+        if pid == mine:
+            return True
+    return False
