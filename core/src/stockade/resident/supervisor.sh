@@ -1,5 +1,6 @@
 # A lane: runs one program after another for the host at the other end of its
-# three streams. Plain POSIX sh; started as `sh -c THIS sh LANE ZYGOTE`.
+# three streams. Plain POSIX sh; started as `sh -c THIS sh LANE ZYGOTE [PIPES]`; where
+# programs may not make fifos, PIPES.g and PIPES.d are two that were made before.
 #
 # Three processes share the host's stream of orders (descriptor 3), one at a time:
 #   worker   reads a request and runs it, in the foreground, so that programs
@@ -13,14 +14,27 @@
 [ -z "$BASH_VERSION" ] || set +o posix # in that mode it tells of no signal
 exec 3<&0 4>&1 5>&2
 top=1099511627776
-lane=$1 mark=$((top - $1)) adj=500 zygote=$2 d=/tmp/.stockade-$1-$$
-[ -r /proc/$$/limits ] || { adj=$((900 - $1)) mark=; }
+lane=$1 adj=500 zygote=$2 d=${3:-/tmp/.stockade-$1-$$}
+if [ -r /proc/$$/limits ]; then
+  while read -r a b c soft hard rest; do
+    [ "$a $b" = "Max data" ] && break
+  done </proc/$$/limits
+  # Under a limit that is there already, marks begin below it: none can be raised.
+  case $hard in
+    *[!0-9]*) ;;
+    *) [ $((hard / 1024)) -gt $top ] || top=$((hard / 1024 - 1));;
+  esac
+  mark=$((top - lane))
+  [ -w /proc/self/oom_score_adj ] || adj=
+else
+  adj=$((900 - lane)) mark=
+fi
 py=$(command -v python3 || command -v python)
 events=
 for f in /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control; do
   [ -r $f ] && events=$f
 done
-mkfifo -m 600 $d.g $d.d || exit 90
+[ -p $d.g ] || mkfifo -m 600 $d.g $d.d || exit 90
 exec 6<>$d.g 7<>$d.d
 rm -f $d.g $d.d # now, not beside the worker: processes are counted
 # Handled, not ignored: `kill 0` in a program (or the kernel's hang-up of a group
@@ -31,7 +45,7 @@ hardy
 
 branded() {
   [ -z "$mark" ] || ulimit -d $mark
-  echo $adj >/proc/self/oom_score_adj
+  [ -z "$adj" ] || echo $adj >/proc/self/oom_score_adj
 }
 
 # The cgroup's own count of kills, in $kills.
