@@ -44,6 +44,8 @@ class ResidentSandbox(Sandbox):
     #: Whether /proc inside shows the sandbox's processes and no others, so that their
     #: number tells whether a program left any behind; else each is looked for by its mark.
     counts_processes: ClassVar[bool] = True
+    #: Whether the wall answers "permission denied" for programs that are not there.
+    hides_missing: ClassVar[bool] = False
 
     def __init__(self, first: Channel, *, startup_seconds: float = 60.0) -> None:
         """``first`` leads to the supervisor that the sandbox was started with, lane 0.
@@ -109,7 +111,8 @@ class ResidentSandbox(Sandbox):
         if request.state:
             return NotebookRunning(self, prepare(request, warm=True), output, request)
         warm = self.hello.python is not None and can_be_warm(request)
-        running = LaneRunning(self, prepare(request, warm=warm), output, request)
+        job = prepare(request, warm=warm, hidden=self.hides_missing)
+        running = LaneRunning(self, job, output, request)
         lane = self._idle_lane()
         if lane is not None:
             running.begin(lane)

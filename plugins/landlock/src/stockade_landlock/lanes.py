@@ -222,10 +222,10 @@ class Lanes:
 
 class _Pipes:
     """A lane's fifos: three for its streams, of which this side opens its ends first,
-    and two for the supervisor's own use, which it removes."""
+    and others for the supervisor's own use, which it removes."""
 
     def __init__(self, path: str) -> None:
-        self._names = [f"{path}.{end}" for end in "ioegd"]
+        self._names = [f"{path}.{end}" for end in "ioegdm"]
         self._ours: list[int] = []
         self._spare: list[int] = []
         try:

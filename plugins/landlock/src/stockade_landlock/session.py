@@ -25,6 +25,8 @@ _KILLED = 137
 class LandlockSandbox(ResidentSandbox):
     """A session: its folders and its programs live as long as its keeper."""
 
+    hides_missing = True
+
     def __init__(self, order: dict[str, Any]) -> None:
         """Raises SandboxStartError."""
         self._keeper = KeeperProcess(order)

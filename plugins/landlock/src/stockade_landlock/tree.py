@@ -10,7 +10,17 @@ import time
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-__all__ = ["Process", "cpu_seconds", "dead", "descendants", "end", "hard_limit", "memory_bytes", "reap", "survey"]
+__all__ = [
+    "Process",
+    "cpu_seconds",
+    "dead",
+    "descendants",
+    "end",
+    "hard_limit",
+    "memory_bytes",
+    "reap",
+    "survey",
+]
 
 _PAUSE_SECONDS = 0.002
 
