@@ -132,6 +132,20 @@ class PipeChannel(Channel):
                 return found
         return []
 
+    def ended(self) -> bool:
+        try:
+            self._enter()
+        except BrokenPipeError:
+            return True
+        try:
+            poll = select.poll()
+            for descriptor in list(self._streams):
+                poll.register(descriptor, 0)
+            hung_up = select.POLLHUP | select.POLLERR
+            return not self._streams or any(event & hung_up for _, event in poll.poll(0))
+        finally:
+            self._leave()
+
     def close(self) -> None:
         with self._lock:
             if self._closed:

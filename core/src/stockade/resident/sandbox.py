@@ -34,6 +34,10 @@ _LANE_SECONDS = 30.0
 _RETRY_SECONDS = 0.25
 #: The supervisor's own deadline comes this much after the owner's.
 _EXPIRY_GRACE_SECONDS = 3.0
+#: A lane's own processes: the shell, the worker and the control, and a zygote beside.
+_LANE_PROCESSES = 3
+#: How often it is asked whether programs left behind have ended: soon, then ever less.
+_FIRST_LOOK_SECONDS, _LAST_LOOK_SECONDS = 0.5, 8.0
 #: How long a program that exits 137 beside a kill for memory waits for its claimant.
 _CLAIM_SECONDS = 0.05
 
@@ -44,6 +48,8 @@ class ResidentSandbox(Sandbox):
     #: Whether /proc inside shows the sandbox's processes and no others, so that their
     #: number tells whether a program left any behind; else each is looked for by its mark.
     counts_processes: ClassVar[bool] = True
+    #: Whether the wall answers "permission denied" for programs that are not there.
+    hides_missing: ClassVar[bool] = False
 
     def __init__(self, first: Channel, *, startup_seconds: float = 60.0, number: int = 0) -> None:
         """``first`` leads to the supervisor that the sandbox was started with, lane 0; or
@@ -92,13 +98,30 @@ class ResidentSandbox(Sandbox):
     def force_end(self) -> None:
         """Kill the sandbox, since it obeys no more; bounded in time, never raises."""
 
+    # -- what a wall may do better from outside --------------------------------
+
+    def end_programs(self, lane: Lane) -> bool:
+        """End all programs of a lane, at once (D6); False when the lane cannot be told to.
+        Called again while they live; an order must not outlast the call by which the
+        lane is made fit again (``left_behind``)."""
+        return lane.kill()
+
+    def left_behind(self, lane: Lane) -> int:
+        """How many programs still live in a lane whose own has ended. Raises LaneLostError."""
+        return lane.count()
+
+    def out_of_memory(self, lane: Lane, ended: Ended) -> bool:
+        """Whether the memory limit ended the lane's program (E5)."""
+        return self._claim_kills(ended)
+
     # -- the Sandbox interface -------------------------------------------------
 
     def start(self, request: ExecRequest, output: Output) -> Running:
         if request.state:
             return NotebookRunning(self, prepare(request, warm=True), output, request)
         warm = self.hello.python is not None and can_be_warm(request)
-        running = LaneRunning(self, prepare(request, warm=warm), output, request)
+        job = prepare(request, warm=warm, hidden=self.hides_missing)
+        running = LaneRunning(self, job, output, request)
         lane = self._idle_lane()
         if lane is not None:
             running.begin(lane)
@@ -212,7 +235,7 @@ class ResidentSandbox(Sandbox):
                 return
             if lane.dirty:
                 lane.clean()
-            if not self.surely_alone(ended) and lane.count() > 0:
+            if not self.surely_alone(lane, ended) and self.left_behind(lane) > 0:
                 self._retire(lane)
                 return
         except LaneLostError as error:
@@ -220,6 +243,9 @@ class ResidentSandbox(Sandbox):
                 _log.warning("lane %d is given up: %s", lane.number, error)
             self.forget(lane)
             return
+        self._make_idle(lane)
+
+    def _make_idle(self, lane: Lane) -> None:
         with self._lock:
             self._busy.discard(lane.number)
             if lane.number != self._first and len(self._idle) >= _SPARE_LANES:
@@ -249,21 +275,37 @@ class ResidentSandbox(Sandbox):
 
         threading.Thread(target=work, daemon=True, name="stockade-lane").start()
 
-    def surely_alone(self, ended: Ended) -> bool:
+    def surely_alone(self, lane: Lane, ended: Ended) -> bool:
         """Whether the count of processes says that the program left none behind."""
         if not self.counts_processes:
             return False
         with self._lock:
-            only = len(self._lanes) == 1 and not self._opening
-        return only and ended.processes <= self.hello.processes
+            if self._opening or self._busy - {lane.number}:
+                return False
+            own = _LANE_PROCESSES + bool(self.hello.zygote)
+            idle = self.hello.processes + own * (len(self._lanes) - 1)
+        return ended.processes <= idle
 
     def _retire(self, lane: Lane) -> None:
-        """Programs left behind live on and may print: nobody else uses their lane."""
+        """Programs left behind live on and may print: nobody else uses their lane meanwhile."""
         with self._lock:
             self._busy.discard(lane.number)
         threading.Thread(
-            target=lane.drain, args=(lambda: self._closed,), daemon=True, name="stockade-drain"
+            target=self._await_last, args=(lane,), daemon=True, name="stockade-drain"
         ).start()
+
+    def _await_last(self, lane: Lane) -> None:
+        pause = _FIRST_LOOK_SECONDS
+        try:
+            while not self._closed:
+                lane.drain(pause)
+                pause = min(2 * pause, _LAST_LOOK_SECONDS)
+                if self.left_behind(lane) == 0:
+                    lane.clean()
+                    self._make_idle(lane)
+                    return
+        except LaneLostError:
+            self.forget(lane)
 
     def forget(self, lane: Lane) -> None:
         lane.close()
@@ -347,7 +389,7 @@ class ResidentSandbox(Sandbox):
             lane.close()  # an engine may keep the connection of a dead sandbox open
         return self._death
 
-    def claim_kills(self, ended: Ended) -> bool:
+    def _claim_kills(self, ended: Ended) -> bool:
         """Whether the memory limit ended this program (E5).
 
         The sandbox counts kills, not whose they were. A program that died of
