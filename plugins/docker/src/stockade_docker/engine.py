@@ -12,7 +12,7 @@ import attrs
 import docker
 import requests
 from docker.context import ContextAPI
-from docker.errors import DockerException
+from docker.errors import DockerException, TLSParameterError
 from docker.utils import kwargs_from_env
 
 from stockade.errors import ConfigError, ProviderUnavailableError
@@ -91,7 +91,10 @@ def _key(place: dict[str, Any]) -> tuple[int, str]:
 
 def client(engine: str | None) -> docker.APIClient:
     """The client for an engine, shared by its sessions. Raises ProviderUnavailableError."""
-    place = _place(engine)
+    try:
+        place = _place(engine)
+    except TLSParameterError as error:
+        raise ConfigError(f"the engine's certificates cannot be used: {error}") from error
     key = _key(place)
     with _lock:
         found = _clients.get(key)
