@@ -13,8 +13,13 @@ import pytest
 import stockade
 from plugins.docker.conftest import BUSYBOX, PYTHON, container_of, ours, until
 from stockade.config import Mount
-from stockade.errors import ConfigError, SandboxStartError
+from stockade.errors import ConfigError, ProviderStringError, SandboxStartError
+from stockade.wall import OpenRequest
+from stockade_docker import engine as engines
+from stockade_docker.create import arguments
+from stockade_docker.engine import EngineInfo
 from stockade_docker.mounts import checked
+from stockade_docker.wall import DockerWall
 
 pytestmark = pytest.mark.engine
 
@@ -169,6 +174,64 @@ def test_a_custom_seccomp_profile(engine: docker.APIClient, tmp_path: Path) -> N
         assert not session.shell("mkdir x").success
     with pytest.raises(ConfigError, match="cannot be read"):
         stockade.open(f"docker:{BUSYBOX}?seccomp={tmp_path}/none.json")
+    profile.write_text("no JSON")
+    with pytest.raises(ConfigError, match="no profile in JSON"):
+        stockade.open(f"docker:{BUSYBOX}?seccomp={profile}")
+
+
+def _info(*security: str) -> EngineInfo:
+    return EngineInfo("27.1", "6.1", "Linux", ("runc",), security, "2", is_podman=False)
+
+
+@pytest.mark.parametrize(
+    ("security", "stated"),
+    [
+        (("name=seccomp,profile=builtin",), ["no-new-privileges", "seccomp=builtin"]),
+        (("name=seccomp,profile=default",), ["no-new-privileges"]),  # it has no word for it
+        (
+            ("name=apparmor", "name=seccomp,profile=builtin", "name=cgroupns"),
+            ["no-new-privileges", "seccomp=builtin", "apparmor=docker-default"],
+        ),
+    ],
+)
+def test_profiles_are_stated(
+    engine: docker.APIClient, security: tuple[str, ...], stated: list[str]
+) -> None:
+    request = OpenRequest(
+        session_id="x", agent_hash="x", target=None, config=stockade.SandboxConfig()
+    )
+    shape = DockerWall().shape(request, _info(*security))
+    assert arguments(engine, request, shape)["host_config"]["SecurityOpt"] == stated
+
+
+def test_an_engine_that_filters_nothing_is_refused(
+    engine: docker.APIClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for security in ((), ("name=seccomp,profile=unconfined",)):
+        monkeypatch.setattr(engines, "look", lambda _, s=security: _info(*s))
+        assert "filters no system calls" in DockerWall().probe().reason
+        request = OpenRequest(
+            session_id="x", agent_hash="x", target=None, config=stockade.SandboxConfig()
+        )
+        with pytest.raises(SandboxStartError, match="filters no system calls"):
+            DockerWall().shape(request, _info(*security))
+    profile = tmp_path / "profile.json"
+    profile.write_text("{}")
+    assert DockerWall(options={"seccomp": str(profile)}).probe()
+
+
+def test_an_apparmor_profile_needs_apparmor(engine: docker.APIClient) -> None:
+    """Named where there is none, it is refused; where there is, it is stated."""
+    request = OpenRequest(
+        session_id="x", agent_hash="x", target=None, config=stockade.SandboxConfig()
+    )
+    wall = DockerWall(options={"apparmor": "mine"})
+    with pytest.raises(ConfigError, match="no AppArmor"):
+        wall.shape(request, _info("name=seccomp,profile=builtin"))
+    shape = wall.shape(request, _info("name=apparmor", "name=seccomp,profile=builtin"))
+    assert shape.apparmor == "mine"
+    with pytest.raises(ProviderStringError, match="not unconfined"):
+        stockade.open(f"docker:{BUSYBOX}?apparmor=unconfined")
 
 
 def test_no_shared_memory_unless_asked(engine: docker.APIClient) -> None:

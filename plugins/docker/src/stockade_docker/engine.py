@@ -46,6 +46,22 @@ class EngineInfo:
     is_podman: bool
     warnings: tuple[str, ...] = ()
 
+    @property
+    def seccomp(self) -> str | None:
+        """The profile that containers get by default ("unconfined": none); None: no filters."""
+        for option in self.security:
+            name, _, rest = option.partition(",")
+            if name in ("name=seccomp", "seccomp"):
+                return rest.partition("profile=")[2] or "default"
+        return None
+
+    @property
+    def apparmor(self) -> bool:
+        """Whether containers can be given an AppArmor profile."""
+        return any(
+            option.split(",")[0] in ("name=apparmor", "apparmor") for option in self.security
+        )
+
 
 def _place(engine: str | None) -> dict[str, Any]:
     """Where an engine is and how TLS is spoken to it: by a URL, a context's name, or the
