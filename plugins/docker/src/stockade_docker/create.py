@@ -37,6 +37,8 @@ class Shape:
     shm_mb: int | None = None
     #: Processes of the engine's machine for one inside, and beside them all.
     processes_each: tuple[int, int] = (1, 0)
+    #: Whether the engine sees what is written to the root (a kernel inside may keep that).
+    sees_root: bool = True
     local_engine: bool = True
     podman: bool = False
 
