@@ -40,6 +40,7 @@ from stockade.traces import Leftover, Usage
 __all__ = [
     "AttachRequest",
     "Availability",
+    "Changes",
     "Check",
     "ExecRequest",
     "Exit",
@@ -261,6 +262,15 @@ class Terminal(abc.ABC):
         """Hang up; may be called again."""
 
 
+@attrs.frozen
+class Changes:
+    """Absolute paths inside: made (a folder stands for all in it), changed, removed."""
+
+    made: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+
+
 class Sandbox(abc.ABC):
     """One running sandbox. Its methods are called from many threads at once (C8)."""
 
@@ -301,6 +311,14 @@ class Sandbox(abc.ABC):
     def resume(self) -> None:
         """Let it go on where it was."""
         raise NotImplementedError
+
+    def changes(self) -> Changes | None:
+        """What differs from what the sandbox was started with, outside of the working
+        folder and /tmp, where the root is writable; for snapshots (G1).
+
+        None, the default: the wall cannot tell, so such a session cannot be snapshot.
+        """
+        return None
 
     def address_of(self, port: int) -> tuple[str, int]:
         """Where on this machine a published port is reached: host and port (``ports``)."""

@@ -33,10 +33,14 @@ class Shape:
 
     image: str
     runtime: str | None = None
-    seccomp: str | None = None  #: a profile's JSON; None is the engine's own profile
+    #: A profile's JSON, or a word that the engine has for one; None is the engine's own.
+    seccomp: str | None = None
+    apparmor: str | None = None  #: a profile that the engine's machine has loaded
     shm_mb: int | None = None
     #: Processes of the engine's machine for one inside, and beside them all.
     processes_each: tuple[int, int] = (1, 0)
+    #: Whether the engine sees what is written to the root (a kernel inside may keep that).
+    sees_root: bool = True
     local_engine: bool = True
     podman: bool = False
 
@@ -136,6 +140,8 @@ def _host_config(api: docker.APIClient, request: OpenRequest, shape: Shape) -> A
     security = ["no-new-privileges"]
     if shape.seccomp is not None:
         security.append(f"seccomp={shape.seccomp}")
+    if shape.apparmor is not None:
+        security.append(f"apparmor={shape.apparmor}")
     more: dict[str, Any] = {}
     if config.memory_mb is not None:
         # With both equal there is no swap on top.

@@ -11,6 +11,7 @@ from docker.errors import NotFound
 from stockade.errors import SandboxLostError, SandboxStartError
 from stockade.resident.lane import LaneLostError
 from stockade.wall import (
+    Changes,
     ExecRequest,
     Output,
     Running,
@@ -105,6 +106,9 @@ class AttachedSandbox(Sandbox):
 
     def terminal(self, request: TerminalRequest) -> Terminal:
         return self._reached().terminal(request)
+
+    def changes(self) -> Changes | None:
+        return self._reached().changes()
 
     def address_of(self, port: int) -> tuple[str, int]:
         return self._reached().address_of(port)

@@ -12,7 +12,7 @@ import attrs
 import docker
 import requests
 from docker.context import ContextAPI
-from docker.errors import DockerException
+from docker.errors import DockerException, TLSParameterError
 from docker.utils import kwargs_from_env
 
 from stockade.errors import ConfigError, ProviderUnavailableError
@@ -45,6 +45,22 @@ class EngineInfo:
     cgroups: str
     is_podman: bool
     warnings: tuple[str, ...] = ()
+
+    @property
+    def seccomp(self) -> str | None:
+        """The profile that containers get by default ("unconfined": none); None: no filters."""
+        for option in self.security:
+            name, _, rest = option.partition(",")
+            if name in ("name=seccomp", "seccomp"):
+                return rest.partition("profile=")[2] or "default"
+        return None
+
+    @property
+    def apparmor(self) -> bool:
+        """Whether containers can be given an AppArmor profile."""
+        return any(
+            option.split(",")[0] in ("name=apparmor", "apparmor") for option in self.security
+        )
 
 
 def _place(engine: str | None) -> dict[str, Any]:
@@ -91,7 +107,10 @@ def _key(place: dict[str, Any]) -> tuple[int, str]:
 
 def client(engine: str | None) -> docker.APIClient:
     """The client for an engine, shared by its sessions. Raises ProviderUnavailableError."""
-    place = _place(engine)
+    try:
+        place = _place(engine)
+    except TLSParameterError as error:
+        raise ConfigError(f"the engine's certificates cannot be used: {error}") from error
     key = _key(place)
     with _lock:
         found = _clients.get(key)

@@ -18,7 +18,15 @@ from stockade.egress import Gateway, Names
 from stockade.errors import DestroyError, SandboxLostError, SandboxStartError
 from stockade.resident import NEEDS, Channel, Death, ResidentSandbox, supervisor
 from stockade.resident.lane import Lane, LaneLostError
-from stockade.wall import ExecRequest, OpenRequest, Output, Running, Terminal, TerminalRequest
+from stockade.wall import (
+    Changes,
+    ExecRequest,
+    OpenRequest,
+    Output,
+    Running,
+    Terminal,
+    TerminalRequest,
+)
 from stockade_docker.channel import EngineChannel
 from stockade_docker.create import Shape, arguments, user
 from stockade_docker.engine import FAILURES
@@ -43,11 +51,12 @@ class ContainerSandbox(ResidentSandbox):
 
     def __init__(
         self, api: docker.APIClient, container: str, first: Channel | None, request: OpenRequest,
-        *, number: int = 0,
+        *, number: int = 0, sees_root: bool = True,
     ) -> None:  # fmt: skip
         """Over ``first``, lane 0 that the container was started with, or else over a lane
         ``number`` by the engine's exec."""
         self.container = container
+        self._sees_root = sees_root
         self._api = api
         self._user = user(request)
         self._freezing = threading.Lock()
@@ -77,7 +86,7 @@ class ContainerSandbox(ResidentSandbox):
             # Attached before it starts, so that nothing it says is missed.
             channel = EngineChannel(api.attach_socket(container, params=_ATTACH))
             api.start(container)
-            sandbox = cls(api, container, channel, request)
+            sandbox = cls(api, container, channel, request, sees_root=shape.sees_root)
             sandbox.expire_at(request.expires_at)
             return sandbox
         except BaseException as error:
@@ -176,6 +185,18 @@ class ContainerSandbox(ResidentSandbox):
                     self._api.pause(self.container)
                     return
         super().overdue(lane)
+
+    def changes(self) -> Changes | None:
+        if not self._sees_root:
+            return None
+        try:
+            found = self._api.diff(self.container) or []
+        except FAILURES as error:
+            raise SandboxLostError(f"the engine does not answer: {error}") from error
+        kinds: dict[int, list[str]] = {0: [], 1: [], 2: []}
+        for item in found:
+            kinds[item["Kind"]].append(item["Path"])
+        return Changes(changed=tuple(kinds[0]), made=tuple(kinds[1]), removed=tuple(kinds[2]))
 
     def address_of(self, port: int) -> tuple[str, int]:
         try:

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from typing import Any
 
 import docker
-import requests.adapters
 from docker.transport import UnixHTTPAdapter
 from docker.transport.unixconn import UnixHTTPConnection, UnixHTTPConnectionPool
+from requests.adapters import HTTPAdapter
 
 from stockade.errors import ConfigError
 
@@ -97,6 +97,17 @@ class _Adapter(UnixHTTPAdapter):
             return pool
 
 
+class _Pinned(HTTPAdapter):
+    """With the authority that was named, whatever REQUESTS_CA_BUNDLE says."""
+
+    def __init__(self, client: Any, pool: int) -> None:
+        super().__init__(pool, pool)
+        self._trust = {"verify": client.verify, "cert": client.cert}
+
+    def send(self, *args: Any, **options: Any) -> Any:
+        return super().send(*args, **{**options, **self._trust})
+
+
 def make(
     base_url: str | None = None, *, version: str, timeout: float, pool: int, tls: Any = None
 ) -> docker.APIClient:
@@ -104,7 +115,7 @@ def make(
     docker-py raises for an address that makes no sense."""
     command = ssh_command(base_url) if base_url and base_url.startswith("ssh://") else None
     client: Any = docker.APIClient(
-        "unix:///" if command else base_url, version=version, timeout=timeout,  # type: ignore[arg-type]
+        "unix:///over-ssh" if command else base_url, version=version, timeout=timeout,  # type: ignore[arg-type]
         tls=tls or False, user_agent="stockade", num_pools=pool, max_pool_size=pool,
     )  # fmt: skip
     theirs = client.adapters.get(_SCHEME)
@@ -119,6 +130,6 @@ def make(
         theirs.close()
         client.base_url = REMOTE if command else client.base_url
     else:
-        client.mount(client.base_url, requests.adapters.HTTPAdapter(pool, pool))
+        client.mount(client.base_url, _Pinned(client, pool) if tls else HTTPAdapter(pool, pool))
     made: docker.APIClient = client
     return made

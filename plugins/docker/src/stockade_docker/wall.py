@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import weakref
@@ -58,9 +59,18 @@ def _megabytes(text: str) -> int:
     return int(text)
 
 
-def _profile(text: str) -> str:
+def _seccomp(text: str) -> str:
     if not os.path.isabs(text):
         raise ValueError("an absolute path of a seccomp profile in JSON is needed")
+    return text
+
+
+def _apparmor(text: str) -> str:
+    if (
+        text == "unconfined"
+        or not text.replace("-", "").replace("_", "").replace(".", "").isalnum()
+    ):
+        raise ValueError("the name of an AppArmor profile is needed, and not unconfined")
     return text
 
 
@@ -71,7 +81,10 @@ OPTIONS: Mapping[str, Option] = {
     ),
     "pull": Option(_pull, "missing", "when an image is pulled: missing, always or never"),
     "pull_seconds": Option(_seconds, 600.0, "how long a pull may take"),
-    "seccomp": Option(_profile, None, "a seccomp profile's path, in place of the engine's own"),
+    "seccomp": Option(_seccomp, None, "a seccomp profile's path, in place of the engine's own"),
+    "apparmor": Option(
+        _apparmor, None, "an AppArmor profile of the engine's machine; else docker-default"
+    ),
     "shm_mb": Option(_megabytes, None, "MiB of /dev/shm; there is none unless asked for"),
 }  # fmt: skip
 
@@ -136,11 +149,30 @@ class ContainerWall(Wall):
         return Shape(
             image=self.image,
             runtime=self.runtime(info),
-            seccomp=_read_profile(self.chosen["seccomp"]),
+            seccomp=self._seccomp(info),
+            apparmor=self._apparmor(info),
             shm_mb=self.chosen["shm_mb"],
             local_engine=engines.is_local(self._client()),
             podman=info.is_podman,
         )
+
+    def _seccomp(self, info: engines.EngineInfo) -> str | None:
+        """The filter of system calls, stated wherever the engine has a word for it."""
+        if self.chosen["seccomp"] is not None:
+            return _read_profile(self.chosen["seccomp"])
+        if info.seccomp in (None, "unconfined"):
+            raise SandboxStartError(
+                f"{_UNFILTERED}; {_FILTER_IT}, or name one with the option seccomp.",
+                retryable=False,
+            )
+        return "builtin" if info.seccomp == "builtin" else None
+
+    def _apparmor(self, info: engines.EngineInfo) -> str | None:
+        name: str | None = self.chosen["apparmor"]
+        if name is not None and not info.apparmor:
+            raise ConfigError(f"apparmor={name!r}: the engine has no AppArmor; leave it out.")
+        # Podman has one of its own making and applies it itself.
+        return name or ("docker-default" if info.apparmor and not info.is_podman else None)
 
     def verify(self, sandbox: ContainerSandbox, info: engines.EngineInfo) -> None:
         """Look from inside whether the wall is what it says. Raises SandboxStartError."""
@@ -153,14 +185,15 @@ class ContainerWall(Wall):
         except (StockadeError, *engines.FAILURES) as error:
             soon = not isinstance(error, ConfigError) and not _absent(error)
             return Availability((Check("engine", False, str(error), _start_it(), soon),))
-        seccomp = any("seccomp" in option for option in info.security)
+        filtered = info.seccomp not in (None, "unconfined") or (
+            info.seccomp is not None and self.chosen["seccomp"] is not None
+        )
         name = "podman" if info.is_podman else "docker"
         checks = [
             Check("engine", True, f"{name} {info.version} on {info.operating_system}"),
             Check(
-                "seccomp", seccomp, "the engine filters system calls" if seccomp
-                else "the engine has no seccomp, so its containers are not hardened",
-                "" if seccomp else "run the engine on a kernel with CONFIG_SECCOMP_FILTER",
+                "seccomp", filtered, f"the engine filters system calls (profile {info.seccomp})"
+                if filtered else _UNFILTERED, "" if filtered else _FILTER_IT,
             ),
             *self.runtime_checks(info),
         ]  # fmt: skip
@@ -240,10 +273,13 @@ class ContainerWall(Wall):
             info = self._info(api)
         except engines.FAILURES as error:
             raise SandboxStartError(f"the engine does not answer: {error}") from error
+        sees_root = self.shape(request, info).sees_root
 
         def reach() -> ContainerSandbox:
             def make(number: int) -> ContainerSandbox:
-                return SharedSandbox(api, container, None, request, number=number)
+                return SharedSandbox(
+                    api, container, None, request, number=number, sees_root=sees_root
+                )
 
             sandbox = open_first(make, request.slot)
             try:
@@ -280,14 +316,16 @@ def _names(words: tuple[str, ...]) -> Names | None:
         raise ConfigError(f"network_allow: {error}.") from None
 
 
-def _read_profile(path: str | None) -> str | None:
-    if path is None:
-        return None
+def _read_profile(path: str) -> str:
     try:
         with open(path, encoding="utf-8") as file:
-            return file.read()
+            text = file.read()
+        json.loads(text)
     except OSError as error:
         raise ConfigError(f"seccomp={path!r} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise ConfigError(f"seccomp={path!r} is no profile in JSON: {error}.") from error
+    return text
 
 
 def _absent(error: BaseException) -> bool:
@@ -297,6 +335,10 @@ def _absent(error: BaseException) -> bool:
 
 #: Images that an engine was seen to have.
 _there: weakref.WeakKeyDictionary[docker.APIClient, set[str]] = weakref.WeakKeyDictionary()
+
+
+_UNFILTERED = "the engine filters no system calls by default, so its containers are not hardened"
+_FILTER_IT = "run it on a kernel with seccomp and without seccomp-profile=unconfined"
 
 
 def _away(error: BaseException) -> SandboxStartError:
