@@ -52,7 +52,7 @@ class Execution(ConformanceBase):
                 result = session.run([missing])
                 expect(result.exit_code == 127, "D2", f"127 for {missing}", result)
             session.shell("echo x > notes; chmod 644 notes")
-            result = session.run(["./notes"])
+            result = session.run([f"{session.provider.config.working_dir}/notes"])
             expect(result.exit_code == 126, "D2", "126 for a file that is no program", result)
 
     def test_D2_signals_are_named(self) -> None:
