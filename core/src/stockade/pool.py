@@ -64,6 +64,7 @@ class Pool:
         self._provider: WallProvider = select(
             string, runtime=runtime, check_available=True, **config
         )
+        self._provider.tell_lowered()
         self._runtime = self._provider.runtime
         self._size = size
         self._max_age = max_age_seconds
