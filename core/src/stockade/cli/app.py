@@ -30,6 +30,8 @@ def app() -> None:
       stockade run -p docker:python:3.12-slim --memory 256 -- make test
       stockade providers
       stockade doctor --probe landlock
+      stockade diff landlock docker:python:3.12-slim -- python3 -V
+      stockade new-plugin mywall
     """
 
 
