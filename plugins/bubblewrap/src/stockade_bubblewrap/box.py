@@ -61,7 +61,8 @@ class Box:
             self._bwrap = subprocess.Popen(
                 [*command, *self.order["shell"]],
                 stdin=theirs[0], stdout=theirs[1], stderr=theirs[2],
-                env=self.order["env"], cwd="/", pass_fds=passed, preexec_fn=self._prepare,
+                env=self.order["env"], cwd="/", pass_fds=passed,
+                preexec_fn=self._prepare,  # noqa: PLW1509 - the keeper has one thread
             )  # fmt: skip
         finally:
             for descriptor in (*theirs, *passed):

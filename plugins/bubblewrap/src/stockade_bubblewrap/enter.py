@@ -42,9 +42,8 @@ class Program:
         ids: tuple[int, int] | None,
         limits: Sequence[tuple[int, int]],
     ) -> None:
-        """``argv`` begins with the program's path, then its own arguments follow, the name that
-        it goes by first. ``ids``: the host's ids to take first, where the keeper is root. ``limits``: pairs
-        of a resource and its limit."""
+        """``argv``: the program's path, the name it goes by, its arguments. ``ids``: the
+        host's ids to take first, where the keeper is root. ``limits``: resource and value."""
         self.argv = list(argv)
         self.env = env
         self.ids = ids

@@ -151,10 +151,10 @@ def answer_with(owner: socket.socket, act: Callable[[], dict[str, Any]]) -> bool
 def _set_up() -> None:
     enter.become_subreaper()
     os.umask(0o022)
-    for which, value in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_NOFILE, _OPEN_FILES)):
-        _, hard = resource.getrlimit(which)
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(which, (value, value))
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = _OPEN_FILES if most == resource.RLIM_INFINITY else min(_OPEN_FILES, most)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         # Handled, not ignored: programs inside start with the default again.
         signal.signal(number, lambda *_: None)
