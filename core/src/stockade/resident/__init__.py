@@ -9,18 +9,8 @@ the last descendant, verdicts, warm Python and named interpreters.
 from __future__ import annotations
 
 from stockade.resident.channel import Channel, PipeChannel
-from stockade.resident.lane import Lane, LaneLostError
 from stockade.resident.running import Death
 from stockade.resident.sandbox import ResidentSandbox
 from stockade.resident.script import NEEDS, supervisor
 
-__all__ = [
-    "NEEDS",
-    "Channel",
-    "Death",
-    "Lane",
-    "LaneLostError",
-    "PipeChannel",
-    "ResidentSandbox",
-    "supervisor",
-]
+__all__ = ["NEEDS", "Channel", "Death", "PipeChannel", "ResidentSandbox", "supervisor"]

@@ -14,16 +14,8 @@ import time
 from typing import Any
 
 from stockade.errors import DestroyError, SandboxLostError, SandboxStartError
-from stockade.resident import (
-    NEEDS,
-    Channel,
-    Death,
-    Lane,
-    LaneLostError,
-    PipeChannel,
-    ResidentSandbox,
-    supervisor,
-)
+from stockade.resident import NEEDS, Channel, Death, PipeChannel, ResidentSandbox, supervisor
+from stockade.resident.lane import Lane, LaneLostError
 from stockade.wall import ExecRequest, Output, Running
 from stockade_bubblewrap import leftovers, link
 
