@@ -159,6 +159,9 @@ class Lane:
                 said = (said + data)[-500:]
         except TimeoutError:
             raise LaneLostError(f"no answer within {seconds:g} s; it said: {said!r}") from None
+        except LaneLostError as error:  # such as the engine's word on why it does not start
+            words = said.decode("utf-8", "replace").strip()
+            raise LaneLostError(f"{error}; it said: {words}" if words else str(error)) from None
         return self._answer
 
     # -- a program -----------------------------------------------------------
