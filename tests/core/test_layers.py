@@ -14,7 +14,7 @@ LAYERS = [
     "wall spec proposals output verdicts lower pump resident egress archives trait plugin",
     "discovery hooks registry execution languages audit ledger ledger_file judging",
     "runtime requests providers detaching lifetimes journal gc",
-    "files snapshots session attaching pool aio measure testing cli",
+    "files snapshots session attaching overview pool aio measure testing cli",
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}
 

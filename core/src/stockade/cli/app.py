@@ -10,9 +10,12 @@ from typing import Any
 import click
 
 import stockade
+from stockade.cli.collect import gc
 from stockade.cli.doctor import doctor
 from stockade.cli.run import run
+from stockade.cli.session import session
 from stockade.cli.shell import shell
+from stockade.cli.top import top
 from stockade.errors import AuditError
 
 __all__ = ["app"]
@@ -113,3 +116,6 @@ def verify(file: str, head: str | None) -> None:
 app.add_command(run)
 app.add_command(doctor)
 app.add_command(shell)
+app.add_command(session)
+app.add_command(top)
+app.add_command(gc)
