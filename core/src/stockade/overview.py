@@ -36,7 +36,9 @@ class Overview:
     string: str
     state: str  #: a SessionStatus word, or "paused"
     durable: bool
-    owner: str  #: "pid 1234" of a process of this machine that lives, "dead", or "elsewhere"
+    #: "pid 1234" of a process that lives here, "dead", "elsewhere" (another machine or
+    #: container, so nothing is known), or "-" for a durable one that nobody holds.
+    owner: str
     users: int  #: processes that hold it and may live
     created_at: float
     last_used: float
@@ -66,15 +68,17 @@ def _of(runtime: Runtime, record: LedgerRecord) -> Overview:
         state = "paused" if record.paused else state
     return Overview(
         session_id=record.session_id, provider=record.provider, string=record.string,
-        state=state, durable=record.durable, owner=_owner(record.owner), users=len(users),
+        state=state, durable=record.durable, owner=_owner(record, len(users)), users=len(users),
         created_at=record.created_at, last_used=record.last_used, expires_at=record.expires_at,
         idle_seconds=record.idle_seconds, reason=record.reason,
     )  # fmt: skip
 
 
-def _owner(text: str) -> str:
-    life = life_of(text)
-    known = Owner.parse(text)
+def _owner(record: LedgerRecord, users: int) -> str:
+    life = life_of(record.owner)
+    known = Owner.parse(record.owner)
+    if record.durable and not users:
+        return "-"
     if life is Life.ALIVE and known is not None:
         return f"pid {known.pid}"
     return "dead" if life is Life.DEAD else "elsewhere"
