@@ -16,7 +16,7 @@ LAYERS = [
     "discovery hooks registry execution languages audit ledger ledger_file judging "
     "capacity opening closing",
     "runtime requests providers detaching lifetimes journal gc",
-    "files snapshots session attaching pool aio measure testing cli process",
+    "files snapshots session attaching overview pool aio measure testing cli process",
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}
 
