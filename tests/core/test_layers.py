@@ -11,7 +11,8 @@ import stockade
 CORE = Path(stockade.__file__).parent
 LAYERS = [
     "errors results options config capabilities events ids workers settings retries",
-    "wall spec proposals output verdicts lower pump resident egress proxyhead archives tar trait plugin",
+    "wall spec proposals output verdicts lower pump resident proxyhead egress tar archives"
+    " trait plugin",
     "discovery hooks registry execution languages audit capacity opening closing",
     "runtime requests providers",
     "process files snapshots session pool aio measure testing cli",
