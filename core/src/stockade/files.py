@@ -218,8 +218,10 @@ class Files:
     def stat(self, path: str) -> FileInfo:
         """One entry; a link is not followed."""
         path = self._absolute(path)
-        (info,) = _infos(self._check(self._run(_STAT, path), path).stdout_bytes)
-        return attrs.evolve(info, name=os.path.basename(path))
+        found = _infos(self._check(self._run(_STAT, path), path).stdout_bytes)
+        if len(found) != 1:
+            raise StockadeError(f"the sandbox's listing of {path!r} makes no sense.")
+        return attrs.evolve(found[0], name=os.path.basename(path))
 
     def exists(self, path: str) -> bool:
         """Whether something is there, a dangling link included."""
@@ -298,11 +300,13 @@ _KINDS = {"-": "file", "d": "dir", "l": "link"}
 
 def _infos(data: bytes) -> list[FileInfo]:
     fields = data.split(b"\0")[:-1]
+    if len(fields) % 2:
+        raise StockadeError("the sandbox's listing makes no sense; a program inside may forge it.")
     infos = []
     for head, name in zip(fields[::2], fields[1::2], strict=True):
         perms, _, size = head.decode("ascii", "replace").partition(" ")
         kind = _KINDS.get(perms[:1], "other")
-        number = int(size) if kind == "file" and size.isdigit() else 0
+        number = int(size) if kind == "file" and size.isdigit() and len(size) < 20 else 0
         infos.append(FileInfo(os.fsdecode(name), kind, number, _mode(perms)))
     return infos
 
