@@ -11,7 +11,7 @@ import stockade
 CORE = Path(stockade.__file__).parent
 LAYERS = [
     "errors results options config capabilities events ids workers",
-    "wall spec proposals output verdicts lower pump resident egress archives trait plugin",
+    "wall file_backend kvm spec proposals output verdicts lower pump resident egress archives trait plugin",
     "discovery hooks registry execution languages audit",
     "runtime requests providers",
     "files snapshots session pool aio measure testing cli",

@@ -81,6 +81,12 @@ def take(session: Session, max_bytes: int) -> Snapshot:
             "than in the working folder and /tmp would be missing; bring files out one by one."
         )
     folder = config.working_dir
+    backend = session._sandbox().files()
+    if backend is not None:
+        data = backend.pack("/", max_bytes)
+        if data is None:
+            raise FileTooLargeError("/", max_bytes)
+        return Snapshot(folder, time.time(), data)
     line = _PACK.format(folder=shlex.quote("." + folder))
     result = session.shell(line, timeout=_SECONDS, output_limit_bytes=max_bytes)
     if result.stdout_truncated:
@@ -100,6 +106,10 @@ def restore(session: Session, snapshot: Snapshot) -> None:
     session.provider.wall.capabilities.require(
         Feature.SNAPSHOT, session.provider.name, "put files in with session.files.put_tree."
     )
+    backend = session._sandbox().files()
+    if backend is not None:
+        backend.unpack("/", snapshot.data)
+        return
     # The two folders themselves are the wall's: only what is in them is set.
     line = "cd / && exec tar -xf - 2>&1"
     result = session.shell(line, stdin=snapshot.data, timeout=_SECONDS)

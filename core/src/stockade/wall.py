@@ -32,6 +32,7 @@ import attrs
 
 from stockade.capabilities import Capabilities, Isolation
 from stockade.config import SandboxConfig
+from stockade.file_backend import FileBackend
 from stockade.results import Stream
 
 __all__ = [
@@ -254,6 +255,13 @@ class Sandbox(abc.ABC):
 
     def languages(self) -> Sequence[str] | None:
         """The languages this sandbox runs, or None to let core look for interpreters."""
+        return None
+
+    def files(self) -> FileBackend | None:
+        """The sandbox's own way to its files (F), or None where core reaches them by ``sh``.
+
+        Called once for each session object, where the wall claims ``files``.
+        """
         return None
 
     # What follows is called where the wall claims the capability of that name.
