@@ -34,6 +34,7 @@ import attrs
 from stockade.capabilities import Capabilities, Isolation
 from stockade.config import SandboxConfig
 from stockade.errors import UnsupportedError
+from stockade.file_backend import FileBackend
 from stockade.results import Stream
 from stockade.traces import Leftover, Usage
 
@@ -301,6 +302,13 @@ class Sandbox(abc.ABC):
         deadline outside, whatever a wall does. Must return soon and never raise.
         """
         return
+
+    def files(self) -> FileBackend | None:
+        """The sandbox's own way to its files (F), or None where core reaches them by ``sh``.
+
+        Called once for each session object, where the wall claims ``files``.
+        """
+        return None
 
     # What follows is called where the wall claims the capability of that name.
 

@@ -111,7 +111,9 @@ class SnapshotsAndPausing(ConformanceBase):
             self.need_python(session)
             session.code("x = 1", state="a")
             began = time.monotonic()
-            result = session.code("import time\nwhile True: time.sleep(1)", state="a", timeout=self.scaled(1.0))
+            result = session.code(
+                "import time\nwhile True: time.sleep(1)", state="a", timeout=self.scaled(1.0)
+            )
             self.within("D6", 2.0, began, "the end")
             expect(result.verdict is Verdict.TIMED_OUT, "D6", "timed out", result)
             seen = session.code("print('x' in globals())", state="a")

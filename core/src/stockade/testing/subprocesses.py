@@ -50,9 +50,7 @@ class PlainSandbox(Sandbox):
             os.makedirs(folder, exist_ok=True)
         heads = "|".join(re.escape(folder) for folder in self._folders)
         # A path of the session's own folder is one already, and stays as it is.
-        self._inside = re.compile(
-            rf"{re.escape(self._root)}|(?<![\w./-])(?:{heads})(?=$|[^\w.-])"
-        )
+        self._inside = re.compile(rf"{re.escape(self._root)}|(?<![\w./-])(?:{heads})(?=$|[^\w.-])")
 
     def inside(self, path: str) -> str:
         """An absolute path as one below the session's own folder, wherever it would lead."""
