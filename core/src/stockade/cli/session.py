@@ -86,11 +86,11 @@ def create(
     (landlock, bubblewrap) say so.
     """
     import stockade
-    from stockade.cli.run import _starting, _terminable
+    from stockade.cli.run import _starting, terminable
 
     changes = {"lifetime_seconds": lifetime, "idle_seconds": idle}
     options: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
-    with _told(), _terminable(), _starting(string):
+    with _told(), terminable(), _starting(string):
         start = stockade.Snapshot.load(snapshot) if snapshot else None
         opened = stockade.open(string, agent_id=agent, durable=True, snapshot=start, **options)
         for name, why in opened.provider.passed_over:
@@ -170,17 +170,17 @@ def exec_(id: str, agent: str, command: tuple[str, ...], **options: Any) -> None
 
     Background processes that it leaves live on in the session.
     """
-    from stockade.cli.run import _terminable, _Terminated
+    from stockade.cli.run import Terminated, terminable
 
     if bool(command) == (options["shell"] is not None):
         raise click.UsageError("give one of COMMAND and --shell.")
-    with _told(), _terminable():
+    with _told(), terminable():
         try:
             code = _execute(id, agent, command, options)
         except KeyboardInterrupt:
             click.echo("stockade: interrupted", err=True)
             code = 130
-        except _Terminated:
+        except Terminated:
             code = 143
     sys.stdout.flush()
     sys.exit(code)
@@ -191,7 +191,7 @@ def _execute(id: str, agent: str, command: tuple[str, ...], options: dict[str, A
 
     form: dict[str, Any] = {"argv": list(command)} if command else {"shell": options["shell"]}
     more: dict[str, Any] = {
-        "env": run._environment(options["env"]),
+        "env": run.environment(options["env"]),
         "stdin": run._stdin({**options, "code": None}),
     }
     for option, field in (("workdir", "working_dir"), ("timeout", "timeout")):
