@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 import stockade
+from stockade.cli.conformance import conformance
 from stockade.cli.doctor import doctor
 from stockade.cli.run import run
 from stockade.cli.shell import shell
@@ -28,6 +29,7 @@ def app() -> None:
       stockade run -p docker:python:3.12-slim --memory 256 -- make test
       stockade providers
       stockade doctor --probe landlock
+      stockade conformance landlock
     """
 
 
@@ -110,6 +112,7 @@ def verify(file: str, head: str | None) -> None:
     click.echo(f"{checked.lines} lines, the chain holds; head {checked.head}")
 
 
+app.add_command(conformance)
 app.add_command(run)
 app.add_command(doctor)
 app.add_command(shell)

@@ -142,7 +142,6 @@ class Trees(ConformanceBase):
             expect(partial is not None and partial.stdout == "so far\n", "D14", "so far", partial)
 
 
-
 def _later(seconds: float) -> Program:
     """Wait, then say so."""
     quiet, told = sleep(seconds), say("alive")
