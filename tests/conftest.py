@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 
 import pytest
 
 from stockade.providers import inspect_providers
+
+#: The tests' own ledger, also for the processes that they start: never the user's.
+_STATE = tempfile.mkdtemp(prefix="stockade-tests-")
+os.environ["XDG_STATE_HOME"] = _STATE
+atexit.register(shutil.rmtree, _STATE, ignore_errors=True)
 
 
 def need(name: str) -> None:

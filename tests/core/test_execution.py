@@ -279,9 +279,9 @@ def test_C11_a_busy_session_past_its_lifetime_is_destroyed() -> None:
 
 
 def test_C11_an_idle_session_is_destroyed_and_a_used_one_lives() -> None:
-    with session(idle_seconds=0.4) as opened:
+    with session(idle_seconds=2.0) as opened:
         for _ in range(5):
-            time.sleep(0.15)
+            time.sleep(0.5)
             opened.run(["x"])
         assert opened.status is SessionStatus.READY
         _eventually(lambda: opened.status is SessionStatus.DESTROYED)

@@ -10,11 +10,13 @@ import stockade
 
 CORE = Path(stockade.__file__).parent
 LAYERS = [
-    "errors results options config capabilities events ids workers",
+    "errors results options config capabilities events ids workers templates "
+    "owner traces deadlines settings retries",
     "wall spec proposals output verdicts lower pump resident egress archives trait plugin",
-    "discovery hooks registry execution languages audit",
-    "runtime requests providers",
-    "files snapshots session pool aio measure testing cli",
+    "discovery hooks registry execution languages audit ledger ledger_file judging "
+    "capacity opening closing",
+    "runtime requests providers detaching lifetimes journal gc",
+    "files snapshots session attaching pool aio measure testing cli process",
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}
 

@@ -92,7 +92,7 @@ def test_it_is_the_agents_from_then_on(string: str, runtime: Runtime) -> None:
         session = pool.open(agent_id="alice")
         record = runtime.registry.get("alice", session.session_id)
         assert record.config.lifetime_seconds == 100.0
-        assert record.expires_at is not None and 99 < record.expires_at - time.time() <= 100
+        assert record.expires_at is not None and 90 < record.expires_at - time.time() <= 100
         with pytest.raises(SessionNotFoundError):
             runtime.registry.get("bob", session.session_id)
         session.close()
@@ -101,7 +101,7 @@ def test_it_is_the_agents_from_then_on(string: str, runtime: Runtime) -> None:
 def test_an_empty_pool_starts_cold(string: str, wall: CountingWall) -> None:
     with Pool(string, size=1) as pool:
         pool.wait_ready(20)
-        wall.seconds = 0.5  # its successor is late
+        wall.seconds = 2.0  # its successor is late
         first, second = pool.open(), pool.open()
         assert first.session_id != second.session_id
         assert (pool.hits, pool.misses) == (1, 1)

@@ -13,6 +13,7 @@ are all that most programs need; ``stockade.aio`` has the awaitable form,
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from stockade import errors
@@ -32,16 +33,24 @@ from stockade.trait import SandboxProvider
 
 if TYPE_CHECKING:
     from stockade import aio
+    from stockade.attaching import attach
     from stockade.audit import AuditLog
     from stockade.execution import Execution
+    from stockade.gc import collect
+    from stockade.ledger import SqliteLedger
     from stockade.pool import Pool
+    from stockade.process import configure, end_on_sigterm
     from stockade.providers import inspect_providers, installed_providers, provider
     from stockade.runtime import Runtime, default_runtime
     from stockade.session import Session
     from stockade.session import open_session as open
+    from stockade.settings import Settings
     from stockade.snapshots import Snapshot
 
 __version__ = "0.1.0"
+
+# Quiet unless the program listens: without a handler Python prints warnings to standard error.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 #: Names that pull in the machinery (plug-in loading, threads) when first used.
 _LATE = {
@@ -50,9 +59,15 @@ _LATE = {
     "Pool": ("stockade.pool", "Pool"),
     "Runtime": ("stockade.runtime", "Runtime"),
     "Session": ("stockade.session", "Session"),
+    "Settings": ("stockade.settings", "Settings"),
     "Snapshot": ("stockade.snapshots", "Snapshot"),
+    "SqliteLedger": ("stockade.ledger", "SqliteLedger"),
     "aio": ("stockade.aio", None),
+    "attach": ("stockade.attaching", "attach"),
+    "collect": ("stockade.gc", "collect"),
+    "configure": ("stockade.process", "configure"),
     "default_runtime": ("stockade.runtime", "default_runtime"),
+    "end_on_sigterm": ("stockade.process", "end_on_sigterm"),
     "inspect_providers": ("stockade.providers", "inspect_providers"),
     "installed_providers": ("stockade.providers", "installed_providers"),
     "open": ("stockade.session", "open_session"),
@@ -75,11 +90,17 @@ __all__ = [
     "Session",
     "SessionHandle",
     "SessionStatus",
+    "Settings",
     "Snapshot",
+    "SqliteLedger",
     "Stream",
     "Verdict",
     "aio",
+    "attach",
+    "collect",
+    "configure",
     "default_runtime",
+    "end_on_sigterm",
     "inspect_providers",
     "installed_providers",
     "open",

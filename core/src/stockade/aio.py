@@ -11,16 +11,18 @@ its whole tree, before the cancellation goes on (D12).
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from stockade.errors import SessionStateError
+from stockade.errors import CapacityError, SessionStateError
 from stockade.execution import KILL_GRACE_SECONDS
 from stockade.files import DEFAULT_MAX_BYTES, FileInfo
 from stockade.pool import Pool
+from stockade.providers import provider as select
 from stockade.results import Chunk, ExecutionStatus, SandboxResult, SessionStatus
-from stockade.session import DEFAULT_AGENT, RunOptions, Session, open_session
+from stockade.session import DEFAULT_AGENT, RunOptions, Session, restored
 
 if TYPE_CHECKING:
     import os
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
+    from stockade.capacity import Seat
     from stockade.execution import Execution
+    from stockade.providers import WallProvider
     from stockade.runtime import Runtime
     from stockade.snapshots import Snapshot
 
@@ -37,9 +41,16 @@ __all__ = ["AsyncExecution", "AsyncFiles", "AsyncPool", "AsyncSession", "open"]
 _T = TypeVar("_T")
 
 
+def _submit(runtime: Runtime, call: Callable[[], _T]) -> asyncio.Future[_T]:
+    """Start a call in one of core's threads, in the context of the one who awaits it: what
+    observers and policies find there (a trace, say) is the caller's."""
+    context = contextvars.copy_context()
+    return asyncio.wrap_future(runtime.workers.submit(functools.partial(context.run, call)))
+
+
 async def _in_thread(session_runtime: Runtime, call: Callable[[], _T]) -> _T:
     """Run a blocking call in one of core's threads; its end is awaited even when cancelled."""
-    future = asyncio.wrap_future(session_runtime.workers.submit(call))
+    future = _submit(session_runtime, call)
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
@@ -141,7 +152,7 @@ class AsyncSession:
         return await self._begin(functools.partial(self._session.stream, argv, **options))
 
     async def _begin(self, call: Callable[[], Execution]) -> AsyncExecution:
-        future = asyncio.wrap_future(self._runtime.workers.submit(call))
+        future = _submit(self._runtime, call)
         try:
             execution = await asyncio.shield(future)
         except asyncio.CancelledError:
@@ -253,7 +264,17 @@ class AsyncPool:
     async def open(self, agent_id: str = DEFAULT_AGENT) -> AsyncSession:
         """As ``Pool.open``; a session that comes after a cancelled await is closed."""
         pool = self.sync
-        return await _session(pool.runtime, functools.partial(pool.open, agent_id))
+        runtime = pool.runtime
+        record = await _in_thread(runtime, functools.partial(pool.offer, agent_id))
+        if record is None:
+            return await _start(pool.provider, agent_id)
+        try:
+            await _seat(runtime, agent_id, record.seat)
+        except BaseException as error:
+            back = functools.partial(pool.take_back, record, agent_id, error)
+            await _in_thread(runtime, back)
+            raise
+        return await _session(runtime, functools.partial(pool.hand_over, record, agent_id))
 
     async def __aexit__(self, *_: object) -> None:
         await _in_thread(self.sync.runtime, self.sync.close)
@@ -264,18 +285,57 @@ async def open(
     *,
     agent_id: str = DEFAULT_AGENT,
     runtime: Runtime | None = None,
+    snapshot: Snapshot | None = None,
     **config: Any,
 ) -> AsyncSession:
-    """As :func:`stockade.open`; a session that comes up after a cancelled await is closed."""
+    """As :func:`stockade.open`; a session that comes up after a cancelled await is closed.
+
+    Where it waits for its turn it takes no thread.
+    """
     from stockade.runtime import default_runtime
 
     runtime = runtime or default_runtime()
-    call = functools.partial(open_session, string, agent_id=agent_id, runtime=runtime, **config)
-    return await _session(runtime, call)
+    call = functools.partial(select, string, runtime=runtime, check_available=True, **config)
+    return await _start(await _in_thread(runtime, call), agent_id, snapshot)
+
+
+async def _start(
+    chosen: WallProvider, agent_id: str, snapshot: Snapshot | None = None
+) -> AsyncSession:
+    """What ``Runtime.create`` does, the wait in line awaited."""
+    runtime, name, wall = chosen.runtime, chosen.name, chosen.wall
+    prepare = functools.partial(runtime.prepare, name, wall, agent_id, chosen.config)
+    config = await _in_thread(runtime, prepare)
+    try:
+        seat = await _seat(runtime, agent_id)
+    except CapacityError as error:
+        runtime.tell_refused(name, agent_id, error)
+        raise
+
+    def start() -> Session:
+        record = runtime.start(name, wall, agent_id, config, seat)
+        return restored(Session(chosen, record), snapshot)
+
+    return await _session(runtime, start)
+
+
+async def _seat(runtime: Runtime, agent_id: str, seat: Seat | None = None) -> Seat:
+    """As ``Capacity.take``; cancelling the await leaves the line."""
+    capacity = runtime.capacity
+    turn = capacity.ask(agent_id, seat=seat)
+    if turn.future.done():
+        return turn.future.result()
+    future = asyncio.wrap_future(turn.future)
+    try:
+        done, _ = await asyncio.wait([future], timeout=capacity.patience)
+    except asyncio.CancelledError:
+        capacity.abandon(turn)
+        raise
+    return future.result() if done else capacity.give_up(turn)
 
 
 async def _session(runtime: Runtime, call: Callable[[], Session]) -> AsyncSession:
-    future = asyncio.wrap_future(runtime.workers.submit(call))
+    future = _submit(runtime, call)
     try:
         return AsyncSession(await asyncio.shield(future))
     except asyncio.CancelledError:

@@ -18,7 +18,7 @@ from stockade.errors import UnsupportedError
 if TYPE_CHECKING:
     from stockade.config import SandboxConfig
 
-__all__ = ["Capabilities", "Feature", "Isolation", "Level", "Support", "refusals"]
+__all__ = ["Capabilities", "Feature", "Isolation", "Level", "Support", "refusals", "refuse"]
 
 
 class Level(str, Enum):
@@ -167,9 +167,23 @@ def refusals(config: SandboxConfig, have: Capabilities) -> list[tuple[Feature, s
         (config.working_dir != "/workspace", Feature.WORKING_DIR, "working_dir", "'/workspace'"),
         (bool(config.mounts), Feature.MOUNTS, "mounts", "()"),
         (bool(config.ports), Feature.PORTS, "ports", "()"),
+        (config.durable, Feature.DURABLE, "durable", "False"),
     ]
     return [
         (feature, f"{field}={getattr(config, field)!r}", f"{field}={value.split('=')[-1]}")
         for wanted, feature, field, value in asked
         if wanted and not have[feature]
     ]
+
+
+def refuse(name: str, config: SandboxConfig, have: Capabilities) -> None:
+    """Raise UnsupportedError for what the wall ``name`` cannot hold, before anything starts."""
+    missing = refusals(config, have)
+    if missing:
+        asked = "; ".join(
+            f"{field} needs {feature}"
+            + (f" ({note})" if (note := have[feature].note) else "")
+            + f", else set {remedy}"
+            for feature, field, remedy in missing
+        )
+        raise UnsupportedError(f"{name} cannot hold what was asked: {asked}.")

@@ -239,6 +239,9 @@ class SandboxConfig:
     idle_seconds: float | None = _field(
         as_float, default=None, validator=_number(0.1, 365 * _DAY, optional=True)
     )
+    #: Whether the session outlives the process that opened it, until it is destroyed or its
+    #: lifetime is over; other processes attach to it (C9, C10).
+    durable: bool = _field(as_bool, default=False, validator=_flag)
     #: Seconds that starting a sandbox may take.
     startup_timeout_seconds: float = _field(as_float, default=60.0, validator=_number(0.1, _DAY))
     #: Host folders shown inside (E9).

@@ -30,6 +30,7 @@ __all__ = [
     "ExecutionNotFoundError",
     "FileTooLargeError",
     "LanguageError",
+    "LedgerError",
     "PluginError",
     "PolicyError",
     "PolicyRefusedError",
@@ -169,7 +170,7 @@ class CancelledError(StockadeError):
 
 
 class CapacityError(StockadeError):
-    """A limit on the number of sessions is reached."""
+    """A limit on the number of sessions is reached, and waiting for one to end was in vain."""
 
     retryable = True
 
@@ -179,13 +180,20 @@ class WallError(StockadeError):
 
 
 class SandboxStartError(StockadeError):
-    """The sandbox could not be started; what there was of it is removed (C5)."""
+    """The sandbox could not be started; what there was of it is removed (C5).
+
+    ``nothing_began``: the wall knows that nothing was started that could still come
+    to be, so core may try again by itself where it is ``retryable``.
+    """
 
     retryable = True
 
-    def __init__(self, message: str, *, retryable: bool = True) -> None:
+    def __init__(
+        self, message: str, *, retryable: bool = True, nothing_began: bool = False
+    ) -> None:
         super().__init__(message)
         self.retryable = retryable
+        self.nothing_began = nothing_began
 
 
 class SandboxLostError(StockadeError):
@@ -206,6 +214,20 @@ class DestroyError(StockadeError):
     """The sandbox could not be ended; the session stays, marked failed (C6)."""
 
     retryable = True
+
+
+# -- the ledger --------------------------------------------------------------
+
+
+class LedgerError(StockadeError):
+    """The ledger of sessions cannot be read or written: damaged, foreign, locked, or no room.
+
+    It is never overwritten. ``retryable`` says whether it was only busy or out of room.
+    """
+
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.retryable = retryable
 
 
 # -- the audit log -----------------------------------------------------------

@@ -21,10 +21,15 @@ class EventKind(str, Enum):
     SESSION_DESTROYED = "session.destroyed"
     SESSION_FAILED = "session.failed"
     SESSION_REFUSED = "session.refused"
+    SESSION_ATTACHED = "session.attached"  #: to one that another process made
+    SESSION_DETACHED = "session.detached"  #: it lives on without this process
+    SESSION_COLLECTED = "session.collected"  #: by gc; the agent's id is not known then, and empty
     EXECUTION_STARTED = "execution.started"
     EXECUTION_FINISHED = "execution.finished"
     EXECUTION_FAILED = "execution.failed"
     EXECUTION_REFUSED = "execution.refused"
+    POOL_HIT = "pool.hit"  #: a pool handed out a started session
+    POOL_MISS = "pool.miss"  #: none was ready, or policies changed what was asked for
 
     def __str__(self) -> str:
         return self.value
@@ -48,3 +53,8 @@ class Event:
     stderr_bytes: int | None = None
     form: str | None = None  #: argv, shell or code
     reason: str | None = None  #: why it failed or was refused
+
+    @property
+    def pooled(self) -> bool:
+        """Whether it is about a pool's session that waits and is nobody's yet."""
+        return self.agent_id.startswith("\0")

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from stockade.errors import ConfigError, SessionStateError, StockadeError
+from stockade.errors import CapacityError, ConfigError, SessionStateError, StockadeError
 from stockade.events import Event, EventKind
 from stockade.ids import check_agent_id
 from stockade.proposals import SessionProposal
@@ -17,6 +17,7 @@ from stockade.providers import WallProvider
 from stockade.providers import provider as select
 from stockade.results import SessionStatus
 from stockade.session import DEFAULT_AGENT, Session
+from stockade.spec import recipe
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -64,6 +65,11 @@ class Pool:
         self._provider: WallProvider = select(
             string, runtime=runtime, check_available=True, **config
         )
+        if self._provider.config.durable:
+            raise ConfigError(
+                "durable=True is not allowed in a pool: its sessions end with this process; open "
+                "durable ones without a pool."
+            )
         self._runtime = self._provider.runtime
         self._size = size
         self._max_age = max_age_seconds
@@ -84,6 +90,11 @@ class Pool:
         return self._runtime
 
     @property
+    def provider(self) -> WallProvider:
+        """The provider that a session is opened with when none is ready."""
+        return self._provider
+
+    @property
     def ready(self) -> int:
         """How many sessions wait to be handed out."""
         return len(self._ready)
@@ -97,8 +108,26 @@ class Pool:
         """A session of ``agent_id`` that nobody used before; the caller closes it.
 
         Policies are asked as for any session; where one changes the configuration, or
-        none is ready, the session is started cold. Raises what ``stockade.open`` raises,
-        and SessionStateError when the pool is closed.
+        none is ready, the session is started cold. Raises what ``stockade.open`` raises
+        (CapacityError where the agent has all it may have), and SessionStateError when
+        the pool is closed.
+        """
+        record = self.offer(agent_id)
+        if record is None:
+            return Session(self._provider, self._provider.open_record(agent_id))
+        capacity = self._runtime.capacity
+        try:
+            capacity.wait(capacity.ask(agent_id, seat=record.seat))
+        except BaseException as error:
+            self.take_back(record, agent_id, error)
+            raise
+        return self.hand_over(record, agent_id)
+
+    def offer(self, agent_id: str) -> SessionRecord | None:
+        """A session that could be handed out, or None: start one cold.
+
+        The first step of ``open``, for who does not want to block; the second is a turn
+        of the runtime's capacity, the third ``hand_over`` or ``take_back``.
         """
         check_agent_id(agent_id)
         config = self._provider.config
@@ -115,10 +144,19 @@ class Pool:
         record = self._take() if as_asked else None
         if record is None:
             self.misses += 1
-            return Session(self._provider, self._provider.open_record(agent_id))
-        self.hits += 1
-        self._hand_over(record, agent_id)
-        return Session(self._provider, record)
+            self._tell(EventKind.POOL_MISS, agent_id, None)
+        return record
+
+    def take_back(self, record: SessionRecord, agent_id: str, error: BaseException) -> None:
+        """The agent may not have it: the next one gets it."""
+        if isinstance(error, CapacityError):
+            self._runtime.tell_refused(record.provider, agent_id, error)
+        with self._changed:
+            if not self._closed:
+                self._ready.appendleft(record)
+                self._changed.notify_all()
+                return
+        self._end(record)
 
     def close(self) -> None:
         """End every session that still waits, and those being started; may be called again.
@@ -162,8 +200,9 @@ class Pool:
         self._runtime.workers.run(self._fill)
         return found
 
-    def _hand_over(self, record: SessionRecord, agent_id: str) -> None:
+    def hand_over(self, record: SessionRecord, agent_id: str) -> Session:
         """From now on it is the agent's, and its lifetime begins."""
+        self.hits += 1
         with record.lock:
             record.agent_id = agent_id
             record.config = self._provider.config
@@ -173,11 +212,21 @@ class Pool:
             for timer in record.timers:
                 timer.cancel()
             record.timers.clear()
+            record.string = recipe(self._provider.name, self._provider.wall, record.config)
+            record.told()
+            sandbox = record.sandbox
         self._runtime.limit_life(record)
+        if sandbox is not None:
+            sandbox.expire_at(record.expires_at)
+        self._tell(EventKind.POOL_HIT, agent_id, record.session_id)
+        self._tell(EventKind.SESSION_READY, agent_id, record.session_id, duration_seconds=0.0)
+        return Session(self._provider, record)
+
+    def _tell(self, kind: EventKind, agent_id: str, session_id: str | None, **more: Any) -> None:
         self._runtime.hooks.tell(
             Event(
-                kind=EventKind.SESSION_READY, provider=record.provider, agent_id=agent_id,
-                session_id=record.session_id, duration_seconds=0.0,
+                kind=kind, provider=self._provider.name, agent_id=agent_id,
+                session_id=session_id, **more,
             )
         )  # fmt: skip
 
@@ -195,7 +244,7 @@ class Pool:
 
     def _start_one(self) -> None:
         record: SessionRecord | None = None
-        failed = False
+        failed = full = False
         try:
             # Its lifetimes begin when it is handed out; until then its age is the pool's.
             config = self._provider.config.with_(
@@ -204,18 +253,22 @@ class Pool:
             record = self._runtime.create(
                 self._provider.name, self._provider.wall, _NOBODY, config, pooled=True
             )
+        except CapacityError as error:
+            failed = full = True  # callers come first; it is tried again soon
+            _log.debug("no room for a session of the pool: %s", error)
         except StockadeError as error:
             failed = True
             _log.warning("a session for the pool did not start: %s", error)
         except Exception:
             failed = True
             _log.exception("a session for the pool did not start")
-        self._started(record, failed)
+        self._started(record, failed, full)
 
-    def _started(self, record: SessionRecord | None, failed: bool) -> None:
+    def _started(self, record: SessionRecord | None, failed: bool, full: bool) -> None:
         with self._changed:
             late = self._closed
-            self._pause = min(_LAST_PAUSE, self._pause * 2) if failed else _FIRST_PAUSE
+            longer = failed and not full
+            self._pause = min(_LAST_PAUSE, self._pause * 2) if longer else _FIRST_PAUSE
             pause = self._pause
             if record is not None and not late:
                 self._ready.append(record)

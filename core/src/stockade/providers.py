@@ -11,11 +11,13 @@ from typing import Any
 import attrs
 
 from stockade import requests
+from stockade.capabilities import Isolation
 from stockade.config import SandboxConfig
 from stockade.discovery import InstalledPlugin, installed
 from stockade.errors import PluginError, ProviderUnavailableError, StockadeError
 from stockade.registry import SessionRecord
 from stockade.results import ExecutionHandle, SandboxResult, SessionHandle, SessionStatus
+from stockade.retries import pauses
 from stockade.runtime import Runtime, default_runtime
 from stockade.spec import ProviderString, split_options
 from stockade.trait import SandboxProvider
@@ -32,6 +34,8 @@ __all__ = [
 ]
 
 _log = logging.getLogger(__name__)
+#: A logger of its own, so that a program can silence (or watch for) just this.
+_isolation_log = logging.getLogger("stockade.isolation")
 
 #: How long a wall may take to say whether it is available (A8).
 PROBE_SECONDS = 15.0
@@ -49,6 +53,9 @@ class WallProvider(SandboxProvider):
         self.runtime = runtime
         #: What an order of preference passed over, and why (A7).
         self.passed_over: tuple[tuple[str, str], ...] = ()
+        #: Fields that stand at the wall's own, weaker defaults, since nobody set them: only
+        #: ever of a wall that isolates nothing (``Wall.defaults``).
+        self.lowered: Mapping[str, Any] = {}
 
     def availability(self) -> Availability:
         """The checks of the wall's probe; bounded in time, never raises (A8)."""
@@ -71,6 +78,12 @@ class WallProvider(SandboxProvider):
 
     def open_record(self, agent_id: str, config: SandboxConfig | None = None) -> SessionRecord:
         """Create a session and return the registry's record; what sessions are made of."""
+        if config is None and self.lowered and self.name not in self.runtime.told_lowered:
+            self.runtime.told_lowered.add(self.name)
+            _isolation_log.warning(
+                "%s isolates nothing: the code runs as this process does, with %s",
+                self.name, ", ".join(f"{name}={value!r}" for name, value in self.lowered.items()),
+            )  # fmt: skip
         return self.runtime.create(self.name, self.wall, agent_id, config or self.config)
 
     def execute_code(
@@ -139,29 +152,63 @@ def provider(
     return _first_available(spec, runtime, config)
 
 
-def _build(spec: ProviderString, runtime: Runtime, config: Mapping[str, Any]) -> WallProvider:
+def _build(
+    spec: ProviderString, runtime: Runtime, config: Mapping[str, Any], *, alone: bool = True
+) -> WallProvider:
+    """``alone``: it was named by itself, not in an order of preference."""
     (name,) = spec.names
     wall_class = runtime.walls.load(name)
     changes, options = split_options(spec, wall_class.options)
-    settings = SandboxConfig().with_(**{**changes, **config})
+    asked = {**changes, **config}
     try:
         wall = wall_class(spec.target, options)
+        wall.texts = {option: spec.options[option] for option in options}
     except StockadeError:
         raise
     except Exception as error:
         raise PluginError(
             f"provider {name!r} cannot be set up: {type(error).__name__}: {error}"
         ) from error
-    return WallProvider(name, wall, settings, runtime)
+    # Of a list nobody falls from a wall to none because an engine is down: there the
+    # trait's defaults stand, which a wall that isolates nothing cannot hold (A7).
+    lowered = {k: v for k, v in _defaults(name, wall).items() if alone and k not in asked}
+    chosen = WallProvider(name, wall, SandboxConfig().with_(**{**lowered, **asked}), runtime)
+    chosen.lowered = lowered
+    return chosen
+
+
+def _defaults(name: str, wall: Wall) -> Mapping[str, Any]:
+    """The wall's own defaults, where it may have any (B1)."""
+    if not wall.defaults:
+        return {}
+    if wall.isolation is not Isolation.NONE:
+        raise PluginError(
+            f"provider {name!r} says that it isolates ({wall.isolation}) and still lowers the "
+            f"defaults of {', '.join(wall.defaults)}; its author must remove Wall.defaults, and "
+            "core refuses what the wall cannot hold."
+        )
+    try:
+        SandboxConfig().with_(**wall.defaults)
+    except StockadeError as error:
+        raise PluginError(
+            f"provider {name!r}: its Wall.defaults are wrong: {error} Its author must mend them."
+        ) from error
+    return wall.defaults
 
 
 def _require(chosen: WallProvider) -> None:
-    """Probe unless the same wall was seen available a moment ago; a no is never kept."""
+    """Probe unless the same wall was seen available a moment ago; a no is never kept, and
+    asked about again where the wall says that it may soon be a yes."""
     seen = chosen.runtime.seen_available
     key = (chosen.name, type(chosen.wall), chosen.wall.target, repr(chosen.wall.chosen))
     if time.monotonic() - seen.get(key, -math.inf) < PROBE_KEPT_SECONDS:
         return
     answer = chosen.availability()
+    for pause in pauses(chosen.runtime.settings.start_retries):
+        if not answer.transient:
+            break
+        time.sleep(pause)
+        answer = chosen.availability()
     if answer:
         seen[key] = time.monotonic()
     else:
@@ -176,7 +223,7 @@ def _first_available(
     passed: list[tuple[str, str]] = []
     for name in spec.names:
         try:
-            candidate = _build(spec.one(name), runtime, config)
+            candidate = _build(spec.one(name), runtime, config, alone=False)
             _require(candidate)
         except (PluginError, LookupError, ProviderUnavailableError) as error:
             passed.append((name, str(error)))

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import select
 import signal
 import subprocess
 import threading
+import time
+from collections.abc import Mapping, Sequence
 
 from stockade.results import Stream
 from stockade.wall import Exit, Output, Running
@@ -23,6 +26,8 @@ _READ_BYTES = 256 * 1024
 #: How soon a reader that was full is asked again whether it has caught up.
 _RECHECK_MS = 20
 _GONE = select.POLLHUP | select.POLLERR | select.POLLNVAL
+#: How long a tree that is being killed is looked for; it forks no more long before.
+_TREE_SECONDS = 0.7
 
 
 class Waker:
@@ -163,19 +168,47 @@ def pump(stdin: int, data: bytes, stdout: int, stderr: int, output: Output, ende
 class LocalRunning(Running):
     """A program of this machine in a session and process group of its own.
 
-    ``kill`` ends the group; what left it with ``setsid`` is out of reach, so a
-    wall needs more than this to keep D6.
+    ``start`` marks it, so that ``kill`` and the program's own end take its whole
+    tree along (D6, D7). A program that means to can shed the mark; what must hold
+    against such a one needs a process namespace around it, as every wall that
+    isolates has. Made by the constructor it has no mark, and only its group ends.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], data: bytes, output: Output) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], data: bytes, output: Output, *, mark: int = 0
+    ) -> None:
         """``process`` was started with pipes for all three streams and
         ``start_new_session=True``."""
         self._process = process
         self._data = data
         self._output = output
+        self._mark = mark
         self._ended = Waker()
         self._lock = threading.Lock()
         threading.Thread(target=self._reap, daemon=True, name="stockade-reap").start()
+
+    @classmethod
+    def start(
+        cls, argv: Sequence[str], stdin: bytes, output: Output, *, working_dir: str,
+        env: Mapping[str, str],
+    ) -> LocalRunning:  # fmt: skip
+        """Start a program of this machine; ``env`` is all that it sees of variables.
+
+        Called by ``Sandbox.start``, with a request that ``lower`` has put into the argv
+        form; a wall that is a program (firejail, nsjail) puts its own words before it. A
+        missing program exits with 127, one that may not be executed with 126 (D2), for
+        which a ``sh`` is needed. Raises FileNotFoundError or NotADirectoryError for the
+        working folder.
+        """
+        # A limit far above any use, that no other execution has: children inherit it.
+        mark = (1 << 40) + secrets.randbelow(1 << 40)
+        word = "exec env --" if argv[0].startswith("-") else "exec"
+        process = subprocess.Popen(
+            ["sh", "-c", f'ulimit -d {mark} 2>/dev/null; {word} "$@"', "sh", *argv],
+            cwd=working_dir, env=dict(env), start_new_session=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        return cls(process, stdin, output, mark=mark * 1024)
 
     def _reap(self) -> None:
         # Waits without reaping: until `wait` reaps it, the group's id stays its own.
@@ -191,7 +224,7 @@ class LocalRunning(Running):
             file.close()
         pump(ends[0], self._data, ends[1], ends[2], self._output, self._ended)
         with self._lock:
-            self._kill_group()  # what it left behind in its group ends with it
+            self._end_tree()  # what it left behind ends with it
             code = process.wait()
         self._ended.close()
         return Exit(code=code) if code >= 0 else Exit(signal=-code)
@@ -199,8 +232,39 @@ class LocalRunning(Running):
     def kill(self) -> None:
         with self._lock:
             if self._process.returncode is None:
-                self._kill_group()
+                self._end_tree()
 
-    def _kill_group(self) -> None:
+    def _end_tree(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
+        until = time.monotonic() + _TREE_SECONDS
+        while self._mark and time.monotonic() < until:
+            found = _marked(self._mark)
+            if not found:
+                return
+            # Stop first: what is stopped cannot fork away from the kill.
+            for number in (signal.SIGSTOP, signal.SIGKILL):
+                for pid in found:
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        os.kill(pid, number)
+
+
+def _marked(mark: int) -> list[int]:
+    """The live processes that carry the mark; none where there is no /proc to see."""
+    found = []
+    number = str(mark).encode()
+    for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():
+        if not name.isdigit():
+            continue
+        try:
+            with open(f"/proc/{name}/limits", "rb") as file:
+                line = file.read().partition(b"Max data size")[2].partition(b"\n")[0]
+            if number not in line.split():
+                continue
+            with open(f"/proc/{name}/stat", "rb") as file:
+                state = file.read().rpartition(b")")[2].split()[0]
+        except (OSError, IndexError):
+            continue
+        if state not in (b"Z", b"X"):
+            found.append(int(name))
+    return found

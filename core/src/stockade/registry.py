@@ -18,6 +18,7 @@ from stockade.errors import SessionNotFoundError, SessionStateError
 from stockade.results import SessionStatus
 
 if TYPE_CHECKING:
+    from stockade.capacity import Seat
     from stockade.execution import Execution
     from stockade.wall import Sandbox
     from stockade.workers import Timer
@@ -47,6 +48,7 @@ class SessionRecord:
     provider: str  #: the entry-point name
     target: str | None
     config: SandboxConfig
+    string: str = ""  #: the provider string that opens one like it, without secrets
     created_at: float = attrs.field(factory=time.time)
     expires_at: float | None = None  #: Unix time
     sandbox: Sandbox | None = None
@@ -54,12 +56,15 @@ class SessionRecord:
     executions: dict[str, Execution] = attrs.field(factory=dict)
     reason: str = ""  #: why it failed
     paused: bool = False
+    attached: bool = False  #: another process made it (C10)
+    noted: bool = False  #: the ledger's own mark: that it became ready is written
     pausing: threading.Lock = attrs.field(factory=threading.Lock, repr=False)
     timers: list[Timer] = attrs.field(factory=list)
     last_used: float = attrs.field(factory=time.monotonic)
     languages: tuple[str, ...] | None = None  #: interpreters found, once looked for
     interpreters: dict[str, str] = attrs.field(factory=dict)
     lock: threading.RLock = attrs.field(factory=threading.RLock, repr=False)
+    seat: Seat | None = None  #: of the runtime's capacity; given back when nothing is left
     settled: threading.Event = attrs.field(factory=threading.Event, repr=False)
     on_move: Callable[[SessionRecord], None] | None = attrs.field(default=None, repr=False)
 
@@ -100,6 +105,18 @@ class SessionRecord:
             if not self.executions and self.status is _S.EXECUTING:
                 self.move(_S.READY)
 
+    def set_paused(self, paused: bool) -> None:
+        """Mark it paused or not."""
+        with self.lock:
+            self.paused = paused
+            self.told()
+
+    def told(self) -> None:
+        """Something beside the state changed: the ledger is to know."""
+        with self.lock:
+            if self.on_move is not None:
+                self.on_move(self)
+
     def fail(self, reason: str) -> None:
         """Mark it failed if its state allows; what is being destroyed stays so."""
         with self.lock:
@@ -111,8 +128,10 @@ class SessionRecord:
 class Ledger(Protocol):
     """Where records are kept beyond this process's memory (C9).
 
-    ``intend`` is called before a sandbox is made, ``change`` at each move, and
-    ``forget`` once nothing of the session is left.
+    ``intend`` is called before a sandbox is made, ``change`` at each move (with the
+    record's lock held), and ``forget`` once nothing of the session is left. What
+    ``intend`` raises prevents the sandbox; the others raise nothing. The one that
+    keeps records on disk is :class:`stockade.ledger.SqliteLedger`.
     """
 
     def intend(self, record: SessionRecord) -> None: ...
@@ -137,16 +156,27 @@ class SessionRegistry:
     """All sessions of this process. Its lock is held for look-ups only (C8)."""
 
     def __init__(self, ledger: Ledger | None = None) -> None:
-        self._ledger: Ledger = ledger or MemoryLedger()
+        self.ledger: Ledger = ledger or MemoryLedger()
         self._lock = threading.Lock()
         self._records: dict[str, SessionRecord] = {}
 
     def add(self, record: SessionRecord) -> None:
         """Write the intent, then hold the record; what the ledger raises prevents both."""
-        record.on_move = self._ledger.change
-        self._ledger.intend(record)
+        record.on_move = self.ledger.change
+        self.ledger.intend(record)
         with self._lock:
             self._records[record.session_id] = record
+
+    def adopt(self, record: SessionRecord) -> None:
+        """Hold a record that the ledger has already, of a session made elsewhere (C10)."""
+        record.on_move = self.ledger.change
+        with self._lock:
+            self._records[record.session_id] = record
+
+    def release(self, record: SessionRecord) -> None:
+        """Hold a record no more; its sandbox lives on and the ledger keeps it."""
+        with self._lock:
+            self._records.pop(record.session_id, None)
 
     def get(self, agent_id: str, session_id: str) -> SessionRecord:
         """The record, for its own agent alone; else SessionNotFoundError (C3)."""
@@ -160,7 +190,11 @@ class SessionRegistry:
         """Forget a record whose sandbox is gone."""
         with self._lock:
             self._records.pop(record.session_id, None)
-        self._ledger.forget(record)
+        try:
+            self.ledger.forget(record)
+        finally:
+            if record.seat is not None:
+                record.seat.release()
 
     def records(self) -> list[SessionRecord]:
         with self._lock:

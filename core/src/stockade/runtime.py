@@ -3,36 +3,45 @@
 from __future__ import annotations
 
 import atexit
-import functools
 import logging
 import os
 import threading
 import time
 from collections.abc import Callable
 from concurrent import futures
-from typing import Any
+from concurrent.futures import Future
+from typing import Any, NoReturn
 
-from stockade.capabilities import Feature, refusals
+from stockade.capabilities import Feature, refuse
+from stockade.capacity import Capacity, Seat
+from stockade.closing import close_all
 from stockade.config import OutputPolicy, SandboxConfig
+from stockade.detaching import detach
 from stockade.discovery import WallLoader
 from stockade.errors import (
+    CapacityError,
     DestroyError,
+    LedgerError,
     PolicyRefusedError,
-    SandboxStartError,
     SessionNotFoundError,
     SessionStateError,
     StockadeError,
-    UnsupportedError,
-    WallError,
 )
 from stockade.events import Event, EventKind
 from stockade.execution import Execution
 from stockade.hooks import Hooks
 from stockade.ids import agent_hash, check_agent_id, new_session_id
+from stockade.journal import begun, ended
+from stockade.ledger import SqliteLedger, default_ledger
+from stockade.lifetimes import arm
+from stockade.opening import Openings
 from stockade.output import BoundedOutput
+from stockade.owner import Owner
 from stockade.proposals import ExecutionProposal, SessionProposal
 from stockade.registry import Ledger, SessionRecord, SessionRegistry
-from stockade.results import SandboxResult, SessionStatus, Verdict
+from stockade.results import SessionStatus, Verdict
+from stockade.settings import Settings
+from stockade.spec import recipe
 from stockade.wall import ExecRequest, OpenRequest, Sandbox, Wall
 from stockade.workers import Clock, Workers, bounded
 
@@ -45,17 +54,40 @@ CLOSE_SECONDS = 30.0
 
 
 class Runtime:
-    """Registry, hooks, loaded walls, threads. Most programs use the default one."""
+    """Registry, hooks, loaded walls, threads. Most programs use the default one.
 
-    def __init__(self, *, discover_plugins: bool = True, ledger: Ledger | None = None) -> None:
+    Without a ``ledger`` sessions are remembered by this process alone. With a
+    :class:`stockade.ledger.SqliteLedger` they can be durable, and what dead processes
+    left is collected in the background when the first session opens.
+    """
+
+    def __init__(
+        self, *, discover_plugins: bool = True, ledger: Ledger | None = None,
+        settings: Settings | None = None,
+    ) -> None:  # fmt: skip
         self.pid = os.getpid()
+        self.owner = str(Owner.current())
+        #: Limits, queue, retries; may be replaced at any time.
+        self.settings = settings or Settings()
         self.registry = SessionRegistry(ledger)
+        self._first = threading.Lock()  # taken, for good, with the first session
         self.hooks = Hooks(discover=discover_plugins)
         self.walls = WallLoader()
         self.workers = Workers()
         self.clock = Clock()
+        self.capacity = Capacity(lambda: self.settings)
+        self.openings = Openings(self.workers, lambda: self.settings)
+        self.closing = 0  #: how many calls end all sessions; none is opened meanwhile
         #: When a wall last answered its probe with yes (monotonic); see providers.
         self.seen_available: dict[object, float] = {}
+        #: Providers of which it was logged that they isolate nothing; see providers.
+        self.told_lowered: set[str] = set()
+
+    @property
+    def ledger(self) -> SqliteLedger | None:
+        """The ledger on disk, where there is one."""
+        found = self.registry.ledger
+        return found if isinstance(found, SqliteLedger) else None
 
     # -- sessions ------------------------------------------------------------
 
@@ -64,27 +96,69 @@ class Runtime:
     ) -> SessionRecord:
         """Start a sandbox and register its session; nothing is left when it fails (C5).
 
-        ``pooled``: it is a pool's, nobody's yet; policies judge when it is handed out.
+        Waits for its turn where a limit is reached and the settings say so; else that
+        is a CapacityError. ``pooled``: it is a pool's, nobody's yet; policies judge
+        when it is handed out, and it never waits in line.
         """
+        config = self.prepare(name, wall, agent_id, config, pooled=pooled)
+        try:
+            seat = self.capacity.take(None if pooled else agent_id, wait=not pooled)
+        except CapacityError as error:
+            self.tell_refused(name, agent_id, error)
+            raise
+        return self.start(name, wall, agent_id, config, seat, pooled=pooled)
+
+    def prepare(
+        self, name: str, wall: Wall, agent_id: str, config: SandboxConfig, *, pooled: bool = False
+    ) -> SandboxConfig:
+        """All that can be refused before there is a seat; the configuration to start with."""
         self.hooks.load()
         if not pooled:
             check_agent_id(agent_id)
             config = self._judged(name, wall, agent_id, config)
-        _refuse(name, wall, config)
-        record = SessionRecord(new_session_id(), agent_id, name, wall.target, config)
+        refuse(name, config, wall.capabilities)
+        if config.durable and self.ledger is None:
+            raise LedgerError(
+                "a durable session needs a ledger, and this runtime has none: leave "
+                "STOCKADE_LEDGER=off out, or make it with Runtime(ledger=SqliteLedger())."
+            )
+        return config
+
+    def start(
+        self, name: str, wall: Wall, agent_id: str, config: SandboxConfig, seat: Seat,
+        *, pooled: bool = False,
+    ) -> SessionRecord:  # fmt: skip
+        """Start what ``prepare`` let pass; the seat is the session's, or given back."""
+        try:
+            with self.openings.underway():
+                return self._start(name, wall, agent_id, config, seat, pooled)
+        except BaseException:
+            seat.release()
+            raise
+
+    def _start(
+        self, name: str, wall: Wall, agent_id: str, config: SandboxConfig, seat: Seat, pooled: bool
+    ) -> SessionRecord:
+        if self.closing:
+            raise SessionStateError("the sessions of this process are being ended; open no more.")
+        record = SessionRecord(
+            new_session_id(), agent_id, name, wall.target, config, recipe(name, wall, config),
+            seat=seat,
+        )  # fmt: skip
         if config.lifetime_seconds is not None:
             record.expires_at = record.created_at + config.lifetime_seconds
         self.registry.add(record)
-        self._tell(EventKind.SESSION_CREATING, name, agent_id, record)
+        self._collect(wall)
+        self.tell(EventKind.SESSION_CREATING, name, agent_id, record)
         began = time.monotonic()
         try:
-            record.sandbox = self._open(wall, record)
+            self._open(wall, record, pooled)
             self.limit_life(record)
             record.move(SessionStatus.READY)
         except BaseException as error:
             self._undo(record, error)
             raise
-        self._tell(
+        self.tell(
             EventKind.SESSION_READY, name, agent_id, record,
             duration_seconds=time.monotonic() - began,
         )  # fmt: skip
@@ -98,79 +172,51 @@ class Runtime:
         try:
             return self.hooks.judge_session(proposal)
         except StockadeError as error:
-            kind = EventKind.SESSION_REFUSED
-            self._tell(kind, name, agent_id, None, reason=type(error).__name__)
+            self.tell_refused(name, agent_id, error)
             raise
 
-    def _open(self, wall: Wall, record: SessionRecord) -> Sandbox:
+    def tell_refused(self, name: str, agent_id: str, error: StockadeError) -> None:
+        """Tell observers that a session was refused before anything of it was there."""
+        kind = EventKind.SESSION_REFUSED
+        self.tell(kind, name, agent_id, None, reason=type(error).__name__)
+
+    def _collect(self, wall: Wall) -> None:
+        """With the first session: remove what dead processes left, in nobody's waiting time."""
+        if self.ledger is not None and self._first.acquire(blocking=False):
+            from stockade.gc import collect_quietly
+
+            self.workers.run(lambda: collect_quietly(self, wall))
+
+    def _open(self, wall: Wall, record: SessionRecord, pooled: bool) -> None:
         request = OpenRequest(
             session_id=record.session_id,
             agent_hash=agent_hash(record.agent_id),
             target=wall.target,
             config=record.config,
             options=wall.chosen,
-            expires_at=record.expires_at,
+            expires_at=None if pooled else record.expires_at,
+            owner=self.owner,
         )
-        seconds = record.config.startup_timeout_seconds
-        try:
-            sandbox = bounded(
-                self.workers, lambda: wall.open(request), seconds, late=_close_quietly
-            )
-        except StockadeError:
-            raise
-        except TimeoutError as error:
-            raise SandboxStartError(
-                f"{record.provider} did not start a sandbox within {seconds:g} s; "
-                "raise startup_timeout_seconds, or see `stockade doctor`."
-            ) from error
-        except Exception as error:
-            raise SandboxStartError(
-                f"{record.provider} failed to start a sandbox: {type(error).__name__}: {error}; "
-                f"see `stockade doctor {record.provider}`."
-            ) from error
-        if not isinstance(sandbox, Sandbox):
-            raise WallError(
-                f"open() of {record.provider} returned {sandbox!r}, not a Sandbox; "
-                "report it to its author."
-            )
-        return sandbox
+        self.openings.start(wall, record, request)
 
     def _undo(self, record: SessionRecord, error: BaseException) -> None:
         for timer in record.timers:
             timer.cancel()
         if record.sandbox is not None:
-            self.workers.run(lambda: _close_quietly(record.sandbox))
+            self.openings.discard(record.sandbox)
         record.fail(type(error).__name__)
         self.registry.remove(record)
-        self._tell(
+        self.tell(
             EventKind.SESSION_FAILED, record.provider, record.agent_id, record,
             reason=type(error).__name__,
         )  # fmt: skip
 
     def limit_life(self, record: SessionRecord) -> None:
         """Arm the clock for the session's lifetimes (C11)."""
+        arm(self, record)
 
-        def expire() -> None:
-            self.workers.run(lambda: self._expire(record, "its lifetime is over"))
-
-        def idle() -> None:
-            limit = record.config.idle_seconds
-            assert limit is not None
-            with record.lock:
-                busy = bool(record.executions)
-                left = limit - (time.monotonic() - record.last_used)
-            if busy or left > 0:
-                record.timers.append(self.clock.after(limit if busy else left, idle))
-                del record.timers[:-2]
-                return
-            self.workers.run(lambda: self._expire(record, "it was idle for too long"))
-
-        if record.config.lifetime_seconds is not None:
-            record.timers.append(self.clock.after(record.config.lifetime_seconds, expire))
-        if record.config.idle_seconds is not None:
-            record.timers.append(self.clock.after(record.config.idle_seconds, idle))
-
-    def _expire(self, record: SessionRecord, why: str) -> None:
+    def expire(self, record: SessionRecord, why: str) -> None:
+        """``destroy`` for a reason, unless somebody else did; what goes wrong is logged."""
         record.reason = why
         try:
             self.destroy(record)
@@ -187,10 +233,27 @@ class Runtime:
         wall fails, after which it can be tried again.
         """
         executions = self._begin_destroying(record)
-        self._tell(EventKind.SESSION_DESTROYING, record.provider, record.agent_id, record)
+        self.tell(EventKind.SESSION_DESTROYING, record.provider, record.agent_id, record)
         for execution in executions:
             execution.stop(Verdict.CANCELLED)
-        self._close(record)
+        sandbox = record.sandbox
+        closing = self.workers.submit(sandbox.close if sandbox is not None else _nothing)
+        try:
+            futures.wait([closing], CLOSE_SECONDS)
+        except BaseException:  # an interrupt: the end goes on without this thread
+            closing.add_done_callback(lambda _: self._destroyed(record, executions, closing))
+            raise
+        self._destroyed(record, executions, closing)
+
+    def _destroyed(
+        self, record: SessionRecord, executions: list[Execution], closing: Future[None]
+    ) -> None:
+        """Settle a destruction, as its sandbox's ``close`` went."""
+        error = closing.exception() if closing.done() else TimeoutError(
+            f"no answer within {CLOSE_SECONDS:g} s"
+        )  # fmt: skip
+        if error is not None:
+            self._not_destroyed(record, error)
         for execution in executions:
             execution.conclude()
         for timer in record.timers:
@@ -198,11 +261,25 @@ class Runtime:
         record.move(SessionStatus.DESTROYED)
         record.sandbox = None
         self.registry.remove(record)
-        self._tell(
+        self.tell(
             EventKind.SESSION_DESTROYED, record.provider, record.agent_id, record,
             duration_seconds=time.time() - record.created_at,
             reason=record.reason or None,
         )  # fmt: skip
+
+    def _not_destroyed(self, record: SessionRecord, error: BaseException) -> NoReturn:
+        record.reason = f"ending it failed: {type(error).__name__}: {error}"
+        record.move(SessionStatus.FAILED)
+        for execution in list(record.executions.values()):
+            execution.conclude()
+        self.tell(
+            EventKind.SESSION_FAILED, record.provider, record.agent_id, record,
+            reason=type(error).__name__,
+        )  # fmt: skip
+        raise DestroyError(
+            f"session {record.session_id} could not be ended: {type(error).__name__}: "
+            f"{error}. It is marked failed; destroy it again."
+        ) from error
 
     def _begin_destroying(self, record: SessionRecord) -> list[Execution]:
         """Take the right to destroy it; waits while somebody else has it."""
@@ -219,38 +296,35 @@ class Runtime:
                     "destroy it again later."
                 )
 
-    def _close(self, record: SessionRecord) -> None:
-        sandbox = record.sandbox
-        try:
-            if sandbox is not None:
-                bounded(self.workers, sandbox.close, CLOSE_SECONDS)
-        except (Exception, SystemExit) as error:
-            record.reason = f"ending it failed: {type(error).__name__}: {error}"
-            record.move(SessionStatus.FAILED)
-            for execution in list(record.executions.values()):
-                execution.conclude()
-            self._tell(
-                EventKind.SESSION_FAILED, record.provider, record.agent_id, record,
-                reason=type(error).__name__,
-            )  # fmt: skip
-            raise DestroyError(
-                f"session {record.session_id} could not be ended: {type(error).__name__}: "
-                f"{error}. It is marked failed; destroy it again."
-            ) from error
-
-    def close_all(self, seconds: float = CLOSE_SECONDS) -> None:
+    def close_all(self, seconds: float | None = None) -> None:
         """End every session at the same time, waiting ``seconds`` at most for all.
 
-        In a process that inherited the runtime through ``fork`` it does nothing:
-        the sessions are the parent's.
+        By default the setting shutdown_seconds. Durable ones are let go of and live on.
+        Who waits for a session gets CapacityError, who opens one meanwhile
+        SessionStateError. In a process that inherited the runtime through ``fork`` it
+        does nothing: the sessions are the parent's.
         """
-        if os.getpid() != self.pid:
+        if os.getpid() == self.pid:
+            close_all(self, self.settings.shutdown_seconds if seconds is None else seconds)
+            if self.ledger is not None:
+                self.ledger.flush()
+
+    def shutdown(self, seconds: float | None = None) -> None:
+        """``close_all``, for good: nothing is opened any more. Called at the interpreter's exit."""
+        if os.getpid() == self.pid:
+            self.closing += 1
+            self.openings.stop_repeating()
+            self.close_all(seconds)
+
+    def let_go(self, record: SessionRecord) -> None:
+        """What becomes of a session when its process ends."""
+        if not record.config.durable or record.status is SessionStatus.FAILED:
+            self.expire(record, "shutdown")
             return
-        ends = [
-            self.workers.submit(functools.partial(self._expire, record, "shutdown"))
-            for record in self.registry.records()
-        ]
-        futures.wait(ends, seconds)
+        try:
+            detach(self, record)
+        except StockadeError as error:
+            _log.warning("session %s was not let go of in order: %s", record.session_id, error)
 
     # -- pausing -------------------------------------------------------------
 
@@ -261,14 +335,14 @@ class Runtime:
             if record.paused:
                 return
             self._freeze(record, lambda sandbox: sandbox.pause())
-            record.paused = True
+            record.set_paused(True)
 
     def resume(self, record: SessionRecord) -> None:
         """Thaw it; nothing happens where it is not paused."""
         with record.pausing:
             if record.paused:
                 self._freeze(record, lambda sandbox: sandbox.resume())
-                record.paused = False
+                record.set_paused(False)
 
     def _freeze(self, record: SessionRecord, act: Callable[[Sandbox], None]) -> None:
         sandbox = record.sandbox
@@ -302,7 +376,7 @@ class Runtime:
         try:
             proposal = self.hooks.judge_execution(proposal)
         except StockadeError as error:
-            self._tell(
+            self.tell(
                 EventKind.EXECUTION_REFUSED, record.provider, record.agent_id, record,
                 execution_id=request.execution_id, reason=_reason(error),
             )  # fmt: skip
@@ -318,46 +392,18 @@ class Runtime:
         )
         execution = Execution(
             record, proposal.request, output,
-            clock=self.clock, workers=self.workers, on_end=self._ended(record, request),
+            clock=self.clock, workers=self.workers, on_end=ended(self, record, request),
         )  # fmt: skip
         record.add(execution)
-        self._tell(
-            EventKind.EXECUTION_STARTED, record.provider, record.agent_id, record,
-            execution_id=request.execution_id, form=str(request.form),
-        )  # fmt: skip
+        begun(self, record, request)
         execution.begin()
         return execution
 
-    def _ended(
-        self, record: SessionRecord, request: ExecRequest
-    ) -> Callable[[SandboxResult | StockadeError], None]:
-        """What tells observers of the end of an execution."""
-
-        def tell(end: SandboxResult | StockadeError) -> None:
-            about: dict[str, Any] = {
-                "execution_id": request.execution_id,
-                "form": str(request.form),
-            }
-            kind = EventKind.EXECUTION_FINISHED
-            if isinstance(end, StockadeError):
-                kind = EventKind.EXECUTION_FAILED
-                about["reason"] = type(end).__name__
-            else:
-                about.update(
-                    verdict=end.verdict,
-                    exit_code=end.exit_code,
-                    duration_seconds=end.duration_seconds,
-                    stdout_bytes=end.stdout_total_bytes,
-                    stderr_bytes=end.stderr_total_bytes,
-                )
-            self._tell(kind, record.provider, record.agent_id, record, **about)
-
-        return tell
-
-    def _tell(
+    def tell(
         self, kind: EventKind, provider: str, agent_id: str, record: SessionRecord | None,
         **more: Any,
     ) -> None:  # fmt: skip
+        """Tell observers of an event."""
         session_id = None if record is None else record.session_id
         self.hooks.tell(
             Event(kind=kind, provider=provider, agent_id=agent_id, session_id=session_id, **more)
@@ -369,25 +415,8 @@ def _reason(error: StockadeError) -> str:
     return str(error) if isinstance(error, PolicyRefusedError) else type(error).__name__
 
 
-def _refuse(name: str, wall: Wall, config: SandboxConfig) -> None:
-    """Refuse what the wall cannot hold, before anything starts."""
-    missing = refusals(config, wall.capabilities)
-    if missing:
-        asked = "; ".join(
-            f"{field} needs {feature}"
-            + (f" ({note})" if (note := wall.capabilities[feature].note) else "")
-            + f", else set {remedy}"
-            for feature, field, remedy in missing
-        )
-        raise UnsupportedError(f"{name} cannot hold what was asked: {asked}.")
-
-
-def _close_quietly(sandbox: Any) -> None:
-    """Remove a sandbox that nobody will use."""
-    try:
-        sandbox.close()
-    except Exception:
-        _log.exception("removing an unused sandbox failed")
+def _nothing() -> None:
+    return None
 
 
 _default: Runtime | None = None
@@ -399,6 +428,6 @@ def default_runtime() -> Runtime:
     global _default
     with _default_lock:
         if _default is None or _default.pid != os.getpid():
-            _default = Runtime()
-            atexit.register(_default.close_all)
+            _default = Runtime(ledger=default_ledger(), settings=Settings.from_environment())
+            atexit.register(_default.shutdown)
         return _default

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from stockade import requests
 from stockade.capabilities import Feature
 from stockade.config import OutputPolicy
+from stockade.detaching import detach
 from stockade.errors import ConfigError, SessionNotFoundError
 from stockade.files import Files
 from stockade.providers import WallProvider
@@ -49,7 +50,7 @@ class RunOptions(TypedDict, total=False):
 class Session:
     """A running sandbox of one agent. Safe from any thread (C8).
 
-    Used as a context manager it is closed at the end of the block.
+    Used as a context manager it is closed, which destroys it, at the end of the block.
     """
 
     def __init__(self, provider: WallProvider, record: SessionRecord) -> None:
@@ -222,6 +223,16 @@ class Session:
 
     # -- the end -------------------------------------------------------------
 
+    def detach(self) -> None:
+        """Leave a durable session to others, running; this object is closed then (C10).
+
+        What this process runs in it is ended, background processes live on;
+        ``stockade.attach(session_id, agent_id=…)`` gives it back, here or elsewhere.
+        Raises SessionStateError where it is not durable, has failed or is being ended,
+        and SessionNotFoundError where it is gone.
+        """
+        detach(self._provider.runtime, self._record)
+
     def close(self) -> None:
         """End the session and all that runs in it; may be called any number of times (C6).
 
@@ -261,13 +272,17 @@ def open_session(
     ``name,name[:target]``; ``snapshot`` is one to start from (G1); ``config`` sets fields of
     :class:`SandboxConfig` and stands over the string's options. Raises ProviderStringError,
     ProviderNotFoundError, PluginError, ConfigError, UnsupportedError,
-    ProviderUnavailableError, PolicyRefusedError, SandboxStartError.
+    ProviderUnavailableError, PolicyRefusedError, CapacityError, SandboxStartError.
 
         with stockade.open("landlock?memory_mb=256") as session:
             print(session.run(["echo", "hi"]).stdout)
     """
     chosen = select(string, runtime=runtime, check_available=True, **config)
-    session = Session(chosen, chosen.open_record(agent_id))
+    return restored(Session(chosen, chosen.open_record(agent_id)), snapshot)
+
+
+def restored(session: Session, snapshot: Snapshot | None) -> Session:
+    """The session with a snapshot's files in it; closed when that fails."""
     if snapshot is not None:
         try:
             restore(session, snapshot)

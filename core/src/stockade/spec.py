@@ -12,11 +12,12 @@ import attrs
 from stockade.config import SandboxConfig
 from stockade.errors import ConfigError, ProviderStringError
 from stockade.options import nearest, render
-from stockade.wall import Option
+from stockade.wall import Option, Wall
 
-__all__ = ["ProviderString", "split_options"]
+__all__ = ["ProviderString", "recipe", "split_options"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
+_PASSWORD = re.compile(r"(://[^/@:]*):[^/@]*(@)")
 _FORM = "write name[:target][?option=value&option=value], such as docker:python:3.12-slim"
 #: Kept readable when rendered; all else of ASCII punctuation is percent-encoded.
 _TARGET_SAFE = ":/@+,=~!$()*;[]"
@@ -113,6 +114,21 @@ class ProviderString:
             if config is not None and getattr(config, field.name) != getattr(plain, field.name)
         }
         return cls((name,), target, options)
+
+
+def recipe(name: str, wall: Wall, config: SandboxConfig) -> str:
+    """The provider string that opens a session like one of these, without secrets (B4).
+
+    Environment values are left out, as are options that their wall calls secret and
+    passwords in URLs.
+    """
+    spec = ProviderString.of(name, wall.target, config.with_(env_vars={}))
+    own = {
+        option: _PASSWORD.sub(r"\1\2", text)
+        for option, text in wall.texts.items()
+        if not wall.options[option].secret
+    }
+    return str(attrs.evolve(spec, options={**spec.options, **own}))
 
 
 def split_options(

@@ -26,20 +26,26 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 
 import attrs
 
 from stockade.capabilities import Capabilities, Isolation
 from stockade.config import SandboxConfig
+from stockade.errors import UnsupportedError
 from stockade.results import Stream
+from stockade.traces import Leftover, Usage
 
 __all__ = [
+    "AttachRequest",
     "Availability",
+    "Changes",
     "Check",
     "ExecRequest",
     "Exit",
     "Form",
+    "Leftover",
     "OpenRequest",
     "Option",
     "Output",
@@ -47,6 +53,7 @@ __all__ = [
     "Sandbox",
     "Terminal",
     "TerminalRequest",
+    "Usage",
     "Wall",
 ]
 
@@ -72,7 +79,19 @@ class OpenRequest:
     config: SandboxConfig
     options: Mapping[str, Any] = attrs.field(factory=dict)  #: the wall's own, converted
     #: Unix time after which the session is over, for walls that can hold it inside (C11).
+    #: None for a session of a pool too, until ``Sandbox.expire_at`` tells.
     expires_at: float | None = None
+    #: The process that it is made for: a wall writes it where ``leftovers`` finds it (C9).
+    owner: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class AttachRequest(OpenRequest):
+    """A durable sandbox that runs already, to be used by one more process (C10)."""
+
+    #: Which of the processes that use it this is: small, and no other that may live has the
+    #: same (the one that opened it has 0), for a wall that must tell their programs apart.
+    slot: int = 1
 
 
 @attrs.frozen(kw_only=True)
@@ -115,6 +134,9 @@ class Check:
     ok: bool
     detail: str = ""
     remedy: str = ""
+    #: Of a check that is not ok: whether it may be in a moment by itself, as with a daemon
+    #: that is being restarted; then core probes again before it gives up.
+    transient: bool = False
 
 
 @attrs.frozen
@@ -125,6 +147,12 @@ class Availability:
 
     def __bool__(self) -> bool:
         return all(check.ok for check in self.checks)
+
+    @property
+    def transient(self) -> bool:
+        """Whether something is missing and all of it may be there in a moment."""
+        failed = [check for check in self.checks if not check.ok]
+        return bool(failed) and all(check.transient for check in failed)
 
     @property
     def reason(self) -> str:
@@ -144,6 +172,7 @@ class Option:
     convert: Any  #: from text to value; raises ValueError with what is needed
     default: Any = None
     help: str = ""
+    secret: bool = False  #: its value is never kept or shown (B4)
 
 
 class Output(Protocol):
@@ -233,6 +262,15 @@ class Terminal(abc.ABC):
         """Hang up; may be called again."""
 
 
+@attrs.frozen
+class Changes:
+    """Absolute paths inside: made (a folder stands for all in it), changed, removed."""
+
+    made: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+
+
 class Sandbox(abc.ABC):
     """One running sandbox. Its methods are called from many threads at once (C8)."""
 
@@ -256,6 +294,14 @@ class Sandbox(abc.ABC):
         """The languages this sandbox runs, or None to let core look for interpreters."""
         return None
 
+    def expire_at(self, when: float | None) -> None:
+        """Hold a new deadline inside, in place of OpenRequest.expires_at (C11).
+
+        Called when a pool hands the session out. Not to be relied on: core keeps the
+        deadline outside, whatever a wall does. Must return soon and never raise.
+        """
+        return
+
     # What follows is called where the wall claims the capability of that name.
 
     def pause(self) -> None:
@@ -266,6 +312,14 @@ class Sandbox(abc.ABC):
         """Let it go on where it was."""
         raise NotImplementedError
 
+    def changes(self) -> Changes | None:
+        """What differs from what the sandbox was started with, outside of the working
+        folder and /tmp, where the root is writable; for snapshots (G1).
+
+        None, the default: the wall cannot tell, so such a session cannot be snapshot.
+        """
+        return None
+
     def address_of(self, port: int) -> tuple[str, int]:
         """Where on this machine a published port is reached: host and port (``ports``)."""
         raise NotImplementedError
@@ -273,6 +327,17 @@ class Sandbox(abc.ABC):
     def terminal(self, request: TerminalRequest) -> Terminal:
         """Start a program on a terminal of its own (``terminal``)."""
         raise NotImplementedError
+
+    def detach(self) -> None:
+        """Let go of the sandbox and leave it running, for others to attach (``durable``).
+
+        Called once, with no execution running; frees all that this process holds of it.
+        """
+        raise NotImplementedError
+
+    def is_paused(self) -> bool:
+        """Whether another process paused it (``durable`` with ``pause``); asked at attaching."""
+        return False
 
 
 class Wall(abc.ABC):
@@ -286,6 +351,13 @@ class Wall(abc.ABC):
     summary: ClassVar[str] = ""
     #: The wall's own options in the provider string.
     options: ClassVar[Mapping[str, Option]] = {}
+    #: Fields of the configuration and what they stand at where the caller says nothing,
+    #: for a wall that isolates nothing and could otherwise not be opened by its bare name.
+    #: Core shows and logs them, and refuses them (PluginError) of every wall whose
+    #: ``isolation`` is more than NONE: the safe defaults stand there (B1).
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    #: Its own options as the provider string had them; core sets it.
+    texts: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, target: str | None = None, options: Mapping[str, Any] | None = None) -> None:
         self.target = target
@@ -303,10 +375,47 @@ class Wall(abc.ABC):
         is shown as the reason.
         """
 
+    def prepare(self, request: OpenRequest) -> None:  # noqa: B027
+        """Fetch what sandboxes are made from and share, such as an image; nothing by default.
+
+        Called before each ``open``. Its time is no part of the start-up time, so it must
+        be bounded by itself, and quick where all is there. Raises as ``open``.
+        """
+
     @abc.abstractmethod
     def open(self, request: OpenRequest) -> Sandbox:
         """Start a sandbox; it may take as long as the configuration's start-up time.
 
         Raises SandboxStartError (retryable where trying again may help) or
-        ConfigError, and leaves nothing behind when it does (C5).
+        ConfigError, and leaves nothing behind when it does (C5). Where the wall knows
+        that nothing had begun (``nothing_began``), core calls it again, a few times.
         """
+
+    # -- what outlives a process (C9, C10) -------------------------------------
+
+    def leftovers(self) -> Sequence[Leftover]:
+        """Every sandbox of this kind of wall that exists here and now, whoever made it.
+
+        Found in the engine or the system itself by what ``open`` wrote on it, not by
+        memory; half-made and dead ones too. ``gc`` decides which are left over.
+        Called from a thread with a time limit. Raises what says that it cannot look
+        now: then nothing is forgotten. A wall whose sandboxes cannot outlive their
+        process, whatever kills it, has none.
+        """
+        return ()
+
+    def remove(self, leftover: Leftover) -> None:
+        """End it and remove all of it; gone already is well too. Raises where it fails."""
+        raise NotImplementedError
+
+    def usage(self, leftover: Leftover) -> Usage | None:
+        """What it uses, for ``stockade top``; None where that is not known."""
+        return None
+
+    def attach(self, request: AttachRequest) -> Sandbox:
+        """A sandbox over one that runs already, made with ``config.durable`` (``durable``).
+
+        Any number of processes may hold the same one. Raises SandboxLostError where it
+        is no more, and SandboxStartError where it cannot be reached.
+        """
+        raise UnsupportedError("this wall's sandboxes end with their process; open a new session.")

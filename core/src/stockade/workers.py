@@ -12,13 +12,16 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent import futures
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-__all__ = ["Clock", "Timer", "Workers", "bounded"]
+from stockade.errors import WallError
+
+__all__ = ["Clock", "Timer", "Workers", "all_at_once", "bounded"]
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -159,6 +162,28 @@ class Clock:
         return heapq.heappop(self._heap)[2]
 
 
+def all_at_once(
+    workers: Workers, calls: Sequence[Callable[[], object]], seconds: float, *, width: int
+) -> None:
+    """Make all calls, ``width`` at the same time, and wait ``seconds`` at most for them.
+
+    What was not begun by then is not begun any more.
+    """
+    todo = deque(calls)
+
+    def serve() -> None:
+        while True:
+            try:
+                call = todo.popleft()
+            except IndexError:
+                return
+            call()
+
+    served = [workers.submit(serve) for _ in range(min(width, len(calls)))]
+    futures.wait(served, max(0.0, seconds))
+    todo.clear()
+
+
 def bounded(
     workers: Workers,
     work: Callable[[], _T],
@@ -185,4 +210,7 @@ def bounded(
     if not finished:
         abandon()
         raise TimeoutError(f"no answer within {seconds:g} s")
+    if isinstance(future.exception(), SystemExit):
+        # Passed on it would look like an exit that this thread was asked for.
+        raise WallError("it tried to exit the process; report it to the wall's author.")
     return future.result()

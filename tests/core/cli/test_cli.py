@@ -95,13 +95,22 @@ def test_interrupts_clean_up(landlock: str, number: int, code: int) -> None:
     process.send_signal(number)
     assert process.wait(20) == code
     process.communicate()
-    time.sleep(0.2)
-    lines = [
-        Path(f"/proc/{pid}/cmdline").read_bytes()
-        for pid in filter(str.isdigit, os.listdir("/proc"))
-        if os.path.exists(f"/proc/{pid}/cmdline")
-    ]
-    assert not [line for line in lines if line.startswith(b"sleep\0" + mark.encode())]
+    deadline = time.monotonic() + 5
+    while _sleeping(mark) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _sleeping(mark)
+
+
+def _sleeping(mark: str) -> list[str]:
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            continue
+        if words.startswith(b"sleep\0" + mark.encode()):
+            found.append(pid)
+    return found
 
 
 def test_a_reader_that_goes_away_ends_it(landlock: str) -> None:

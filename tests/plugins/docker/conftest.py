@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 
@@ -41,10 +44,12 @@ def container_of(session: Session) -> str:
     return sandbox.container
 
 
-def ours(engine: docker.APIClient) -> set[str]:
-    """Containers of stockade's, running or not."""
+def ours(engine: docker.APIClient, pid: int | None = None) -> set[str]:
+    """Containers that this process made (or the one of that id), running or not: others
+    may be at work on the same engine."""
     found = engine.containers(all=True, filters={"label": f"{LABEL}session"})
-    return {item["Id"] for item in found}
+    owner = f"{socket.gethostname()}:{os.getpid() if pid is None else pid}:"
+    return {item["Id"] for item in found if item["Labels"][f"{LABEL}owner"].startswith(owner)}
 
 
 def until(what: Callable[[], object], seconds: float = 10.0) -> bool:
@@ -58,3 +63,10 @@ def until(what: Callable[[], object], seconds: float = 10.0) -> bool:
             pass
         time.sleep(0.1)
     return False
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_open() -> Iterator[None]:
+    """A socket that a test leaves open fails that test, not whichever runs when it is found."""
+    yield
+    gc.collect()

@@ -18,41 +18,46 @@ from plugins.docker.conftest import BUSYBOX, PYTHON, ours
 pytestmark = pytest.mark.engine
 
 
-def stockade(*argv: str, **options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "stockade.cli", *argv], capture_output=True, text=True, timeout=100,
-        check=False, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+def stockade(engine: docker.APIClient, *argv: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line to its end; nothing of it may be left on the engine."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "stockade.cli", *argv], stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        try:
+            out, err = process.communicate(timeout=100)
+        except BaseException:
+            process.kill()
+            raise
+    assert not ours(engine, process.pid)
+    return subprocess.CompletedProcess(argv, process.returncode, out, err)
 
 
 @pytest.mark.parametrize("wall", ["docker", "gvisor"])
 def test_run(wall: str, engine: docker.APIClient) -> None:
     need(wall)
-    before = ours(engine)
-    done = stockade("run", "-p", f"{wall}:{PYTHON}", "--", "python3", "-c", "print(6*7)")
+    done = stockade(engine, "run", "-p", f"{wall}:{PYTHON}", "--", "python3", "-c", "print(6*7)")
     assert (done.stdout, done.stderr, done.returncode) == ("42\n", "", 0)
-    done = stockade("run", "-p", f"{wall}:{BUSYBOX}", "--timeout", "1", "--", "sleep", "30")
+    done = stockade(engine, "run", "-p", f"{wall}:{BUSYBOX}", "--timeout", "1", "--", "sleep", "30")
     assert done.returncode == 137 and "timed out" in done.stderr
-    done = stockade("run", "-p", f"{wall}:stockade-test/nowhere?pull=never", "--", "true")
+    done = stockade(engine, "run", "-p", f"{wall}:stockade-test/nowhere?pull=never", "--", "true")
     assert done.returncode == 125 and "pull=never" in done.stderr
-    assert ours(engine) == before
 
 
 def test_an_order_of_preference(engine: docker.APIClient) -> None:
     """Kata's runtime is not there, or is a shim: neither is an error before it is used."""
     string = f"gvisor,docker:{BUSYBOX}"
-    done = stockade("run", "-p", string, "--json", "--", "true")
+    done = stockade(engine, "run", "-p", string, "--json", "--", "true")
     assert json.loads(done.stdout)["provider"] in ("gvisor", "docker")
 
 
 @pytest.mark.slow
 def test_doctor_measures(engine: docker.APIClient) -> None:
-    done = stockade("doctor", "--probe", f"docker:{PYTHON}")
+    done = stockade(engine, "doctor", "--probe", f"docker:{PYTHON}")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_shell_is_a_terminal(engine: docker.APIClient) -> None:
-    before = ours(engine)
     control, terminal = pty.openpty()
     argv = [sys.executable, "-m", "stockade.cli", "shell", f"docker:{BUSYBOX}"]
     process = subprocess.Popen(argv, stdin=terminal, stdout=terminal, stderr=terminal)
@@ -71,6 +76,6 @@ def test_shell_is_a_terminal(engine: docker.APIClient) -> None:
     os.close(control)
     assert process.wait(20) == 9
     assert b"/dev/pts/" in shown and b"42" in shown
-    assert ours(engine) == before
-    done = stockade("shell", f"docker:{BUSYBOX}")
+    assert not ours(engine, process.pid)
+    done = stockade(engine, "shell", f"docker:{BUSYBOX}")
     assert done.returncode == 2 and "no terminal" in done.stderr

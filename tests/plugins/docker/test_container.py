@@ -11,10 +11,16 @@ import docker
 import pytest
 
 import stockade
-from plugins.docker.conftest import BUSYBOX, PYTHON, container_of, ours
+from conftest import need
+from plugins.docker.conftest import BUSYBOX, PYTHON, container_of, ours, until
 from stockade.config import Mount
-from stockade.errors import ConfigError, SandboxStartError
+from stockade.errors import ConfigError, ProviderStringError, SandboxStartError
+from stockade.wall import OpenRequest
+from stockade_docker import engine as engines
+from stockade_docker.create import arguments
+from stockade_docker.engine import EngineInfo
 from stockade_docker.mounts import checked
+from stockade_docker.wall import DockerWall
 
 pytestmark = pytest.mark.engine
 
@@ -63,11 +69,15 @@ def test_nothing_is_reached_from_the_network_that_is_not_there(engine: docker.AP
 def test_published_ports_are_on_loopback_alone(engine: docker.APIClient) -> None:
     with stockade.open(f"docker:{BUSYBOX}?network_enabled=true&ports=8080") as session:
         session.files.write("/workspace/index.html", b"served")
-        session.shell("setsid busybox httpd -f -p 8080 -h /workspace >/dev/null 2>&1 & sleep 0.5")
+        session.shell("setsid busybox httpd -f -p 8080 -h /workspace >/dev/null 2>&1 &")
         host, port = session.port(8080)
         assert host == "127.0.0.1"
-        with urllib.request.urlopen(f"http://{host}:{port}/", timeout=5) as answer:
-            assert answer.read() == b"served"
+
+        def served() -> bool:
+            with urllib.request.urlopen(f"http://{host}:{port}/", timeout=5) as answer:
+                return bool(answer.read() == b"served")
+
+        assert until(served)
         with pytest.raises(ConfigError, match="not published"):
             session.port(9)
     with pytest.raises(ConfigError, match="network_enabled"):
@@ -165,6 +175,64 @@ def test_a_custom_seccomp_profile(engine: docker.APIClient, tmp_path: Path) -> N
         assert not session.shell("mkdir x").success
     with pytest.raises(ConfigError, match="cannot be read"):
         stockade.open(f"docker:{BUSYBOX}?seccomp={tmp_path}/none.json")
+    profile.write_text("no JSON")
+    with pytest.raises(ConfigError, match="no profile in JSON"):
+        stockade.open(f"docker:{BUSYBOX}?seccomp={profile}")
+
+
+def _info(*security: str) -> EngineInfo:
+    return EngineInfo("27.1", "6.1", "Linux", ("runc",), security, "2", is_podman=False)
+
+
+@pytest.mark.parametrize(
+    ("security", "stated"),
+    [
+        (("name=seccomp,profile=builtin",), ["no-new-privileges", "seccomp=builtin"]),
+        (("name=seccomp,profile=default",), ["no-new-privileges"]),  # it has no word for it
+        (
+            ("name=apparmor", "name=seccomp,profile=builtin", "name=cgroupns"),
+            ["no-new-privileges", "seccomp=builtin", "apparmor=docker-default"],
+        ),
+    ],
+)
+def test_profiles_are_stated(
+    engine: docker.APIClient, security: tuple[str, ...], stated: list[str]
+) -> None:
+    request = OpenRequest(
+        session_id="x", agent_hash="x", target=None, config=stockade.SandboxConfig()
+    )
+    shape = DockerWall().shape(request, _info(*security))
+    assert arguments(engine, request, shape)["host_config"]["SecurityOpt"] == stated
+
+
+def test_an_engine_that_filters_nothing_is_refused(
+    engine: docker.APIClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for security in ((), ("name=seccomp,profile=unconfined",)):
+        monkeypatch.setattr(engines, "look", lambda _, s=security: _info(*s))
+        assert "filters no system calls" in DockerWall().probe().reason
+        request = OpenRequest(
+            session_id="x", agent_hash="x", target=None, config=stockade.SandboxConfig()
+        )
+        with pytest.raises(SandboxStartError, match="filters no system calls"):
+            DockerWall().shape(request, _info(*security))
+    profile = tmp_path / "profile.json"
+    profile.write_text("{}")
+    assert DockerWall(options={"seccomp": str(profile)}).probe()
+
+
+def test_an_apparmor_profile_needs_apparmor(engine: docker.APIClient) -> None:
+    """Named where there is none, it is refused; where there is, it is stated."""
+    request = OpenRequest(
+        session_id="x", agent_hash="x", target=None, config=stockade.SandboxConfig()
+    )
+    wall = DockerWall(options={"apparmor": "mine"})
+    with pytest.raises(ConfigError, match="no AppArmor"):
+        wall.shape(request, _info("name=seccomp,profile=builtin"))
+    shape = wall.shape(request, _info("name=apparmor", "name=seccomp,profile=builtin"))
+    assert shape.apparmor == "mine"
+    with pytest.raises(ProviderStringError, match="not unconfined"):
+        stockade.open(f"docker:{BUSYBOX}?apparmor=unconfined")
 
 
 def test_no_shared_memory_unless_asked(engine: docker.APIClient) -> None:
@@ -174,8 +242,54 @@ def test_no_shared_memory_unless_asked(engine: docker.APIClient) -> None:
         assert session.shell("echo x > /dev/shm/x").success
 
 
-def test_a_writable_root_is_not_snapshot(engine: docker.APIClient) -> None:
-    with stockade.open(f"docker:{BUSYBOX}?read_only_fs=false&user=1000") as session:
+def test_a_snapshot_of_a_writable_root(engine: docker.APIClient, tmp_path: Path) -> None:
+    """What its user could change anywhere is saved, and what is gone is gone."""
+    image = _image_with_a_users_folder(engine)
+    string = f"docker:{image}?read_only_fs=false&user=1000&pull=never"
+    try:
+        with stockade.open(string) as session:
+            line = """
+            set -e; cd /home/me
+            echo changed > kept; rm gone; mkdir -p "a b/deep"; echo new > "a b/deep/file"
+            ln -s /etc/passwd link; chmod 600 kept; echo w > /workspace/w; echo t > /tmp/t
+            """
+            done = session.shell(line)
+            assert done.success, done.stderr
+            saved = session.snapshot()
+            with pytest.raises(stockade.FileTooLargeError):
+                session.snapshot(max_bytes=2000)
+        saved.save(tmp_path / "saved")
+        look = (
+            "cd /home/me; cat kept 'a b/deep/file' /workspace/w /tmp/t; readlink link; "
+            "stat -c %a kept; test -e gone || echo gone; cat untouched"
+        )
+        for snapshot in (saved, stockade.Snapshot.load(tmp_path / "saved")):
+            with stockade.open(string, snapshot=snapshot) as session:
+                seen = session.shell(look).stdout.split()
+                assert seen == ["changed", "new", "w", "t", "/etc/passwd", "600", "gone", "still"]
+        with pytest.raises(ConfigError, match="read_only_fs"):
+            stockade.open(f"docker:{image}?pull=never&user=1000", snapshot=saved)
+    finally:
+        engine.remove_image(image, force=True)
+
+
+def _image_with_a_users_folder(engine: docker.APIClient) -> str:
+    made = engine.create_container(
+        BUSYBOX, ["sh", "-c", "mkdir -p /home/me; cd /home/me; echo old > kept; echo > gone; "
+                  "echo still > untouched; chown -R 1000:1000 /home/me"],
+    )["Id"]  # fmt: skip
+    try:
+        engine.start(made)
+        engine.wait(made)
+        engine.commit(made, "stockade-test/writable")
+    finally:
+        engine.remove_container(made, force=True)
+    return "stockade-test/writable"
+
+
+def test_a_root_that_the_engine_does_not_see_is_not_snapshot(engine: docker.APIClient) -> None:
+    need("gvisor")
+    with stockade.open(f"gvisor:{BUSYBOX}?read_only_fs=false&user=1000") as session:
         assert session.shell("id -u").stdout == "1000\n"
         with pytest.raises(stockade.UnsupportedError, match="read_only_fs"):
             session.snapshot()

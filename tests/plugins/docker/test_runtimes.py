@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 from urllib.parse import quote
 
 import docker
@@ -14,6 +15,8 @@ from plugins.docker.conftest import BUSYBOX, PYTHON, ours
 from stockade.errors import SandboxLostError, SandboxStartError
 from stockade.providers import inspect_providers
 from stockade.results import Verdict
+from stockade_docker import engine as engines
+from stockade_docker import transport
 
 pytestmark = pytest.mark.engine
 
@@ -86,3 +89,22 @@ def test_a_bomb_of_forks_ends_the_session_and_nothing_else() -> None:
             except SandboxLostError:
                 pass
         assert neighbour.run(["true"]).success
+
+
+def test_what_one_engine_told_is_not_taken_for_anothers(engine: docker.APIClient) -> None:
+    """docker-py gives every local socket one address."""
+    ours = engines.client(None)
+    other = transport.make("unix:///elsewhere", version="1.24", timeout=5, pool=1)
+    try:
+        assert ours.base_url == other.base_url
+        engines.cached_look(ours)
+        with pytest.raises(engines.FAILURES):
+            engines.cached_look(other)
+    finally:
+        other.close()
+
+
+def test_an_engine_elsewhere_is_not_local() -> None:
+    for url in ("tcp://10.0.0.1:2375", transport.REMOTE):
+        assert not engines.is_local(SimpleNamespace(base_url=url))  # type: ignore[arg-type]
+    assert engines.is_local(SimpleNamespace(base_url="http+docker://localhost"))  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ def main() -> None:
     """The ``stockade`` command; without its extra it says which one to install."""
     try:
         from stockade.cli.app import app
+        from stockade.process import end_on_sigterm
     except ModuleNotFoundError as error:
         if error.name not in ("click", "rich"):
             raise
@@ -18,4 +19,5 @@ def main() -> None:
             f"stockade: the command line needs {error.name}; run: pip install 'stockade[cli]'\n"
         )
         sys.exit(2)
+    end_on_sigterm()
     app(prog_name="stockade")

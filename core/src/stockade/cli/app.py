@@ -11,7 +11,9 @@ import click
 
 import stockade
 from stockade.cli.conformance import conformance
+from stockade.cli.diff import diff
 from stockade.cli.doctor import doctor
+from stockade.cli.new_plugin import new_plugin
 from stockade.cli.run import run
 from stockade.cli.shell import shell
 from stockade.errors import AuditError
@@ -114,5 +116,7 @@ def verify(file: str, head: str | None) -> None:
 
 app.add_command(conformance)
 app.add_command(run)
+app.add_command(diff)
 app.add_command(doctor)
+app.add_command(new_plugin)
 app.add_command(shell)

@@ -46,6 +46,7 @@ def _bad(report: dict[str, Any], *, named: bool) -> bool:
 
 
 def _look(string: str, probe: bool) -> dict[str, Any]:
+    from stockade.options import render
     from stockade.providers import provider
 
     report: dict[str, Any] = {
@@ -59,6 +60,7 @@ def _look(string: str, probe: bool) -> dict[str, Any]:
         return report
     answer = chosen.availability()
     report["isolation"], report["summary"] = str(chosen.wall.isolation), chosen.wall.summary
+    report["lowered"] = {name: render(value) for name, value in chosen.lowered.items()}
     report["available"], report["reason"] = bool(answer), answer.reason
     report["checks"] = [attrs.asdict(check) for check in answer.checks]
     report["capabilities"] = {
@@ -103,6 +105,9 @@ def _print(report: dict[str, Any]) -> None:
     click.secho(f"{report['provider']}: {state}", bold=True)
     if report.get("summary"):
         click.echo(f"  {report['summary']} (isolation: {report['isolation']})")
+    if report.get("lowered"):
+        lowered = ", ".join(f"{name}={text}" for name, text in report["lowered"].items())
+        click.echo(f"  it stands by itself at {lowered}; what you set is held or refused")
     for check in report["checks"]:
         mark = (
             click.style("ok     ", fg="green") if check["ok"] else click.style("missing", fg="red")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import logging
 import os
 import select
 import signal
@@ -17,7 +18,15 @@ import click
 
 from stockade.errors import StockadeError
 
-__all__ = ["run"]
+__all__ = [
+    "Terminated",
+    "environment",
+    "isolation_told_here",
+    "run",
+    "streams_as_json",
+    "tell_isolation",
+    "terminable",
+]
 
 #: What docker uses too for "the sandbox failed, not the command".
 _FAILED = 125
@@ -67,13 +76,13 @@ def run(command: tuple[str, ...], **options: Any) -> None:
              options["shell"] is not None]  # fmt: skip
     if sum(given) != 1:
         raise click.UsageError("give one of COMMAND, --code, --code-file and --shell.")
-    with _terminable():
+    with terminable():
         try:
             code = _run(command, options)
         except KeyboardInterrupt:
             click.echo("stockade: interrupted", err=True)
             code = 130
-        except _Terminated:
+        except Terminated:
             code = 143
         except StockadeError as error:
             click.echo(f"stockade: {error}", err=True)
@@ -82,14 +91,14 @@ def run(command: tuple[str, ...], **options: Any) -> None:
     sys.exit(code)
 
 
-class _Terminated(BaseException):
+class Terminated(BaseException):
     """SIGTERM came: clean up, then exit with 143."""
 
 
 @contextlib.contextmanager
-def _terminable() -> Iterator[None]:
+def terminable() -> Iterator[None]:
     def stop(*_: object) -> None:
-        raise _Terminated
+        raise Terminated
 
     previous = signal.signal(signal.SIGTERM, stop)
     try:
@@ -104,7 +113,7 @@ def _config(options: dict[str, Any]) -> dict[str, Any]:
     return {field: options[name] for name, field in names.items() if options[name] is not None}
 
 
-def _environment(pairs: tuple[str, ...]) -> dict[str, str]:
+def environment(pairs: tuple[str, ...]) -> dict[str, str]:
     env = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
@@ -140,7 +149,7 @@ def _stdin(options: dict[str, Any]) -> bytes:
 def _run(command: tuple[str, ...], options: dict[str, Any]) -> int:
     import stockade
 
-    env = _environment(options["env"])
+    env = environment(options["env"])
     form: dict[str, Any] = {"argv": list(command)} if command else {}
     if options["shell"] is not None:
         form = {"shell": options["shell"]}
@@ -153,11 +162,12 @@ def _run(command: tuple[str, ...], options: dict[str, Any]) -> int:
     stdin = _stdin(options)
     if options["audit"]:
         stockade.default_runtime().hooks.add(stockade.AuditLog(options["audit"]))
-    with _starting(options["provider"]):
+    with _starting(options["provider"]), isolation_told_here():
         session = stockade.open(options["provider"], agent_id=options["agent"], **_config(options))
     with session:
         for name, why in session.provider.passed_over:
             click.echo(f"stockade: passed over {name}: {why}", err=True)
+        tell_isolation(session.provider)
         more: dict[str, Any] = {"env": env, "stdin": stdin}
         if options["workdir"]:
             more["working_dir"] = options["workdir"]
@@ -171,6 +181,27 @@ def _run(command: tuple[str, ...], options: dict[str, Any]) -> int:
             if not told:
                 return 128 + signal.SIGPIPE
             return _tell(execution.result())
+
+
+@contextlib.contextmanager
+def isolation_told_here() -> Iterator[None]:
+    """Keep core's log line about a wall that isolates nothing: the command says it itself."""
+    logger = logging.getLogger("stockade.isolation")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+def tell_isolation(provider: Any) -> None:
+    """Say on standard error that there is no wall, where there is none."""
+    from stockade.capabilities import Isolation
+
+    if provider.wall.isolation is Isolation.NONE:
+        click.echo(
+            f"stockade: {provider.name} isolates nothing ({provider.wall.summary})", err=True
+        )
 
 
 @contextlib.contextmanager
@@ -226,6 +257,7 @@ def _tell(result: Any) -> int:
 def _as_json(session: Any, result: Any) -> int:
     out: dict[str, Any] = {
         "provider": session.provider.name,
+        "isolation": str(session.provider.wall.isolation),
         "passed_over": [{"name": n, "reason": w} for n, w in session.provider.passed_over],
         "session_id": session.session_id,
         "success": result.success,
@@ -235,7 +267,15 @@ def _as_json(session: Any, result: Any) -> int:
         "killed": result.killed,
         "kill_reason": result.kill_reason,
         "duration_seconds": round(result.duration_seconds, 6),
+        **streams_as_json(result),
     }
+    click.echo(json.dumps(out))
+    return int(result.exit_code)
+
+
+def streams_as_json(result: Any) -> dict[str, Any]:
+    """Both streams as text, how much there was, and in base64 where text loses something."""
+    out: dict[str, Any] = {}
     for name in ("stdout", "stderr"):
         data: bytes = getattr(result, f"{name}_bytes")
         out[name] = data.decode("utf-8", "replace")
@@ -245,8 +285,7 @@ def _as_json(session: Any, result: Any) -> int:
             data.decode("utf-8")
         except UnicodeDecodeError:
             out[f"{name}_base64"] = base64.b64encode(data).decode()
-    click.echo(json.dumps(out))
-    return int(result.exit_code)
+    return out
 
 
 def _flush() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import os
 import select
+import subprocess
 import threading
 import time
 
@@ -52,6 +53,18 @@ class PipeChannel(Channel):
         self._users = 0
         self._closed = False
         os.set_blocking(stdin, False)
+
+    @classmethod
+    def over(cls, process: subprocess.Popen[bytes]) -> PipeChannel:
+        """To a process that was started with pipes for all three streams: takes them over,
+        so that they are the channel's to close; the process stays its starter's to reap."""
+        files = (process.stdin, process.stdout, process.stderr)
+        ends = []
+        for file in files:
+            assert file is not None, "start it with PIPE for stdin, stdout and stderr"
+            ends.append(os.dup(file.fileno()))
+            file.close()
+        return cls(*ends)
 
     def _enter(self) -> None:
         with self._lock:
@@ -118,6 +131,20 @@ class PipeChannel(Channel):
             if found:
                 return found
         return []
+
+    def ended(self) -> bool:
+        try:
+            self._enter()
+        except BrokenPipeError:
+            return True
+        try:
+            poll = select.poll()
+            for descriptor in list(self._streams):
+                poll.register(descriptor, 0)
+            hung_up = select.POLLHUP | select.POLLERR
+            return not self._streams or any(event & hung_up for _, event in poll.poll(0))
+        finally:
+            self._leave()
 
     def close(self) -> None:
         with self._lock:

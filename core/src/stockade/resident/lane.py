@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import attrs
@@ -18,12 +20,15 @@ __all__ = ["Ended", "Hello", "Lane", "LaneLostError"]
 
 _log = logging.getLogger(__name__)
 
-#: Payload past this is written by a thread of its own: the program may print meanwhile.
-_INLINE_BYTES = 64 * 1024
+#: Payload past this is written by a thread of its own: the program may print meanwhile,
+#: and a supervisor that was stopped must not keep the caller. It fits into an empty pipe.
+_INLINE_BYTES = 32 * 1024
 #: How long a lane may take to answer what needs no program.
 ANSWER_SECONDS = 20.0
 #: After this much silence it is asked whether the sandbox still lives.
 _SILENCE_SECONDS = 1.0
+#: Between two reads of what nobody wants, so that an endless print costs little here.
+_DRAIN_PAUSE = 0.005
 
 
 class LaneLostError(Exception):
@@ -134,6 +139,10 @@ class Lane:
         """Start the zygote; it costs nothing here and some 15 ms in the background inside."""
         self.awake = True
         self._send(b"z - 0 0\n")
+
+    def expire_in(self, seconds: float) -> None:
+        """Have the supervisor, and the sandbox with it, end itself then; 0 takes that back."""
+        self._send(b"d %d 0 0\n" % math.ceil(seconds))
 
     def end_other(self, lane: Lane) -> None:
         """End the programs of another lane that cannot take the order itself."""
@@ -258,14 +267,18 @@ class Lane:
             raise LaneLostError("the supervisor has ended")
         return pieces
 
-    def drain(self, stop: Callable[[], bool]) -> None:
-        """Read and forget what is printed until it ends: for programs left behind (D7)."""
-        while not stop():
+    def drain(self, seconds: float) -> None:
+        """Read and forget for so long what programs left behind print (D7).
+
+        Raises LaneLostError.
+        """
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
             try:
-                if not self._channel.receive(None):
-                    return
-            except OSError:
+                self._pieces(left, None)
+            except TimeoutError:
                 return
+            time.sleep(_DRAIN_PAUSE)
 
 
 def _token() -> bytes:

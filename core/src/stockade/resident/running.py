@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import attrs
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Death", "LaneRunning", "NotebookRunning"]
 
-#: How long a program may outlive the order to end it before its sandbox is ended.
-_KILL_SECONDS = 0.7
+#: When the order to end a program is repeated: one that comes while the program is just
+#: being started finds nothing to end. After the last of them its sandbox is ended.
+_KILL_AGAIN_SECONDS = (0.1, 0.2, 0.4)
 
 
 @attrs.frozen
@@ -42,8 +44,7 @@ class LaneRunning(Running):
         self._lock = threading.Lock()
         self._lane: Lane | None = None
         self._killed = threading.Event()
-        self._over = False
-        self._timer: threading.Timer | None = None
+        self._over = threading.Event()
 
     def begin(self, lane: Lane) -> None:
         """Hand the job to a lane that is this execution's alone."""
@@ -67,7 +68,7 @@ class LaneRunning(Running):
         """The lane is not needed any more; None where it broke."""
         if ended is None:
             self._sandbox.forget(lane)
-        elif lane.dirty or not self._sandbox.surely_alone(ended):
+        elif lane.dirty or not self._sandbox.surely_alone(lane, ended):
             self._sandbox.tidy(lane, ended)
         else:
             self._sandbox.give_back(lane, ended)
@@ -86,7 +87,7 @@ class LaneRunning(Running):
             return self._lost(lane, error)
         self._done()
         lane.dirty = lane.dirty or self._killed.is_set()
-        out_of_memory = self._sandbox.claim_kills(ended)
+        out_of_memory = self._sandbox.out_of_memory(lane, ended)
         self._release(lane, ended)
         if ended.nowhere:
             raise WorkingDirectoryError(self._request.working_dir)
@@ -97,11 +98,8 @@ class LaneRunning(Running):
         return Exit(code=ended.status)
 
     def _done(self) -> None:
-        with self._lock:
-            self._over = True
-            timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
+        with self._lock:  # no order to end it is under way now, and none will be
+            self._over.set()
 
     def _lost(self, lane: Lane, error: LaneLostError) -> Exit:
         self._done()
@@ -119,7 +117,7 @@ class LaneRunning(Running):
 
     def kill(self) -> None:
         with self._lock:
-            if self._over or self._killed.is_set():
+            if self._over.is_set() or self._killed.is_set():
                 return
             self._killed.set()
             lane = self._lane
@@ -127,20 +125,30 @@ class LaneRunning(Running):
             self._order_kill(lane)
 
     def _order_kill(self, lane: Lane) -> None:
+        _in_thread(self._insist, lane)
+        self._order(lane)
+
+    def _order(self, lane: Lane) -> None:
+        # Locked while the order is given: the program may end by itself meanwhile, and
+        # the order must not reach the next one in its lane.
         with self._lock:
-            if self._over:
-                return
-            self._timer = threading.Timer(_KILL_SECONDS, self._overdue, args=(lane,))
-            self._timer.daemon = True
-            self._timer.start()
-        if not lane.kill():
+            obeys = self._over.is_set() or self._sandbox.end_programs(lane)
+        if not obeys:
             self._sandbox.end_by_another(lane)
 
-    def _overdue(self, lane: Lane) -> None:
-        with self._lock:
-            if self._over:
+    def _insist(self, lane: Lane) -> None:
+        """Repeat the order, then end the sandbox; waits for no order that is stuck."""
+        *early, last = _KILL_AGAIN_SECONDS
+        for pause in early:
+            if self._over.wait(pause):
                 return
-        self._sandbox.overdue(lane)
+            _in_thread(self._order, lane)
+        if not self._over.wait(last):
+            self._sandbox.overdue(lane)
+
+
+def _in_thread(call: Callable[[Lane], None], lane: Lane) -> None:
+    threading.Thread(target=call, args=(lane,), daemon=True, name="stockade-kill").start()
 
 
 class NotebookRunning(LaneRunning):

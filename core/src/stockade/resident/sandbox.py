@@ -8,6 +8,8 @@ import threading
 import time
 from typing import ClassVar
 
+import attrs
+
 from stockade.errors import SandboxLostError
 from stockade.resident.channel import Channel
 from stockade.resident.lane import Ended, Hello, Lane, LaneLostError
@@ -30,6 +32,12 @@ _OPENING_AT_ONCE = 2
 _LANE_SECONDS = 30.0
 #: How soon it is tried again where none could start.
 _RETRY_SECONDS = 0.25
+#: The supervisor's own deadline comes this much after the owner's.
+_EXPIRY_GRACE_SECONDS = 3.0
+#: A lane's own processes: the shell, the worker and the control, and a zygote beside.
+_LANE_PROCESSES = 3
+#: How often it is asked whether programs left behind have ended: soon, then ever less.
+_FIRST_LOOK_SECONDS, _LAST_LOOK_SECONDS = 0.5, 8.0
 #: How long a program that exits 137 beside a kill for memory waits for its claimant.
 _CLAIM_SECONDS = 0.05
 
@@ -40,24 +48,30 @@ class ResidentSandbox(Sandbox):
     #: Whether /proc inside shows the sandbox's processes and no others, so that their
     #: number tells whether a program left any behind; else each is looked for by its mark.
     counts_processes: ClassVar[bool] = True
+    #: Whether the wall answers "permission denied" for programs that are not there.
+    hides_missing: ClassVar[bool] = False
 
-    def __init__(self, first: Channel, *, startup_seconds: float = 60.0) -> None:
-        """``first`` leads to the supervisor that the sandbox was started with, lane 0.
+    def __init__(self, first: Channel, *, startup_seconds: float = 60.0, number: int = 0) -> None:
+        """``first`` leads to the supervisor that the sandbox was started with, lane 0; or
+        to this process's first in one that it shares with others, of another ``number``.
 
         Raises LaneLostError when it does not answer.
         """
         self._lock = threading.Lock()
         self._free_again = threading.Condition(self._lock)
-        lane = Lane(0, first)
+        lane = Lane(number, first)
+        self._first = number
         self.hello: Hello = lane.greet(startup_seconds)
-        self._lanes: dict[int, Lane] = {0: lane}
+        self._lanes: dict[int, Lane] = {number: lane}
         self._idle: list[Lane] = [lane]
         self._opening: set[int] = set()
+        self._foreign: set[int] = set()  # numbers that programs of earlier processes carry
         self._notebooks: dict[str, Notebook] = {}
         self._busy: set[int] = set()
         self._tidying = 0  # lanes that will be free in a moment
         self._death: Death | None = None
         self._closed = False
+        self._until: float | None = None  # the deadline that is held inside
         self._claimed = 0  # kills for memory that an execution answers for
         if self.hello.python:
             lane.wake()
@@ -67,7 +81,8 @@ class ResidentSandbox(Sandbox):
     @abc.abstractmethod
     def open_channel(self, number: int) -> Channel:
         """Start another supervisor in the sandbox, as lane ``number``; called when
-        executions overlap, from the execution's thread."""
+        executions overlap, from the execution's thread. Raises OSError or LaneLostError
+        where none can be started; then ``post_mortem`` is asked whether the sandbox lives."""
 
     @abc.abstractmethod
     def destroy(self) -> None:
@@ -83,28 +98,69 @@ class ResidentSandbox(Sandbox):
     def force_end(self) -> None:
         """Kill the sandbox, since it obeys no more; bounded in time, never raises."""
 
+    # -- what a wall may do better from outside --------------------------------
+
+    def end_programs(self, lane: Lane) -> bool:
+        """End all programs of a lane, at once (D6); False when the lane cannot be told to.
+        Called again while they live; an order must not outlast the call by which the
+        lane is made fit again (``left_behind``)."""
+        return lane.kill()
+
+    def left_behind(self, lane: Lane) -> int:
+        """How many programs still live in a lane whose own has ended. Raises LaneLostError."""
+        return lane.count()
+
+    def out_of_memory(self, lane: Lane, ended: Ended) -> bool:
+        """Whether the memory limit ended the lane's program (E5)."""
+        return self._claim_kills(ended)
+
     # -- the Sandbox interface -------------------------------------------------
 
     def start(self, request: ExecRequest, output: Output) -> Running:
         if request.state:
             return NotebookRunning(self, prepare(request, warm=True), output, request)
         warm = self.hello.python is not None and can_be_warm(request)
-        running = LaneRunning(self, prepare(request, warm=warm), output, request)
+        job = prepare(request, warm=warm, hidden=self.hides_missing)
+        running = LaneRunning(self, job, output, request)
         lane = self._idle_lane()
         if lane is not None:
             running.begin(lane)
         return running
 
     def close(self) -> None:
+        # First: a supervisor whose input ends, ends with all it runs, so this holds (and
+        # is a little quicker) when the wall cannot be reached, too.
+        self.release()
+        self.destroy()
+
+    def release(self) -> None:
+        """Leave every lane; nothing can be started by this object any more."""
         with self._lock:
             self._closed = True
             lanes = list(self._lanes.values())
             self._free_again.notify_all()
-        # First: a supervisor whose input ends, ends with all it runs, so this holds (and
-        # is a little quicker) when the wall cannot be reached, too.
         for lane in lanes:
             lane.close()
-        self.destroy()
+
+    def expire_at(self, when: float | None) -> None:
+        """Have the supervisor end itself a little after core would have ended the sandbox.
+
+        Only while nothing runs yet: while it runs a program it takes no such order.
+        """
+        with self._lock:
+            lane = self._lanes[self._first]
+            busy = lane.number in self._busy
+        if busy or lane.lost or (when is None and self._until is None):
+            return
+        self._until = when
+        left = 0.0 if when is None else max(1.0, when - time.time() + _EXPIRY_GRACE_SECONDS)
+        try:
+            lane.expire_in(left)
+        except LaneLostError as error:
+            _log.debug("the sandbox does not keep its own deadline: %s", error)
+            return
+        if self.hello.python is None:  # there a `sleep` keeps the time: one process more
+            self.hello = attrs.evolve(self.hello, processes=self.hello.processes + 1)
 
     # -- lanes -----------------------------------------------------------------
 
@@ -139,13 +195,17 @@ class ResidentSandbox(Sandbox):
             full = len(self._lanes) + len(self._opening) >= _MAX_LANES
             if full or len(self._opening) + self._tidying >= _OPENING_AT_ONCE:
                 return None
-            taken = {*self._lanes, *self._opening}
-            number = next(n for n in range(1, _MAX_LANES + 1) if n not in taken)
+            taken = {*self._lanes, *self._opening, *self._foreign}
+            low = self._first + 1
+            number = next(n for n in range(low, low + _MAX_LANES) if n not in taken)
             self._opening.add(number)
         lane = None
         try:
             lane = Lane(number, self.open_channel(number))
             lane.greet(_LANE_SECONDS)
+            if self._first and lane.count() > 0:
+                self._foreign.add(number)
+                raise LaneLostError("another process's programs carry the lane's mark")
         except BaseException as error:
             if lane is not None:
                 lane.close()
@@ -175,7 +235,7 @@ class ResidentSandbox(Sandbox):
                 return
             if lane.dirty:
                 lane.clean()
-            if not self.surely_alone(ended) and lane.count() > 0:
+            if not self.surely_alone(lane, ended) and self.left_behind(lane) > 0:
                 self._retire(lane)
                 return
         except LaneLostError as error:
@@ -183,14 +243,17 @@ class ResidentSandbox(Sandbox):
                 _log.warning("lane %d is given up: %s", lane.number, error)
             self.forget(lane)
             return
+        self._make_idle(lane)
+
+    def _make_idle(self, lane: Lane) -> None:
         with self._lock:
             self._busy.discard(lane.number)
-            if lane.number and len(self._idle) >= _SPARE_LANES:
+            if lane.number != self._first and len(self._idle) >= _SPARE_LANES:
                 del self._lanes[lane.number]
                 spare = True
             else:
                 self._idle.append(lane)
-                self._idle.sort(key=lambda idle: -idle.number)  # lane 0 is taken first
+                self._idle.sort(key=lambda idle: -idle.number)  # the first is taken first
                 spare = False
             self._free_again.notify()
         if spare:
@@ -212,27 +275,43 @@ class ResidentSandbox(Sandbox):
 
         threading.Thread(target=work, daemon=True, name="stockade-lane").start()
 
-    def surely_alone(self, ended: Ended) -> bool:
+    def surely_alone(self, lane: Lane, ended: Ended) -> bool:
         """Whether the count of processes says that the program left none behind."""
         if not self.counts_processes:
             return False
         with self._lock:
-            only = len(self._lanes) == 1 and not self._opening
-        return only and ended.processes <= self.hello.processes
+            if self._opening or self._busy - {lane.number}:
+                return False
+            own = _LANE_PROCESSES + bool(self.hello.zygote)
+            idle = self.hello.processes + own * (len(self._lanes) - 1)
+        return ended.processes <= idle
 
     def _retire(self, lane: Lane) -> None:
-        """Programs left behind live on and may print: nobody else uses their lane."""
+        """Programs left behind live on and may print: nobody else uses their lane meanwhile."""
         with self._lock:
             self._busy.discard(lane.number)
         threading.Thread(
-            target=lane.drain, args=(lambda: self._closed,), daemon=True, name="stockade-drain"
+            target=self._await_last, args=(lane,), daemon=True, name="stockade-drain"
         ).start()
+
+    def _await_last(self, lane: Lane) -> None:
+        pause = _FIRST_LOOK_SECONDS
+        try:
+            while not self._closed:
+                lane.drain(pause)
+                pause = min(2 * pause, _LAST_LOOK_SECONDS)
+                if self.left_behind(lane) == 0:
+                    lane.clean()
+                    self._make_idle(lane)
+                    return
+        except LaneLostError:
+            self.forget(lane)
 
     def forget(self, lane: Lane) -> None:
         lane.close()
         with self._lock:
             self._busy.discard(lane.number)
-            if lane.number:
+            if lane.number != self._first:
                 self._lanes.pop(lane.number, None)
             self._free_again.notify()
 
@@ -258,12 +337,12 @@ class ResidentSandbox(Sandbox):
         lane.close()
 
     def seems_alive(self) -> bool:
-        """False once lane 0 is known to be gone, which ends with the sandbox and not before."""
+        """False once the first lane is known to be gone, which ends with the sandbox."""
         with self._lock:
-            first = self._lanes.get(0)
+            first = self._lanes.get(self._first)
             if self._death is not None or first is None or first.lost:
                 return False
-            if 0 in self._busy:
+            if self._first in self._busy:
                 return True  # its own execution would notice
         return not first.ended()
 
@@ -310,7 +389,7 @@ class ResidentSandbox(Sandbox):
             lane.close()  # an engine may keep the connection of a dead sandbox open
         return self._death
 
-    def claim_kills(self, ended: Ended) -> bool:
+    def _claim_kills(self, ended: Ended) -> bool:
         """Whether the memory limit ended this program (E5).
 
         The sandbox counts kills, not whose they were. A program that died of

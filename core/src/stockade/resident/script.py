@@ -13,7 +13,7 @@ from stockade.errors import ConfigError
 from stockade.lower import lower
 from stockade.wall import ExecRequest, Form
 
-__all__ = ["NEEDS", "Job", "prepare", "supervisor"]
+__all__ = ["NEEDS", "Job", "prepare", "supervisor", "supervisor_argv"]
 
 #: What a sandbox must hold for the supervisor to run.
 NEEDS = "sh, cat, dd, grep, mkfifo and rm, and a writable /tmp"
@@ -55,8 +55,16 @@ def supervisor() -> tuple[str, str]:
     return bare, here.joinpath("zygote.py").read_text()
 
 
-def prepare(request: ExecRequest, *, warm: bool = False) -> Job:
-    """The job for a request; ``warm`` has Python code run by the zygote.
+def supervisor_argv(number: int, shell: str = "sh") -> list[str]:
+    """What a wall starts in its sandbox for lane ``number``, with the channel as its
+    standard streams."""
+    script, zygote = supervisor()
+    return [shell, "-c", script, "sh", str(number), zygote]
+
+
+def prepare(request: ExecRequest, *, warm: bool = False, hidden: bool = False) -> Job:
+    """The job for a request; ``warm`` has Python code run by the zygote; ``hidden``: what
+    is not there looks forbidden (see ``ResidentSandbox.hides_missing``).
 
     Raises ConfigError for an environment name that no shell can export, LanguageError.
     """
@@ -68,9 +76,10 @@ def prepare(request: ExecRequest, *, warm: bool = False) -> Job:
         body, stdin = _shell_body(request.script), request.stdin
     else:
         request = lower(request)
-        body, stdin = _exec_body(request.argv), request.stdin
+        body, stdin = _exec_body(request.argv, hidden), request.stdin
     text = (
-        f"cd -- {shlex.quote(request.working_dir)} 2>/dev/null||nowhere;{_exports(request)}{body}"
+        f"cd -- {shlex.quote(request.working_dir)} 2>/dev/null||nowhere;streams;"
+        f"{_exports(request)}{body}"
     )
     return Job("r", text.encode("utf-8", "surrogateescape"), stdin)
 
@@ -95,8 +104,12 @@ def _exports(request: ExecRequest) -> str:
     return f"export {pairs};" if pairs else ""
 
 
-def _exec_body(argv: tuple[str, ...]) -> str:
+def _exec_body(argv: tuple[str, ...], hidden: bool) -> str:
     words = " ".join(shlex.quote(word) for word in argv)
+    if hidden and "/" in argv[0]:
+        name = shlex.quote(argv[0])
+        missing = f"printf 'sh: %s: not found\\n' {name} >&2;exit 127"
+        return f"[ -e {name} ]||{{ {missing}; }};exec {words}"
     # A name that looks like an option of exec's own needs somebody who takes `--`.
     return f"exec env -- {words}" if argv[0].startswith("-") else f"exec {words}"
 

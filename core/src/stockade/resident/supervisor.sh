@@ -1,5 +1,6 @@
 # A lane: runs one program after another for the host at the other end of its
-# three streams. Plain POSIX sh; started as `sh -c THIS sh LANE ZYGOTE`.
+# three streams. Plain POSIX sh; started as `sh -c THIS sh LANE ZYGOTE [PIPES]`; where
+# programs may not make fifos, PIPES.g, PIPES.d and PIPES.m were made before.
 #
 # Three processes share the host's stream of orders (descriptor 3), one at a time:
 #   worker   reads a request and runs it, in the foreground, so that programs
@@ -13,16 +14,29 @@
 [ -z "$BASH_VERSION" ] || set +o posix # in that mode it tells of no signal
 exec 3<&0 4>&1 5>&2
 top=1099511627776
-lane=$1 mark=$((top - $1)) adj=500 zygote=$2 d=/tmp/.stockade-$1-$$
-[ -r /proc/$$/limits ] || { adj=$((900 - $1)) mark=; }
+lane=$1 adj=500 zygote=$2 d=${3:-/tmp/.stockade-$1-$$}
+if [ -r /proc/$$/limits ]; then
+  while read -r a b c soft hard rest; do
+    [ "$a $b" = "Max data" ] && break
+  done </proc/$$/limits
+  # Under a limit that is there already, marks begin below it: none can be raised.
+  case $hard in
+    *[!0-9]*) ;;
+    *) [ $((hard / 1024)) -gt $top ] || top=$((hard / 1024 - 1));;
+  esac
+  mark=$((top - lane))
+  [ -w /proc/self/oom_score_adj ] || adj=
+else
+  adj=$((900 - lane)) mark=
+fi
 py=$(command -v python3 || command -v python)
 events=
 for f in /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control; do
   [ -r $f ] && events=$f
 done
-mkfifo -m 600 $d.g $d.d || exit 90
-exec 6<>$d.g 7<>$d.d
-rm -f $d.g $d.d # now, not beside the worker: processes are counted
+[ -p $d.g ] || mkfifo -m 600 $d.g $d.d $d.m || exit 90
+exec 6<>$d.g 7<>$d.d 9<>$d.m
+rm -f $d.g $d.d $d.m # now, not beside the worker: processes are counted
 # Handled, not ignored: `kill 0` in a program (or the kernel's hang-up of a group
 # whose stopped members were orphaned) leaves the supervisor alone, and programs
 # still start with the default. Every subshell must say so anew.
@@ -31,7 +45,7 @@ hardy
 
 branded() {
   [ -z "$mark" ] || ulimit -d $mark
-  echo $adj >/proc/self/oom_score_adj
+  [ -z "$adj" ] || echo $adj >/proc/self/oom_score_adj
 }
 
 # The cgroup's own count of kills, in $kills.
@@ -137,15 +151,12 @@ control() {
 }
 
 # Say how it ended: token, status, whether the shell tells of a signal, kills
-# before and after, processes.
+# before and after, processes. What the shell says of its programs' ends goes to a pipe,
+# which is there when the disk is full, too.
 report() {
   signalled=0
-  if [ $s -gt 125 ] && [ -s $d.m ]; then
-    signalled=1
-    read -r line <$d.m
-    case $line in N) signalled=N;; esac
-    : >$d.m
-  fi
+  hear
+  if [ $s -gt 125 ]; then signalled=$heard; fi
   after=$1
   if [ $s = 137 ]; then count_kills; after=$kills; fi
   set -- /proc/[0-9]*
@@ -156,27 +167,40 @@ report() {
 # Exactly the next $1 bytes of the host's. Not `head -c`: busybox's reads too far.
 take() { dd iflag=count_bytes,fullblock bs=65536 count=$1 <&3 2>/dev/null; }
 
-nowhere() { echo N >>$d.m; exit 126; }
+# Whether the shell said anything since it was asked last, in $heard.
+hear() {
+  heard=0
+  echo . >&2
+  while read -r line <&2 || [ $? -gt 128 ]; do
+    case $line in
+      .) break;;
+      N) heard=N;;
+      ?*) [ $heard = N ] || heard=1;;
+    esac
+  done
+}
+
+nowhere() { echo N >&2; exit 126; }
+
+# What a program finds as its streams, and nothing of the supervisor's.
+streams() { exec >&4 2>&5 3<&- 4>&- 5>&- 6>&- 7>&- 8>&-; }
 
 # Run $text with its input from where it stands; the status in $s.
 run() {
   tries=0 s=
   while :; do
-    command eval '( exec >&4 2>&5 3<&- 4>&- 5>&- 6>&- 7>&- 8>&-
-      branded 2>/dev/null
-      eval "$text" ); s=$?'
+    command eval '( branded 2>/dev/null; eval "$text" ); s=$?'
     [ -z "$s" ] || break
+    hear
     tries=$((tries + 1))
-    [ $tries -lt 5 ] || { echo "sh: cannot fork: the process limit is reached" >&5; s=126; : >$d.m; break; }
-    : >$d.m
+    [ $tries -lt 5 ] || { echo "sh: cannot fork: the process limit is reached" >&5; s=126; break; }
     [ ! -r /proc/$$/stat ] || for p in /proc/[0-9]*; do read -r line <$p/stat; done
   done
 }
 
 worker() {
   hardy
-  exec 2>>$d.m
-  read -r _ zpid <&7
+  read -r _ zpid tpid <&7
   while :; do
     read -r op tok n m <&3 || { [ $? -gt 128 ] && continue; break; }
     case $op in
@@ -212,6 +236,7 @@ worker() {
         read -r _
         ;;
       z) echo wake >&8 ;;
+      d) echo "d $tok" >&8 ;; # end all in $tok seconds
       K) end_tree $tok $n ;;
       c) # how many of this lane's programs live
         { find_marked $lane; living $zpid; } 2>/dev/null
@@ -227,16 +252,26 @@ worker() {
     esac
   done
   echo q >&6
+  [ $zpid$lane != 00 ] || kill -KILL $tpid # the lane ends with all of its processes
+}
+
+# The zygote keeps the time too, once it is told a deadline; without Python it is this.
+keep_time() {
+  [ $lane = 0 ] && read -r _ left && sleep $left && kill -KILL $$
+  exit 0
 }
 
 become_zygote() {
+  read -r tp _ </proc/self/stat
   zp=0
-  [ -z "$py" ] || read -r zp _ </proc/self/stat
+  [ -z "$py" ] || zp=$tp
   echo "z $zp" >&6
-  echo "z $zp" >&7
-  [ $zp != 0 ] && read -r _ || exit 0
+  echo "z $zp $tp" >&7
+  trap '' HUP INT QUIT TERM USR1 USR2 ALRM # until Python has its own handlers
+  [ $zp != 0 ] || keep_time
+  read -r _ || exit 0
   branded 2>/dev/null
   exec $py -c "$zygote" "$lane" "$events" 2>/dev/null
 }
 
-control | worker 8>&1 >/dev/null | become_zygote
+control 9>&- | worker 8>&1 >/dev/null 2>&9 9>&- | become_zygote 9>&-

@@ -236,15 +236,31 @@ def hardy(yes):
         signal.signal(getattr(signal, name), (lambda *_: None) if yes else usual)
 
 
+def keep_time(parent, seconds):
+    """End the lane, and with the first one the sandbox, in so many seconds; 0: never."""
+
+    def over(*_):
+        if signal.getitimer(signal.ITIMER_REAL)[0] == 0:  # not a signal that a program sent
+            os.kill(parent, signal.SIGKILL)
+
+    # A child has no timer, and its handlers are its own.
+    signal.signal(signal.SIGALRM, over if seconds else lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
 def serve(events):
     """Serve jobs for ever; in a child it returns the code to run."""
+    parent = os.getppid()
     os.setsid()
     hardy(True)
     notebook = Notebook()
+    orders = []
     while True:
-        line = os.read(JOBS, 4096)
-        if not line:
-            os._exit(0)
+        orders = orders or os.read(JOBS, 4096).splitlines() or os._exit(0)
+        line = orders.pop(0)
+        if line.startswith(b"d "):
+            keep_time(parent, int(line.split()[1]))
+            continue
         token, size, count = line.split()
         job, count = exactly(HOST, int(size)), int(count)
         flag, cwd, env, code = parse(job)

@@ -10,15 +10,17 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+import ssl
 import threading
 from typing import Any
 
 from stockade.resident import Channel
 from stockade.results import Stream
 
-__all__ = ["EngineChannel"]
+__all__ = ["EngineChannel", "hang_up"]
 
 _READ_BYTES = 256 * 1024
+_SEND_BYTES = 256 * 1024
 _HEAD = 8
 _STREAMS = {1: Stream.STDOUT, 2: Stream.STDERR}
 
@@ -30,8 +32,10 @@ class EngineChannel(Channel):
         """``connection`` is what docker-py's ``attach_socket`` or ``exec_start`` returned."""
         self._keep = connection  # its owner closes the socket when it is collected
         self._socket: Any = getattr(connection, "_sock", connection)
-        with contextlib.suppress(AttributeError):
-            self._socket.settimeout(None)
+        self._tls = isinstance(self._socket, ssl.SSLSocket)
+        # One TLS connection must not be read and written at the same time.
+        self._turn = threading.Lock()
+        self._socket.settimeout(0 if self._tls else None)
         self._head = b""
         self._left = 0
         self._stream = Stream.STDOUT
@@ -39,7 +43,18 @@ class EngineChannel(Channel):
         self._closed = False
 
     def send(self, data: bytes) -> None:
-        self._socket.sendall(data)
+        if not self._tls:
+            self._socket.sendall(data)
+            return
+        left = memoryview(data)
+        while left:
+            try:
+                with self._turn:
+                    left = left[self._socket.send(left[:_SEND_BYTES]) :]
+            except ssl.SSLWantWriteError:
+                self._poll(select.POLLOUT, None)
+            except ssl.SSLWantReadError:  # a new key is agreed on; whoever receives takes part
+                self._poll(select.POLLIN, 0.05)
 
     def receive(self, seconds: float | None = None) -> list[tuple[Stream, bytes]]:
         while True:
@@ -52,20 +67,28 @@ class EngineChannel(Channel):
 
     def _read(self, seconds: float | None) -> bytes:
         # Not the socket's own timeout: that would hold for a sender in another thread too.
-        if seconds is not None and not self._buffered():
-            descriptor = self._socket.fileno()
-            if descriptor < 0:
-                raise OSError("the connection is closed")
-            poll = select.poll()
-            poll.register(descriptor, select.POLLIN)
-            if not poll.poll(seconds * 1000):
+        if not self._tls:
+            if seconds is not None and not self._poll(select.POLLIN, seconds):
                 raise TimeoutError
-        return bytes(self._socket.recv(_READ_BYTES))
+            return bytes(self._socket.recv(_READ_BYTES))
+        while True:
+            try:
+                with self._turn:
+                    return bytes(self._socket.recv(_READ_BYTES))
+            except ssl.SSLWantReadError:
+                if not self._poll(select.POLLIN, seconds):
+                    raise TimeoutError from None
+            except ssl.SSLWantWriteError:
+                self._poll(select.POLLOUT, seconds)
 
-    def _buffered(self) -> bool:
-        """Whether a TLS connection holds bytes that the descriptor does not show."""
-        pending = getattr(self._socket, "pending", None)
-        return bool(pending is not None and pending())
+    def _poll(self, event: int, seconds: float | None) -> bool:
+        """Wait until the socket is ready; False when the time passes first."""
+        descriptor = self._socket.fileno()
+        if descriptor < 0:
+            raise OSError("the connection is closed")
+        poll = select.poll()
+        poll.register(descriptor, event)
+        return bool(poll.poll(None if seconds is None else seconds * 1000))
 
     def ended(self) -> bool:
         if type(self._socket) is not socket.socket:
@@ -103,9 +126,18 @@ class EngineChannel(Channel):
             if self._closed:
                 return
             self._closed = True
-        with contextlib.suppress(OSError, AttributeError):
-            self._socket.shutdown(socket.SHUT_RDWR)  # wakes whoever reads
-        with contextlib.suppress(OSError):
-            self._socket.close()
-        with contextlib.suppress(OSError, AttributeError):
-            self._keep.close()
+        hang_up(self._keep)
+
+
+def hang_up(connection: Any) -> None:
+    """Close what docker-py's ``attach_socket`` or ``exec_start`` returned, at once."""
+    carrier = getattr(connection, "_sock", connection)
+    with contextlib.suppress(OSError):
+        # Wakes whoever reads. Of a TLS connection the plain part: its own farewell
+        # would wait for the other side.
+        socket.socket.shutdown(carrier, socket.SHUT_RDWR)
+    # The response too: over TLS it holds the socket open.
+    ends: list[Any] = [carrier, connection, getattr(connection, "_response", None)]
+    for end in ends:
+        with contextlib.suppress(OSError, AttributeError, ValueError):
+            end.close()

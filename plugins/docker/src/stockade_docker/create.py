@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import socket
+import math
 import time
 from typing import Any
 
@@ -11,18 +10,21 @@ import attrs
 import docker
 from docker.types import LogConfig, Mount, Ulimit
 
+from stockade.deadlines import moment
 from stockade.resident import supervisor
 from stockade.wall import OpenRequest
 from stockade_docker.mounts import checked
 
-__all__ = ["LABEL", "NOBODY", "Shape", "arguments"]
+__all__ = ["LABEL", "NOBODY", "Shape", "arguments", "name_of", "user"]
 
-#: Labels are this and a word: session, agent (a hash), owner, expires.
+#: Labels are this and a word: session, agent (a hash), owner, created, expires, durable.
 LABEL = "io.stockade."
 NOBODY = "65534:65534"
 #: Processes that the supervisor and the init are; the limit is the program's beside them.
 _OWN_PROCESSES = 5
 _OPEN_FILES = 4096
+#: Seconds by which the deadline inside comes after the owner's own.
+_INSIDE_LATER = 3.0
 
 
 @attrs.frozen
@@ -31,10 +33,14 @@ class Shape:
 
     image: str
     runtime: str | None = None
-    seccomp: str | None = None  #: a profile's JSON; None is the engine's own profile
+    #: A profile's JSON, or a word that the engine has for one; None is the engine's own.
+    seccomp: str | None = None
+    apparmor: str | None = None  #: a profile that the engine's machine has loaded
     shm_mb: int | None = None
     #: Processes of the engine's machine for one inside, and beside them all.
     processes_each: tuple[int, int] = (1, 0)
+    #: Whether the engine sees what is written to the root (a kernel inside may keep that).
+    sees_root: bool = True
     local_engine: bool = True
     podman: bool = False
 
@@ -42,12 +48,12 @@ class Shape:
 def arguments(api: docker.APIClient, request: OpenRequest, shape: Shape) -> dict[str, Any]:
     """The keyword arguments of docker-py's ``create_container``."""
     config = request.config
-    script, zygote = supervisor()
+    entry, command = _durable_entry(request) if config.durable else _entry()
     return {
         "image": shape.image,
-        "name": f"stockade-{request.session_id}",
-        "entrypoint": ["sh", "-c", script, "sh"],
-        "command": ["0", zygote],
+        "name": name_of(request.session_id),
+        "entrypoint": entry,
+        "command": command,
         "hostname": "sandbox",
         "user": user(request),
         "working_dir": config.working_dir,
@@ -55,7 +61,7 @@ def arguments(api: docker.APIClient, request: OpenRequest, shape: Shape) -> dict
         # engine can read a container's configuration (B4).
         "environment": {"HOME": config.working_dir, "LANG": "C.UTF-8"},
         "labels": _labels(request),
-        "stdin_open": True,
+        "stdin_open": not config.durable,
         "tty": False,
         "detach": False,
         # The same empty network namespace as network_mode=none, 100 ms sooner: the
@@ -82,26 +88,41 @@ def _ulimits(shape: Shape) -> list[Ulimit]:
     return [Ulimit(name=name, soft=value, hard=value) for name, value in limits.items()]
 
 
+def name_of(session_id: str) -> str:
+    return f"stockade-{session_id}"
+
+
+def _entry() -> tuple[list[str], list[str]]:
+    """The first lane, which ends with the connection of the process that owns it."""
+    script, zygote = supervisor()
+    return ["sh", "-c", script, "sh"], ["0", zygote]
+
+
+def _durable_entry(request: OpenRequest) -> tuple[list[str], list[str]]:
+    """What holds a durable container and ends it at its deadline (C11), whoever lives then.
+
+    All its lanes come by the engine's exec, each ending with its own process.
+    """
+    if request.expires_at is None:
+        return ["sh", "-c", "while sleep 86400; do :; done"], []
+    left = max(1, math.ceil(request.expires_at - time.time() + _INSIDE_LATER))
+    return ["sleep", str(left)], []
+
+
 def _labels(request: OpenRequest) -> dict[str, str]:
+    """What ``gc`` finds it by, and judges it by where the ledger is lost."""
     labels = {
         f"{LABEL}session": request.session_id,
         f"{LABEL}agent": request.agent_hash,
-        f"{LABEL}owner": f"{socket.gethostname()}:{os.getpid()}:{_started()}",
+        f"{LABEL}owner": request.owner,
         f"{LABEL}created": f"{time.time():.0f}",
     }
     if request.expires_at is not None:
-        labels[f"{LABEL}expires"] = f"{request.expires_at:.0f}"
+        labels[f"{LABEL}expires"] = moment(request.expires_at)
+    if request.config.durable:
+        labels[f"{LABEL}durable"] = "1"
     labels.update({f"{LABEL}label.{name}": text for name, text in request.config.labels.items()})
     return labels
-
-
-def _started() -> str:
-    """When this process started, in clock ticks since boot: its id alone may be taken again."""
-    try:
-        with open("/proc/self/stat") as file:
-            return file.read().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return "0"
 
 
 def _host_config(api: docker.APIClient, request: OpenRequest, shape: Shape) -> Any:
@@ -119,6 +140,8 @@ def _host_config(api: docker.APIClient, request: OpenRequest, shape: Shape) -> A
     security = ["no-new-privileges"]
     if shape.seccomp is not None:
         security.append(f"seccomp={shape.seccomp}")
+    if shape.apparmor is not None:
+        security.append(f"apparmor={shape.apparmor}")
     more: dict[str, Any] = {}
     if config.memory_mb is not None:
         # With both equal there is no swap on top.
@@ -128,6 +151,7 @@ def _host_config(api: docker.APIClient, request: OpenRequest, shape: Shape) -> A
     if config.max_processes is not None:
         each, beside = shape.processes_each
         own = _OWN_PROCESSES + bool(config.network_allow)  # what carries connections out
+        own += 2 * config.durable  # what holds it
         more.update(pids_limit=(config.max_processes + own) * each + beside)
     if shape.runtime is not None:
         more.update(runtime=shape.runtime)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-import socket
 import threading
 import time
+import weakref
 from typing import Any
 
 import attrs
 import docker
 import requests
 from docker.context import ContextAPI
-from docker.errors import DockerException
+from docker.errors import DockerException, TLSParameterError
 from docker.utils import kwargs_from_env
 
 from stockade.errors import ConfigError, ProviderUnavailableError
+from stockade_docker import transport
 
 __all__ = ["FAILURES", "EngineInfo", "cached_look", "client", "forget", "is_local", "look"]
 
@@ -24,7 +25,6 @@ FAILURES = (DockerException, requests.exceptions.RequestException, OSError)
 #: Seconds that an ordinary request may take.
 REQUEST_SECONDS = 30
 _POOL = 64
-_DEFAULT_SOCKET = "unix:///var/run/docker.sock" if os.name == "posix" else ""
 #: Only for asking which version the engine speaks.
 _OLDEST_API = "1.24"
 _KEPT_SECONDS = 10.0
@@ -46,15 +46,33 @@ class EngineInfo:
     is_podman: bool
     warnings: tuple[str, ...] = ()
 
+    @property
+    def seccomp(self) -> str | None:
+        """The profile that containers get by default ("unconfined": none); None: no filters."""
+        for option in self.security:
+            name, _, rest = option.partition(",")
+            if name in ("name=seccomp", "seccomp"):
+                return rest.partition("profile=")[2] or "default"
+        return None
+
+    @property
+    def apparmor(self) -> bool:
+        """Whether containers can be given an AppArmor profile."""
+        return any(
+            option.split(",")[0] in ("name=apparmor", "apparmor") for option in self.security
+        )
+
 
 def _place(engine: str | None) -> dict[str, Any]:
-    """docker-py's arguments for an engine: a URL, a context's name, or the environment's."""
+    """Where an engine is and how TLS is spoken to it: by a URL, a context's name, or the
+    environment as the docker command reads it."""
     if engine and "://" in engine:
-        return {"base_url": engine, "use_ssh_client": engine.startswith("ssh://")}
+        if not engine.startswith(("tcp://", "https://")):
+            return {"base_url": engine}
+        # Of the environment the certificates alone.
+        return dict(kwargs_from_env({**os.environ, "DOCKER_HOST": engine}))
     if engine is None and os.environ.get("DOCKER_HOST"):
-        found: dict[str, Any] = dict(kwargs_from_env())
-        found["use_ssh_client"] = found.get("base_url", "").startswith("ssh://")
-        return found
+        return dict(kwargs_from_env())
     name = engine or os.environ.get("DOCKER_CONTEXT") or None
     context = ContextAPI.get_context(name)
     if context is None:
@@ -64,41 +82,36 @@ def _place(engine: str | None) -> dict[str, Any]:
     host = context.Host
     if not host or host.startswith("http+docker"):
         return {}
-    return {"base_url": host, "tls": context.TLSConfig, "use_ssh_client": host.startswith("ssh://")}
+    return {"base_url": host, "tls": context.TLSConfig}
 
 
 def _connect(place: dict[str, Any]) -> docker.APIClient:
     """A client that speaks the engine's own version of the API."""
-    settings: dict[str, Any] = {
-        **place, "timeout": REQUEST_SECONDS, "max_pool_size": _POOL, "num_pools": _POOL,
-        "user_agent": "stockade",
-    }  # fmt: skip
-    _knock(place.get("base_url") or _DEFAULT_SOCKET)
+    settings: dict[str, Any] = {**place, "timeout": REQUEST_SECONDS, "pool": _POOL}
     # Asked by a client of its own, not by version="auto": that one leaves its
     # connection open when nobody answers.
-    asking = docker.APIClient(**settings, version=_OLDEST_API)
+    asking = transport.make(**settings, version=_OLDEST_API)
     try:
         version = str(asking.version(api_version=False)["ApiVersion"])
     finally:
         asking.close()
-    return docker.APIClient(**settings, version=version)
+    return transport.make(**settings, version=version)
 
 
-def _knock(url: str) -> None:
-    """Raise OSError where nobody listens on a local socket: docker-py, finding that out
-    itself, leaves its end of it open."""
-    path = url.partition("unix://")[2]
-    if path and hasattr(socket, "AF_UNIX"):
-        with socket.socket(socket.AF_UNIX) as knocking:
-            knocking.settimeout(REQUEST_SECONDS)
-            knocking.connect("/" + path.lstrip("/"))
+def _key(place: dict[str, Any]) -> tuple[int, str]:
+    """What tells engines apart. The process id: a connection must not be shared with a
+    forked child."""
+    tls = place.get("tls")
+    return os.getpid(), f"{place.get('base_url')} {sorted(vars(tls).items()) if tls else ''}"
 
 
 def client(engine: str | None) -> docker.APIClient:
     """The client for an engine, shared by its sessions. Raises ProviderUnavailableError."""
-    place = _place(engine)
-    # The process id: a connection must not be shared with a forked child.
-    key = (os.getpid(), repr(sorted((name, str(value)) for name, value in place.items())))
+    try:
+        place = _place(engine)
+    except TLSParameterError as error:
+        raise ConfigError(f"the engine's certificates cannot be used: {error}") from error
+    key = _key(place)
     with _lock:
         found = _clients.get(key)
     if found is not None:
@@ -115,19 +128,22 @@ def client(engine: str | None) -> docker.APIClient:
 
 def is_local(api: docker.APIClient) -> bool:
     """Whether the engine shares this machine's files, as far as its address tells."""
-    return str(api.base_url).startswith(("http+docker://", "http+unix://", "unix://"))
+    return str(api.base_url).startswith("http+docker://local")
 
 
-_seen: dict[str, tuple[float, EngineInfo]] = {}
+#: By client, not by its address: docker-py calls all local sockets by one.
+_seen: weakref.WeakKeyDictionary[docker.APIClient, tuple[float, EngineInfo]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 def cached_look(api: docker.APIClient) -> EngineInfo:
     """What the engine told within the last seconds, so that sessions in a row ask once."""
-    found = _seen.get(api.base_url)
+    found = _seen.get(api)
     if found is not None and time.monotonic() - found[0] < _KEPT_SECONDS:
         return found[1]
     info = look(api)
-    _seen[api.base_url] = (time.monotonic(), info)
+    _seen[api] = (time.monotonic(), info)
     return info
 
 

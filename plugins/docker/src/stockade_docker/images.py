@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import docker
+import requests
+from docker import auth
+from docker.errors import DockerException
 
 from stockade.errors import ConfigError, SandboxStartError
 from stockade_docker.engine import FAILURES
@@ -15,6 +21,8 @@ __all__ = ["DEFAULT_IMAGE", "PULL_POLICIES", "check_reference", "fetch"]
 
 _log = logging.getLogger(__name__)
 
+#: How often progress is told.
+_TELL_SECONDS = 2.0
 DEFAULT_IMAGE = "python:3.12-slim"
 PULL_POLICIES = ("missing", "always", "never")
 
@@ -51,43 +59,74 @@ def fetch(api: docker.APIClient, reference: str, policy: str, seconds: float) ->
             f"run: docker pull {reference}, or leave the option pull out.",
             retryable=False,
         )
-    _pull(api, reference, seconds)
-
-
-def _pull(api: docker.APIClient, reference: str, seconds: float) -> None:
-    """Pull, telling progress to the log; gives up in time and leaves the engine to stop."""
-    name, _, tag = reference.partition("@")
-    if not tag:
-        head, slash, last = reference.rpartition("/")
-        last, _, tag = last.partition(":")
-        name = f"{head}{slash}{last}"
-    began = told = time.monotonic()
+    until = time.monotonic() + seconds
     _log.warning("pulling image %s", reference)
     try:
-        for step in api.pull(name, tag=tag or "latest", stream=True, decode=True):
-            if "error" in step:
-                raise SandboxStartError(
-                    f"image {reference!r} cannot be pulled: {step['error']}; check its name and "
-                    "the registry's log-in."
-                )
-            now = time.monotonic()
-            if now - began > seconds:
-                raise SandboxStartError(
-                    f"image {reference!r} was not pulled within {seconds:g} s; raise the option "
-                    "pull_seconds, or pull it beforehand.",
-                    retryable=True,
-                )
-            if now - told > 2.0:
-                told = now
-                _log.warning(
-                    "pulling %s: %s %s",
-                    reference,
-                    step.get("id", ""),
-                    step.get("progress", step.get("status", "")),
-                )
+        for step in _steps(api, reference, until):
+            _log.warning("pulling %s: %s", reference, step)
+    except (TimeoutError, requests.exceptions.Timeout) as error:
+        raise SandboxStartError(
+            f"image {reference!r} was not pulled within {seconds:g} s; raise the option "
+            "pull_seconds, or pull it beforehand.",
+            retryable=True,
+        ) from error
     except FAILURES as error:
         raise SandboxStartError(
             f"image {reference!r} is not on the engine and cannot be pulled: "
-            f"{getattr(error, 'explanation', None) or error}."
+            f"{getattr(error, 'explanation', None) or error}; check its name and the "
+            "registry's log-in."
         ) from error
-    _log.warning("pulled %s in %.1f s", reference, time.monotonic() - began)
+    _log.warning("pulled %s in %.1f s", reference, seconds - (until - time.monotonic()))
+
+
+def _steps(api: docker.APIClient, reference: str, until: float) -> Iterator[str]:
+    """Pull; a line of progress now and then. Ends by closing the connection, whereupon
+    the engine stops. Raises TimeoutError, and one of FAILURES."""
+    # Not docker-py's `pull`: it knows no time limit, and leaves its connection open.
+    connection: Any = api
+    response = connection._post(
+        connection._url("/images/create"), params=_parameters(reference),
+        headers=_log_in(api, reference), stream=True, timeout=_left(until),
+    )  # fmt: skip
+    try:
+        connection._raise_for_status(response)
+        carrier = connection._get_raw_response_socket(response)
+        carrier = getattr(carrier, "_sock", carrier)
+        told = time.monotonic()
+        for line in response.iter_lines():
+            step = json.loads(line)
+            if "error" in step:
+                raise DockerException(step["error"])
+            if time.monotonic() - told > _TELL_SECONDS:
+                told = time.monotonic()
+                words = (step.get("id"), step.get("status"), step.get("progress"))
+                yield " ".join(word for word in words if word)
+            carrier.settimeout(_left(until))
+    except requests.exceptions.ConnectionError as error:
+        if time.monotonic() >= until - 0.1:  # what a read past its time is told as
+            raise TimeoutError from error
+        raise
+    finally:
+        response.close()
+
+
+def _left(until: float) -> float:
+    left = until - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
+def _parameters(reference: str) -> dict[str, str]:
+    """The name, and what of it is wanted: a digest stands over a tag."""
+    name, _, digest = reference.partition("@")
+    head, slash, last = name.rpartition("/")
+    last, _, tag = last.partition(":")
+    return {"fromImage": f"{head}{slash}{last}", "tag": digest or tag or "latest"}
+
+
+def _log_in(api: docker.APIClient, reference: str) -> dict[str, str]:
+    """The registry's log-in, as `docker login` keeps it."""
+    registry, _ = auth.resolve_repository_name(_parameters(reference)["fromImage"])
+    header: Any = auth.get_config_header(api, registry)
+    return {"X-Registry-Auth": header} if header else {}

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from importlib.resources import files
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 import docker
@@ -18,13 +18,21 @@ from stockade.egress import Gateway, Names
 from stockade.errors import DestroyError, SandboxLostError, SandboxStartError
 from stockade.resident import NEEDS, Channel, Death, ResidentSandbox, supervisor
 from stockade.resident.lane import Lane, LaneLostError
-from stockade.wall import ExecRequest, OpenRequest, Output, Running, Terminal, TerminalRequest
+from stockade.wall import (
+    Changes,
+    ExecRequest,
+    OpenRequest,
+    Output,
+    Running,
+    Terminal,
+    TerminalRequest,
+)
 from stockade_docker.channel import EngineChannel
 from stockade_docker.create import Shape, arguments, user
 from stockade_docker.engine import FAILURES
 from stockade_docker.terminal import EngineTerminal
 
-__all__ = ["ContainerSandbox", "explain"]
+__all__ = ["ContainerSandbox", "SharedSandbox", "explain"]
 
 _log = logging.getLogger(__name__)
 
@@ -42,16 +50,21 @@ class ContainerSandbox(ResidentSandbox):
     """Made by :meth:`start_container`; the container is gone when that fails (C5)."""
 
     def __init__(
-        self, api: docker.APIClient, container: str, first: Channel, request: OpenRequest
-    ) -> None:
+        self, api: docker.APIClient, container: str, first: Channel | None, request: OpenRequest,
+        *, number: int = 0, sees_root: bool = True,
+    ) -> None:  # fmt: skip
+        """Over ``first``, lane 0 that the container was started with, or else over a lane
+        ``number`` by the engine's exec."""
         self.container = container
+        self._sees_root = sees_root
         self._api = api
         self._user = user(request)
         self._freezing = threading.Lock()
         self._paused = False
         self._gateway: Gateway | None = None
         self._proxy: dict[str, str] = {}
-        super().__init__(first, startup_seconds=request.config.startup_timeout_seconds)
+        seconds = request.config.startup_timeout_seconds
+        super().__init__(first or self.open_channel(number), startup_seconds=seconds, number=number)
 
     @classmethod
     def start_container(
@@ -67,10 +80,15 @@ class ContainerSandbox(ResidentSandbox):
         container: str = made["Id"]
         channel = None
         try:
+            if request.config.durable:
+                api.start(container)
+                return SharedSandbox(api, container, None, request, number=1)
             # Attached before it starts, so that nothing it says is missed.
             channel = EngineChannel(api.attach_socket(container, params=_ATTACH))
             api.start(container)
-            return cls(api, container, channel, request)
+            sandbox = cls(api, container, channel, request, sees_root=shape.sees_root)
+            sandbox.expire_at(request.expires_at)
+            return sandbox
         except BaseException as error:
             state = _state(api, container)
             if channel is not None:
@@ -101,7 +119,9 @@ class ContainerSandbox(ResidentSandbox):
             code = files("stockade.resident").joinpath("forwarder.py").read_text()
             self._gateway = Gateway(self._exec([self.hello.python, "-c", code]), names)
             url = f"http://127.0.0.1:{self._gateway.start(_EGRESS_SECONDS)}"
-            self.hello = self._lanes[0].greet(_EGRESS_SECONDS)  # one process more is usual now
+            self.hello = self._lanes[self._first].greet(
+                _EGRESS_SECONDS
+            )  # one process more is usual now
         except (LaneLostError, OSError) as error:
             raise SandboxStartError(f"the way out could not be opened: {error}") from error
         words = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
@@ -166,6 +186,18 @@ class ContainerSandbox(ResidentSandbox):
                     return
         super().overdue(lane)
 
+    def changes(self) -> Changes | None:
+        if not self._sees_root:
+            return None
+        try:
+            found = self._api.diff(self.container) or []
+        except FAILURES as error:
+            raise SandboxLostError(f"the engine does not answer: {error}") from error
+        kinds: dict[int, list[str]] = {0: [], 1: [], 2: []}
+        for item in found:
+            kinds[item["Kind"]].append(item["Path"])
+        return Changes(changed=tuple(kinds[0]), made=tuple(kinds[1]), removed=tuple(kinds[2]))
+
     def address_of(self, port: int) -> tuple[str, int]:
         try:
             found = self._api.port(self.container, port)
@@ -178,16 +210,36 @@ class ContainerSandbox(ResidentSandbox):
     def terminal(self, request: TerminalRequest) -> Terminal:
         return EngineTerminal(self._api, self.container, self._user, request)
 
+    def first_is_free(self) -> bool:
+        """Whether no program of another process carries the first lane's mark."""
+        return self._lanes[self._first].count() == 0
+
+    def detach(self) -> None:
+        self.release()
+        if self._gateway is not None:
+            self._gateway.close()
+
     def destroy(self) -> None:
         if self._gateway is not None:
             self._gateway.close()
+        self.remove(self._api, self.container)
+
+    @staticmethod
+    def remove(api: docker.APIClient, container: str) -> None:
+        """Kill and remove a container; gone already is well too. Raises DestroyError."""
         try:
-            _remove(self._api, self.container)
+            _remove(api, container)
         except FAILURES as error:
             raise DestroyError(
-                f"container {self.container[:12]} could not be removed: {error}; "
+                f"container {container[:12]} could not be removed: {error}; "
                 "try again when the engine answers."
             ) from error
+
+
+class SharedSandbox(ContainerSandbox):
+    """A durable container: other processes' lanes come and go in it."""
+
+    counts_processes: ClassVar[bool] = False
 
 
 def _death(state: dict[str, Any]) -> Death:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 from typing import Any
 
 import docker
 
 from stockade.errors import SandboxLostError
 from stockade.wall import Terminal, TerminalRequest
+from stockade_docker.channel import hang_up
 from stockade_docker.engine import FAILURES
 
 __all__ = ["EngineTerminal"]
@@ -42,9 +42,12 @@ class EngineTerminal(Terminal):
 
     def read(self) -> bytes:
         try:
-            return bytes(self._socket.recv(65536))
+            data = bytes(self._socket.recv(65536))
+            while getattr(self._socket, "pending", int)():  # of TLS, which no descriptor shows
+                data += self._socket.recv(65536)
         except OSError:
             return b""
+        return data
 
     def write(self, data: bytes) -> None:
         self._socket.sendall(data)
@@ -61,8 +64,4 @@ class EngineTerminal(Terminal):
         return 125 if code is None else int(code)
 
     def close(self) -> None:
-        with contextlib.suppress(OSError, AttributeError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        for end in (self._socket, self._keep):
-            with contextlib.suppress(OSError, AttributeError):
-                end.close()
+        hang_up(self._keep)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
-from collections.abc import Mapping
+import weakref
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import docker
@@ -12,12 +14,28 @@ from docker.errors import ImageNotFound
 
 from stockade.capabilities import Capabilities, Isolation
 from stockade.egress import Names
-from stockade.errors import ConfigError, SandboxStartError, StockadeError
-from stockade.wall import Availability, Check, OpenRequest, Option, Sandbox, Wall
+from stockade.errors import (
+    ConfigError,
+    ProviderUnavailableError,
+    SandboxStartError,
+    StockadeError,
+)
+from stockade.wall import (
+    AttachRequest,
+    Availability,
+    Check,
+    Leftover,
+    OpenRequest,
+    Option,
+    Sandbox,
+    Usage,
+    Wall,
+)
 from stockade_docker import engine as engines
-from stockade_docker import images
+from stockade_docker import images, leftovers
 from stockade_docker.create import Shape
-from stockade_docker.sandbox import ContainerSandbox
+from stockade_docker.durable import AttachedSandbox, find, open_first
+from stockade_docker.sandbox import ContainerSandbox, SharedSandbox
 
 __all__ = ["CAPABILITIES", "OPTIONS", "ContainerWall", "DockerWall"]
 
@@ -41,9 +59,18 @@ def _megabytes(text: str) -> int:
     return int(text)
 
 
-def _profile(text: str) -> str:
+def _seccomp(text: str) -> str:
     if not os.path.isabs(text):
         raise ValueError("an absolute path of a seccomp profile in JSON is needed")
+    return text
+
+
+def _apparmor(text: str) -> str:
+    if (
+        text == "unconfined"
+        or not text.replace("-", "").replace("_", "").replace(".", "").isalnum()
+    ):
+        raise ValueError("the name of an AppArmor profile is needed, and not unconfined")
     return text
 
 
@@ -54,7 +81,10 @@ OPTIONS: Mapping[str, Option] = {
     ),
     "pull": Option(_pull, "missing", "when an image is pulled: missing, always or never"),
     "pull_seconds": Option(_seconds, 600.0, "how long a pull may take"),
-    "seccomp": Option(_profile, None, "a seccomp profile's path, in place of the engine's own"),
+    "seccomp": Option(_seccomp, None, "a seccomp profile's path, in place of the engine's own"),
+    "apparmor": Option(
+        _apparmor, None, "an AppArmor profile of the engine's machine; else docker-default"
+    ),
     "shm_mb": Option(_megabytes, None, "MiB of /dev/shm; there is none unless asked for"),
 }  # fmt: skip
 
@@ -88,7 +118,7 @@ CAPABILITIES = Capabilities(
         "snapshot": ("emulated", "an archive made by a program inside"),
         "terminal": ("native", "by the engine's exec"),
         "allow-list": ("emulated", _ALLOW_LIST),
-        "durable": ("unsupported", "a session ends with the process that opened it"),
+        "durable": ("native", "the engine keeps the container, whichever processes come and go"),
     }
 )
 
@@ -119,11 +149,30 @@ class ContainerWall(Wall):
         return Shape(
             image=self.image,
             runtime=self.runtime(info),
-            seccomp=_read_profile(self.chosen["seccomp"]),
+            seccomp=self._seccomp(info),
+            apparmor=self._apparmor(info),
             shm_mb=self.chosen["shm_mb"],
             local_engine=engines.is_local(self._client()),
             podman=info.is_podman,
         )
+
+    def _seccomp(self, info: engines.EngineInfo) -> str | None:
+        """The filter of system calls, stated wherever the engine has a word for it."""
+        if self.chosen["seccomp"] is not None:
+            return _read_profile(self.chosen["seccomp"])
+        if info.seccomp in (None, "unconfined"):
+            raise SandboxStartError(
+                f"{_UNFILTERED}; {_FILTER_IT}, or name one with the option seccomp.",
+                retryable=False,
+            )
+        return "builtin" if info.seccomp == "builtin" else None
+
+    def _apparmor(self, info: engines.EngineInfo) -> str | None:
+        name: str | None = self.chosen["apparmor"]
+        if name is not None and not info.apparmor:
+            raise ConfigError(f"apparmor={name!r}: the engine has no AppArmor; leave it out.")
+        # Podman has one of its own making and applies it itself.
+        return name or ("docker-default" if info.apparmor and not info.is_podman else None)
 
     def verify(self, sandbox: ContainerSandbox, info: engines.EngineInfo) -> None:
         """Look from inside whether the wall is what it says. Raises SandboxStartError."""
@@ -134,19 +183,36 @@ class ContainerWall(Wall):
         try:
             info = engines.look(self._client())
         except (StockadeError, *engines.FAILURES) as error:
-            return Availability((Check("engine", False, str(error), _start_it()),))
-        seccomp = any("seccomp" in option for option in info.security)
+            soon = not isinstance(error, ConfigError) and not _absent(error)
+            return Availability((Check("engine", False, str(error), _start_it(), soon),))
+        filtered = info.seccomp not in (None, "unconfined") or (
+            info.seccomp is not None and self.chosen["seccomp"] is not None
+        )
         name = "podman" if info.is_podman else "docker"
         checks = [
             Check("engine", True, f"{name} {info.version} on {info.operating_system}"),
             Check(
-                "seccomp", seccomp, "the engine filters system calls" if seccomp
-                else "the engine has no seccomp, so its containers are not hardened",
-                "" if seccomp else "run the engine on a kernel with CONFIG_SECCOMP_FILTER",
+                "seccomp", filtered, f"the engine filters system calls (profile {info.seccomp})"
+                if filtered else _UNFILTERED, "" if filtered else _FILTER_IT,
             ),
             *self.runtime_checks(info),
         ]  # fmt: skip
         return Availability(tuple(checks))
+
+    def prepare(self, request: OpenRequest) -> None:
+        """Have the image on the engine; whoever lacks it waits for as long as it is allowed."""
+        api = self._client()
+        there = _there.setdefault(api, set())
+        try:
+            if self.chosen["pull"] == "always":
+                self._fetch(api)
+            elif self.image not in there:
+                api.inspect_image(self.image)
+        except ImageNotFound:
+            self._fetch(api)
+        except engines.FAILURES as error:
+            raise _away(error) from error
+        there.add(self.image)
 
     def open(self, request: OpenRequest) -> Sandbox:
         if request.config.working_dir in ("/", "/tmp"):
@@ -158,26 +224,72 @@ class ContainerWall(Wall):
         api = self._client()
         try:
             info = self._info(api)
-            if self.chosen["pull"] == "always":
-                self._fetch(api)
         except engines.FAILURES as error:
-            raise SandboxStartError(
-                f"the engine does not answer: {error}", retryable=True
-            ) from error
+            raise _away(error) from error
         shape = self.shape(request, info)
         try:
             sandbox = ContainerSandbox.start_container(api, request, shape)
-        except ImageNotFound:  # asked for only then: most of the time it is there
+        except ImageNotFound:  # it was there when this process last looked
             self._fetch(api)
             sandbox = ContainerSandbox.start_container(api, request, shape)
         try:
-            self.verify(sandbox, info)
-            if names is not None:
-                sandbox.open_egress(names)
+            self._complete(sandbox, info, names)
         except BaseException:
             sandbox.close()
             raise
-        return sandbox
+        if not request.config.durable:
+            return sandbox
+        return AttachedSandbox(api, sandbox.container, sandbox)
+
+    def _complete(
+        self, sandbox: ContainerSandbox, info: engines.EngineInfo, names: Names | None
+    ) -> None:
+        self.verify(sandbox, info)
+        if names is not None:
+            sandbox.open_egress(names)
+
+    # -- what outlives a process ----------------------------------------------
+
+    def leftovers(self) -> Sequence[Leftover]:
+        try:
+            return leftovers.all_of(self._client())
+        except engines.FAILURES as error:
+            raise ProviderUnavailableError(f"the engine does not answer: {error}") from error
+
+    def remove(self, leftover: Leftover) -> None:
+        ContainerSandbox.remove(self._client(), leftover.handle)
+
+    def usage(self, leftover: Leftover) -> Usage | None:
+        try:
+            return leftovers.usage_of(self._client(), leftover.handle)
+        except engines.FAILURES:
+            return None
+
+    def attach(self, request: AttachRequest) -> Sandbox:
+        api = self._client()
+        names = _names(request.config.network_allow)
+        try:
+            container = find(api, request.session_id)
+            info = self._info(api)
+        except engines.FAILURES as error:
+            raise SandboxStartError(f"the engine does not answer: {error}") from error
+        sees_root = self.shape(request, info).sees_root
+
+        def reach() -> ContainerSandbox:
+            def make(number: int) -> ContainerSandbox:
+                return SharedSandbox(
+                    api, container, None, request, number=number, sees_root=sees_root
+                )
+
+            sandbox = open_first(make, request.slot)
+            try:
+                self._complete(sandbox, info, names)
+            except BaseException:
+                sandbox.detach()
+                raise
+            return sandbox
+
+        return AttachedSandbox(api, container, reach)
 
     def _fetch(self, api: docker.APIClient) -> None:
         images.fetch(api, self.image, self.chosen["pull"], self.chosen["pull_seconds"])
@@ -204,14 +316,35 @@ def _names(words: tuple[str, ...]) -> Names | None:
         raise ConfigError(f"network_allow: {error}.") from None
 
 
-def _read_profile(path: str | None) -> str | None:
-    if path is None:
-        return None
+def _read_profile(path: str) -> str:
     try:
         with open(path, encoding="utf-8") as file:
-            return file.read()
+            text = file.read()
+        json.loads(text)
     except OSError as error:
         raise ConfigError(f"seccomp={path!r} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise ConfigError(f"seccomp={path!r} is no profile in JSON: {error}.") from error
+    return text
+
+
+def _absent(error: BaseException) -> bool:
+    """Whether there is no engine at all, rather than one that is being restarted."""
+    return isinstance(error.__cause__ or error, FileNotFoundError)
+
+
+#: Images that an engine was seen to have.
+_there: weakref.WeakKeyDictionary[docker.APIClient, set[str]] = weakref.WeakKeyDictionary()
+
+
+_UNFILTERED = "the engine filters no system calls by default, so its containers are not hardened"
+_FILTER_IT = "run it on a kernel with seccomp and without seccomp-profile=unconfined"
+
+
+def _away(error: BaseException) -> SandboxStartError:
+    return SandboxStartError(
+        f"the engine does not answer: {error}", retryable=True, nothing_began=True
+    )
 
 
 def _start_it() -> str:

@@ -76,7 +76,8 @@ class GVisorWall(ContainerWall):
         return [Check("runtime", there, detail, "" if there else _ADD_IT)]
 
     def shape(self, request: OpenRequest, info: EngineInfo) -> Shape:
-        return attrs.evolve(super().shape(request, info), processes_each=_HOST_PROCESSES)
+        shape = super().shape(request, info)
+        return attrs.evolve(shape, processes_each=_HOST_PROCESSES, sees_root=False)
 
     def verify(self, sandbox: ContainerSandbox, info: EngineInfo) -> None:
         """An engine may take a runtime's name and run another: ask the kernel itself."""

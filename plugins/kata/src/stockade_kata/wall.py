@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+import attrs
+
 from stockade.capabilities import Isolation
 from stockade.errors import SandboxStartError
 from stockade.output import BoundedOutput
 from stockade.results import Stream
-from stockade.wall import Check, ExecRequest, Form, Option
+from stockade.wall import Check, ExecRequest, Form, OpenRequest, Option
+from stockade_docker.create import Shape
 from stockade_docker.engine import EngineInfo
 from stockade_docker.sandbox import ContainerSandbox
 from stockade_docker.wall import CAPABILITIES, OPTIONS, ContainerWall
@@ -62,6 +65,10 @@ class KataWall(ContainerWall):
         known = ", ".join(info.runtimes)
         detail = f"{name}" if there else f"the engine lists no Kata runtime, only {known}"
         return [Check("runtime", there, detail, "" if there else _ADD_IT)]
+
+    def shape(self, request: OpenRequest, info: EngineInfo) -> Shape:
+        # How the machine's root reaches the host differs from one Kata to the next.
+        return attrs.evolve(super().shape(request, info), sees_root=False)
 
     def verify(self, sandbox: ContainerSandbox, info: EngineInfo) -> None:
         """Another kernel than the engine's, on a hypervisor; else nothing may run in it."""

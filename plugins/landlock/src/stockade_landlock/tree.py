@@ -4,10 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import time
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
-__all__ = ["cpu_seconds", "descendants", "end_all", "memory_bytes"]
+__all__ = [
+    "Process",
+    "cpu_seconds",
+    "dead",
+    "descendants",
+    "end",
+    "hard_limit",
+    "memory_bytes",
+    "reap",
+    "survey",
+]
+
+_PAUSE_SECONDS = 0.002
+
+
+class Process(NamedTuple):
+    """One process below the keeper."""
+
+    pid: int
+    parent: int
+    limit: float  #: the hard RLIMIT_DATA in bytes, by which its lane is told
 
 
 def _children(pid: int) -> list[int]:
@@ -20,59 +43,66 @@ def _children(pid: int) -> list[int]:
     return found
 
 
-def descendants(root: int) -> list[int]:
-    """Every process below ``root``, daemons included.
+def survey(root: int) -> list[Process]:
+    """Every process below ``root``, daemons included; parents come before their children.
 
     The keeper is a subreaper: a process whose parent died becomes its child, so
     nothing below it can get out of this list.
     """
-    found: list[int] = []
-    waiting = _children(root)
+    found: list[Process] = []
+    waiting = [(child, root) for child in _children(root)]
     while waiting:
-        pid = waiting.pop()
-        found.append(pid)
-        waiting += _children(pid)
+        pid, parent = waiting.pop()
+        found.append(Process(pid, parent, hard_limit(pid)))
+        waiting += [(child, pid) for child in _children(pid)]
     return found
 
 
-def end_all(root: int, seconds: float) -> bool:
-    """Kill all descendants until none is left; whether that was reached in time.
+def hard_limit(pid: int) -> float:
+    """Its hard RLIMIT_DATA; infinite for none, and for a process that has just gone."""
+    try:
+        hard = resource.prlimit(pid, resource.RLIMIT_DATA)[1]
+    except OSError:
+        return float("inf")
+    return float("inf") if hard == resource.RLIM_INFINITY else hard
+
+
+def descendants(root: int) -> list[int]:
+    return [process.pid for process in survey(root)]
+
+
+def end(targets: Callable[[], Iterable[int]], seconds: float) -> bool:
+    """Kill what ``targets`` names until none of it is left; whether that was reached in time.
 
     A tree that forks while it is being killed is stopped first: a stopped
     process forks no more, so a pass or two catch what was born meanwhile.
     """
     deadline = time.monotonic() + seconds
     while True:
-        alive = [pid for pid in descendants(root) if not _zombie(pid)]
+        alive = [pid for pid in targets() if not dead(pid)]
         for number in (signal.SIGSTOP, signal.SIGKILL):
             for pid in alive:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, number)
-        reap_orphans()
         if not alive:
             return True
         if time.monotonic() > deadline:
             return False
-        time.sleep(0.002)
+        time.sleep(_PAUSE_SECONDS)
 
 
-def reap_orphans() -> None:
-    """Reap what was inherited as subreaper.
+def reap(but: Iterable[int] = ()) -> None:
+    """Reap what was inherited as subreaper; sandlock waits for its own child, ``but``, by id.
 
-    Sandlock waits for its own children by id, so only those that are
-    nobody's are reaped here: ids are asked one by one without blocking.
+    Ids are asked one by one without blocking, so that nobody else's end is taken.
     """
     for pid in _children(os.getpid()):
-        if pid not in owned:
+        if pid not in but:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
 
 
-#: Direct children that belong to a running sandbox and are reaped by it.
-owned: set[int] = set()
-
-
-def _zombie(pid: int) -> bool:
+def dead(pid: int) -> bool:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split()[0] in (b"Z", b"X")
@@ -80,7 +110,7 @@ def _zombie(pid: int) -> bool:
         return True
 
 
-def memory_bytes(pids: list[int], limit: int) -> int:
+def memory_bytes(pids: Iterable[int], limit: int) -> int:
     """Memory of their own that the processes use together.
 
     Resident anonymous and shared memory first, which is cheap but counts pages
@@ -118,7 +148,7 @@ def _proportional(pid: int) -> int:
         return _resident(pid)
 
 
-def cpu_seconds(pids: list[int]) -> dict[int, float]:
+def cpu_seconds(pids: Iterable[int]) -> dict[int, float]:
     """Seconds on a cpu of each process so far."""
     used = {}
     for pid in pids:

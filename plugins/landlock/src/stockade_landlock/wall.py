@@ -8,16 +8,19 @@ keeper.py), every execution a sandbox of its own in it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from typing import Any, ClassVar
 
 from stockade.capabilities import Capabilities, Isolation
 from stockade.errors import ConfigError, SandboxStartError
-from stockade.wall import Availability, Check, OpenRequest, Option, Sandbox, Wall
+from stockade.resident import supervisor
+from stockade.wall import Availability, Check, Leftover, OpenRequest, Option, Sandbox, Usage, Wall
 from stockade_landlock.seccomp import SUPPORTED
 
 __all__ = ["LandlockWall"]
@@ -91,7 +94,7 @@ class LandlockWall(Wall):
                     "emulated",
                     "whole cpus by affinity; fractions by stopping the session's processes",
                 ),
-                "processes": ("native", "of each execution"),
+                "processes": "native",
                 "disk": ("native", "a tmpfs for each folder"),
                 "network-off": ("native", "no socket of any kind can be made"),
                 "network": ("unsupported", "this wall has no network of its own to give"),
@@ -102,7 +105,8 @@ class LandlockWall(Wall):
                 if root
                 else ("unsupported", "only root can choose; the code runs as your own user"),
                 "mounts": ("unsupported", "copy files in with session.files"),
-                "background": ("unsupported", "what a program leaves behind ends with it"),
+                "background": "native",
+                "stateful": "emulated",
                 "durable": ("unsupported", "a session ends with the process that opened it"),
             }
         )
@@ -130,6 +134,23 @@ class LandlockWall(Wall):
             raise SandboxStartError(f"{private.detail}; {private.remedy}.", retryable=False)
         return LandlockSandbox(self._order(request))
 
+    # -- what outlives a process ----------------------------------------------
+
+    def leftovers(self) -> Sequence[Leftover]:
+        from stockade_landlock import leftovers
+
+        return leftovers.all_of()
+
+    def remove(self, leftover: Leftover) -> None:
+        from stockade_landlock import leftovers
+
+        leftovers.end(leftover.session_id)
+
+    def usage(self, leftover: Leftover) -> Usage | None:
+        from stockade_landlock import leftovers
+
+        return leftovers.usage_of(leftover.session_id)
+
     def _order(self, request: OpenRequest) -> dict[str, Any]:
         """Everything the keeper is told, once."""
         config = request.config
@@ -155,13 +176,23 @@ class LandlockWall(Wall):
                 if os.path.exists(os.path.join(root, path.lstrip("/")))
             ],
             "devices": list(_DEVICES),
-            "path": ":".join([_SYSTEM_PATH, *(f"{folder}/bin" for folder in python)]),
+            "env": {
+                "PATH": ":".join([_SYSTEM_PATH, *(f"{folder}/bin" for folder in python)]),
+                "HOME": config.working_dir,
+                "TMPDIR": "/tmp",
+                "LANG": "C.UTF-8",
+            },
+            # The keeper can read no file of the package's once it has dropped its privileges.
+            "first": _script("root.sh"),
+            "scripts": [_script("spawner.sh"), *supervisor()],
             "memory_mb": config.memory_mb,
             "disk_mb": config.disk_mb,
             "max_processes": config.max_processes,
             "cpu_share": share,
             "cpus": cpus,
             "expires_at": request.expires_at,
+            "session": request.session_id,
+            "owner": request.owner,
             "startup_seconds": config.startup_timeout_seconds,
         }
 
@@ -177,6 +208,12 @@ class LandlockWall(Wall):
         if covered or too_wide or not _reachable(os.path.join(prefix, "bin"), uid):
             return []
         return [prefix]
+
+
+@functools.cache
+def _script(name: str) -> str:
+    lines = files("stockade_landlock").joinpath(name).read_text().splitlines()
+    return "\n".join(line for line in lines if not line.startswith("#"))
 
 
 _ELSEWHERE = "use a container wall there: pip install stockade-docker"

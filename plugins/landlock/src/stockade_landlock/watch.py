@@ -7,67 +7,69 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 from stockade_landlock import tree
+from stockade_landlock.lanes import Lanes
 
 __all__ = ["Watcher"]
 
 #: Often enough that a program that touches memory as fast as it can is caught
 #: within a small part of the limit.
 _EVERY_SECONDS = 0.01
+#: It goes on for so long after the owner spoke of executions; the owner speaks of
+#: them more often (session.py).
+_LINGER_SECONDS = 2.5
 
 
 class Watcher:
-    """Looks at the session's processes while at least one execution runs.
+    """Looks at the session's processes while programs run, what is left behind included.
 
     Memory: the sum over all of them (E5). Cpu: stops them while they are ahead of
     their share, where the limit is not a whole number of cpus (E6).
     """
 
-    def __init__(
-        self,
-        order: dict[str, Any],
-        *,
-        out_of_memory: Callable[[], None],
-    ) -> None:
+    def __init__(self, order: dict[str, Any], lanes: Lanes) -> None:
         memory = order["memory_mb"]
         self._memory = None if memory is None else memory << 20
         self._share: float | None = order["cpu_share"]
-        self._out_of_memory = out_of_memory
-        self._busy = 0
+        self._lanes = lanes
+        self._until = 0.0
         self._changed = threading.Condition()
         self._used: dict[int, float] = {}
         self._debt = 0.0
-        if self._memory or self._share:
-            threading.Thread(target=self._serve, daemon=True).start()
+        threading.Thread(target=self._serve, daemon=True).start()
 
-    def begin(self) -> None:
+    def expect(self) -> None:
+        """Executions are about to start."""
         with self._changed:
-            self._busy += 1
+            self._until = time.monotonic() + _LINGER_SECONDS
             self._changed.notify()
 
-    def end(self) -> None:
-        with self._changed:
-            self._busy -= 1
-
     def _serve(self) -> None:
-        me = os.getpid()
         last = time.monotonic()
+        programs: dict[int | None, list[int]] = {}
         while True:
             with self._changed:
-                if not self._busy:
+                if not programs and time.monotonic() > self._until:
                     self._changed.wait()
                     last = time.monotonic()
             time.sleep(_EVERY_SECONDS)
-            pids = tree.descendants(me)
-            now = time.monotonic()
+            self._lanes.reap()
+            programs, pids = self._lanes.programs()
             if self._memory and tree.memory_bytes(pids, self._memory) > self._memory:
-                self._out_of_memory()
+                self._out_of_memory(programs)
+            now = time.monotonic()
             if self._share:
                 self._throttle(pids, now - last)
-                last = time.monotonic()
+                now = time.monotonic()
+            last = now
+
+    def _out_of_memory(self, programs: dict[int | None, list[int]]) -> None:
+        """The session is past its memory: end the lane's programs that use most of it (E5)."""
+        sizes = {lane: tree.memory_bytes(pids, 0) for lane, pids in programs.items()}
+        if sizes:
+            self._lanes.end(max(sizes, key=lambda lane: sizes[lane]), out_of_memory=True)
 
     def _throttle(self, pids: list[int], elapsed: float) -> None:
         """Let the session rest for as long as it was ahead of its share."""

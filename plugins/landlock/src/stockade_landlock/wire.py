@@ -7,7 +7,11 @@ import socket
 import struct
 from typing import Any
 
-__all__ = ["MAX_MESSAGE_BYTES", "receive", "send"]
+__all__ = ["MARKS", "MAX_MESSAGE_BYTES", "receive", "send"]
+
+#: Variables of a keeper's environment by which other processes know it: the session's id,
+#: and its owner.
+MARKS = ("STOCKADE_SESSION", "STOCKADE_OWNER")
 
 _HEAD = struct.Struct("!I")
 #: Arguments and environment together are at most a few MiB (the kernel's own limit).

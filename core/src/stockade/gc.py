@@ -1,0 +1,301 @@
+"""Finding and removing what dead processes left (``stockade gc``, C5, C9, C11).
+
+Two sources: the ledger, and what the walls themselves list in their engines or in
+the system, so that it also works when the ledger was lost. What is left over is
+judged in :mod:`stockade.judging`; nothing of a process that lives, or that may
+live somewhere out of sight, is touched before its lifetime is over.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterable, Sequence
+from concurrent import futures
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from stockade.discovery import installed
+from stockade.errors import LedgerError, StockadeError
+from stockade.events import Event, EventKind
+from stockade.judging import why_forget, why_remove
+from stockade.ledger import LedgerRecord
+from stockade.owner import Life, life_of
+from stockade.runtime import Runtime, default_runtime
+from stockade.spec import ProviderString
+from stockade.traces import Leftover
+from stockade.wall import Wall
+from stockade.workers import bounded
+
+if TYPE_CHECKING:
+    from stockade.ledger import SqliteLedger
+
+__all__ = ["Collected", "collect", "collect_quietly"]
+
+_log = logging.getLogger(__name__)
+
+#: How long a wall may take to list what is there, and to remove one.
+_LIST_SECONDS, _REMOVE_SECONDS = 30.0, 60.0
+#: A removal that failed is tried again after these many seconds.
+_PAUSES = (0.2, 1.0)
+#: Processes that start in a row do not all collect.
+_TURN_SECONDS = 60.0
+
+
+@attrs.define
+class Collected:
+    """What one pass found and did."""
+
+    removed: list[tuple[str, str, str]] = attrs.field(factory=list)  #: session, what, why
+    forgotten: list[tuple[str, str]] = attrs.field(factory=list)  #: records of nothing: why
+    failed: list[tuple[str, str]] = attrs.field(factory=list)  #: session, error; tried next time
+    #: Walls that could not be looked at, and why; or the ledger.
+    skipped: list[tuple[str, str]] = attrs.field(factory=list)
+    kept: int = 0  #: sessions that are somebody's
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing that should be gone is still there, as far as could be seen."""
+        return not self.failed and not self.skipped
+
+
+@attrs.define
+class _Found:
+    """One sandbox that a wall listed."""
+
+    name: str
+    wall: Wall
+    leftover: Leftover
+
+
+def collect(
+    *,
+    runtime: Runtime | None = None,
+    strings: Iterable[str] = (),
+    force: Sequence[str] = (),
+    dry_run: bool = False,
+) -> Collected:
+    """Remove what has no living owner or is past its lifetime; say what was done.
+
+    Looks into the runtime's ledger and into every installed wall. ``strings`` are provider
+    strings of walls to look at beside them, such as an engine elsewhere
+    (``docker?engine=ssh://host``); those that the ledger names are looked at anyway.
+    ``force`` are ids of sessions to remove whoever owns them. With ``dry_run`` nothing is
+    touched. Does not raise for what a wall or the ledger fails at: it stands in the result.
+    """
+    runtime = runtime or default_runtime()
+    return _Pass(runtime, force, dry_run).over([*(found.name for found in installed()), *strings])
+
+
+def collect_quietly(runtime: Runtime, wall: Wall) -> None:
+    """The pass that a process's first session starts, in the background.
+
+    Cheap: one process a minute, the records of dead owners and one wall, the one in use.
+    """
+    ledger = runtime.ledger
+    if ledger is None or os.environ.get("STOCKADE_GC") == "off":
+        return
+    try:
+        if not ledger.take_turn(_TURN_SECONDS):
+            return
+        done = _Pass(runtime, (), False).over([], known=[wall])
+    except LedgerError as error:
+        _log.debug("nothing was collected: %s", error)
+        return
+    except Exception:
+        _log.exception("collecting what dead processes left failed")
+        return
+    for session_id, what, why in done.removed:
+        _log.info("collected %s of session %s: %s", what, session_id, why)
+    for session_id, why in done.failed:
+        _log.warning("session %s is left over and could not be removed: %s", session_id, why)
+
+
+class _Pass:
+    """One look at everything."""
+
+    def __init__(self, runtime: Runtime, force: Sequence[str], dry_run: bool) -> None:
+        self._runtime = runtime
+        self._ledger: SqliteLedger | None = runtime.ledger
+        self._force = frozenset(force)
+        self._dry = dry_run
+        self._done = Collected()
+        self._records: dict[str, LedgerRecord] = {}
+
+    def over(self, strings: Sequence[str], known: Sequence[Wall] = ()) -> Collected:
+        """The whole pass; with ``known`` walls only what looks left over is looked for."""
+        self._read_ledger()
+        walls, unseen = self._walls(strings, known)
+        found, unlisted = self._list(walls)
+        seen = {one.leftover.session_id for one in found}
+        for one in found:
+            self._judge(one)
+        for record in self._records.values():
+            if record.session_id not in seen:
+                self._judge_record(record, _key(record.string) not in (unseen | unlisted))
+        return self._done
+
+    # -- looking -----------------------------------------------------------------
+
+    def _read_ledger(self) -> None:
+        if self._ledger is None:
+            return
+        try:
+            self._ledger.flush()
+            self._records = {record.session_id: record for record in self._ledger.sessions()}
+        except LedgerError as error:
+            self._done.skipped.append(("ledger", str(error)))
+            self._ledger = None
+
+    def _walls(
+        self, strings: Sequence[str], known: Sequence[Wall]
+    ) -> tuple[list[tuple[str, str, Wall]], set[str]]:
+        """Each distinct place to look at once: (key, name, wall); and keys that do not load."""
+        walls = [("", type(wall).__name__, wall) for wall in known]
+        wanted = {
+            _key(record.string): record.string
+            for record in self._records.values()
+            if not known or life_of(record.owner) is not Life.ALIVE
+        }
+        by_ledger = set(wanted)
+        for string in strings:
+            wanted.setdefault(_key(string), string)
+        missing = set()
+        for key, string in wanted.items():
+            name = string.partition(":")[0].partition("?")[0]
+            try:
+                walls.append((key, name, self._build(string)))
+            except StockadeError as error:
+                missing.add(key)
+                if key in by_ledger or string != name:
+                    self._done.skipped.append((name, str(error)))
+        return walls, missing
+
+    def _build(self, string: str) -> Wall:
+        from stockade.providers import provider
+
+        return provider(string, runtime=self._runtime).wall
+
+    def _list(self, walls: Sequence[tuple[str, str, Wall]]) -> tuple[list[_Found], set[str]]:
+        """What all walls list, all at the same time; and the keys of those that could not."""
+        asked = [
+            self._runtime.workers.submit(
+                lambda wall=wall: bounded(  # type: ignore[misc]
+                    self._runtime.workers, wall.leftovers, _LIST_SECONDS
+                )
+            )
+            for _, _, wall in walls
+        ]
+        futures.wait(asked, _LIST_SECONDS + 5)
+        found: dict[tuple[str, str], _Found] = {}
+        failed = set()
+        for (key, name, wall), answer in zip(walls, asked, strict=True):
+            try:
+                listed: Any = answer.result(0)
+                for leftover in listed:
+                    one = _Found(name, wall, leftover)
+                    found.setdefault((leftover.session_id, leftover.handle), one)
+            except Exception as error:
+                failed.add(key)
+                if any(_key(record.string) == key for record in self._records.values()):
+                    self._done.skipped.append((name, f"{type(error).__name__}: {error}"))
+                else:
+                    _log.debug("%s was not looked at: %s", name, error)
+        return list(found.values()), failed
+
+    # -- deciding ------------------------------------------------------------------
+
+    def _judge(self, one: _Found) -> None:
+        leftover = one.leftover
+        record = self._records.get(leftover.session_id)
+        why = "it was asked for" if leftover.session_id in self._force else None
+        try:
+            why = why or why_remove(leftover, record, self._ledger)
+        except LedgerError as error:
+            self._done.skipped.append(("ledger", str(error)))
+        if why is None:
+            self._done.kept += 1
+            return
+        what = leftover.words or leftover.handle
+        if self._dry:
+            self._done.removed.append((leftover.session_id, what, why))
+            return
+        self._remove(one, record, what, why)
+
+    def _judge_record(self, record: LedgerRecord, looked: bool) -> None:
+        """A record of which no wall lists anything."""
+        forced = record.session_id in self._force
+        why = "it was asked for" if forced else why_forget(record, looked, self._ledger)
+        if why is None:
+            self._done.kept += looked
+            return
+        try:
+            if not self._dry and self._ledger is not None:
+                self._ledger.drop(record.session_id)
+        except LedgerError as error:
+            self._done.failed.append((record.session_id, str(error)))
+            return
+        self._done.forgotten.append((record.session_id, why))
+
+    # -- doing ---------------------------------------------------------------------
+
+    def _remove(self, one: _Found, record: LedgerRecord | None, what: str, why: str) -> None:
+        session_id = one.leftover.session_id
+        try:
+            if record is not None and self._ledger is not None and not self._ledger.claim(record):
+                self._done.kept += 1  # somebody attached to it, or removes it, since we looked
+                return
+            self._end(one)
+        except Exception as error:
+            words = f"{type(error).__name__}: {error}"
+            self._done.failed.append((session_id, words))
+            self._note_failure(record, words)
+            return
+        try:
+            if record is not None and self._ledger is not None:
+                self._ledger.drop(session_id)
+        except LedgerError as error:
+            self._done.failed.append((session_id, str(error)))
+        self._done.removed.append((session_id, what, why))
+        self._runtime.hooks.tell(
+            Event(
+                kind=EventKind.SESSION_COLLECTED, provider=one.name, agent_id="",
+                session_id=session_id, reason=why,
+            )
+        )  # fmt: skip
+
+    def _end(self, one: _Found) -> None:
+        for pause in (*_PAUSES, None):
+            try:
+                bounded(
+                    self._runtime.workers, lambda: one.wall.remove(one.leftover), _REMOVE_SECONDS
+                )
+                return
+            except Exception:
+                if pause is None:
+                    raise
+            time.sleep(pause)
+
+    def _note_failure(self, record: LedgerRecord | None, words: str) -> None:
+        if record is None or self._ledger is None:
+            return
+        try:
+            self._ledger.fail(record.session_id, f"removing it failed: {words}")
+        except LedgerError as error:
+            _log.warning("the ledger does not take that removing failed: %s", error)
+
+
+def _key(string: str) -> str:
+    """What tells the places apart in which a wall looks: its name and its own options."""
+    try:
+        spec = ProviderString.parse(string)
+    except StockadeError:
+        return string
+    options = {name: text for name, text in spec.options.items() if name in _PLACES}
+    return str(ProviderString(spec.names, None, options))
+
+
+#: Options that lead to another place; a wall's others change nothing about what it lists.
+_PLACES = ("engine", "context", "namespace", "cluster", "host", "url")

@@ -1,0 +1,62 @@
+"""What is told of executions: to observers, and of durable sessions to the ledger."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from stockade.errors import StockadeError
+from stockade.events import EventKind
+from stockade.registry import SessionRecord
+from stockade.results import SandboxResult
+from stockade.wall import ExecRequest
+
+if TYPE_CHECKING:
+    from stockade.runtime import Runtime
+
+__all__ = ["begun", "ended"]
+
+
+def begun(runtime: Runtime, record: SessionRecord, request: ExecRequest) -> None:
+    """An execution starts."""
+    runtime.tell(
+        EventKind.EXECUTION_STARTED, record.provider, record.agent_id, record,
+        execution_id=request.execution_id, form=str(request.form),
+    )  # fmt: skip
+    _note(runtime, record, request, form=str(request.form), started_at=time.time())
+
+
+def ended(
+    runtime: Runtime, record: SessionRecord, request: ExecRequest
+) -> Callable[[SandboxResult | StockadeError], None]:
+    """What tells of the end of an execution."""
+
+    def tell(end: SandboxResult | StockadeError) -> None:
+        about: dict[str, Any] = {}
+        kind = EventKind.EXECUTION_FINISHED
+        if isinstance(end, StockadeError):
+            kind = EventKind.EXECUTION_FAILED
+            about["reason"] = type(end).__name__
+        else:
+            about.update(
+                verdict=end.verdict,
+                exit_code=end.exit_code,
+                stdout_bytes=end.stdout_total_bytes,
+                stderr_bytes=end.stderr_total_bytes,
+            )
+        plain = {**about, "verdict": about["verdict"].value} if "verdict" in about else about
+        _note(runtime, record, request, ended_at=time.time(), **plain)
+        if not isinstance(end, StockadeError):
+            about["duration_seconds"] = end.duration_seconds
+        runtime.tell(
+            kind, record.provider, record.agent_id, record,
+            execution_id=request.execution_id, form=str(request.form), **about,
+        )  # fmt: skip
+
+    return tell
+
+
+def _note(runtime: Runtime, record: SessionRecord, request: ExecRequest, **what: Any) -> None:
+    if record.config.durable and runtime.ledger is not None:
+        runtime.ledger.note_execution(record.session_id, request.execution_id, **what)

@@ -1,0 +1,400 @@
+"""The ledger: every session of a user on disk, in SQLite, for several processes at once (C9).
+
+The intent to make a sandbox is written before the sandbox is made, so that a
+death at any instant leaves nothing or a record. What follows is written as it
+happens; a write that fails then is tried again in the background and prevents
+nothing, since a record too many is all that can come of it, and ``gc`` finds that.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+
+from stockade.deadlines import moment
+from stockade.errors import LedgerError
+from stockade.ids import agent_hash
+from stockade.ledger_file import COLUMNS, LedgerFile, LedgerRecord
+from stockade.owner import Life, Owner, life_of
+from stockade.registry import SessionRecord
+from stockade.results import SessionStatus
+
+__all__ = ["LedgerRecord", "SqliteLedger", "default_ledger", "default_ledger_path"]
+
+_log = logging.getLogger(__name__)
+
+_S = SessionStatus
+#: How long a write waits for other processes.
+_WAIT_SECONDS = 10.0
+#: A ledger that nobody asked for holds nobody up; after a failure it is left alone for a while.
+_OPTIONAL_WAIT_SECONDS, _PAUSE_SECONDS = 2.0, 30.0
+#: How soon a change that can wait is written, and one that failed is tried again.
+_LAZY_SECONDS, _RETRY_SECONDS = 0.25, 5.0
+#: Executions that are remembered of a durable session.
+_KEPT_EXECUTIONS = 500
+
+
+def default_ledger_path() -> str:
+    """``STOCKADE_LEDGER``, else ``stockade/ledger.sqlite`` in the user's state folder."""
+    told = os.environ.get("STOCKADE_LEDGER")
+    if told:
+        return os.path.abspath(os.path.expanduser(told))
+    state = os.environ.get("XDG_STATE_HOME") or ""
+    if not os.path.isabs(state):
+        state = os.path.join(os.path.expanduser("~"), ".local", "state")
+    return os.path.join(state, "stockade", "ledger.sqlite")
+
+
+def default_ledger() -> SqliteLedger | None:
+    """The ledger of a process's default runtime: None where ``STOCKADE_LEDGER`` is ``off``,
+    strict where it names a place, else one that no session fails for."""
+    told = os.environ.get("STOCKADE_LEDGER")
+    return None if told == "off" else SqliteLedger(optional=not told)
+
+
+class SqliteLedger:
+    """A :class:`stockade.registry.Ledger` in one SQLite file. Safe from any thread.
+
+    With ``optional`` (the default runtime's, where no place was named) a ledger that
+    cannot be written is logged once and sessions open without it; durable ones do not.
+    Raises LedgerError from everything that reads, and from ``intend``.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str] | None = None, *,
+        timeout_seconds: float | None = None, optional: bool = False,
+    ) -> None:  # fmt: skip
+        """``timeout_seconds`` is how long a call waits while other processes write; default 10,
+        with ``optional`` 2. The file is made when the first session is."""
+        wait = _OPTIONAL_WAIT_SECONDS if optional else _WAIT_SECONDS
+        place = os.fspath(path) if path is not None else default_ledger_path()
+        self.file = LedgerFile(place, wait if timeout_seconds is None else timeout_seconds)
+        self.optional = optional
+        self._owner = ""
+        self._pid = 0
+        self._silent_until = 0.0
+        self._warned = False
+        self._later: dict[str, Callable[[], None]] = {}
+        self._wake = threading.Condition()
+        self._writing = threading.Lock()  # one thread at a time works off what waits
+        self._thread: threading.Thread | None = None
+
+    @property
+    def path(self) -> str:
+        return self.file.path
+
+    @property
+    def owner(self) -> str:
+        """This process, as its records name it."""
+        if self._pid != os.getpid():
+            self._pid, self._owner = os.getpid(), str(Owner.current())
+            self._later, self._thread = {}, None  # after a fork they are the parent's
+            self._wake, self._writing = threading.Condition(), threading.Lock()
+        return self._owner
+
+    # -- what the registry calls -----------------------------------------------
+
+    def intend(self, record: SessionRecord) -> None:
+        """Write the intent to make a sandbox. Raises LedgerError, and then none is made."""
+        durable = record.config.durable
+        if self.optional and not durable and time.monotonic() < self._silent_until:
+            return
+        row = self._row(record)
+        marks = ", ".join(f":{name}" for name in row)
+        try:
+            with self.file.writing() as db:
+                db.execute(f"INSERT INTO sessions ({', '.join(row)}) VALUES ({marks})", row)
+                db.execute(
+                    "INSERT INTO attachments (session_id, owner, slot, busy) VALUES (?, ?, 0, 0)",
+                    (record.session_id, self.owner),
+                )
+        except LedgerError as error:
+            if not self.optional or durable:
+                raise
+            self._without(error)
+
+    def _without(self, error: LedgerError) -> None:
+        """Nobody asked for a ledger by name: say once that there is none, and go on."""
+        self._silent_until = time.monotonic() + _PAUSE_SECONDS
+        if not self._warned:
+            self._warned = True
+            _log.warning(
+                "sessions are opened without a ledger: %s Until then only what walls find by "
+                "themselves is collected after a crash. STOCKADE_LEDGER=off ends this warning.",
+                error,
+            )
+
+    def change(self, record: SessionRecord) -> None:
+        """Write what changed: at once where another process relies on it, else soon."""
+        row = self._row(record)  # now, under the record's lock: whoever writes must not wait for it
+        attached = record.attached
+        self._put_off(record.session_id, lambda: self._update(row, attached))
+        lasting = record.status not in (_S.READY, _S.EXECUTING) or not record.noted
+        if record.config.durable and lasting:
+            self.flush()
+        record.noted = record.noted or record.status is _S.READY
+
+    def forget(self, record: SessionRecord) -> None:
+        """Remove the record of a session of which nothing is left."""
+        self._put_off(record.session_id, lambda: self.drop(record.session_id))
+        self.flush()
+
+    def _row(self, record: SessionRecord) -> dict[str, object]:
+        with record.lock:
+            expires = record.expires_at
+            return {
+                "session_id": record.session_id,
+                "provider": record.provider,
+                "string": record.string,
+                "agent": agent_hash(record.agent_id),
+                "owner": self.owner,
+                "durable": int(record.config.durable),
+                "state": record.status.value,
+                "paused": int(record.paused),
+                "created_at": record.created_at,
+                "expires": None if expires is None else moment(expires),
+                "idle_seconds": record.config.idle_seconds,
+                "used": moment(time.time() - (time.monotonic() - record.last_used)),
+                "reason": record.reason[:500],
+            }
+
+    def _update(self, row: dict[str, object], attached: bool) -> None:
+        busy = int(row["state"] == _S.EXECUTING.value)
+        fixed = {"session_id", "owner", "durable"}
+        if attached:  # made by another process: its words about the session stand
+            fixed |= {"provider", "string", "agent", "created_at", "expires", "idle_seconds"}
+        pairs = ", ".join(f"{name} = :{name}" for name in row if name not in fixed)
+        with self.file.writing() as db:
+            db.execute(f"UPDATE sessions SET {pairs} WHERE session_id = :session_id", row)
+            db.execute(
+                "UPDATE attachments SET busy = ? WHERE session_id = ? AND owner = ?",
+                (busy, row["session_id"], self.owner),
+            )
+
+    # -- writing later -----------------------------------------------------------
+
+    def _put_off(self, key: str, write: Callable[[], None]) -> None:
+        _ = self.owner  # after a fork: nothing of the parent's is written
+        with self._wake:
+            self._later[key] = write
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._serve, daemon=True, name="stockade-ledger"
+                )
+                self._thread.start()
+            self._wake.notify()
+
+    def _serve(self) -> None:
+        while True:
+            with self._wake:
+                while not self._later:
+                    self._wake.wait()
+            time.sleep(_LAZY_SECONDS)
+            if not self.flush():
+                time.sleep(_RETRY_SECONDS)
+
+    def flush(self) -> bool:
+        """Write all that waits; False where something still waits. Never raises."""
+        with self._writing:
+            if time.monotonic() < self._silent_until:
+                return False
+            with self._wake:
+                waiting = list(self._later.items())
+            for key, write in waiting:
+                try:
+                    write()
+                except LedgerError as error:
+                    if self.optional:
+                        self._without(error)
+                    else:  # whoever waits behind this one must not wait as long again
+                        self._silent_until = time.monotonic() + _RETRY_SECONDS
+                        _log.warning("the ledger will be written later: %s", error)
+                    return False
+                with self._wake:
+                    if self._later.get(key) is write:
+                        del self._later[key]
+        return True
+
+    # -- what other processes ask --------------------------------------------------
+
+    def sessions(self) -> list[LedgerRecord]:
+        """Every record, oldest first; empty where there is no ledger yet."""
+        if not self.file.exists():
+            return []
+        with self.file.reading() as db:
+            rows = db.execute(
+                f"SELECT {', '.join(COLUMNS)} FROM sessions ORDER BY created_at"
+            ).fetchall()
+        return [LedgerRecord.of(row, self.path) for row in rows]
+
+    def session(self, session_id: str) -> LedgerRecord | None:
+        """One record, or None."""
+        if not self.file.exists():
+            return None
+        with self.file.reading() as db:
+            row = db.execute(
+                f"SELECT {', '.join(COLUMNS)} FROM sessions WHERE session_id = ?", (session_id,)
+            ).fetchone()
+        return None if row is None else LedgerRecord.of(row, self.path)
+
+    def attach(self, session_id: str) -> tuple[LedgerRecord, int] | None:
+        """Enter this process as one that uses a durable session: its record and a slot, a
+        small number that no other process has that may live. None when the session is
+        gone or being destroyed.
+
+        Any number of processes may, each in one transaction. The first to come after the
+        owner's death becomes the owner.
+        """
+        with self.file.writing() as db:
+            row = db.execute(
+                f"SELECT {', '.join(COLUMNS)} FROM sessions WHERE session_id = ? AND durable = 1 "
+                "AND state IN ('ready', 'executing')",
+                (session_id,),
+            ).fetchone()
+            if row is None:
+                return None
+            found = LedgerRecord.of(row, self.path)
+            owner = found.owner if life_of(found.owner) is Life.ALIVE else self.owner
+            db.execute(
+                "UPDATE sessions SET generation = generation + 1, owner = ? WHERE session_id = ?",
+                (owner, session_id),
+            )
+            taken = self._drop_dead(db, session_id)
+            slot = next(number for number in itertools.count() if number not in taken)
+            db.execute(
+                "INSERT INTO attachments (session_id, owner, slot, busy) VALUES (?, ?, ?, 0)",
+                (session_id, self.owner, slot),
+            )
+            again = db.execute(
+                f"SELECT {', '.join(COLUMNS)} FROM sessions WHERE session_id = ?", (session_id,)
+            ).fetchone()
+        return LedgerRecord.of(again, self.path), slot
+
+    def _drop_dead(self, db: sqlite3.Connection, session_id: str) -> set[int]:
+        """Forget the dead among a session's users, and this process; the slots of the others."""
+        rows = db.execute(
+            "SELECT owner, slot FROM attachments WHERE session_id = ?", (session_id,)
+        ).fetchall()
+        gone = [o for o, _ in rows if o == self.owner or life_of(str(o)) is Life.DEAD]
+        for owner in gone:
+            db.execute(
+                "DELETE FROM attachments WHERE session_id = ? AND owner = ?", (session_id, owner)
+            )
+        return {slot for owner, slot in rows if owner not in gone}
+
+    def detach(self, session_id: str) -> None:
+        """This process uses the session no more; another that does becomes its owner."""
+        self.flush()
+        with self.file.writing() as db:
+            self._drop_dead(db, session_id)
+            db.execute(
+                "UPDATE sessions SET owner = coalesce("
+                "(SELECT owner FROM attachments WHERE session_id = :id ORDER BY slot LIMIT 1), "
+                "owner) WHERE session_id = :id AND owner = :me",
+                {"id": session_id, "me": self.owner},
+            )
+            db.execute(
+                "UPDATE sessions SET state = 'ready' WHERE session_id = :id AND state = "
+                "'executing' AND NOT EXISTS (SELECT 1 FROM attachments WHERE session_id = :id "
+                "AND busy = 1)",
+                {"id": session_id},
+            )
+
+    def users(self, session_id: str) -> list[tuple[str, bool]]:
+        """The processes that use a session and may be alive: (owner, whether it executes)."""
+        if not self.file.exists():
+            return []
+        with self.file.reading() as db:
+            rows = db.execute(
+                "SELECT owner, busy FROM attachments WHERE session_id = ?", (session_id,)
+            ).fetchall()
+        return [(str(o), bool(b)) for o, b in rows if life_of(str(o)) is not Life.DEAD]
+
+    def idleness(self, session_id: str) -> tuple[bool, float]:
+        """Of a session with an idle limit: whether a process that may live executes in it, and
+        the seconds that are left of the limit since its last use by any."""
+        seen = self.session(session_id)
+        busy = any(executes for owner, executes in self.users(session_id) if owner != self.owner)
+        if seen is None or seen.idle_seconds is None:
+            return busy, 0.0
+        return busy, seen.idle_seconds - (time.time() - seen.last_used)
+
+    # -- what gc does --------------------------------------------------------------
+
+    def claim(self, seen: LedgerRecord) -> bool:
+        """Take a record over for its destruction; False where it changed since it was read."""
+        with self.file.writing() as db:
+            done = db.execute(
+                "UPDATE sessions SET state = 'destroying', owner = ? WHERE session_id = ? "
+                "AND owner = ? AND generation = ?",
+                (self.owner, seen.session_id, seen.owner, seen.generation),
+            )
+            return bool(done.rowcount == 1)
+
+    def fail(self, session_id: str, reason: str) -> None:
+        """Keep a record whose sandbox could not be removed, with why."""
+        with self.file.writing() as db:
+            db.execute(
+                "UPDATE sessions SET state = 'failed', reason = ? WHERE session_id = ?",
+                (reason[:500], session_id),
+            )
+
+    def drop(self, session_id: str) -> None:
+        """Remove a record, by id."""
+        with self.file.writing() as db:
+            for table in ("executions", "attachments", "sessions"):
+                db.execute(f"DELETE FROM {table} WHERE session_id = ?", (session_id,))
+
+    def take_turn(self, seconds: float) -> bool:
+        """Whether nobody collected within ``seconds``; if so this process does it now."""
+        now = moment(time.time())
+        with self.file.writing() as db:
+            last = self.file.note(db, "collected")
+            if last is not None and 0 <= time.time() - last < seconds:
+                return False
+            db.execute("INSERT OR REPLACE INTO notes VALUES ('collected', ?)", (now,))
+        return True
+
+    # -- the log of executions -------------------------------------------------------
+
+    def executions(self, session_id: str) -> list[dict[str, object]]:
+        """What ran in a durable session, oldest first: no command, code or output (B4)."""
+        if not self.file.exists():
+            return []
+        names = ("execution_id", "form", "started_at", "ended_at", "verdict", "exit_code",
+                 "stdout_bytes", "stderr_bytes", "reason")  # fmt: skip
+        with self.file.reading() as db:
+            rows = db.execute(
+                f"SELECT {', '.join(names)} FROM executions WHERE session_id = ? "
+                "ORDER BY started_at, rowid",
+                (session_id,),
+            ).fetchall()
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def note_execution(self, session_id: str, execution_id: str, **what: object) -> None:
+        """Enter an execution, or more about it, soon."""
+
+        def write() -> None:
+            with self.file.writing() as db:
+                db.execute(
+                    "INSERT OR IGNORE INTO executions (session_id, execution_id) "
+                    "SELECT session_id, ? FROM sessions WHERE session_id = ?",
+                    (execution_id, session_id),
+                )
+                pairs = ", ".join(f"{name} = ?" for name in what)
+                db.execute(
+                    f"UPDATE executions SET {pairs} WHERE execution_id = ?",
+                    (*what.values(), execution_id),
+                )
+                db.execute(
+                    "DELETE FROM executions WHERE session_id = ? AND rowid NOT IN (SELECT rowid "
+                    "FROM executions WHERE session_id = ? ORDER BY rowid DESC LIMIT ?)",
+                    (session_id, session_id, _KEPT_EXECUTIONS),
+                )
+
+        self._put_off(f"{execution_id} {'verdict' in what or 'reason' in what}", write)

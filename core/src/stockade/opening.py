@@ -1,0 +1,163 @@
+"""Starting a sandbox: bounded in time, repeated where nothing began, never forgotten."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from stockade.errors import (
+    ProviderUnavailableError,
+    SandboxStartError,
+    StockadeError,
+    WallError,
+)
+from stockade.registry import SessionRecord
+from stockade.retries import pauses
+from stockade.settings import Settings
+from stockade.wall import OpenRequest, Sandbox, Wall
+from stockade.workers import Workers, bounded
+
+__all__ = ["Openings"]
+
+_log = logging.getLogger(__name__)
+
+
+class Openings:
+    """The openings of one runtime, and what must still be removed after those that failed."""
+
+    def __init__(self, workers: Workers, settings: Callable[[], Settings]) -> None:
+        self._workers = workers
+        self._settings = settings
+        self._changed = threading.Condition()
+        self._underway = 0
+        self._stopped = threading.Event()
+
+    def start(self, wall: Wall, record: SessionRecord, request: OpenRequest) -> None:
+        """Start the record's sandbox. Raises SandboxStartError, WallError and what
+        the wall raises of stockade's own; then nothing is left, or soon will be (C5)."""
+        self._prepare(wall, record, request)
+        until = time.monotonic() + record.config.startup_timeout_seconds
+        waits = pauses(self._settings().start_retries)
+        while True:
+            try:
+                record.sandbox = self._once(wall, record, request, until)
+                return
+            except (SandboxStartError, ProviderUnavailableError) as error:
+                pause = next(waits, None) if _nothing_began(error) else None
+                if pause is None or time.monotonic() + pause >= until:
+                    raise
+                _log.info("%s starts a sandbox again: %s", record.provider, error)
+                if self._stopped.wait(pause):
+                    raise
+
+    def _prepare(self, wall: Wall, record: SessionRecord, request: OpenRequest) -> None:
+        """What sandboxes share is fetched; it bounds its own time, and most walls have none."""
+        if type(wall).prepare is Wall.prepare:
+            return
+        try:
+            self._workers.submit(lambda: wall.prepare(request)).result()
+        except StockadeError:
+            raise
+        except Exception as error:
+            raise _unforeseen(record, error) from error
+
+    def _once(
+        self, wall: Wall, record: SessionRecord, request: OpenRequest, until: float
+    ) -> Sandbox:
+        self._enter()
+
+        def work() -> Any:
+            try:
+                return wall.open(request)
+            except BaseException:
+                self._leave()
+                raise
+
+        def late(sandbox: Any) -> None:
+            _close_quietly(sandbox)
+            self._leave()
+
+        seconds = until - time.monotonic()
+        try:
+            sandbox = bounded(self._workers, work, seconds, late=late)
+        except StockadeError:
+            raise
+        except TimeoutError as error:
+            raise SandboxStartError(
+                f"{record.provider} did not start a sandbox within "
+                f"{record.config.startup_timeout_seconds:g} s; "
+                "raise startup_timeout_seconds, or see `stockade doctor`."
+            ) from error
+        except Exception as error:
+            raise _unforeseen(record, error) from error
+        self._leave()
+        if not isinstance(sandbox, Sandbox):
+            raise WallError(
+                f"open() of {record.provider} returned {sandbox!r}, not a Sandbox; "
+                "report it to its author."
+            )
+        return sandbox
+
+    def discard(self, sandbox: Sandbox) -> None:
+        """Remove a sandbox that nobody will use, in a thread of its own."""
+        self._enter()
+
+        def work() -> None:
+            _close_quietly(sandbox)
+            self._leave()
+
+        self._workers.run(work)
+
+    # -- what is under way -------------------------------------------------------
+
+    @contextmanager
+    def underway(self) -> Iterator[None]:
+        """Inside of it something is made or removed that ``wait`` waits for."""
+        self._enter()
+        try:
+            yield
+        finally:
+            self._leave()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until nothing is being opened or removed; False when ``seconds`` pass first."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._underway == 0, max(0.0, seconds))
+
+    def stop_repeating(self) -> None:
+        """The runtime ends for good: what failed is not tried again."""
+        self._stopped.set()
+
+    def _enter(self) -> None:
+        with self._changed:
+            self._underway += 1
+
+    def _leave(self) -> None:
+        with self._changed:
+            self._underway -= 1
+            self._changed.notify_all()
+
+
+def _unforeseen(record: SessionRecord, error: Exception) -> SandboxStartError:
+    return SandboxStartError(
+        f"{record.provider} failed to start a sandbox: {type(error).__name__}: {error}; "
+        f"see `stockade doctor {record.provider}`."
+    )
+
+
+def _nothing_began(error: SandboxStartError | ProviderUnavailableError) -> bool:
+    """Whether it is safe to repeat, and of any use."""
+    if isinstance(error, SandboxStartError):
+        return error.retryable and error.nothing_began
+    return error.retryable
+
+
+def _close_quietly(sandbox: Any) -> None:
+    try:
+        sandbox.close()
+    except Exception:
+        _log.exception("removing an unused sandbox failed")

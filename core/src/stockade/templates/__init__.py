@@ -1,0 +1,1 @@
+"""Files that ``stockade new-plugin`` fills in; data, nothing to import."""

@@ -1,0 +1,52 @@
+"""What an engine holds of stockade's, as any process finds it: for ``gc`` and ``top``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import docker
+
+from stockade.deadlines import read_moment
+from stockade.wall import Leftover, Usage
+from stockade_docker.create import LABEL
+
+__all__ = ["all_of", "usage_of"]
+
+
+def all_of(api: docker.APIClient) -> list[Leftover]:
+    """Every container that carries the labels, whatever its state. Raises one of FAILURES."""
+    found = api.containers(all=True, filters={"label": f"{LABEL}session"})
+    return [_leftover(entry) for entry in found]
+
+
+def _leftover(entry: dict[str, Any]) -> Leftover:
+    labels: dict[str, str] = entry.get("Labels") or {}
+    state = str(entry.get("State", "")).lower()
+    container = str(entry["Id"])
+    return Leftover(
+        session_id=labels.get(f"{LABEL}session", ""),
+        handle=container,
+        owner=labels.get(f"{LABEL}owner", ""),
+        expires_at=read_moment(labels.get(f"{LABEL}expires", "")),
+        durable=labels.get(f"{LABEL}durable") == "1",
+        running=state in ("running", "paused", "restarting"),
+        created_at=read_moment(labels.get(f"{LABEL}created", "")),
+        words=f"container {container[:12]} ({state or 'unknown'})",
+    )
+
+
+def usage_of(api: docker.APIClient, container: str) -> Usage | None:
+    """One look at what a container uses, as the engine counts it. Raises one of FAILURES."""
+    stats: dict[str, Any] = api.stats(container, stream=False, one_shot=True)
+    memory = stats.get("memory_stats") or {}
+    cpu = ((stats.get("cpu_stats") or {}).get("cpu_usage") or {}).get("total_usage")
+    used = memory.get("usage")
+    if used is not None:
+        # What the kernel would give back at once is not the programs' own.
+        cache = memory.get("stats") or {}
+        used -= cache.get("inactive_file", cache.get("total_inactive_file", 0))
+    return Usage(
+        cpu_seconds=None if cpu is None else cpu / 1e9,
+        memory_bytes=used,
+        processes=(stats.get("pids_stats") or {}).get("current"),
+    )

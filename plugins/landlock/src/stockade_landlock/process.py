@@ -1,0 +1,146 @@
+"""The keeper as its owner has it: a process, and questions over a link."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import itertools
+import os
+import socket
+import subprocess
+import sys
+import threading
+from concurrent.futures import Future
+from typing import Any
+
+from stockade.errors import SandboxStartError
+from stockade.resident.lane import LaneLostError
+from stockade_landlock import leftovers, wire
+
+__all__ = ["KeeperProcess"]
+
+_CLOSE_SECONDS = 10.0
+_ANSWER_SECONDS = 30.0
+
+_KEEPER = (
+    "import sys; sys.path[:0] = {paths!r}; from stockade_landlock.keeper import main; main({link})"
+)
+
+
+def _import_paths() -> list[str]:
+    """Where the keeper finds its modules: it is started without site-packages."""
+    paths = []
+    for name in ("stockade_landlock", "sandlock"):
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:
+            raise SandboxStartError(f"module {name} is gone; pip install stockade-landlock")
+        folder = os.path.dirname(os.path.dirname(spec.origin))
+        if folder not in paths:
+            paths.append(folder)
+    return paths
+
+
+class KeeperProcess:
+    """Started when made. Its methods may be called from any thread."""
+
+    def __init__(self, order: dict[str, Any]) -> None:
+        """Raises SandboxStartError."""
+        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._asked: dict[int, Future[tuple[dict[str, Any], list[int]]]] = {}
+        self.ended = threading.Event()  #: nothing runs in the session any more
+        self.reason = ""
+        self._link, theirs = socket.socketpair()
+        with theirs:
+            code = _KEEPER.format(paths=_import_paths(), link=theirs.fileno())
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", code],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={
+                    "PATH": "/usr/bin:/bin",
+                    "LANG": "C.UTF-8",
+                    # What gc finds it by; it is nothing that programs inside see.
+                    leftovers.SESSION: order["session"],
+                    leftovers.OWNER: order["owner"],
+                },
+                cwd="/",
+                start_new_session=True,
+                pass_fds=(theirs.fileno(),),
+            )
+        try:
+            self._link.settimeout(order["startup_seconds"])
+            wire.send(self._link, order)
+            answer = wire.receive(self._link)
+            self._link.settimeout(None)
+        except OSError as error:
+            answer = ({"op": "broken", "detail": str(error)}, [])
+        if answer is None or answer[0]["op"] != "ready":
+            detail = answer[0].get("detail", "") if answer else "it ended at once"
+            self.close()
+            raise SandboxStartError(
+                f"the landlock keeper did not start: {detail}; see `stockade doctor landlock`."
+            )
+        self.pid: int = answer[0]["pid"]
+        threading.Thread(target=self._listen, daemon=True, name="stockade-landlock").start()
+
+    def _listen(self) -> None:
+        """Hand the keeper's answers to whom they belong; its end is the session's (D14)."""
+        while (received := wire.receive(self._link)) is not None:
+            message, descriptors = received
+            if message["op"] == "ended":
+                self._over("a program inside ended the session's first program")
+                continue
+            with self._lock:
+                asked = self._asked.pop(message["id"], None)
+            if asked is not None:
+                asked.set_result((message, descriptors))
+            else:  # it came too late
+                for descriptor in descriptors:
+                    os.close(descriptor)
+        self._over("the landlock keeper has ended")
+
+    def _over(self, reason: str) -> None:
+        with self._lock:
+            self.reason = self.reason or reason
+            asked, self._asked = list(self._asked.values()), {}
+            self.ended.set()
+        for future in asked:
+            future.set_exception(LaneLostError(reason))
+
+    def tell(self, **message: Any) -> None:
+        """Raises LaneLostError when the keeper is gone."""
+        try:
+            with self._lock:
+                wire.send(self._link, message)
+        except OSError as error:
+            raise LaneLostError(f"the landlock keeper has ended: {error.strerror}") from error
+
+    def ask(self, **message: Any) -> tuple[dict[str, Any], list[int]]:
+        """The answer, with the descriptors beside it. Raises LaneLostError."""
+        number = next(self._numbers)
+        future: Future[tuple[dict[str, Any], list[int]]] = Future()
+        with self._lock:
+            if self.ended.is_set():
+                raise LaneLostError(self.reason)
+            self._asked[number] = future
+        try:
+            self.tell(id=number, **message)
+            return future.result(_ANSWER_SECONDS)
+        except TimeoutError:
+            raise LaneLostError(f"the keeper gave no answer within {_ANSWER_SECONDS:g} s") from None
+        finally:
+            with self._lock:
+                self._asked.pop(number, None)
+
+    def close(self) -> None:
+        """Close the link, at which the keeper kills all and ends; make sure of it."""
+        with contextlib.suppress(OSError):
+            self._link.shutdown(socket.SHUT_RDWR)
+        try:
+            self._process.wait(_CLOSE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(_CLOSE_SECONDS)
+        self._link.close()

@@ -1,0 +1,20 @@
+# Starts the lanes of a session, one after another, as the keeper says on descriptor 3:
+# `sh -c THIS sh THIS SUPERVISOR ZYGOTE [PARENT]`. Plain POSIX sh.
+#
+# Each start leaves a new spawner, which ends the one before. So a lane is a member of a
+# pipeline in the foreground; what is started with `&` ignores SIGINT for good.
+[ -z "$4" ] || kill -9 $4
+trap : HUP INT QUIT PIPE TERM USR1 USR2 ALRM
+setsid=
+command -v setsid >/dev/null && setsid=setsid # `kill 0` in a program is its lane's affair
+while :; do
+  read -r lane at <&3 || { [ $? -gt 128 ] && continue; break; }
+  # A fork that fails (at the process limit) ends the pipeline and not this shell.
+  command eval '
+    {
+      read -r pid rest </proc/self/stat
+      echo "up $at $pid" >&4
+      exec $setsid sh -c "$2" sh $lane "$3" $at 3<&- 4>&-
+    } <$at.i >$at.o 2>$at.e | exec sh -c "$1" sh "$1" "$2" "$3" $$'
+  echo "no $at" >&4
+done

@@ -1,0 +1,107 @@
+"""Programs of this machine, started and ended whole (D2, D6, D7, D8)."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stockade.output import BoundedOutput
+from stockade.pump import LocalRunning
+from stockade.results import Stream
+from stockade.wall import Exit
+
+ENV = {"PATH": os.defpath}
+
+
+def start(
+    *argv: str, stdin: bytes = b"", folder: str = "/", **env: str
+) -> tuple[LocalRunning, BoundedOutput]:
+    output = BoundedOutput(1 << 20)
+    env = {**ENV, **env}
+    return LocalRunning.start(argv, stdin, output, working_dir=folder, env=env), output
+
+
+def run(*argv: str, **more: Any) -> tuple[Exit, bytes, bytes]:
+    running, output = start(*argv, **more)
+    ended = running.wait()
+    return ended, output.data(Stream.STDOUT), output.data(Stream.STDERR)
+
+
+def alive(seconds: str) -> int:
+    count = 0
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            count += path.read_bytes().split(b"\0")[:2] == [b"sleep", seconds.encode()]
+        except OSError:
+            continue
+    return count
+
+
+def until(wanted: int, seconds: str) -> bool:
+    deadline = time.monotonic() + 20
+    while alive(seconds) != wanted and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return alive(seconds) == wanted
+
+
+def test_how_programs_end() -> None:
+    for code in (0, 1, 126, 127, 137, 255):
+        assert run("sh", "-c", f"exit {code}")[0] == Exit(code=code)
+    assert run("sh", "-c", "kill -SEGV $$")[0] == Exit(signal=11)
+    assert run("no-such-program-x")[0] == run("/no/such")[0] == Exit(code=127)
+    assert run("/etc/passwd")[0] == Exit(code=126)
+    assert run("-n")[0] == Exit(code=127)
+
+
+def test_words_environment_and_input_arrive_exactly(tmp_path: Path) -> None:
+    words = ("a b", "'q\"", "$x `y`", "new\nline", "*", "", "--")
+    assert run("printf", "<%s>", *words)[1].decode() == "".join(f"<{word}>" for word in words)
+    data = bytes(range(256)) * 4096
+    assert run("cat", stdin=data)[1] == data
+    assert run("sh", "-c", 'printf %s "$A"; pwd >&2', A="v\n'", folder=str(tmp_path)) == (
+        Exit(code=0),
+        b"v\n'",
+        f"{tmp_path}\n".encode(),
+    )
+    os.environ["STOCKADE_TEST_SECRET"] = "hunter2"
+    try:
+        assert b"hunter2" not in run("env")[1]
+    finally:
+        del os.environ["STOCKADE_TEST_SECRET"]
+    with pytest.raises(FileNotFoundError):
+        start("true", folder=str(tmp_path / "none"))
+
+
+def test_a_kill_takes_the_whole_tree_and_nobody_else() -> None:
+    ours, other = f"3{os.getpid()}.5", f"3{os.getpid()}.6"
+    line = (
+        f"(setsid sh -c 'sleep {ours} & sleep {ours}' &); env -i setsid sleep {ours} & "
+        f"trap '' TERM; sleep {ours}; :"
+    )
+    kept, _ = start("sh", "-c", f"setsid sleep {other} & sleep {other}; :")
+    running, _ = start("sh", "-c", line)
+    assert until(4, ours) and until(2, other)
+    ends: list[Exit] = []
+    waiting = threading.Thread(target=lambda: ends.append(running.wait()))
+    waiting.start()
+    running.kill()
+    running.kill()
+    waiting.join(20)
+    assert ends == [Exit(signal=9)] and until(0, ours)
+    assert alive(other) == 2
+    running.kill()
+    kept.kill()
+    assert kept.wait() == Exit(signal=9) and until(0, other)
+
+
+def test_what_it_leaves_behind_ends_with_it() -> None:
+    mark = f"3{os.getpid()}.7"
+    began = time.monotonic()
+    ended, out, _ = run("sh", "-c", f"setsid sleep {mark} & (sleep {mark} &) ; echo done")
+    assert (ended, out) == (Exit(code=0), b"done\n") and time.monotonic() - began < 10
+    assert until(0, mark)

@@ -1,0 +1,99 @@
+"""The page for authors shows what `stockade new-plugin` writes, and code that works."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stockade import SandboxConfig, Session, Verdict
+from stockade.capabilities import Capabilities
+from stockade.cli.new_plugin import rendered
+from stockade.providers import WallProvider
+from stockade.runtime import Runtime
+from stockade.wall import Availability, OpenRequest, Sandbox, Wall
+
+PAGE = (Path(__file__).parents[2] / "docs" / "writing-a-provider.md").read_text()
+MARKED = re.compile(r"<!-- (file|part|tested): (\S+) -->\n```\w+\n(.*?)```", re.DOTALL)
+
+
+def test_the_whole_plug_in_is_the_template() -> None:
+    written = dict(rendered("demo"))
+    shown = [match.groups() for match in MARKED.finditer(PAGE)]
+    for kind, path, text in shown:
+        if kind == "file":
+            assert text == written[path], f"{path} on the page is not what new-plugin writes"
+        if kind == "part":
+            assert text in written[path], f"{path}: the page's part is not in it"
+    assert [kind for kind, _, _ in shown] == ["file", "file", "part", "file", "tested"]
+
+
+def test_the_whole_plug_in_is_short() -> None:
+    wall = dict(rendered("demo"))["src/stockade_demo/wall.py"]
+    assert len(wall.splitlines()) <= 100
+
+
+def _held() -> Any:
+    """The page's resident wall, executed from the page."""
+    (text,) = (match[3] for match in MARKED.finditer(PAGE) if match[1] == "tested")
+    names: dict[str, Any] = {"__name__": "held"}
+    exec(compile(text, "writing-a-provider.md", "exec", dont_inherit=True), names)
+    tried = subprocess.run([*names["OUT"], "true"], capture_output=True, text=True, check=False)
+    if tried.returncode:
+        pytest.skip(f"no namespaces for this user: {tried.stderr.strip()}")
+    return names["HeldSandbox"]
+
+
+def test_the_resident_wall_of_the_page_works() -> None:
+    made = _held()
+
+    class HeldWall(Wall):
+        capabilities = Capabilities(
+            dict.fromkeys(
+                ("argv", "shell", "code", "stateful", "background", "network", "writable-root"),
+                "native",
+            )
+        )
+
+        def probe(self) -> Availability:
+            return Availability()
+
+        def open(self, request: OpenRequest) -> Sandbox:
+            sandbox: Sandbox = made()
+            return sandbox
+
+    config = SandboxConfig(
+        memory_mb=None, cpu_limit=None, max_processes=None, disk_mb=None,
+        network_enabled=True, read_only_fs=False,
+    )  # fmt: skip
+    provider = WallProvider("held", HeldWall(), config, Runtime(discover_plugins=False))
+    with Session(provider, provider.open_record("author")) as session:
+        assert session.run(["echo", "hi"]).stdout == "hi\n"
+        assert session.shell("echo $((6*7)); exit 3").exit_code == 3
+        both = [session.start(["sh", "-c", f"sleep 0.3; echo {n}"]) for n in range(3)]
+        assert [execution.result(60).stdout for execution in both] == ["0\n", "1\n", "2\n"]
+        late = session.shell("setsid sleep 61.25 & setsid sleep 61.25 & sleep 61.25", timeout=0.5)
+        assert late.verdict is Verdict.TIMED_OUT and not _alive("61.25")
+        assert session.shell("setsid sleep 61.25 & echo left behind").success
+    assert not _alive("61.25")
+
+
+def _alive(seconds: str) -> list[str]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if words[:2] == [b"sleep", seconds.encode()]:
+            found.append(path.parent.name)
+    return found
+
+
+def test_what_it_shows_of_the_versions_is_true() -> None:
+    from stockade.plugin import PLUGIN_API_VERSION
+
+    assert f"STOCKADE_API_VERSION = {PLUGIN_API_VERSION}" in PAGE
