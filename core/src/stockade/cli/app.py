@@ -11,6 +11,7 @@ import click
 
 import stockade
 from stockade.cli.collect import gc
+from stockade.cli.conformance import conformance
 from stockade.cli.diff import diff
 from stockade.cli.doctor import doctor
 from stockade.cli.new_plugin import new_plugin
@@ -33,6 +34,7 @@ def app() -> None:
       stockade run -p docker:python:3.12-slim --memory 256 -- make test
       stockade providers
       stockade doctor --probe landlock
+      stockade conformance landlock
       stockade diff landlock docker:python:3.12-slim -- python3 -V
       stockade new-plugin mywall
     """
@@ -117,6 +119,7 @@ def verify(file: str, head: str | None) -> None:
     click.echo(f"{checked.lines} lines, the chain holds; head {checked.head}")
 
 
+app.add_command(conformance)
 app.add_command(run)
 app.add_command(diff)
 app.add_command(doctor)

@@ -23,7 +23,7 @@ from stockade.results import SandboxResult
 from stockade.runtime import Runtime
 from stockade.session import Session
 from stockade.testing.guard import anywhere, guarded
-from stockade.testing.programs import Program
+from stockade.testing.programs import Program, sleep
 from stockade.testing.recorder import Recorder
 from stockade.testing.shared import SharedSession
 
@@ -149,6 +149,12 @@ class ConformanceBase:
     def stream(self, session: Session, program: Program, **options: Any) -> Execution:
         return session.stream(**self._form(session, program), **options)
 
+    def runs(self, session: Session) -> Execution:
+        """An execution that has begun for sure, and goes on for long."""
+        execution = self.stream(session, sleep(30, after="begun"), timeout=self.scaled(60))
+        execution.take()
+        return execution
+
     def _form(self, session: Session, program: Program) -> dict[str, Any]:
         have = session.provider.wall.capabilities
         if have[Feature.SHELL]:
@@ -188,7 +194,7 @@ class ConformanceBase:
             found = session.shell("command -v python3 || command -v python").success
         else:
             runtime = session.provider.runtime
-            found = have[Feature.CODE] and "python" in languages_of(runtime, session._record)
+            found = bool(have[Feature.CODE]) and "python" in languages_of(runtime, session._record)
         if not found:
             pytest.skip("there is no Python in this sandbox")
 

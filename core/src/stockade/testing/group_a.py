@@ -84,7 +84,7 @@ class Selection(ConformanceBase):
         self._found()
         with pytest.raises(ProviderStringError, match=r"memry_mb.*memory_mb"):
             stockade.provider(self._with("memry_mb=1"))
-        with pytest.raises(ProviderStringError, match="labels.* given twice"):
+        with pytest.raises(ProviderStringError, match=r"labels.* given twice"):
             stockade.provider(self._with("labels=a%3Db&labels=a%3Db"))
 
     @anywhere

@@ -91,19 +91,20 @@ def _run(
 
 def _told(clause: str, raised: BaseException) -> BaseException:
     """A failure names its clause; what a wall or core raised unasked does too."""
-    if isinstance(raised, (pytest.fail.Exception, pytest.skip.Exception, pytest.xfail.Exception)):
-        if isinstance(raised, pytest.fail.Exception) and not str(raised).startswith(clause):
-            raised.msg = f"{clause}\n  {raised.msg}"
-        return raised
-    if not isinstance(raised, Exception):
+    if isinstance(raised, pytest.fail.Exception):
+        if str(raised).startswith(clause):
+            return raised
+        expected, seen = "the error that the contract asks for", str(raised)  # of pytest.raises
+    elif isinstance(raised, Exception):
+        expected, seen = "no error", f"{type(raised).__name__}: {raised}"
+    else:
         return raised
     trace = traceback.extract_tb(raised.__traceback__)
     checks = [frame for frame in trace if frame.name.startswith("test_")]
-    place = (checks or [*trace] or [None])[-1]
+    place = next(reversed(checks or list(trace)), None)
     where = f"{place.filename}:{place.lineno}: {place.line}" if place else "the trace above"
     failure = pytest.fail.Exception(
-        f"{clause}\n  expected: no error\n  seen:     {type(raised).__name__}: {raised}"
-        f"\n  look at:  {where}",
+        f"{clause}\n  expected: {expected}\n  seen:     {seen}\n  look at:  {where}",
         pytrace=False,
     )
     failure.__cause__ = raised

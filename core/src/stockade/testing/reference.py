@@ -21,6 +21,7 @@ import shlex
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any, ClassVar
 
 import attrs
 
@@ -191,6 +192,10 @@ class ReferenceWall(Wall):
 
     isolation = Isolation.NONE
     summary = "NO ISOLATION: scripted answers and plain subprocesses, for tests alone"
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "memory_mb": None, "cpu_limit": None, "max_processes": None, "disk_mb": None,
+        "network_enabled": True, "read_only_fs": False,
+    }  # fmt: skip
 
     @property
     def capabilities(self) -> Capabilities:  # type: ignore[override]

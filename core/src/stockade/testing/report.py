@@ -41,6 +41,20 @@ OUTCOMES = ("passed", "refused", "deviated", "failed", "unsupported", "skipped")
 STATES = ("held", "native", "emulated", "unsupported", "not checked", "deviating", "failing")
 
 
+def _utc(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def _host() -> dict[str, Any]:
+    return {
+        "system": platform.system(),
+        "kernel": platform.release(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "cpus": os.cpu_count(),
+    }
+
+
 @attrs.frozen(kw_only=True)
 class CheckResult:
     """One check: how it ended, how long it took, and what it said."""
@@ -70,7 +84,7 @@ class Report:
     wall: Mapping[str, Any]  #: name, target, distribution, version, isolation, summary
     capabilities: Mapping[str, Mapping[str, str]]
     checks: tuple[CheckResult, ...] = ()
-    host: Mapping[str, Any] = attrs.field(factory=lambda: _host())
+    host: Mapping[str, Any] = attrs.field(factory=_host)
     stockade: str = stockade.__version__
     started: str = attrs.field(factory=lambda: _utc(time.time()))
     seconds: float = 0.0
@@ -175,20 +189,6 @@ class Report:
 
 def _order(check: CheckResult) -> tuple[str, int, str]:
     return check.clause[:1], int(check.clause[1:] or 0), check.name
-
-
-def _utc(seconds: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
-
-
-def _host() -> dict[str, Any]:
-    return {
-        "system": platform.system(),
-        "kernel": platform.release(),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-        "cpus": os.cpu_count(),
-    }
 
 
 _SECRET = ("env_vars", "token", "secret", "password", "key")

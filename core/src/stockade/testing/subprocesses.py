@@ -14,6 +14,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from typing import ClassVar
 
 import attrs
 
@@ -41,10 +42,13 @@ def missing() -> str:
 class PlainSandbox(Sandbox):
     """A folder of its own, and programs in it."""
 
+    #: Folders beside the working folder that stand for some of the session's own.
+    own: ClassVar[tuple[str, ...]] = ("/tmp",)
+
     def __init__(self, request: OpenRequest) -> None:
         self._root = os.path.realpath(tempfile.mkdtemp(prefix=f"stockade-{request.session_id}-"))
         self._alive = True
-        inside = (request.config.working_dir, "/tmp")
+        inside = (request.config.working_dir, *self.own)
         self._folders = {folder: self.inside(folder) for folder in inside}
         for folder in self._folders.values():
             os.makedirs(folder, exist_ok=True)
@@ -63,26 +67,36 @@ class PlainSandbox(Sandbox):
         if not self._alive:
             raise SandboxLostError("the reference sandbox is gone; open a new session.")
         request = lower(attrs.evolve(request, script=self._real(request.script)))
-        folder = self._real(request.working_dir)
-        if not os.path.isdir(folder):
+        if not os.path.isdir(self._real(request.working_dir)):
             raise WorkingDirectoryError(request.working_dir)
-        mark = f"{self._root}/{request.execution_id}"
-        process = subprocess.Popen(
+        return self.serve(self.spawn(request), request, output)
+
+    def spawn(self, request: ExecRequest) -> subprocess.Popen[bytes]:
+        """The program of a request in its argv form, with pipes for all three streams."""
+        return subprocess.Popen(
             ["sh", "-c", _ENTER, "sh", *map(self._real, request.argv)],
-            cwd=folder,
+            cwd=self._real(request.working_dir),
             env={
                 "PATH": os.environ.get("PATH", os.defpath),
                 "HOME": self._root,
-                "TMPDIR": f"{self._root}/tmp",
+                "TMPDIR": self._folders.get("/tmp", "/tmp"),
                 **request.env,
-                _MARK: mark,
+                _MARK: self.mark(request),
             },
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
-        return _PlainRunning(process, request.stdin, output, self, mark)
+
+    def serve(
+        self, process: subprocess.Popen[bytes], request: ExecRequest, output: Output
+    ) -> Running:
+        return _PlainRunning(process, request.stdin, output, self, self.mark(request))
+
+    def mark(self, request: ExecRequest) -> str:
+        """What every process of an execution has in its environment."""
+        return f"{self._root}/{request.execution_id}"
 
     def die(self) -> None:
         """Die as if by an accident (D14)."""

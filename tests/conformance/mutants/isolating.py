@@ -1,0 +1,114 @@
+"""Mutants of E, F and G: walls that hold nothing of what they claim, and broken transfers."""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+import subprocess
+import tarfile
+from typing import Any
+
+import attrs
+
+from conformance.mutants.base import Mutant, NoWall, PlainSandbox, suite
+from conformance.mutants.executing import DropsTheEnd, LosesInput, _ends, _on, _one_code
+from conformance.mutants.selecting import _core
+from stockade.wall import ExecRequest, OpenRequest
+
+
+class SaysYes(PlainSandbox):
+    """Every program succeeds, and none runs."""
+
+    def spawn(self, request: ExecRequest) -> subprocess.Popen[bytes]:
+        return super().spawn(attrs.evolve(request, argv=("true",)))
+
+
+class SharesItsFolders(PlainSandbox):
+    """All sessions work in one folder."""
+
+    _shared: str | None = None
+
+    def __init__(self, request: OpenRequest) -> None:
+        super().__init__(request)
+        cls = SharesItsFolders
+        folder = self._folders[request.config.working_dir]
+        if cls._shared is None or not os.path.isdir(cls._shared):
+            cls._shared = folder
+        else:
+            os.rmdir(folder)
+            os.symlink(cls._shared, folder)
+
+
+class Pauses(PlainSandbox):
+    """Says that it paused."""
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+
+class LosesModes(PlainSandbox):
+    """Nothing that is written is executable."""
+
+    def spawn(self, request: ExecRequest) -> subprocess.Popen[bytes]:
+        line = '"$@"; c=$?; find . -type f -exec chmod a-x {} +; exit $c'
+        return super().spawn(attrs.evolve(request, argv=("sh", "-c", line, "sh", *request.argv)))
+
+
+class LosesTheEndOfInput(PlainSandbox):
+    def serve(self, process: Any, request: ExecRequest, output: Any) -> Any:
+        return super().serve(process, attrs.evolve(request, stdin=request.stdin[:-1]), output)
+
+
+def _anything_goes(data: bytes, destination: Any) -> None:
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        archive.extractall(destination, filter="fully_trusted")
+
+
+def _claims(check: str, name: str, sandbox: type[PlainSandbox] = NoWall, **more: Any) -> Mutant:
+    """A claim with nothing behind it; the base is no wall, so there is no control."""
+    return Mutant(name=name, check=check, make=functools.partial(suite, sandbox, **more))
+
+
+def _unrefused(check: str, name: str) -> Mutant:
+    """What is not claimed is taken all the same."""
+    return _core(check, name, "stockade.capabilities.Capabilities.require", lambda *_: None,
+                 sandbox=SaysYes, read_only_root="native")  # fmt: skip
+
+
+ISOLATING = [
+    _claims("E1_no_capability_and_an_unprivileged_user", "all-privilege",
+            process_hardening="native"),
+    _claims("E1_no_new_privs_and_a_filter", "no-filter", process_hardening="native"),
+    _claims("E2_read_only_but_for_two_folders", "writes-nowhere", SaysYes,
+            read_only_root="native"),
+    _claims("E2_filling_the_space_hurts_only_the_sandbox", "no-bound", disk="native"),
+    _claims("E3_no_way_out", "a-network", network_off="native"),
+    _claims("E3_no_way_out_with_the_programs_there_are", "a-network", network_off="native"),
+    _claims("E3_no_unix_socket_of_the_host", "unix-sockets", network_off="native"),
+    _claims("E4_the_process_limit_holds", "no-process-limit", processes="native"),
+    _claims("E5_the_memory_limit_holds", "no-memory-limit", memory="native"),
+    _claims("E6_the_cpu_limit_holds", "no-cpu-limit", cpu="native", factor=0.2),
+    _claims("E7_nothing_of_the_host_shows", "shows-the-host"),
+    _claims("E8_two_sessions_share_nothing", "shared-processes"),
+    _claims("E8_two_sessions_share_nothing", "shared-folders", SharesItsFolders),
+    _claims("E9_dangerous_mounts_are_refused", "mounts-anything", mounts="native"),
+    _claims("E9_a_mount_is_read_only_unless_asked_otherwise", "mounts-nothing", mounts="native"),
+    _claims("E10_an_allow_list_opens_nothing_else", "opens-all", allow_list="native",
+            network_off="native"),
+    _on("F1_what_is_written_is_read", LosesTheEndOfInput),
+    _on("F1_fifty_mebibytes", LosesInput),
+    _on("F2_errors_are_those_of_local_files", _ends(_one_code), "one-code-for-all"),
+    _claims("F3_a_planted_link_leads_nowhere_on_the_host", "follows-links"),
+    _core("F3_a_folder_brought_out_stays_in_its_destination", "unpacks-anything",
+          "stockade.archives.unpack", _anything_goes),
+    _on("F4_whole_folders_in_and_out", DropsTheEnd),
+    _on("F4_whole_folders_in_and_out", LosesModes),
+    _on("F4_a_listing_tells_kind_size_and_mode", LosesTheEndOfInput),
+    _claims("G1_sessions_start_from_a_snapshot_and_leave_it_as_it_is", "keeps-nothing", SaysYes,
+            snapshot="native", read_only_root="native"),
+    _unrefused("G1_sessions_start_from_a_snapshot_and_leave_it_as_it_is", "takes-a-snapshot"),
+    _claims("G2_a_paused_session_stands_still_and_goes_on", "goes-on", Pauses, pause="native"),
+    _unrefused("G2_a_paused_session_stands_still_and_goes_on", "pauses"),
+]  # fmt: skip

@@ -1,0 +1,201 @@
+"""Mutants of A and B: plug-ins that are broken, and a core that is."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import logging
+import subprocess
+import tempfile
+from typing import Any
+
+import attrs
+import pytest
+
+from conformance.mutants.base import (
+    Mutant,
+    PlainSandbox,
+    PlainWall,
+    install,
+    string_suite,
+    suite,
+)
+from stockade.errors import ProviderNotFoundError
+from stockade.wall import Availability, Check, ExecRequest, OpenRequest, Sandbox
+
+_count = itertools.count(1)
+
+_PLUGIN = """
+from stockade.plugin import hookimpl
+from stockade.testing.reference import ReferenceWall
+from stockade.wall import Option
+
+STOCKADE_API_VERSION = {version}
+{more}
+
+class MutantWall(ReferenceWall):
+    pass
+{wall}
+
+@hookimpl
+def {hook}():
+    return MutantWall
+"""
+
+
+def _plugin(
+    check: str, name: str, *, wall: str = "", more: str = "", version: str = "1",
+    hook: str = "stockade_wall", twice: bool = False, other: bool = False, patch: Any = None,
+    target: str = ":some/Target",
+) -> Mutant:  # fmt: skip
+    """A mutant that is a distribution of its own, under a name of its own."""
+    provider = f"mutant-{next(_count)}"
+    source = _PLUGIN.format(version=version, more=more, wall=wall, hook=hook)
+
+    def put(monkeypatch: pytest.MonkeyPatch) -> None:
+        folder = tempfile.mkdtemp(prefix="stockade-mutant-")
+        monkeypatch.setattr("tempfile.tempdir", None)
+        install(monkeypatch, folder, provider, source)
+        if twice:
+            install(monkeypatch, folder, f"{provider}-twin", source, value=provider)
+        if other:
+            install(monkeypatch, folder, "mutant-other", _PLUGIN.format(
+                version="1", more="", wall="", hook="stockade_wall"))  # fmt: skip
+        if patch is not None:
+            patch(monkeypatch)
+
+    return Mutant(
+        name=name,
+        check=check,
+        make=functools.partial(string_suite, f"{provider}{target}"),
+        patch=put,
+    )
+
+
+def _core(
+    check: str, name: str, where: str, put: Any, *, says: str = "", **more: Any
+) -> Mutant:  # fmt: skip
+    """Core broken in one place, seen through a wall that is not."""
+    return Mutant(
+        name=name,
+        check=check,
+        make=functools.partial(suite, **more),
+        patch=lambda monkeypatch: monkeypatch.setattr(where, put),
+        says=says,
+    )
+
+
+def _not_found(name: str) -> Any:
+    raise ProviderNotFoundError(f"no provider {name}")
+
+
+def _untold(monkeypatch: pytest.MonkeyPatch) -> None:
+    from stockade import providers
+
+    honest = providers._first_available
+
+    def quiet(*args: Any) -> Any:
+        chosen = honest(*args)
+        chosen.passed_over = ()
+        return chosen
+
+    monkeypatch.setattr(providers, "_first_available", quiet)
+
+
+class RaisingProbe(PlainWall):
+    def probe(self) -> Availability:
+        raise RuntimeError("no engine")
+
+
+class NonsenseProbe(PlainWall):
+    def probe(self) -> Availability:
+        return True  # type: ignore[return-value]
+
+
+class HangingProbe(PlainWall):
+    def probe(self) -> Availability:
+        import time
+
+        time.sleep(5)
+        return Availability()
+
+
+class NoRemedy(PlainWall):
+    def probe(self) -> Availability:
+        return Availability((Check("engine", False, "not there"),))
+
+
+class ChangesTheConfiguration(PlainWall):
+    def open(self, request: OpenRequest) -> Sandbox:
+        object.__setattr__(request.config, "output_limit_bytes", 7)
+        return super().open(request)
+
+
+class TellsTheEnvironment(PlainSandbox):
+    """Environment values as arguments, which every user of the host can read."""
+
+    def spawn(self, request: ExecRequest) -> subprocess.Popen[bytes]:
+        words = [f"{name}={value}" for name, value in request.env.items()]
+        argv = ("sh", "-c", 'n=$1; shift "$((n + 1))"; "$@"; exit $?', "sh", str(len(words)),
+                *words, *request.argv)  # fmt: skip
+        return super().spawn(attrs.evolve(request, argv=argv))
+
+
+class LogsTheEnvironment(PlainSandbox):
+    def spawn(self, request: ExecRequest) -> subprocess.Popen[bytes]:
+        logging.getLogger("mutant").info("starting with %s", dict(request.env))
+        logging.getLogger("mutant").setLevel(logging.INFO)
+        return super().spawn(request)
+
+
+class StartsElsewhere(PlainSandbox):
+    def spawn(self, request: ExecRequest) -> subprocess.Popen[bytes]:
+        return super().spawn(attrs.evolve(request, working_dir="/tmp"))
+
+
+def _refuses_nothing(*_: object) -> None: ...
+
+
+SELECTING = [
+    _plugin("A1_target_and_options_arrive", "loses-the-target", wall="""
+    def __init__(self, target=None, options=None):
+        super().__init__(None, options)
+"""),
+    _plugin("A2_a_value_that_does_not_convert_is_named", "convert-raises-KeyError", wall="""
+    options = {"mode": Option(lambda text: {"a": 1}[text], None, "")}
+"""),
+    _plugin("A3_listing_imports_nothing_and_selecting_one_alone", "imports-another", other=True,
+            more="import stockade_mutant_mutant_other"),
+    _plugin("A4_an_unknown_name_lists_what_there_is", "lists-nothing",
+            patch=lambda mp: mp.setattr("stockade.discovery._only", _not_found)),
+    _plugin("A5_one_distribution_alone_claims_the_name", "claimed-twice", twice=True),
+    _plugin("A6_the_plug_in_loads_and_is_listed_as_sound", "another-version", version="99"),
+    _plugin("A6_the_plug_in_loads_and_is_listed_as_sound", "misspelled-hook",
+            hook="stockade_wal"),
+    _plugin("A6_the_plug_in_loads_and_is_listed_as_sound", "fails-to-import",
+            more="raise RuntimeError('no')"),
+    _plugin("A7_an_order_of_preference_is_kept_and_told", "passes-over-in-silence",
+            patch=_untold),
+    Mutant(name="probe-raises", check="A8_the_probe_answers_in_time_and_never_raises",
+           make=functools.partial(suite, wall=RaisingProbe)),
+    Mutant(name="probe-gives-nonsense", check="A8_the_probe_answers_in_time_and_never_raises",
+           make=functools.partial(suite, wall=NonsenseProbe)),
+    Mutant(name="probe-hangs", check="A8_the_probe_answers_in_time_and_never_raises",
+           make=functools.partial(suite, wall=HangingProbe, factor=0.02), says="TimeoutError"),
+    Mutant(name="no-remedy", check="A8_what_is_missing_comes_with_a_remedy",
+           make=functools.partial(suite, wall=NoRemedy)),
+    Mutant(name="changes-the-configuration", check="B1_a_session_changes_no_configuration",
+           make=functools.partial(suite, wall=ChangesTheConfiguration)),
+    _core("B1_the_defaults_are_held_or_refused", "ignores-the-defaults",
+          "stockade.runtime._refuse", _refuses_nothing),
+    _core("B2_wrong_values_are_refused_when_built", "checks-no-value",
+          "attr._config._run_validators", False),
+    _core("B3_what_is_unsupported_is_refused_before_anything_starts", "refuses-nothing",
+          "stockade.runtime._refuse", _refuses_nothing),
+    Mutant(name="starts-elsewhere", check="B3_the_working_folder_is_where_it_was_asked",
+           make=functools.partial(suite, StartsElsewhere)),
+    Mutant(name="environment-in-arguments", check="B4_environment_values_show_nowhere",
+           make=functools.partial(suite, TellsTheEnvironment)),
+    Mutant(name="environment-in-the-log", check="B4_environment_values_show_nowhere",
+           make=functools.partial(suite, LogsTheEnvironment)),
+]  # fmt: skip
