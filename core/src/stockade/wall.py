@@ -240,20 +240,26 @@ class Sandbox(abc.ABC):
     def start(self, request: ExecRequest, output: Output) -> Running:
         """Start one execution and return at once.
 
-        A program that is missing or may not be executed is a result (127, 126),
-        not an error (D2). Raises WorkingDirectoryError, SandboxLostError.
+        Called in the execution's own thread, which then calls ``wait``; the deadline
+        runs already and can end nothing before this has returned. A program that is
+        missing or may not be executed is a result (127, 126), not an error (D2).
+        Raises WorkingDirectoryError, SandboxLostError.
         """
 
     @abc.abstractmethod
     def close(self) -> None:
         """End the sandbox and remove all that it made, whatever runs in it.
 
-        Called once, or again after it raised (C6); raising keeps the session,
-        marked failed.
+        Called in a thread, for 30 seconds at most, while other threads still ``kill``;
+        once, or again after it raised (C6): raising keeps the session, marked failed.
+        A ``start`` that comes late raises SandboxLostError.
         """
 
     def languages(self) -> Sequence[str] | None:
-        """The languages this sandbox runs, or None to let core look for interpreters."""
+        """The languages this sandbox runs, or None to let core look for interpreters.
+
+        Called once a session, before its first code execution, in the caller's thread.
+        """
         return None
 
     # What follows is called where the wall claims the capability of that name.
@@ -312,6 +318,8 @@ class Wall(abc.ABC):
     def open(self, request: OpenRequest) -> Sandbox:
         """Start a sandbox; it may take as long as the configuration's start-up time.
 
-        Raises SandboxStartError (retryable where trying again may help) or
-        ConfigError, and leaves nothing behind when it does (C5).
+        Called in a thread, several at once; a sandbox that comes too late is closed.
+        All that the configuration asks for is among ``capabilities``: hold it. Raises
+        SandboxStartError (retryable where trying again may help) or ConfigError, and
+        leaves nothing behind when it does (C5).
         """
