@@ -318,8 +318,6 @@ class Wall(abc.ABC):
     def open(self, request: OpenRequest) -> Sandbox:
         """Start a sandbox; it may take as long as the configuration's start-up time.
 
-        Called in a thread, several at once; a sandbox that comes too late is closed.
-        All that the configuration asks for is among ``capabilities``: hold it. Raises
-        SandboxStartError (retryable where trying again may help) or ConfigError, and
-        leaves nothing behind when it does (C5).
+        Raises SandboxStartError (retryable where trying again may help) or
+        ConfigError, and leaves nothing behind when it does (C5).
         """
