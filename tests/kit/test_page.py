@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from stockade import SandboxConfig, Session, Verdict
-from stockade.capabilities import Capabilities
+from stockade.capabilities import Capabilities, Feature
 from stockade.cli.new_plugin import rendered
 from stockade.providers import WallProvider
+from stockade.resident import ResidentSandbox
 from stockade.runtime import Runtime
-from stockade.wall import Availability, OpenRequest, Sandbox, Wall
+from stockade.wall import Availability, OpenRequest, Output, Running, Sandbox, Wall
 
 PAGE = (Path(__file__).parents[2] / "docs" / "writing-a-provider.md").read_text()
 MARKED = re.compile(r"<!-- (file|part|tested): (\S+) -->\n```\w+\n(.*?)```", re.DOTALL)
@@ -34,6 +35,21 @@ def test_the_whole_plug_in_is_the_template() -> None:
 def test_the_whole_plug_in_is_short() -> None:
     wall = dict(rendered("demo"))["src/stockade_demo/wall.py"]
     assert len(wall.splitlines()) <= 100
+
+
+@pytest.mark.parametrize("kind", [Wall, Sandbox, Running, Output, ResidentSandbox])
+def test_every_method_is_on_the_page(kind: type) -> None:
+    methods = [
+        name for name, value in vars(kind).items()
+        if callable(value) and not name.startswith("_")
+    ]  # fmt: skip
+    if kind is ResidentSandbox:  # what its author gives, not what it is made of
+        methods = sorted(kind.__abstractmethods__) + ["force_end"]
+    assert not [name for name in methods if not re.search(rf"`(\w+\.)?{name}\b", PAGE)]
+
+
+def test_every_feature_is_on_the_page() -> None:
+    assert not [str(feature) for feature in Feature if f"`{feature}`" not in PAGE]
 
 
 def _held() -> Any:

@@ -279,20 +279,26 @@ class Sandbox(abc.ABC):
     def start(self, request: ExecRequest, output: Output) -> Running:
         """Start one execution and return at once.
 
-        A program that is missing or may not be executed is a result (127, 126),
-        not an error (D2). Raises WorkingDirectoryError, SandboxLostError.
+        Called in the execution's own thread, which then calls ``wait``; the deadline
+        runs already and can end nothing before this has returned. A program that is
+        missing or may not be executed is a result (127, 126), not an error (D2).
+        Raises WorkingDirectoryError, SandboxLostError.
         """
 
     @abc.abstractmethod
     def close(self) -> None:
         """End the sandbox and remove all that it made, whatever runs in it.
 
-        Called once, or again after it raised (C6); raising keeps the session,
-        marked failed.
+        Called in a thread, for 30 seconds at most, while other threads still ``kill``;
+        once, or again after it raised (C6): raising keeps the session, marked failed.
+        A ``start`` that comes late raises SandboxLostError.
         """
 
     def languages(self) -> Sequence[str] | None:
-        """The languages this sandbox runs, or None to let core look for interpreters."""
+        """The languages this sandbox runs, or None to let core look for interpreters.
+
+        Called once a session, before its first code execution, in the caller's thread.
+        """
         return None
 
     def expire_at(self, when: float | None) -> None:

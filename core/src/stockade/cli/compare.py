@@ -93,7 +93,7 @@ def files_left(session: Session, outcome: Outcome) -> None:
         for path, info in _entries(session):
             if len(found) >= MAX_FILES:
                 outcome.files_note = (
-                    f"only the first {MAX_FILES} were looked at, and those compared that both have"
+                    f"only {MAX_FILES} were looked at, and those compared that both have"
                 )
                 break
             found[path] = Found(info.kind, info.size, info.mode)
