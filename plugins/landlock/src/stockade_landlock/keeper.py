@@ -46,6 +46,8 @@ class Keeper:
             message = received[0]
             if message["op"] == "expect":
                 self._watcher.expect()
+            elif message["op"] == "look" and not self._lanes.ending(message["lane"]):
+                self._look(message)
             else:
                 work = slow[message["op"]]
                 threading.Thread(target=work, args=(message,), daemon=True).start()
