@@ -129,7 +129,7 @@ control() {
   hardy
   zpid=0
   while :; do
-    read -r word rest <&6 || continue
+    read -r word rest <&6 || { [ $? -gt 128 ] && continue; exit; }
     case $word in
       z) zpid=$rest; continue;;
       q) exit;;
