@@ -130,9 +130,9 @@ def _drop(uid: int, gid: int) -> None:
     # Changing ids made the process undumpable, which takes its own /proc away from it.
     _call("prctl", _PR_SET_DUMPABLE, 1, 0, 0, 0)
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
-        # The owner's terminal sends these to all of its group; the keeper ends by its link.
+        # The keeper ends by its link. Handled, not ignored: programs would inherit that.
         with contextlib.suppress(OSError):
-            signal.signal(number, signal.SIG_IGN)
+            signal.signal(number, lambda *_: None)
 
 
 def _no_capabilities() -> None:

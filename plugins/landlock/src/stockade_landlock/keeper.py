@@ -53,6 +53,8 @@ class Keeper:
                 self._watcher.expect()
             elif message["op"] == "expire":
                 self.expire_at(message["at"])
+            elif message["op"] == "look" and not self._lanes.ending(message["lane"]):
+                self._look(message)
             else:
                 work = slow[message["op"]]
                 threading.Thread(target=work, args=(message,), daemon=True).start()

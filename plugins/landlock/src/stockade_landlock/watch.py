@@ -20,6 +20,8 @@ _EVERY_SECONDS = 0.01
 #: It goes on for so long after the owner spoke of executions; the owner speaks of
 #: them more often (session.py).
 _LINGER_SECONDS = 2.5
+#: What the supervisors use changes little, so it is asked every so many looks.
+_SUPERVISORS_EVERY = 25
 
 
 class Watcher:
@@ -38,6 +40,8 @@ class Watcher:
         self._changed = threading.Condition()
         self._used: dict[int, float] = {}
         self._debt = 0.0
+        self._looks = 0
+        self._supervisors = 0  # bytes that they use
         threading.Thread(target=self._serve, daemon=True).start()
 
     def expect(self) -> None:
@@ -56,35 +60,45 @@ class Watcher:
                     last = time.monotonic()
             time.sleep(_EVERY_SECONDS)
             self._lanes.reap()
-            programs, pids = self._lanes.programs()
-            if self._memory and tree.memory_bytes(pids, self._memory) > self._memory:
-                self._out_of_memory(programs)
+            programs = self._lanes.programs()
+            if self._memory:
+                self._weigh(programs, self._memory)
             now = time.monotonic()
             if self._share:
-                self._throttle(pids, now - last)
+                self._throttle(now - last)
                 now = time.monotonic()
             last = now
 
-    def _out_of_memory(self, programs: dict[int | None, list[int]]) -> None:
-        """The session is past its memory: end the lane's programs that use most of it (E5)."""
+    def _weigh(self, programs: dict[int | None, list[int]], most: int) -> None:
+        """Where the session is past its memory, end the lane's programs that use most (E5)."""
+        running = [pid for lane in programs.values() for pid in lane]
+        if self._looks % _SUPERVISORS_EVERY == 0:
+            self._supervisors = tree.memory_bytes(set(_everybody()).difference(running), 0)
+        self._looks += 1
+        left = max(0, most - self._supervisors)
+        if not running or tree.memory_bytes(running, left) <= left:
+            return
         sizes = {lane: tree.memory_bytes(pids, 0) for lane, pids in programs.items()}
-        if sizes:
-            self._lanes.end(max(sizes, key=lambda lane: sizes[lane]), out_of_memory=True)
+        self._lanes.end(max(sizes, key=lambda lane: sizes[lane]), out_of_memory=True)
 
-    def _throttle(self, pids: list[int], elapsed: float) -> None:
+    def _throttle(self, elapsed: float) -> None:
         """Let the session rest for as long as it was ahead of its share."""
         assert self._share is not None
-        used = tree.cpu_seconds(pids)
+        used = tree.cpu_seconds(_everybody())
         spent = sum(seconds - self._used.get(pid, 0.0) for pid, seconds in used.items())
         self._used = used
         self._debt = max(0.0, self._debt + spent - self._share * elapsed)
         if self._debt <= 0.002:
             return
         rest = min(self._debt / self._share, 0.5)
-        stopped = _signal(_running(tree.descendants(os.getpid())), signal.SIGSTOP)
+        stopped = _signal(_running(_everybody()), signal.SIGSTOP)
         time.sleep(rest)
         _signal(stopped, signal.SIGCONT)
         self._debt = max(0.0, self._debt - rest * self._share)
+
+
+def _everybody() -> list[int]:
+    return tree.descendants(os.getpid())
 
 
 def _running(pids: list[int]) -> list[int]:
