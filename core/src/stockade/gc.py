@@ -282,7 +282,7 @@ class _Pass:
         if record is None or self._ledger is None:
             return
         try:
-            self._ledger.fail(record.session_id, f"removing it failed: {words}")
+            self._ledger.fail(record, f"removing it failed: {words}")
         except LedgerError as error:
             _log.warning("the ledger does not take that removing failed: %s", error)
 

@@ -134,10 +134,11 @@ class SqliteLedger:
         row = self._row(record)  # now, under the record's lock: whoever writes must not wait for it
         attached = record.attached
         self._put_off(record.session_id, lambda: self._update(row, attached))
-        lasting = record.status not in (_S.READY, _S.EXECUTING) or not record.noted
+        lasting = record.status not in (_S.READY, _S.EXECUTING) or record.noted != record.paused
         if record.config.durable and lasting:
             self.flush()
-        record.noted = record.noted or record.status is _S.READY
+        if record.status in (_S.READY, _S.EXECUTING):
+            record.noted = record.paused
 
     def forget(self, record: SessionRecord) -> None:
         """Remove the record of a session of which nothing is left."""
@@ -336,12 +337,12 @@ class SqliteLedger:
             )
             return bool(done.rowcount == 1)
 
-    def fail(self, session_id: str, reason: str) -> None:
-        """Keep a record whose sandbox could not be removed, with why."""
+    def fail(self, seen: LedgerRecord, reason: str) -> None:
+        """Give a claimed record back, since its sandbox could not be removed, with why."""
         with self.file.writing() as db:
             db.execute(
-                "UPDATE sessions SET state = 'failed', reason = ? WHERE session_id = ?",
-                (reason[:500], session_id),
+                "UPDATE sessions SET state = 'failed', owner = ?, reason = ? WHERE session_id = ?",
+                (seen.owner, reason[:500], seen.session_id),
             )
 
     def drop(self, session_id: str) -> None:
