@@ -44,7 +44,7 @@ def test_every_method_is_on_the_page(kind: type) -> None:
         if callable(value) and not name.startswith("_")
     ]  # fmt: skip
     if kind is ResidentSandbox:  # what its author gives, not what it is made of
-        methods = sorted(kind.__abstractmethods__) + ["force_end"]
+        methods = [*sorted(kind.__abstractmethods__), "force_end"]
     assert not [name for name in methods if not re.search(rf"`(\w+\.)?{name}\b", PAGE)]
 
 
