@@ -89,7 +89,7 @@ ISOLATING = [
     _claims("E3_no_unix_socket_of_the_host", "unix-sockets", network_off="native"),
     _claims("E4_the_process_limit_holds", "no-process-limit", processes="native"),
     _claims("E5_the_memory_limit_holds", "no-memory-limit", memory="native"),
-    _claims("E6_the_cpu_limit_holds", "no-cpu-limit", cpu="native", factor=0.2),
+    _claims("E6_the_cpu_limit_holds", "no-cpu-limit", cpu="native"),
     _claims("E7_nothing_of_the_host_shows", "shows-the-host"),
     _claims("E8_two_sessions_share_nothing", "shared-processes"),
     _claims("E8_two_sessions_share_nothing", "shared-folders", SharesItsFolders),

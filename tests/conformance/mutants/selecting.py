@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import itertools
 import logging
+import shutil
 import subprocess
 import tempfile
 from typing import Any
@@ -46,7 +48,7 @@ def {hook}():
 def _plugin(
     check: str, name: str, *, wall: str = "", more: str = "", version: str = "1",
     hook: str = "stockade_wall", twice: bool = False, other: bool = False, patch: Any = None,
-    target: str = ":some/Target",
+    target: str = ":some/Target", says: str = "", factor: float = 1.0,
 ) -> Mutant:  # fmt: skip
     """A mutant that is a distribution of its own, under a name of its own."""
     provider = f"mutant-{next(_count)}"
@@ -54,7 +56,9 @@ def _plugin(
 
     def put(monkeypatch: pytest.MonkeyPatch) -> None:
         folder = tempfile.mkdtemp(prefix="stockade-mutant-")
-        monkeypatch.setattr("tempfile.tempdir", None)
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        monkeypatch.setenv("TMPDIR", folder)  # what it leaves, it leaves there
+        monkeypatch.setattr("tempfile.tempdir", folder)
         install(monkeypatch, folder, provider, source)
         if twice:
             install(monkeypatch, folder, f"{provider}-twin", source, value=provider)
@@ -67,8 +71,9 @@ def _plugin(
     return Mutant(
         name=name,
         check=check,
-        make=functools.partial(string_suite, f"{provider}{target}"),
+        make=functools.partial(string_suite, f"{provider}{target}", factor=factor),
         patch=put,
+        says=says,
     )
 
 

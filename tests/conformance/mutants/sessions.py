@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 
 from conformance.mutants.base import Changed, Mutant, PlainSandbox, PlainWall, suite
-from conformance.mutants.selecting import _core
+from conformance.mutants.selecting import _core, _plugin
 from stockade.registry import SessionRecord, SessionRegistry
 from stockade.results import SessionStatus
 from stockade.wall import ExecRequest, Exit, OpenRequest, Output, Running, Sandbox
@@ -139,6 +139,18 @@ SESSIONS = [
            make=functools.partial(suite, OneAtATime, factor=0.05)),
     Mutant(name="not-for-many-threads", check="C8_calls_from_many_threads",
            make=functools.partial(suite, NotForManyThreads)),
+    _plugin("C9_what_a_killed_process_left_is_collected", "lists-nothing-left", wall="""
+    def open(self, request):
+        import os
+        sandbox = super().open(request)
+        os.unlink(sandbox.inside(".session.json"))  # by which it would be found
+        return sandbox
+""", target="", factor=0.1, says="sleep"),
+    _plugin("C10_another_process_attaches_and_destroys", "attaches-to-another", wall="""
+    def attach(self, request):
+        from stockade.testing.subprocesses import PlainSandbox
+        return PlainSandbox(request)
+""", target=""),
     _core("C11_a_busy_session_ends_with_its_lifetime", "no-lifetime",
           "stockade.runtime.Runtime.limit_life", _no_limit, factor=0.1),
     _core("C11_an_idle_session_ends", "no-idle-lifetime",
