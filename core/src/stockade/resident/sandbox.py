@@ -30,8 +30,9 @@ _OPENING_AT_ONCE = 2
 _LANE_SECONDS = 30.0
 #: How soon it is tried again where none could start.
 _RETRY_SECONDS = 0.25
-#: How long a program that exits 137 beside a kill for memory waits for its claimant.
-_CLAIM_SECONDS = 0.05
+#: How long a program that exits 137 beside a kill for memory waits for its claimant,
+#: while others run that may be it.
+_CLAIM_SECONDS = 0.5
 
 
 class ResidentSandbox(Sandbox):
@@ -319,8 +320,12 @@ class ResidentSandbox(Sandbox):
         """
         if ended.status != 137 or ended.kills_after <= ended.kills_before:
             return False
-        if not ended.signalled:
-            time.sleep(_CLAIM_SECONDS)
+        until = time.monotonic() + _CLAIM_SECONDS
+        while not ended.signalled and time.monotonic() < until:
+            with self._lock:
+                if ended.kills_after <= self._claimed or len(self._busy) < 2:
+                    break
+            time.sleep(0.01)
         with self._lock:
             if ended.kills_after <= self._claimed:
                 return False
