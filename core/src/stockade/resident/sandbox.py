@@ -41,8 +41,9 @@ _EXPIRY_GRACE_SECONDS = 3.0
 _LANE_PROCESSES = 3
 #: How often it is asked whether programs left behind have ended: soon, then ever less.
 _FIRST_LOOK_SECONDS, _LAST_LOOK_SECONDS = 0.5, 8.0
-#: How long a program that exits 137 beside a kill for memory waits for its claimant.
-_CLAIM_SECONDS = 0.05
+#: How long a program that exits 137 beside a kill for memory waits for its claimant,
+#: while others run that may be it.
+_CLAIM_SECONDS = 0.5
 
 
 class ResidentSandbox(Sandbox):
@@ -421,8 +422,12 @@ class ResidentSandbox(Sandbox):
         """
         if ended.status != 137 or ended.kills_after <= ended.kills_before:
             return False
-        if not ended.signalled:
-            time.sleep(_CLAIM_SECONDS)
+        until = time.monotonic() + _CLAIM_SECONDS
+        while not ended.signalled and time.monotonic() < until:
+            with self._lock:
+                if ended.kills_after <= self._claimed or len(self._busy) < 2:
+                    break
+            time.sleep(0.01)
         with self._lock:
             if ended.kills_after <= self._claimed:
                 return False
