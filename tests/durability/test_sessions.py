@@ -201,7 +201,7 @@ def test_C9_gc_finds_it_when_the_ledger_was_lost(
     _end(owner)
     assert _there(string, session_id)
     done = stockade.collect(runtime=runtime)
-    assert session_id in [entry[0] for entry in done.removed]
+    assert session_id in [entry[0] for entry in done.removed], done
     assert not _there(string, session_id)
 
 
@@ -243,7 +243,7 @@ def test_C11_a_durable_one_ends_itself_too(ledger: SqliteLedger, runtime: Runtim
     with pytest.raises((stockade.SessionNotFoundError, stockade.SandboxLostError)):
         stockade.attach(session_id, agent_id="a", runtime=runtime)
     done = stockade.collect(runtime=runtime)
-    assert session_id in [entry[0] for entry in done.removed]
+    assert session_id in [entry[0] for entry in done.removed], done
 
 
 @pytest.mark.parametrize("string", [BUSYBOX, PYTHON])
