@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,15 @@ from stockade.ledger import SqliteLedger
 from stockade.owner import Owner
 from stockade.plugin import hookimpl
 from stockade.runtime import Runtime
-from stockade.wall import AttachRequest, ExecRequest, OpenRequest, Output, Running, Sandbox
+from stockade.wall import (
+    AttachRequest,
+    ExecRequest,
+    Leftover,
+    OpenRequest,
+    Output,
+    Running,
+    Sandbox,
+)
 
 
 @attrs.define(eq=False)
@@ -76,6 +84,9 @@ class DurableWall(ScriptedWall):
         held = Held(name=request.session_id)
         self.held.append(held)
         return held
+
+    def leftovers(self) -> Sequence[Leftover]:
+        return [Leftover(session_id=name, handle=name, durable=True) for name in self.there]
 
     def attach(self, request: AttachRequest) -> Sandbox:
         if DurableWall.fails is not None:

@@ -248,8 +248,8 @@ class SqliteLedger:
         small number that no other process has that may live. None when the session is
         gone or being destroyed.
 
-        Any number of processes may, each in one transaction. The first to come after the
-        owner's death becomes the owner.
+        Any number of processes may, each in one transaction. Whoever comes when the owner
+        is dead or let go of it becomes the owner.
         """
         with self.file.writing() as db:
             row = db.execute(
@@ -260,13 +260,12 @@ class SqliteLedger:
             if row is None:
                 return None
             found = LedgerRecord.of(row, self.path)
-            owner = found.owner if life_of(found.owner) is Life.ALIVE else self.owner
+            others = self._drop_dead(db, session_id)
+            slot = next(n for n in itertools.count() if n not in others.values())
             db.execute(
                 "UPDATE sessions SET generation = generation + 1, owner = ? WHERE session_id = ?",
-                (owner, session_id),
+                (found.owner if found.owner in others else self.owner, session_id),
             )
-            taken = self._drop_dead(db, session_id)
-            slot = next(number for number in itertools.count() if number not in taken)
             db.execute(
                 "INSERT INTO attachments (session_id, owner, slot, busy) VALUES (?, ?, ?, 0)",
                 (session_id, self.owner, slot),
@@ -276,8 +275,8 @@ class SqliteLedger:
             ).fetchone()
         return LedgerRecord.of(again, self.path), slot
 
-    def _drop_dead(self, db: sqlite3.Connection, session_id: str) -> set[int]:
-        """Forget the dead among a session's users, and this process; the slots of the others."""
+    def _drop_dead(self, db: sqlite3.Connection, session_id: str) -> dict[str, int]:
+        """Forget the dead among a session's users, and this process; the others' slots."""
         rows = db.execute(
             "SELECT owner, slot FROM attachments WHERE session_id = ?", (session_id,)
         ).fetchall()
@@ -286,7 +285,7 @@ class SqliteLedger:
             db.execute(
                 "DELETE FROM attachments WHERE session_id = ? AND owner = ?", (session_id, owner)
             )
-        return {slot for owner, slot in rows if owner not in gone}
+        return {owner: slot for owner, slot in rows if owner not in gone}
 
     def detach(self, session_id: str) -> None:
         """This process uses the session no more; another that does becomes its owner."""
