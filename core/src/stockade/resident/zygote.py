@@ -277,7 +277,8 @@ def serve():
         moved, move = os.pipe()
         pid = os.fork()
         if pid == 0:
-            os.setsid()
+            if not seen:  # else the lane is in a session of its own as a whole
+                os.setsid()
             found = settle(cwd, env, stdin)
             for descriptor in (
                 HOST,
