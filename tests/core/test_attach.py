@@ -104,7 +104,8 @@ class MortalWall(ScriptedWall):
 
 
 @pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
+def clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("STOCKADE_GC", "off")  # some processes here only seem to be dead
     yield
     DurableWall.there.clear()
     DurableWall.attached.clear()
