@@ -8,6 +8,7 @@ import shutil
 import tempfile
 
 import pytest
+from hypothesis import settings
 
 from stockade.providers import inspect_providers
 
@@ -15,6 +16,15 @@ from stockade.providers import inspect_providers
 _STATE = tempfile.mkdtemp(prefix="stockade-tests-")
 os.environ["XDG_STATE_HOME"] = _STATE
 atexit.register(shutil.rmtree, _STATE, ignore_errors=True)
+#: The same examples at every run, unless HYPOTHESIS_PROFILE is "explore".
+settings.register_profile("same", derandomize=True, deadline=None, print_blob=True)
+settings.register_profile("explore", deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
+
+
+def examples(count: int) -> settings:
+    """So many examples of a property, times STOCKADE_FUZZ (default 1)."""
+    return settings(max_examples=int(count * float(os.environ.get("STOCKADE_FUZZ", "1"))))
 
 
 def need(name: str) -> None:

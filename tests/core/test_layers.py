@@ -12,11 +12,12 @@ CORE = Path(stockade.__file__).parent
 LAYERS = [
     "errors results options config capabilities events ids workers templates "
     "owner traces deadlines settings retries",
-    "wall spec proposals output verdicts lower pump resident egress archives trait plugin",
+    "wall file_backend kvm spec proposals output verdicts lower pump resident proxyhead egress "
+    "tar archives trait plugin",
     "discovery hooks registry execution languages audit ledger ledger_file judging "
     "capacity opening closing",
     "runtime requests providers detaching lifetimes journal gc",
-    "files snapshots session attaching pool aio measure testing cli process",
+    "process files snapshots session attaching overview pool aio measure testing cli",
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}
 

@@ -65,8 +65,6 @@ def sandbox(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LocalSan
     made = LocalSandbox(request.param, tmp_path)
     yield made
     made.close()
-    for left in Path("/tmp").glob(".stockade-*"):
-        left.unlink(missing_ok=True)
 
 
 def start(sandbox: LocalSandbox, **request: Any) -> tuple[Any, BoundedOutput]:

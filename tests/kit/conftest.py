@@ -28,4 +28,5 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def beside(site: Path) -> dict[str, str]:
     """The environment in which it is found."""
-    return {**os.environ, "PYTHONPATH": str(site)}
+    places = [str(site), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(places)}

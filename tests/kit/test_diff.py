@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from conftest import need
+from stockade.cli import compare
 from stockade.cli.compare import unified
 
 LABELS = ("one", "other")
@@ -110,6 +114,43 @@ def test_walls_that_fail_are_shown_beside_each_other(landlock: str, beside: dict
     secret = f"{landlock}?env_vars=TOKEN%3Dhunter2"
     done = diff(secret, "no-such-wall?env_vars=TOKEN%3Dhunter2", "--", "true")
     assert done.returncode == 2 and "hunter2" not in done.stdout + done.stderr
+
+
+def test_many_files_are_told_and_not_guessed_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compare, "MAX_FILES", 3)
+    ours = {name: compare.Found("dir", 0, 0o755) for name in "abc"}
+    theirs = {name: compare.Found("dir", 0, 0o700 if name == "b" else 0o755) for name in "bcd"}
+    nobody: Any = None
+    found = compare.changed_files((nobody, ours), (nobody, theirs))
+    assert [difference.path for difference in found] == ["b"]
+
+
+def test_an_interrupt_leaves_nothing(landlock: str) -> None:
+    mark = f"42{os.getpid()}"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stockade.cli", "diff", landlock, landlock, "--", "sleep", mark],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    deadline = time.monotonic() + 30
+    while not _sleeping(mark) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert _sleeping(mark)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (130, b"") and b"interrupted" in err
+    while _sleeping(mark) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _sleeping(mark)
+
+
+def _sleeping(mark: str) -> bool:
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if path.read_bytes().split(b"\0")[:2] == [b"sleep", mark.encode()]:
+                return True
+        except OSError:
+            continue
+    return False
 
 
 def test_usage(landlock: str) -> None:

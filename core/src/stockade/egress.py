@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable
 
 import attrs
 
+from stockade.proxyhead import Head, HeadError, read_head
 from stockade.resident.channel import Channel
 from stockade.results import Stream
 
@@ -32,6 +33,8 @@ _PIECE = 32 * 1024
 _MAX_FRAME = 1 << 20
 _MAX_CONNECTIONS = 128
 _MAX_REQUEST_HEAD = 32 * 1024
+_MAX_GREETING = 4096
+_MAX_NAME = 253
 _CONNECT_SECONDS = 15.0
 _IDLE_SECONDS = 120.0
 #: Ports of a name that is given without one: what the web speaks.
@@ -56,7 +59,7 @@ class Names:
             name, colon, port = word.rpartition(":")
             if not colon:
                 found |= {(_host(word), number) for number in _PORTS.values()}
-            elif port.isdigit() and 0 < int(port) < 65536:
+            elif _number(port) and 0 < int(port) < 65536:
                 found.add((_host(name), int(port)))
             else:
                 raise ValueError(f"{word!r}: name or name:port is needed")
@@ -73,7 +76,14 @@ class Names:
         return name
 
 
+def _number(text: str) -> bool:
+    """Whether it is a port's digits; ``isdigit`` alone takes ``²`` and thousands of them."""
+    return text.isascii() and text.isdigit() and len(text) <= 5
+
+
 def _host(text: str) -> str:
+    if len(text) > _MAX_NAME:
+        raise ValueError(f"{text!r:.80} is no host's name: it is too long")
     name = text.rstrip(".").lower()
     try:
         name = name.encode("idna").decode("ascii")
@@ -92,7 +102,7 @@ def _place(text: str, default: int) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     if not colon:
         return text, default
-    if not (port.isascii() and port.isdigit() and len(port) <= 5):
+    if not _number(port):
         raise RefusedError(f"{text!r:.80} is no name with a port")
     return host, int(port)
 
@@ -148,10 +158,10 @@ class Gateway:
 
     def start(self, seconds: float) -> int:
         """Wait for the forwarder; the loopback port inside. Raises OSError, TimeoutError."""
-        while b"\n" not in self._buffer:
+        while b"\n" not in self._buffer and len(self._buffer) <= _MAX_GREETING:
             self._fill(seconds)
         line, _, self._buffer = self._buffer.partition(b"\n")
-        if not line.isdigit():
+        if not line.isdigit() or len(line) > 5:
             raise OSError(f"the forwarder said {line!r:.80}")
         threading.Thread(target=self._serve, daemon=True, name="stockade-egress").start()
         return int(line)
@@ -190,15 +200,16 @@ class Gateway:
                 connection.end()
 
     def _take(self) -> None:
-        while len(self._buffer) >= _HEAD.size:
-            number, kind, length = _HEAD.unpack_from(self._buffer)
+        at, end = 0, len(self._buffer)
+        while end - at >= _HEAD.size:
+            number, kind, length = _HEAD.unpack_from(self._buffer, at)
             if length > _MAX_FRAME:
                 raise OSError("the forwarder makes no sense")  # whoever it is by now
-            if len(self._buffer) < _HEAD.size + length:
-                return
-            data = self._buffer[_HEAD.size : _HEAD.size + length]
-            self._buffer = self._buffer[_HEAD.size + length :]
-            self._handle(number, kind, data)
+            if end - at < _HEAD.size + length:
+                break
+            at += _HEAD.size + length
+            self._handle(number, kind, self._buffer[at - length : at])
+        self._buffer = self._buffer[at:]  # once: many small frames would cost a copy each
 
     def _handle(self, number: int, kind: bytes, data: bytes) -> None:
         connection = self._connections.get(number)
@@ -273,8 +284,9 @@ class _Connection:
             self._carry()
         except RefusedError as error:
             _log.info("egress refused: %s", error)
-            self._answer(f"HTTP/1.1 403 Forbidden\r\nContent-Length: {len(str(error)) + 1}\r\n"
-                         f"Connection: close\r\n\r\n{error}\n")  # fmt: skip
+            words = str(error).encode("ascii", "backslashreplace").decode()
+            self._answer(f"HTTP/1.1 403 Forbidden\r\nContent-Length: {len(words) + 1}\r\n"
+                         f"Connection: close\r\n\r\n{words}\n")  # fmt: skip
         except OSError as error:
             _log.info("egress failed: %s", error)
             self._answer("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n"
@@ -299,12 +311,14 @@ class _Connection:
                 raise RefusedError("no request was made within the limits")
             head += data
         lines, _, rest = head.partition(b"\r\n\r\n")
-        method, _, line = lines.partition(b"\r\n")[0].decode("latin-1").partition(" ")
-        target = line.partition(" ")[0]
-        if method != "CONNECT":
-            self._plain(method, target, lines, rest)
+        try:
+            read = read_head(lines)
+        except HeadError as error:
+            raise RefusedError(str(error)) from None
+        if read.method != "CONNECT":
+            self._plain(read, rest)
             return
-        host, port = _place(target, 443)
+        host, port = _place(read.target, 443)
         name = self._gateway.names.check(host, port)
         self._connect(name, port)
         self._answer("HTTP/1.1 200 Connection established\r\n\r\n")
@@ -320,30 +334,23 @@ class _Connection:
             raise OSError(f"the TLS connection to {name} asks for {server_name(hello)!r:.80}")
         self._pass_on(hello, None)
 
-    def _plain(self, method: str, target: str, lines: bytes, rest: bytes) -> None:
+    def _plain(self, head: Head, rest: bytes) -> None:
         """One request of plain HTTP in the form that proxies take, and its answer."""
-        if not target.lower().startswith("http://"):
+        if not head.target.lower().startswith("http://"):
             raise RefusedError("this is a proxy: ask for http://NAME/… or CONNECT NAME:443")
-        place, _, path = target[7:].partition("/")
+        place, _, path = head.target[7:].partition("/")
         host, port = _place(place, 80)
         name = self._gateway.names.check(host, port)
-        headers, length = [f"Host: {place}"], 0
-        for line in lines.decode("latin-1").split("\r\n")[1:]:
-            field, _, value = line.partition(":")
-            low = field.lower()
-            if low == "transfer-encoding":
-                raise RefusedError("send the body with a Content-Length")
-            if low == "content-length":
-                if not value.strip().isdigit():
-                    raise RefusedError("the Content-Length is no number")
-                length = int(value)
-            if low not in ("host", "connection", "proxy-connection", "proxy-authorization"):
-                headers.append(line)
         self._connect(name, port)
-        request = f"{method} /{path} HTTP/1.1\r\n" + "\r\n".join(headers)
         # One request a connection: what follows could name another host.
-        self._pass_on(f"{request}\r\nConnection: close\r\n\r\n".encode("latin-1") + rest[:length],
-                      length - len(rest[:length]))  # fmt: skip
+        lines = (
+            f"{head.method} /{path} HTTP/1.1",
+            f"Host: {name}" if port == 80 else f"Host: {name}:{port}",
+            *head.headers,
+            "Connection: close\r\n\r\n",
+        )
+        body = rest[: head.length]
+        self._pass_on("\r\n".join(lines).encode("latin-1") + body, head.length - len(body))
 
     def _connect(self, name: str, port: int) -> None:
         failure: OSError = OSError(f"{name} has no address")

@@ -134,10 +134,11 @@ class SqliteLedger:
         row = self._row(record)  # now, under the record's lock: whoever writes must not wait for it
         attached = record.attached
         self._put_off(record.session_id, lambda: self._update(row, attached))
-        lasting = record.status not in (_S.READY, _S.EXECUTING) or not record.noted
+        lasting = record.status not in (_S.READY, _S.EXECUTING) or record.noted != record.paused
         if record.config.durable and lasting:
             self.flush()
-        record.noted = record.noted or record.status is _S.READY
+        if record.status in (_S.READY, _S.EXECUTING):
+            record.noted = record.paused
 
     def forget(self, record: SessionRecord) -> None:
         """Remove the record of a session of which nothing is left."""
@@ -247,8 +248,8 @@ class SqliteLedger:
         small number that no other process has that may live. None when the session is
         gone or being destroyed.
 
-        Any number of processes may, each in one transaction. The first to come after the
-        owner's death becomes the owner.
+        Any number of processes may, each in one transaction. Whoever comes when the owner
+        is dead or let go of it becomes the owner.
         """
         with self.file.writing() as db:
             row = db.execute(
@@ -259,13 +260,12 @@ class SqliteLedger:
             if row is None:
                 return None
             found = LedgerRecord.of(row, self.path)
-            owner = found.owner if life_of(found.owner) is Life.ALIVE else self.owner
+            others = self._drop_dead(db, session_id)
+            slot = next(n for n in itertools.count() if n not in others.values())
             db.execute(
                 "UPDATE sessions SET generation = generation + 1, owner = ? WHERE session_id = ?",
-                (owner, session_id),
+                (found.owner if found.owner in others else self.owner, session_id),
             )
-            taken = self._drop_dead(db, session_id)
-            slot = next(number for number in itertools.count() if number not in taken)
             db.execute(
                 "INSERT INTO attachments (session_id, owner, slot, busy) VALUES (?, ?, ?, 0)",
                 (session_id, self.owner, slot),
@@ -275,8 +275,8 @@ class SqliteLedger:
             ).fetchone()
         return LedgerRecord.of(again, self.path), slot
 
-    def _drop_dead(self, db: sqlite3.Connection, session_id: str) -> set[int]:
-        """Forget the dead among a session's users, and this process; the slots of the others."""
+    def _drop_dead(self, db: sqlite3.Connection, session_id: str) -> dict[str, int]:
+        """Forget the dead among a session's users, and this process; the others' slots."""
         rows = db.execute(
             "SELECT owner, slot FROM attachments WHERE session_id = ?", (session_id,)
         ).fetchall()
@@ -285,7 +285,7 @@ class SqliteLedger:
             db.execute(
                 "DELETE FROM attachments WHERE session_id = ? AND owner = ?", (session_id, owner)
             )
-        return {slot for owner, slot in rows if owner not in gone}
+        return {owner: slot for owner, slot in rows if owner not in gone}
 
     def detach(self, session_id: str) -> None:
         """This process uses the session no more; another that does becomes its owner."""
@@ -336,12 +336,12 @@ class SqliteLedger:
             )
             return bool(done.rowcount == 1)
 
-    def fail(self, session_id: str, reason: str) -> None:
-        """Keep a record whose sandbox could not be removed, with why."""
+    def fail(self, seen: LedgerRecord, reason: str) -> None:
+        """Give a claimed record back, since its sandbox could not be removed, with why."""
         with self.file.writing() as db:
             db.execute(
-                "UPDATE sessions SET state = 'failed', reason = ? WHERE session_id = ?",
-                (reason[:500], session_id),
+                "UPDATE sessions SET state = 'failed', owner = ?, reason = ? WHERE session_id = ?",
+                (seen.owner, reason[:500], seen.session_id),
             )
 
     def drop(self, session_id: str) -> None:

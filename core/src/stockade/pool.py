@@ -70,6 +70,7 @@ class Pool:
                 "durable=True is not allowed in a pool: its sessions end with this process; open "
                 "durable ones without a pool."
             )
+        self._provider.tell_lowered()
         self._runtime = self._provider.runtime
         self._size = size
         self._max_age = max_age_seconds

@@ -78,13 +78,19 @@ class WallProvider(SandboxProvider):
 
     def open_record(self, agent_id: str, config: SandboxConfig | None = None) -> SessionRecord:
         """Create a session and return the registry's record; what sessions are made of."""
-        if config is None and self.lowered and self.name not in self.runtime.told_lowered:
-            self.runtime.told_lowered.add(self.name)
-            _isolation_log.warning(
-                "%s isolates nothing: the code runs as this process does, with %s",
-                self.name, ", ".join(f"{name}={value!r}" for name, value in self.lowered.items()),
-            )  # fmt: skip
+        if config is None:
+            self.tell_lowered()
         return self.runtime.create(self.name, self.wall, agent_id, config or self.config)
+
+    def tell_lowered(self) -> None:
+        """Log, once in a runtime, that sessions of this provider are behind no wall."""
+        if not self.lowered or self.name in self.runtime.told_lowered:
+            return
+        self.runtime.told_lowered.add(self.name)
+        _isolation_log.warning(
+            "%s isolates nothing: the code runs as this process does, with %s",
+            self.name, ", ".join(f"{name}={value!r}" for name, value in self.lowered.items()),
+        )  # fmt: skip
 
     def execute_code(
         self, agent_id: str, session_id: str, code: str, *, language: str | None = None,

@@ -57,7 +57,7 @@ class SessionRecord:
     reason: str = ""  #: why it failed
     paused: bool = False
     attached: bool = False  #: another process made it (C10)
-    noted: bool = False  #: the ledger's own mark: that it became ready is written
+    noted: bool | None = None  #: the ledger's own mark: ``paused``, as it was written last
     pausing: threading.Lock = attrs.field(factory=threading.Lock, repr=False)
     timers: list[Timer] = attrs.field(factory=list)
     last_used: float = attrs.field(factory=time.monotonic)

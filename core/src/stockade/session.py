@@ -221,6 +221,14 @@ class Session:
             raise SessionNotFoundError(self.session_id)
         return sandbox
 
+    @property
+    def sandbox(self) -> Sandbox:
+        """The wall's own object, for its author's tests; programs have no need of it.
+
+        Raises SessionNotFoundError once it is gone.
+        """
+        return self._sandbox()
+
     # -- the end -------------------------------------------------------------
 
     def detach(self) -> None:

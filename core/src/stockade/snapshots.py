@@ -97,8 +97,14 @@ def take(session: Session, max_bytes: int) -> Snapshot:
     session.provider.wall.capabilities.require(
         Feature.SNAPSHOT, name, "bring the files out with session.files.get_tree."
     )
-    changes = Changes() if config.read_only_fs else _changes(session, name)
     folder = config.working_dir
+    backend = session._sandbox().files()
+    if backend is not None and config.read_only_fs:
+        data = backend.pack("/", max_bytes)
+        if data is None:
+            raise FileTooLargeError("/", max_bytes)
+        return Snapshot(folder, time.time(), False, (), data)
+    changes = Changes() if config.read_only_fs else _changes(session, name)
     result = session.shell(
         _PACK.format(folder=shlex.quote("." + folder)), stdin=_lines(changes, folder),
         timeout=_SECONDS, output_limit_bytes=max_bytes,
@@ -156,6 +162,10 @@ def restore(session: Session, snapshot: Snapshot) -> None:
             "the snapshot holds files outside of the working folder; open the session with "
             "read_only_fs=False."
         )
+    backend = session._sandbox().files()
+    if backend is not None:
+        backend.unpack("/", snapshot.data)
+        return
     # The two folders themselves are the wall's: only what is in them is set.
     gone = "".join(f"{path}\n" for path in snapshot.removed) + "\n"
     stdin = gone.encode("utf-8", "surrogateescape") + snapshot.data

@@ -34,6 +34,7 @@ import attrs
 from stockade.capabilities import Capabilities, Isolation
 from stockade.config import SandboxConfig
 from stockade.errors import UnsupportedError
+from stockade.file_backend import FileBackend
 from stockade.results import Stream
 from stockade.traces import Leftover, Usage
 
@@ -278,20 +279,26 @@ class Sandbox(abc.ABC):
     def start(self, request: ExecRequest, output: Output) -> Running:
         """Start one execution and return at once.
 
-        A program that is missing or may not be executed is a result (127, 126),
-        not an error (D2). Raises WorkingDirectoryError, SandboxLostError.
+        Called in the execution's own thread, which then calls ``wait``; the deadline
+        runs already and can end nothing before this has returned. A program that is
+        missing or may not be executed is a result (127, 126), not an error (D2).
+        Raises WorkingDirectoryError, SandboxLostError.
         """
 
     @abc.abstractmethod
     def close(self) -> None:
         """End the sandbox and remove all that it made, whatever runs in it.
 
-        Called once, or again after it raised (C6); raising keeps the session,
-        marked failed.
+        Called in a thread, for 30 seconds at most, while other threads still ``kill``;
+        once, or again after it raised (C6): raising keeps the session, marked failed.
+        A ``start`` that comes late raises SandboxLostError.
         """
 
     def languages(self) -> Sequence[str] | None:
-        """The languages this sandbox runs, or None to let core look for interpreters."""
+        """The languages this sandbox runs, or None to let core look for interpreters.
+
+        Called once a session, before its first code execution, in the caller's thread.
+        """
         return None
 
     def expire_at(self, when: float | None) -> None:
@@ -301,6 +308,13 @@ class Sandbox(abc.ABC):
         deadline outside, whatever a wall does. Must return soon and never raise.
         """
         return
+
+    def files(self) -> FileBackend | None:
+        """The sandbox's own way to its files (F), or None where core reaches them by ``sh``.
+
+        Called once for each session object, where the wall claims ``files``.
+        """
+        return None
 
     # What follows is called where the wall claims the capability of that name.
 

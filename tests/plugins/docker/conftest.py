@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import socket
 import time
 from collections.abc import Callable, Iterator
 
@@ -48,8 +47,9 @@ def ours(engine: docker.APIClient, pid: int | None = None) -> set[str]:
     """Containers that this process made (or the one of that id), running or not: others
     may be at work on the same engine."""
     found = engine.containers(all=True, filters={"label": f"{LABEL}session"})
-    owner = f"{socket.gethostname()}:{os.getpid() if pid is None else pid}:"
-    return {item["Id"] for item in found if item["Labels"][f"{LABEL}owner"].startswith(owner)}
+    number = str(os.getpid() if pid is None else pid)
+    # The owner's label ends with the process's id and its start.
+    return {c["Id"] for c in found if c["Labels"][f"{LABEL}owner"].split(":")[-2] == number}
 
 
 def until(what: Callable[[], object], seconds: float = 10.0) -> bool:

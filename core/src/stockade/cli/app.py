@@ -10,12 +10,15 @@ from typing import Any
 import click
 
 import stockade
+from stockade.cli.collect import gc
 from stockade.cli.conformance import conformance
 from stockade.cli.diff import diff
 from stockade.cli.doctor import doctor
 from stockade.cli.new_plugin import new_plugin
 from stockade.cli.run import run
+from stockade.cli.session import session
 from stockade.cli.shell import shell
+from stockade.cli.top import top
 from stockade.errors import AuditError
 
 __all__ = ["app"]
@@ -32,6 +35,8 @@ def app() -> None:
       stockade providers
       stockade doctor --probe landlock
       stockade conformance landlock
+      stockade diff landlock docker:python:3.12-slim -- python3 -V
+      stockade new-plugin mywall
     """
 
 
@@ -120,3 +125,6 @@ app.add_command(diff)
 app.add_command(doctor)
 app.add_command(new_plugin)
 app.add_command(shell)
+app.add_command(session)
+app.add_command(top)
+app.add_command(gc)

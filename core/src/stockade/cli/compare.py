@@ -92,7 +92,9 @@ def files_left(session: Session, outcome: Outcome) -> None:
     try:
         for path, info in _entries(session):
             if len(found) >= MAX_FILES:
-                outcome.files_note = f"only the first {MAX_FILES} files were looked at"
+                outcome.files_note = (
+                    f"only {MAX_FILES} were looked at, and those compared that both have"
+                )
                 break
             found[path] = Found(info.kind, info.size, info.mode)
     except (StockadeError, OSError) as error:
@@ -120,8 +122,11 @@ def changed_files(
     Raises StockadeError, OSError.
     """
     (one, ours), (other, theirs) = first, second
+    paths = {*ours, *theirs}
+    if max(len(ours), len(theirs)) >= MAX_FILES:
+        paths = {*ours} & {*theirs}  # of the others nobody knows whether both have them
     differ = []
-    for path in sorted({*ours, *theirs}):
+    for path in sorted(paths):
         a, b = ours.get(path), theirs.get(path)
         if a is not None and b is not None and a == b:
             a, b = _closer(one, path, a), _closer(other, path, b)

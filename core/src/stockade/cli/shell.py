@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stockade.cli.run import isolation_told_here, tell_isolation
 from stockade.errors import StockadeError
 
 if TYPE_CHECKING:
@@ -42,7 +43,10 @@ def shell(string: str, command: tuple[str, ...], agent: str) -> None:
     if not sys.stdin.isatty():
         raise click.UsageError("standard input is no terminal; use `stockade run` for programs.")
     try:
-        with stockade.open(string, agent_id=agent) as session:
+        with isolation_told_here():
+            session = stockade.open(string, agent_id=agent)
+        with session:
+            tell_isolation(session.provider)
             columns, rows = shutil.get_terminal_size()
             terminal = session.terminal(command, rows=rows, columns=columns)
             try:

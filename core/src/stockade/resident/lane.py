@@ -29,6 +29,8 @@ ANSWER_SECONDS = 20.0
 _SILENCE_SECONDS = 1.0
 #: Between two reads of what nobody wants, so that an endless print costs little here.
 _DRAIN_PAUSE = 0.005
+#: An answer is one line, and shorter.
+_MAX_ANSWER = 4096
 
 
 class LaneLostError(Exception):
@@ -67,8 +69,8 @@ class _Scanner:
 
     def feed(self, data: bytes) -> bytes:
         """What of it belongs to the program."""
-        if self.rest is not None:
-            self.rest += data
+        if self.rest is not None:  # no more of it than tells that it makes no sense
+            self.rest = (self.rest + data[: _MAX_ANSWER + 1])[: _MAX_ANSWER + 1]
             return b""
         if self._held:
             data = self._held + data
@@ -159,6 +161,9 @@ class Lane:
                 said = (said + data)[-500:]
         except TimeoutError:
             raise LaneLostError(f"no answer within {seconds:g} s; it said: {said!r}") from None
+        except LaneLostError as error:  # such as the engine's word on why it does not start
+            words = said.decode("utf-8", "replace").strip()
+            raise LaneLostError(f"{error}; it said: {words}" if words else str(error)) from None
         return self._answer
 
     # -- a program -----------------------------------------------------------
@@ -236,15 +241,22 @@ class Lane:
     def _read(
         self, token: bytes, seconds: float | None, alive: Callable[[], bool] | None = None
     ) -> Iterator[tuple[Stream, bytes]]:
-        """What comes before the token on either stream; then ``_answer`` holds its line."""
+        """What comes before the token on either stream; then ``_answer`` holds its line.
+
+        Raises TimeoutError after ``seconds`` for the whole of it, however much is said.
+        """
+        until = None if seconds is None else time.monotonic() + seconds
         scanners = {stream: _Scanner(token) for stream in Stream}
         out, err = scanners[Stream.STDOUT], scanners[Stream.STDERR]
         while not (out.rest is not None and b"\n" in out.rest and err.rest is not None):
-            for stream, data in self._pieces(seconds, alive):
+            left = None if until is None else until - time.monotonic()
+            if left is not None and left <= 0:
+                raise TimeoutError
+            for stream, data in self._pieces(left, alive):
                 own = scanners[stream].feed(data)
                 if own:
                     yield stream, own
-            if out.rest is not None and len(out.rest) > 4096:
+            if out.rest is not None and len(out.rest.partition(b"\n")[0]) > _MAX_ANSWER:
                 raise LaneLostError("the supervisor's answer makes no sense")
         self._answer: bytes = out.rest.partition(b"\n")[0]
 

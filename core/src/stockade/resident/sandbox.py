@@ -13,7 +13,7 @@ import attrs
 from stockade.errors import SandboxLostError
 from stockade.resident.channel import Channel
 from stockade.resident.lane import Ended, Hello, Lane, LaneLostError
-from stockade.resident.running import Death, LaneRunning, NotebookRunning
+from stockade.resident.running import Death, LaneRunning, Notebook, NotebookRunning
 from stockade.resident.script import can_be_warm, prepare
 from stockade.wall import ExecRequest, Output, Running, Sandbox
 
@@ -30,6 +30,8 @@ _MAX_LANES = 100
 _OPENING_AT_ONCE = 2
 #: How long another lane may take to start.
 _LANE_SECONDS = 30.0
+#: How long a lane that will be free in a moment is waited for before one is opened.
+_TIDY_SECONDS = 0.02
 #: How soon it is tried again where none could start.
 _RETRY_SECONDS = 0.25
 #: The supervisor's own deadline comes this much after the owner's.
@@ -38,8 +40,9 @@ _EXPIRY_GRACE_SECONDS = 3.0
 _LANE_PROCESSES = 3
 #: How often it is asked whether programs left behind have ended: soon, then ever less.
 _FIRST_LOOK_SECONDS, _LAST_LOOK_SECONDS = 0.5, 8.0
-#: How long a program that exits 137 beside a kill for memory waits for its claimant.
-_CLAIM_SECONDS = 0.05
+#: How long a program that exits 137 beside a kill for memory waits for its claimant,
+#: while others run that may be it.
+_CLAIM_SECONDS = 0.5
 
 
 class ResidentSandbox(Sandbox):
@@ -181,13 +184,23 @@ class ResidentSandbox(Sandbox):
         be started, and all that helps is that some end.
         """
         while not given_up.is_set():
-            lane = self._idle_lane() or self._open_lane()
+            lane = self._soon_idle() or self._open_lane()
             if lane is not None:
                 return lane
             with self._lock:
                 self._check_alive()
                 self._free_again.wait(_RETRY_SECONDS)
         return None
+
+    def _soon_idle(self) -> Lane | None:
+        """An idle lane; one that will be free in a moment is better than a new one."""
+        lane = self._idle_lane()
+        if lane is None:
+            with self._lock:
+                if self._tidying:
+                    self._free_again.wait(_TIDY_SECONDS)
+            lane = self._idle_lane()
+        return lane
 
     def _open_lane(self) -> Lane | None:
         """A further lane; None where it cannot start although the sandbox lives."""
@@ -236,16 +249,17 @@ class ResidentSandbox(Sandbox):
             if lane.dirty:
                 lane.clean()
             if not self.surely_alone(lane, ended) and self.left_behind(lane) > 0:
-                self._retire(lane)
+                self.retire(lane)
                 return
         except LaneLostError as error:
             if not self._closed:
                 _log.warning("lane %d is given up: %s", lane.number, error)
             self.forget(lane)
             return
-        self._make_idle(lane)
+        self.make_idle(lane)
 
-    def _make_idle(self, lane: Lane) -> None:
+    def make_idle(self, lane: Lane) -> None:
+        """It is fit for the next program."""
         with self._lock:
             self._busy.discard(lane.number)
             if lane.number != self._first and len(self._idle) >= _SPARE_LANES:
@@ -262,18 +276,21 @@ class ResidentSandbox(Sandbox):
     def tidy(self, lane: Lane, ended: Ended) -> None:
         """``give_back`` in a thread of its own: the result first, and what makes the lane
         fit again is nobody's waiting time."""
-        with self._lock:
-            self._tidying += 1
 
         def work() -> None:
             try:
                 self.give_back(lane, ended)
             finally:
-                with self._lock:
-                    self._tidying -= 1
-                    self._free_again.notify()
+                self.tidying(-1)
 
+        self.tidying(1)
         threading.Thread(target=work, daemon=True, name="stockade-lane").start()
+
+    def tidying(self, more: int) -> None:
+        """Count a lane that will be free in a moment: 1, and -1 when it is."""
+        with self._lock:
+            self._tidying += more
+            self._free_again.notify()
 
     def surely_alone(self, lane: Lane, ended: Ended) -> bool:
         """Whether the count of processes says that the program left none behind."""
@@ -286,7 +303,7 @@ class ResidentSandbox(Sandbox):
             idle = self.hello.processes + own * (len(self._lanes) - 1)
         return ended.processes <= idle
 
-    def _retire(self, lane: Lane) -> None:
+    def retire(self, lane: Lane) -> None:
         """Programs left behind live on and may print: nobody else uses their lane meanwhile."""
         with self._lock:
             self._busy.discard(lane.number)
@@ -302,7 +319,7 @@ class ResidentSandbox(Sandbox):
                 pause = min(2 * pause, _LAST_LOOK_SECONDS)
                 if self.left_behind(lane) == 0:
                     lane.clean()
-                    self._make_idle(lane)
+                    self.make_idle(lane)
                     return
         except LaneLostError:
             self.forget(lane)
@@ -398,8 +415,12 @@ class ResidentSandbox(Sandbox):
         """
         if ended.status != 137 or ended.kills_after <= ended.kills_before:
             return False
-        if not ended.signalled:
-            time.sleep(_CLAIM_SECONDS)
+        until = time.monotonic() + _CLAIM_SECONDS
+        while not ended.signalled and time.monotonic() < until:
+            with self._lock:
+                if ended.kills_after <= self._claimed or len(self._busy) < 2:
+                    break
+            time.sleep(0.01)
         with self._lock:
             if ended.kills_after <= self._claimed:
                 return False
@@ -416,11 +437,3 @@ class ResidentSandbox(Sandbox):
 
 def _gone(death: Death) -> SandboxLostError:
     return SandboxLostError(f"the sandbox is gone: {death.reason}; open a new session.")
-
-
-class Notebook:
-    """A named interpreter: a lane of its own, one job at a time."""
-
-    def __init__(self) -> None:
-        self.turn = threading.Lock()
-        self.lane: Lane | None = None

@@ -1,6 +1,7 @@
 # A lane: runs one program after another for the host at the other end of its
-# three streams. Plain POSIX sh; started as `sh -c THIS sh LANE ZYGOTE [PIPES]`; where
-# programs may not make fifos, PIPES.g, PIPES.d and PIPES.m were made before.
+# three streams. Plain POSIX sh; started as `sh -c THIS sh LANE ZYGOTE [PIPES]`. With
+# PIPES, the host sees the sandbox's processes itself, so they are not counted here;
+# and PIPES.g, PIPES.d and PIPES.m are fifos, made for where none may be made inside.
 #
 # Three processes share the host's stream of orders (descriptor 3), one at a time:
 #   worker   reads a request and runs it, in the foreground, so that programs
@@ -14,7 +15,7 @@
 [ -z "$BASH_VERSION" ] || set +o posix # in that mode it tells of no signal
 exec 3<&0 4>&1 5>&2
 top=1099511627776
-lane=$1 adj=500 zygote=$2 d=${3:-/tmp/.stockade-$1-$$}
+lane=$1 adj=500 zygote=$2 seen=$3 d=${3:-/tmp/.stockade-$1-$$}
 if [ -r /proc/$$/limits ]; then
   while read -r a b c soft hard rest; do
     [ "$a $b" = "Max data" ] && break
@@ -25,7 +26,7 @@ if [ -r /proc/$$/limits ]; then
     *) [ $((hard / 1024)) -gt $top ] || top=$((hard / 1024 - 1));;
   esac
   mark=$((top - lane))
-  [ -w /proc/self/oom_score_adj ] || adj=
+  (echo $adj >/proc/self/oom_score_adj) 2>/dev/null || adj=
 else
   adj=$((900 - lane)) mark=
 fi
@@ -128,7 +129,7 @@ control() {
   hardy
   zpid=0
   while :; do
-    read -r word rest <&6 || continue
+    read -r word rest <&6 || { [ $? -gt 128 ] && continue; exit; }
     case $word in
       z) zpid=$rest; continue;;
       q) exit;;
@@ -159,13 +160,21 @@ report() {
   if [ $s -gt 125 ]; then signalled=$heard; fi
   after=$1
   if [ $s = 137 ]; then count_kills; after=$kills; fi
-  set -- /proc/[0-9]*
+  count_processes
   printf %s "$tok" >&5
-  printf '%s%s %s %s %s %s\n' "$tok" $s $signalled $before $after $# >&4
+  printf '%s%s %s %s %s %s\n' "$tok" $s $signalled $before $after $count >&4
 }
 
 # Exactly the next $1 bytes of the host's. Not `head -c`: busybox's reads too far.
 take() { dd iflag=count_bytes,fullblock bs=65536 count=$1 <&3 2>/dev/null; }
+
+# How many processes there are, in $count.
+count_processes() {
+  count=0
+  [ -z "$seen" ] || return 0
+  set -- /proc/[0-9]*
+  count=$#
+}
 
 # Whether the shell said anything since it was asked last, in $heard.
 hear() {
@@ -183,7 +192,7 @@ hear() {
 nowhere() { echo N >&2; exit 126; }
 
 # What a program finds as its streams, and nothing of the supervisor's.
-streams() { exec >&4 2>&5 3<&- 4>&- 5>&- 6>&- 7>&- 8>&-; }
+streams() { exec >&4 2>&5 3<&- 4>&- 5>&- 6>&- 7>&- 8>&- 9<&-; }
 
 # Run $text with its input from where it stands; the status in $s.
 run() {
@@ -200,6 +209,7 @@ run() {
 
 worker() {
   hardy
+  exec 9</dev/null
   read -r _ zpid tpid <&7
   while :; do
     read -r op tok n m <&3 || { [ $? -gt 128 ] && continue; break; }
@@ -219,7 +229,7 @@ worker() {
         before=$kills
         if [ $m = 0 ]; then
           echo g >&6
-          run </dev/null
+          run <&9
           report $before
         else
           s=
@@ -244,10 +254,10 @@ worker() {
         printf '%s%s\n' "$tok" $# >&4; printf %s "$tok" >&5
         ;;
       y) # what there is, and nothing more of what was printed before
-        set -- /proc/[0-9]*
+        count_processes
         read -r version </proc/version
         printf %s "$tok" >&5
-        printf '%s%s %s %s %s\n' "$tok" $# $zpid "${py:--}" "$version" >&4
+        printf '%s%s %s %s %s\n' "$tok" $count $zpid "${py:--}" "$version" >&4
         ;;
     esac
   done
@@ -271,7 +281,7 @@ become_zygote() {
   [ $zp != 0 ] || keep_time
   read -r _ || exit 0
   branded 2>/dev/null
-  exec $py -c "$zygote" "$lane" "$events" 2>/dev/null
+  exec $py -c "$zygote" "$events" "$seen" 2>/dev/null
 }
 
 control 9>&- | worker 8>&1 >/dev/null 2>&9 9>&- | become_zygote 9>&-

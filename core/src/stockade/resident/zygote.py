@@ -30,10 +30,10 @@ def exactly(descriptor, count):
     return b"".join(parts)
 
 
-def kills(path):
-    if not path:
+def kills():
+    if not events:
         return 0
-    with open(path) as file:
+    with open(events) as file:
         found = [line.split()[1] for line in file if line.startswith("oom_kill ")]
     return int(found[0]) if found else 0
 
@@ -214,12 +214,12 @@ def parse(job):
     return flag, cwd, env, code
 
 
-def tell(token, status, events, before, nowhere=False):
+def tell(token, status, before, nowhere=False):
     """As supervisor.sh reports: status, signal, kills before and after, processes."""
     signalled = int(os.WIFSIGNALED(status))
     code = 128 + os.WTERMSIG(status) if signalled else os.WEXITSTATUS(status)
-    count = sum(name.isdigit() for name in os.listdir("/proc"))
-    after = kills(events) if code == 137 else before
+    count = 0 if seen else sum(name.isdigit() for name in os.listdir("/proc"))
+    after = kills() if code == 137 else before
     word = "N" if nowhere else signalled
     line = (
         "%d %s %d %d %d\n" % (code, word, before, after, count) if not nowhere else "126 N 0 0 0\n"
@@ -240,7 +240,8 @@ def keep_time(parent, seconds):
     """End the lane, and with the first one the sandbox, in so many seconds; 0: never."""
 
     def over(*_):
-        if signal.getitimer(signal.ITIMER_REAL)[0] == 0:  # not a signal that a program sent
+        # Not a signal that a program sent. Some time may be left on a timer just firing.
+        if signal.getitimer(signal.ITIMER_REAL)[0] < 0.5:
             os.kill(parent, signal.SIGKILL)
 
     # A child has no timer, and its handlers are its own.
@@ -248,13 +249,14 @@ def keep_time(parent, seconds):
     signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
-def serve(events):
+def serve():
     """Serve jobs for ever; in a child it returns the code to run."""
     parent = os.getppid()
     os.setsid()
     hardy(True)
     notebook = Notebook()
     orders = []
+    nothing = os.open(os.devnull, os.O_RDONLY)
     while True:
         orders = orders or os.read(JOBS, 4096).splitlines() or os._exit(0)
         line = orders.pop(0)
@@ -264,18 +266,19 @@ def serve(events):
         token, size, count = line.split()
         job, count = exactly(HOST, int(size)), int(count)
         flag, cwd, env, code = parse(job)
-        before = kills(events)
+        before = kills()
         if flag == b"s":
             status = notebook.run(job, count)
-            tell(token, status, events, before, status == NOWHERE << 8)
+            tell(token, status, before, status == NOWHERE << 8)
             continue
-        stdin, sink = os.pipe() if count else (os.open(os.devnull, os.O_RDONLY), None)
+        stdin, sink = os.pipe() if count else (os.dup(nothing), None)
         if not count:
             os.write(CONTROL, b"g\n")
         moved, move = os.pipe()
         pid = os.fork()
         if pid == 0:
-            os.setsid()
+            if not seen:  # else the lane is in a session of its own as a whole
+                os.setsid()
             found = settle(cwd, env, stdin)
             for descriptor in (
                 HOST,
@@ -284,6 +287,7 @@ def serve(events):
                 CONTROL,
                 DONE,
                 stdin,
+                nothing,
                 moved,
                 *([sink] if count else []),
             ):
@@ -301,14 +305,14 @@ def serve(events):
         nowhere = os.read(moved, 1) == b"N"
         os.close(moved)
         _, status = os.waitpid(pid, 0)
-        tell(token, status, events, before, nowhere)
+        tell(token, status, before, nowhere)
 
 
-def main(events):
+def main():
     # What the zygote itself is made of is nothing that a collection must look at.
     gc.collect()
     gc.freeze()
-    code = serve(events)
+    code = serve()
     module = types.ModuleType("__main__")
     module.__builtins__ = __builtins__
     sys.modules["__main__"] = module
@@ -316,4 +320,5 @@ def main(events):
     leave(run_cell(code, module.__dict__), module.__dict__)
 
 
-main(sys.argv[2])
+events, seen = sys.argv[1:3]
+main()

@@ -23,6 +23,7 @@ _PR_SET_DUMPABLE, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 4, 47, 4
 _LAST_CAPABILITY = 63
 #: A process may reserve several times what the session may use; what it touches is watched.
 _RESERVE_FACTOR, _RESERVE_EXTRA = 4, 1 << 30
+_KEEPER_FILES = 65536
 
 
 class PrepareError(Exception):
@@ -96,7 +97,9 @@ def _tmpfs(path: str, options: str) -> None:
 def _limit(order: dict[str, Any]) -> None:
     """Limits that the kernel itself keeps for every process of the session."""
     _lower(resource.RLIMIT_CORE, 0)
-    _lower(resource.RLIMIT_NOFILE, 4096)
+    # The keeper's own: sandlock 0.9 holds a descriptor for each process that ever made a
+    # group of its own (setsid, setpgid). Programs get a limit of theirs (lanes.py).
+    _lower(resource.RLIMIT_NOFILE, _KEEPER_FILES)
     if order["memory_mb"] is not None:
         # Private writable memory that one process can reserve, mapped files included.
         _lower(resource.RLIMIT_DATA, (order["memory_mb"] << 20) * _RESERVE_FACTOR + _RESERVE_EXTRA)
@@ -130,9 +133,9 @@ def _drop(uid: int, gid: int) -> None:
     # Changing ids made the process undumpable, which takes its own /proc away from it.
     _call("prctl", _PR_SET_DUMPABLE, 1, 0, 0, 0)
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
-        # The owner's terminal sends these to all of its group; the keeper ends by its link.
+        # The keeper ends by its link. Handled, not ignored: programs would inherit that.
         with contextlib.suppress(OSError):
-            signal.signal(number, signal.SIG_IGN)
+            signal.signal(number, lambda *_: None)
 
 
 def _no_capabilities() -> None:

@@ -36,7 +36,7 @@ class Keeper:
         self._sending = threading.Lock()
         self._expiry: threading.Timer | None = None
         self._lanes = Lanes(order, confine.prepare(order))
-        self._watcher = Watcher(order, self._lanes)
+        self._watcher = Watcher(order, self._lanes, self._exhausted)
         threading.Thread(target=self._await_end, daemon=True).start()
 
     def serve(self) -> None:
@@ -53,6 +53,8 @@ class Keeper:
                 self._watcher.expect()
             elif message["op"] == "expire":
                 self.expire_at(message["at"])
+            elif message["op"] == "look" and not self._lanes.ending(message["lane"]):
+                self._look(message)
             else:
                 work = slow[message["op"]]
                 threading.Thread(target=work, args=(message,), daemon=True).start()
@@ -88,7 +90,13 @@ class Keeper:
 
     def _await_end(self) -> None:
         self._lanes.wait()
-        self._send({"op": "ended"})
+        self._over("a program inside ended the session's first program")
+
+    def _exhausted(self) -> None:
+        self._over("its programs made more process groups than one session can follow")
+
+    def _over(self, reason: str) -> None:
+        self._send({"op": "ended", "reason": reason})
         self._lanes.end_all()
 
     def close(self) -> None:

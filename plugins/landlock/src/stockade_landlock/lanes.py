@@ -13,7 +13,6 @@ import secrets
 import select
 import threading
 import time
-from collections import defaultdict
 from typing import Any
 
 from sandlock import Sandbox
@@ -28,6 +27,7 @@ __all__ = ["LaneError", "Lanes"]
 _OWN_PROCESSES = 7
 #: Marks are this far below the limit that the supervisors have, in KiB; see supervisor.sh.
 _MOST_LANES = 999
+_MOST_FILES = 4096
 _UNLIMITED_KIB = 1 << 40
 _STREAMS = (StdioMode.PIPED, StdioMode.PIPED, StdioMode.NULL)
 _START_SECONDS = 20.0
@@ -69,10 +69,10 @@ class Lanes:
         self._known: dict[int, int | None] = {}  # the lane that a program was last seen in
         self._killed: dict[int, int] = {}  # how often the memory limit ended a lane's programs
         self._opening = threading.Lock()
-        self._ending: dict[int | None, threading.Lock] = defaultdict(threading.Lock)
+        self._locks: dict[int | None, threading.Lock] = {}
         self._said = b""
         self._root = self._start(order)
-        self._owned = (self._root.pid or 0,)
+        self._owned: tuple[int, ...] = (self._root.pid or 0,)
         # Sandlock closes its own while it waits.
         self._orders = os.dup(self._root.stdin.fileno())
         self._answers = os.dup(self._root.stdout.fileno())
@@ -98,6 +98,7 @@ class Lanes:
             fs_writable=[*self._folders.values(), *order["devices"]],
             extra_deny_syscalls=_DENIED,
             max_processes=None if most is None else most + _OWN_PROCESSES,
+            max_open_files=_MOST_FILES,
             no_coredump=False,
             env=order["env"],
         )
@@ -156,44 +157,61 @@ class Lanes:
 
     # -- looking ---------------------------------------------------------------
 
-    def programs(self) -> tuple[dict[int | None, list[int]], list[int]]:
-        """Programs by lane, by None those that may be any lane's; and all processes.
+    def programs(self) -> dict[int | None, list[int]]:
+        """Programs by lane; by None those that may be any lane's.
 
         The supervisors' limit is whole, a lane's mark a little below it; its zygote is
         marked too, but a child of the lane's first process, which programs never are. A
         program that lowered its limit further is told by what it was before, or by its
         parent; only one that did so and left its parent within a moment is nobody's.
         """
-        mains = dict(self._mains)  # before: one that starts meanwhile is not missed
-        processes = tree.survey(os.getpid())
-        here = {process.pid for process in processes}
-        for main in mains.keys() - here:
-            self._mains.pop(main, None)
-        lane_of: dict[int, int | None] = {}
         found: dict[int | None, list[int]] = {}
         known: dict[int, int | None] = {}
-        for pid, parent, limit in processes:
-            below = self._top - limit / 1024
-            if parent in mains:
-                lane_of[pid] = mains[parent]
-            elif below < 0:  # a supervisor's
-                lane_of[pid] = lane_of.get(parent)
-            else:
-                before = self._known.get(pid, lane_of.get(parent))
-                lane = int(below) if below < _MOST_LANES else before
-                lane_of[pid] = known[pid] = lane
+        mains = dict(self._mains)
+        waiting = self._frontier(mains)
+        while waiting:
+            pid, lane = waiting.pop()
+            below = self._top - tree.hard_limit(pid) / 1024
+            if below >= 0:
+                lane = int(below) if below < _MOST_LANES else self._known.get(pid, lane)
+                known[pid] = lane
                 found.setdefault(lane, []).append(pid)
+            # What is not marked has one thread: a shell, or a helper of one.
+            for child in tree.children(pid, threads=below >= 0):
+                if child not in mains:
+                    waiting.append((child, lane))
         self._known = known
-        return found, list(here)
+        return found
+
+    def _frontier(self, mains: dict[int, int]) -> list[tuple[int, int | None]]:
+        """Where programs begin, with the lane: below the supervisors, and orphans."""
+        orphans = tree.children(os.getpid(), threads=False)
+        waiting: list[tuple[int, int | None]] = [
+            (pid, None) for pid in orphans if pid not in mains and pid not in self._owned
+        ]
+        for main, lane in mains.items():
+            members = tree.children(main, threads=False)
+            if not members and tree.dead(main):
+                self._mains.pop(main, None)
+            for member in members:
+                waiting += [(pid, lane) for pid in tree.children(member, threads=False)]
+        return waiting
+
+    def ending(self, number: int) -> bool:
+        """Whether ``left`` would have to wait."""
+        return self._ending(number).locked()
+
+    def _ending(self, number: int | None) -> threading.Lock:
+        return self._locks.setdefault(number, threading.Lock())
 
     def left(self, number: int) -> tuple[int, int]:
         """How many programs of a lane live, and how often its memory was too much.
 
         Waits for an end of programs that is under way.
         """
-        with self._ending[number]:
+        with self._ending(number):
             self.reap()
-            found = self.programs()[0].get(number, [])
+            found = self.programs().get(number, [])
             return sum(not tree.dead(pid) for pid in found), self._killed.get(number, 0)
 
     def reap(self) -> None:
@@ -206,10 +224,10 @@ class Lanes:
 
         def targets() -> list[int]:
             self.reap()
-            found = self.programs()[0]
+            found = self.programs()
             return found.get(number, []) + (found.get(None, []) if number is not None else [])
 
-        with self._ending[number]:
+        with self._ending(number):
             if out_of_memory and number is not None:
                 self._killed[number] = self._killed.get(number, 0) + 1
             tree.end(targets, _END_SECONDS)

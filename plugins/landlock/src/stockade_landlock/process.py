@@ -10,6 +10,8 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from concurrent import futures
 from concurrent.futures import Future
 from typing import Any
 
@@ -21,6 +23,9 @@ __all__ = ["KeeperProcess"]
 
 _CLOSE_SECONDS = 10.0
 _ANSWER_SECONDS = 30.0
+
+#: A message with the descriptors beside it.
+_Answer = tuple[dict[str, Any], list[int]]
 
 _KEEPER = (
     "import sys; sys.path[:0] = {paths!r}; from stockade_landlock.keeper import main; main({link})"
@@ -47,7 +52,7 @@ class KeeperProcess:
         """Raises SandboxStartError."""
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
-        self._asked: dict[int, Future[tuple[dict[str, Any], list[int]]]] = {}
+        self._asked: dict[int, Callable[[_Answer | None], None]] = {}
         self.ended = threading.Event()  #: nothing runs in the session any more
         self.reason = ""
         self._link, theirs = socket.socketpair()
@@ -90,12 +95,12 @@ class KeeperProcess:
         while (received := wire.receive(self._link)) is not None:
             message, descriptors = received
             if message["op"] == "ended":
-                self._over("a program inside ended the session's first program")
+                self._over(message["reason"])
                 continue
             with self._lock:
                 asked = self._asked.pop(message["id"], None)
             if asked is not None:
-                asked.set_result((message, descriptors))
+                asked((message, descriptors))
             else:  # it came too late
                 for descriptor in descriptors:
                     os.close(descriptor)
@@ -106,8 +111,8 @@ class KeeperProcess:
             self.reason = self.reason or reason
             asked, self._asked = list(self._asked.values()), {}
             self.ended.set()
-        for future in asked:
-            future.set_exception(LaneLostError(reason))
+        for take in asked:
+            take(None)
 
     def tell(self, **message: Any) -> None:
         """Raises LaneLostError when the keeper is gone."""
@@ -117,22 +122,38 @@ class KeeperProcess:
         except OSError as error:
             raise LaneLostError(f"the landlock keeper has ended: {error.strerror}") from error
 
-    def ask(self, **message: Any) -> tuple[dict[str, Any], list[int]]:
+    def ask(self, **message: Any) -> _Answer:
         """The answer, with the descriptors beside it. Raises LaneLostError."""
-        number = next(self._numbers)
-        future: Future[tuple[dict[str, Any], list[int]]] = Future()
+        future: Future[_Answer | None] = Future()
+        number = self._ask(future.set_result, message)
+        if not future.done():
+            futures.wait([future], _ANSWER_SECONDS)
         with self._lock:
-            if self.ended.is_set():
-                raise LaneLostError(self.reason)
-            self._asked[number] = future
-        try:
-            self.tell(id=number, **message)
-            return future.result(_ANSWER_SECONDS)
-        except TimeoutError:
-            raise LaneLostError(f"the keeper gave no answer within {_ANSWER_SECONDS:g} s") from None
-        finally:
-            with self._lock:
-                self._asked.pop(number, None)
+            late = self._asked.pop(number, None) is not None
+        if late:
+            raise LaneLostError(f"the keeper gave no answer within {_ANSWER_SECONDS:g} s")
+        answer = future.result()
+        if answer is None:
+            raise LaneLostError(self.reason)
+        return answer
+
+    def ask_for(self, take: Callable[[dict[str, Any] | None], None], **message: Any) -> None:
+        """Have ``take`` called with the answer, in the listener's thread, so it must return
+        at once; with None when the keeper is gone."""
+        self._ask(lambda answer: take(answer and answer[0]), message)
+
+    def _ask(self, take: Callable[[_Answer | None], None], message: dict[str, Any]) -> int:
+        number = next(self._numbers)
+        with self._lock:
+            over = self.ended.is_set()
+            if not over:
+                self._asked[number] = take
+                # When it fails, the listener sees the end as well, and tells of it.
+                with contextlib.suppress(OSError):
+                    wire.send(self._link, {"id": number, **message})
+        if over:
+            take(None)
+        return number
 
     def close(self) -> None:
         """Close the link, at which the keeper kills all and ends; make sure of it."""

@@ -25,6 +25,7 @@ _KILLED = 137
 class LandlockSandbox(ResidentSandbox):
     """A session: its folders and its programs live as long as its keeper."""
 
+    counts_processes = False  # the keeper does
     hides_missing = True
 
     def __init__(self, order: dict[str, Any]) -> None:
@@ -84,23 +85,39 @@ class LandlockSandbox(ResidentSandbox):
         return True
 
     def left_behind(self, lane: Lane) -> int:
-        left, _ = self._look(lane)
+        left, _ = self._seen(lane, self._keeper.ask(op="look", lane=lane.number)[0])
         return left
+
+    def tidy(self, lane: Lane, ended: Ended) -> None:
+        if lane.dirty:
+            super().tidy(lane, ended)
+            return
+
+        def judge(answer: dict[str, Any] | None) -> None:
+            if answer is None:
+                self.forget(lane)
+            elif self._seen(lane, answer)[0]:
+                self.retire(lane)
+            else:
+                self.make_idle(lane)
+            self.tidying(-1)
+
+        self.tidying(1)
+        self._keeper.ask_for(judge, op="look", lane=lane.number)
 
     def out_of_memory(self, lane: Lane, ended: Ended) -> bool:
         if ended.status != _KILLED:
             return False
         try:
-            return self._look(lane)[1]
+            return self._seen(lane, self._keeper.ask(op="look", lane=lane.number)[0])[1]
         except LaneLostError:
             return False
 
-    def _look(self, lane: Lane) -> tuple[int, bool]:
+    def _seen(self, lane: Lane, answer: dict[str, Any]) -> tuple[int, bool]:
         """How many programs of the lane live, and whether one was ended for memory lately.
 
         The keeper counts a kill before it makes it, and answers when it is done.
         """
-        answer, _ = self._keeper.ask(op="look", lane=lane.number)
         with self._counting:
             new = answer["kills"] > self._kills.get(lane.number, 0)
             self._kills[lane.number] = answer["kills"]

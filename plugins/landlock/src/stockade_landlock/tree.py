@@ -8,53 +8,37 @@ import resource
 import signal
 import time
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 __all__ = [
-    "Process",
-    "cpu_seconds",
-    "dead",
-    "descendants",
-    "end",
-    "hard_limit",
-    "memory_bytes",
-    "reap",
-    "survey",
-]
+    "children", "cpu_seconds", "dead", "descendants", "end", "hard_limit", "memory_bytes", "reap",
+]  # fmt: skip
 
 _PAUSE_SECONDS = 0.002
+_DEAD_PASSES = 20
 
 
-class Process(NamedTuple):
-    """One process below the keeper."""
-
-    pid: int
-    parent: int
-    limit: float  #: the hard RLIMIT_DATA in bytes, by which its lane is told
-
-
-def _children(pid: int) -> list[int]:
-    """The direct children of every thread of a process."""
+def children(pid: int, *, threads: bool = True) -> list[int]:
+    """The direct children of every thread of a process, or of its first one alone."""
     found: list[int] = []
     with contextlib.suppress(OSError):
-        for task in os.listdir(f"/proc/{pid}/task"):
+        for task in os.listdir(f"/proc/{pid}/task") if threads else (pid,):
             with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{task}/children") as file:
                 found += [int(child) for child in file.read().split()]
     return found
 
 
-def survey(root: int) -> list[Process]:
+def descendants(root: int) -> list[int]:
     """Every process below ``root``, daemons included; parents come before their children.
 
-    The keeper is a subreaper: a process whose parent died becomes its child, so
-    nothing below it can get out of this list.
+    The keeper is a subreaper: a process whose parent died becomes its child (of its
+    first thread), so nothing below it can get out of this list for long.
     """
-    found: list[Process] = []
-    waiting = [(child, root) for child in _children(root)]
+    found: list[int] = []
+    waiting = children(root)
     while waiting:
-        pid, parent = waiting.pop()
-        found.append(Process(pid, parent, hard_limit(pid)))
-        waiting += [(child, pid) for child in _children(pid)]
+        pid = waiting.pop()
+        found.append(pid)
+        waiting += children(pid)
     return found
 
 
@@ -67,24 +51,24 @@ def hard_limit(pid: int) -> float:
     return float("inf") if hard == resource.RLIM_INFINITY else hard
 
 
-def descendants(root: int) -> list[int]:
-    return [process.pid for process in survey(root)]
-
-
 def end(targets: Callable[[], Iterable[int]], seconds: float) -> bool:
     """Kill what ``targets`` names until none of it is left; whether that was reached in time.
 
     A tree that forks while it is being killed is stopped first: a stopped
-    process forks no more, so a pass or two catch what was born meanwhile.
+    process forks no more, so a pass or two catch what was born meanwhile. A pass that
+    saw only dead ones says little: they may have forked after it began.
     """
     deadline = time.monotonic() + seconds
+    dead_only = 0
     while True:
-        alive = [pid for pid in targets() if not dead(pid)]
+        seen = list(targets())
+        alive = [pid for pid in seen if not dead(pid)]
         for number in (signal.SIGSTOP, signal.SIGKILL):
             for pid in alive:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, number)
-        if not alive:
+        dead_only = 0 if alive else dead_only + 1
+        if not seen or dead_only > _DEAD_PASSES:
             return True
         if time.monotonic() > deadline:
             return False
@@ -96,7 +80,7 @@ def reap(but: Iterable[int] = ()) -> None:
 
     Ids are asked one by one without blocking, so that nobody else's end is taken.
     """
-    for pid in _children(os.getpid()):
+    for pid in children(os.getpid(), threads=False):
         if pid not in but:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)

@@ -1,0 +1,263 @@
+"""A cgroup for each session, where this process may make one: version 2 or version 1.
+
+Groups are made beside or below this process's own, so that limits which hold for the
+owner hold for its sandboxes too, and are named by their session, so that they are found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+
+__all__ = ["PREFIX", "Group", "attempt", "parents", "stale"]
+
+#: What the name of a session's group begins with.
+PREFIX = "stockade-"
+_CONTROLLERS = ("memory", "pids", "cpu", "freezer")
+_PERIOD_US = 100_000
+_MIN_QUOTA_US = 1000
+_TRY_SECONDS = 10.0
+
+
+def _mounts() -> Iterator[tuple[str, str, str, set[str]]]:
+    """Kind, root, place and options of every cgroup hierarchy that is mounted here."""
+    with open("/proc/self/mountinfo") as file:
+        for line in file:
+            left, _, right = line.partition(" - ")
+            kind, _, options = right.split(maxsplit=2)
+            if kind in ("cgroup", "cgroup2"):
+                fields = left.split()
+                yield kind, fields[3], fields[4], set(options.strip().split(","))
+
+
+def _own() -> dict[str, str]:
+    """This process's group by controller; version 2's is named by nothing."""
+    with open("/proc/self/cgroup") as file:
+        rows = [line.rstrip("\n").split(":", 2) for line in file]
+    return {name: path for _, names, path in rows for name in names.split(",")}
+
+
+def _below(path: str, root: str, place: str) -> str | None:
+    """The folder of a group under a mount that shows the hierarchy from ``root`` on."""
+    inside = os.path.relpath(path, root)
+    return None if inside.startswith("..") else os.path.normpath(os.path.join(place, inside))
+
+
+def _first_version(own: dict[str, str]) -> dict[str, str]:
+    found = {}
+    for kind, root, place, options in _mounts():
+        for name in _CONTROLLERS:
+            if kind == "cgroup" and name in options and name in own and name not in found:
+                folder = _below(own[name], root, place)
+                if folder is not None and os.access(folder, os.W_OK | os.X_OK):
+                    found[name] = folder
+    return found
+
+
+def _words(path: str) -> set[str]:
+    with contextlib.suppress(OSError), open(path) as file:
+        return set(file.read().split())
+    return set()
+
+
+def _second_version(own: dict[str, str]) -> dict[str, str]:
+    """The nearest group, from this process's own upwards, that can have children with limits."""
+    for kind, root, place, _ in _mounts():
+        folder = _below(own.get("", "/"), root, place) if kind == "cgroup2" else None
+        while folder is not None and folder.startswith(place):
+            if os.access(folder, os.W_OK | os.X_OK):
+                have = _enabled(folder)
+                if {"memory", "pids"} <= have:
+                    return {name: folder for name in _CONTROLLERS if name in have}
+            folder = None if folder == place else os.path.dirname(folder)
+    return {}
+
+
+def _enabled(folder: str) -> set[str]:
+    """The controllers of a group's children, after asking for those that are not on yet."""
+    have = _words(f"{folder}/cgroup.subtree_control")
+    for name in {"memory", "pids", "cpu"} & _words(f"{folder}/cgroup.controllers") - have:
+        with contextlib.suppress(OSError), open(f"{folder}/cgroup.subtree_control", "w") as file:
+            file.write(f"+{name}")
+    return _words(f"{folder}/cgroup.subtree_control") | {"freezer"}
+
+
+@functools.lru_cache(maxsize=1)
+def parents() -> Mapping[str, str]:
+    """By controller the folder in which sessions' groups are made; empty where none can be.
+
+    Found out once a process, by making one.
+    """
+    try:
+        own = _own()
+        # In a hybrid set-up version 2 is mounted with no controllers: then it finds nothing.
+        found = _second_version(own) or _first_version(own)
+    except (OSError, ValueError):
+        return {}
+    return attempt(found)
+
+
+def attempt(found: Mapping[str, str]) -> Mapping[str, str]:
+    """Those of the folders in which a group can be made that takes a process in."""
+    usable = {}
+    for name, folder in found.items():
+        group = Group({name: folder}, f"{PREFIX}try-{os.urandom(8).hex()}")
+        try:
+            group.make()
+            join = " ".join(f"echo $$ >{path}/cgroup.procs;" for path in group.folders)
+            done = subprocess.run(
+                ["sh", "-ec", join],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                timeout=_TRY_SECONDS,
+                check=False,
+            )
+            if done.returncode == 0:
+                usable[name] = folder
+        except (OSError, subprocess.SubprocessError):
+            continue
+        finally:
+            with contextlib.suppress(OSError):
+                group.remove(2.0)
+    return usable
+
+
+class Group:
+    """One session's group in each hierarchy."""
+
+    def __init__(self, parents: Mapping[str, str], name: str) -> None:
+        self._at = {
+            controller: os.path.join(folder, name) for controller, folder in parents.items()
+        }
+
+    @property
+    def folders(self) -> list[str]:
+        return sorted(set(self._at.values()))
+
+    @property
+    def counter(self) -> str | None:
+        """The file in which the kernel counts kills for memory."""
+        folder = self._at.get("memory")
+        if folder is None:
+            return None
+        second = os.path.join(folder, "memory.events")
+        return second if os.path.exists(second) else os.path.join(folder, "memory.oom_control")
+
+    def make(self) -> None:
+        for folder in self.folders:
+            os.mkdir(folder)
+
+    def limit(self, memory_bytes: int | None, processes: int | None, cpus: float | None) -> None:
+        """Set what is asked for; of the controllers that are not there nothing is asked."""
+        if memory_bytes is not None:
+            self._limit_memory(self._at["memory"], memory_bytes)
+        if processes is not None:
+            _write(f"{self._at['pids']}/pids.max", processes)
+        if cpus is not None:
+            quota = max(_MIN_QUOTA_US, int(cpus * _PERIOD_US))
+            folder = self._at["cpu"]
+            if os.path.exists(f"{folder}/cpu.max"):
+                _write(f"{folder}/cpu.max", f"{quota} {_PERIOD_US}")
+            else:
+                _write(f"{folder}/cpu.cfs_period_us", _PERIOD_US)
+                _write(f"{folder}/cpu.cfs_quota_us", quota)
+
+    def _limit_memory(self, folder: str, size: int) -> None:
+        """Without swap on top: at the limit the kernel ends a program (E5)."""
+        if os.path.exists(f"{folder}/memory.max"):
+            _write(f"{folder}/memory.max", size)
+            if os.path.exists(f"{folder}/memory.swap.max"):
+                _write(f"{folder}/memory.swap.max", 0)
+            return
+        _write(f"{folder}/memory.limit_in_bytes", size)
+        if os.path.exists(f"{folder}/memory.memsw.limit_in_bytes"):
+            _write(f"{folder}/memory.memsw.limit_in_bytes", size)
+        else:
+            _write(f"{folder}/memory.swappiness", 0)
+
+    def join(self) -> None:
+        """Put this process in."""
+        for folder in self.folders:
+            _write(f"{folder}/cgroup.procs", os.getpid())
+
+    def freeze(self, yes: bool) -> None:
+        """Stop everything in it, or let it go on; returns when that is so."""
+        folder = self._at["freezer"]
+        if os.path.exists(f"{folder}/cgroup.freeze"):
+            _write(f"{folder}/cgroup.freeze", int(yes))
+            until = time.monotonic() + _TRY_SECONDS
+            while f"frozen {int(yes)}" not in _read(f"{folder}/cgroup.events"):
+                if time.monotonic() > until:
+                    raise OSError("the processes could not be frozen")
+                time.sleep(0.002)
+            return
+        state = "FROZEN" if yes else "THAWED"
+        until = time.monotonic() + _TRY_SECONDS
+        while _read(f"{folder}/freezer.state").strip() != state:
+            _write(f"{folder}/freezer.state", state)
+            if time.monotonic() > until:
+                raise OSError("the processes could not be frozen")
+            time.sleep(0.002)
+
+    def processes(self) -> list[int]:
+        found: set[int] = set()
+        for folder in self.folders:
+            found |= {int(word) for word in _words(f"{folder}/cgroup.procs")}
+        return sorted(found - {0, os.getpid()})  # 0: of another namespace
+
+    def remove(self, seconds: float) -> None:
+        """Kill what is in it and remove it. Raises OSError when that fails in time."""
+        until = time.monotonic() + seconds
+        while True:
+            with contextlib.suppress(OSError, KeyError):
+                self.freeze(False)  # what is frozen does not die (version 1)
+            for pid in self.processes():
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+            left = [error for folder in self.folders if (error := _remove(folder)) is not None]
+            if not left:
+                return
+            if time.monotonic() > until:
+                raise left[0]
+            time.sleep(0.005)
+
+
+def stale(parents: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """By name the sessions' groups that exist, each as its parents by controller."""
+    found: dict[str, dict[str, str]] = {}
+    for controller, folder in parents.items():
+        with contextlib.suppress(OSError):
+            for name in os.listdir(folder):
+                if name.startswith(PREFIX) and os.path.isdir(os.path.join(folder, name)):
+                    found.setdefault(name, {})[controller] = folder
+    return found
+
+
+def _remove(folder: str) -> OSError | None:
+    try:
+        os.rmdir(folder)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return error
+    return None
+
+
+def _read(path: str) -> str:
+    with open(path) as file:
+        return file.read()
+
+
+def _write(path: str, value: object) -> None:
+    # One write call: what it refuses shows here, not at a late flush.
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        os.write(descriptor, str(value).encode())
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,93 @@
+"""The processes of a sandbox as the keeper sees them, through /proc."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+__all__ = ["alive", "children", "cpu_seconds", "descendants", "memory_bytes", "programs"]
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def children(pid: int) -> list[int]:
+    """The direct children of every thread of a process."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{task}/children") as file:
+                found += [int(child) for child in file.read().split()]
+    return found
+
+
+def descendants(root: int) -> list[int]:
+    """Every process below ``root``: the sandbox's orphans fall to its first process, and
+    lanes to the keeper, so nothing gets out of this list."""
+    found: list[int] = []
+    waiting = children(root)
+    while waiting:
+        pid = waiting.pop()
+        found.append(pid)
+        waiting += children(pid)
+    return found
+
+
+def programs(everything: list[int], init: int, shells: set[int]) -> list[int]:
+    """What of a sandbox's processes is no supervisor.
+
+    ``shells`` are the lanes' own; a supervisor's other processes are their direct
+    children, which no program can become: orphans fall to ``init``.
+    """
+    own = {init, *shells}
+    for pid in shells:
+        own.update(children(pid))
+    return [pid for pid in everything if pid not in own]
+
+
+def alive(pid: int) -> bool:
+    return _state(pid) not in (b"Z", b"X", b"")
+
+
+def stopped(pid: int) -> bool:
+    return _state(pid) in (b"T", b"t")
+
+
+def _state(pid: int) -> bytes:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0]
+    except (OSError, IndexError):
+        return b""
+
+
+def memory_bytes(pid: int, *, exact: bool = False) -> int:
+    """Memory of its own that a process uses: resident, anonymous and shared.
+
+    Cheap, but what is shared after a fork counts once for each process; ``exact``
+    counts its share.
+    """
+    names = (b"Pss_Anon", b"Pss_Shmem") if exact else (b"RssAnon", b"RssShmem")
+    try:
+        return _fields(f"/proc/{pid}/{'smaps_rollup' if exact else 'status'}", names)
+    except (OSError, ValueError, IndexError):
+        # A program can hide its maps (PR_SET_DUMPABLE); it cannot hide its size.
+        return memory_bytes(pid) if exact else 0
+
+
+def _fields(path: str, names: tuple[bytes, ...]) -> int:
+    total = 0
+    with open(path, "rb") as file:
+        for line in file:
+            name, _, rest = line.partition(b":")
+            if name in names:
+                total += int(rest.split()[0]) * 1024
+    return total
+
+
+def cpu_seconds(pid: int) -> float:
+    """Seconds on a cpu of all its threads, and of the children that it has waited for."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return sum(map(int, file.read().rpartition(b")")[2].split()[11:15])) / _TICKS
+    except (OSError, ValueError):
+        return 0.0
