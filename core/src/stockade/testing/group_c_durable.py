@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
@@ -93,6 +95,10 @@ class Durability(ConformanceBase):
                 owner.wait()
                 gone = self.until(lambda: not self._left(runtime, string, session_id, mark), 20)
                 left = self._left(runtime, string, session_id, mark)
+                _end_programs(mark)
+                if left and not self.claims(Feature.DURABLE):
+                    self._unclaimed = True
+                    pytest.skip(f"durable is unsupported, and a killed process leaves: {left}")
                 expect(gone, "C9", "nothing left once it was collected", left,
                        "Wall.leftovers and Wall.remove")  # fmt: skip
                 expect(self.run(mine, say("x")).success, "C9", "a living owner's session, as it was",
@@ -223,3 +229,11 @@ class Durability(ConformanceBase):
             for file in (process.stdout, process.stderr):
                 if file is not None:
                     file.close()
+
+
+def _end_programs(mark: str) -> None:
+    """What a wall left running on this machine of a check's own program, whose mark is random."""
+    for path in glob.glob("/proc/[0-9]*/cmdline"):
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            if f"sleep\0{mark}\0".encode() in file.read():
+                os.kill(int(path.split("/")[2]), signal.SIGKILL)

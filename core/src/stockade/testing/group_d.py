@@ -87,7 +87,7 @@ class Execution(ConformanceBase):
                 expect(result.exit_code == 127, "D2", f"127 for {missing}", result)
             notes = unique("notes")
             session.run(["sh", "-c", f"echo x > {notes}; chmod 644 {notes}"])
-            result = session.run([f"{session.provider.config.working_dir}/{notes}"])
+            result = session.run([f"./{notes}"])
             expect(result.exit_code == 126, "D2", "126 for a file that is no program", result)
 
     def test_D2_signals_are_named(self) -> None:
@@ -142,10 +142,11 @@ class Execution(ConformanceBase):
     def test_D9_working_folder_and_environment(self) -> None:
         self.need(Feature.SHELL)
         with self.session(env_vars={"A": "1"}) as session:
-            folder = f"{session.provider.config.working_dir}/{unique('sub')}"
-            session.shell(f"mkdir {folder}")
+            name = unique("sub")
+            folder = f"{session.provider.config.working_dir}/{name}"
+            session.shell(f"mkdir {name}; echo here > {name}/f")
             value = "v 'q' \"q\" $x\n=\\"
-            line = f'printf "%s|%s|" "$A" "$B"; echo here > f; cat {folder}/f'
+            line = 'printf "%s|%s|" "$A" "$B"; cat f'
             result = session.shell(line, env={"B": value}, working_dir=folder)
             expect(result.stdout == f"1|{value}|here\n", "D9", "as given", result.stdout)
             seen = session.shell('printf %s "$A$B"', env={"A": "2"}).stdout

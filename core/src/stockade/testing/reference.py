@@ -73,7 +73,7 @@ class Answer:
 
 
 #: A pattern of ``answers`` to what answers; a function is given the request.
-Script = Mapping["str | tuple[str, ...]", "Answer | Callable[[ExecRequest], Answer]"]
+Script = Mapping[Any, "Answer | Callable[[ExecRequest], Answer]"]
 
 
 @attrs.define(eq=False)
