@@ -69,7 +69,8 @@ def test_C9_killing_owner_and_keeper_at_once_leaves_no_process(wall: str) -> Non
         process.wait()
     assert gone(f"sleep {mark}")
     for folder in groups(name):
-        until(lambda: not Path(folder, "cgroup.procs").read_text())
+        listed = Path(folder, "cgroup.procs")
+        until(lambda listed=listed: not listed.read_text())  # type: ignore[misc]
         os.rmdir(folder)
     assert not traces(name)
 

@@ -7,6 +7,7 @@ import shutil
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -333,7 +334,7 @@ def test_a_working_folder_that_cannot_be(bubblewrap: str, folder: str) -> None:
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
+def root(tmp_path: Path) -> Iterator[Path]:
     """A root folder of its own: busybox, where there is a static one."""
     busybox = shutil.which("busybox")
     if busybox is None or b"/ld-" in Path(busybox).read_bytes()[:4096]:
@@ -348,5 +349,5 @@ def root(tmp_path: Path) -> Path:
     (made / "linked").symlink_to("/etc/passwd")
     (made / "shadow").symlink_to("/etc/shadow")
     (made / "absolute").symlink_to("/etc")
-    yield made  # type: ignore[misc]
+    yield made
     shutil.rmtree(made)
