@@ -168,7 +168,12 @@ class Box:
     def spawn(self, argv: list[str]) -> tuple[int, list[int]]:
         """One more process inside: its id on the host, and the owner's ends of its pipes."""
         program = enter.Program(
-            argv, self.order["env"], self._filter, ids=self._ids, limits=self._limits()
+            argv,
+            self.order["env"],
+            self._filter,
+            ids=self._ids,
+            limits=self._limits(),
+            folder=self.order["working_dir"],
         )
         ours, theirs = self._pipes()
         try:

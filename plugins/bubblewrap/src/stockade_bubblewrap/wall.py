@@ -144,6 +144,7 @@ class BubblewrapWall(Wall):
             "owner": os.getpid(),
             "bwrap": host.require(self.target),
             "arguments": root.arguments(),
+            "working_dir": config.working_dir,
             "folders": root.folders(),
             "env": {
                 "PATH": ":".join([_SYSTEM_PATH, *(f"{folder}/bin" for folder in python)]),
