@@ -18,7 +18,14 @@ import pytest
 
 import stockade
 from plugins.bubblewrap.conftest import gone, groups, inner, marked, until
-from stockade import SandboxLostError, SandboxStartError, UnsupportedError, Verdict
+from stockade import (
+    SandboxLostError,
+    SandboxStartError,
+    SessionStateError,
+    UnsupportedError,
+    Verdict,
+)
+from stockade.wall import Leftover
 from stockade_bubblewrap import host
 
 
@@ -54,25 +61,60 @@ def test_C9_killing_the_owner_leaves_nothing(wall: str) -> None:
     assert gone(f"sleep {mark}") and until(lambda: not traces(name)), traces(name)
 
 
-def test_C9_killing_owner_and_keeper_at_once_leaves_no_process(wall: str) -> None:
-    """The kernel ends what they held; the cgroup alone stays, and is found by its name."""
+def listed(name: str) -> list[Leftover]:
+    """What the wall finds of a session, without having opened it."""
+    wall = stockade.provider("bubblewrap").wall
+    return [found for found in wall.leftovers() if f"stockade-{found.session_id}" == name]
+
+
+def test_C9_killing_owner_and_keeper_at_once_leaves_what_is_found(wall: str) -> None:
+    """The kernel ends what they held; the cgroup alone stays."""
     mark = f"52{os.getpid()}"
     process, name = owner(wall, mark)
     with process:
-        (keeper,) = [
-            int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children")
-            .read_text().split()
-        ] or [0]  # fmt: skip
-        keeper = keeper or _keeper_of(process.pid)
+        (before,) = listed(name)
+        keeper = _keeper_of(process.pid)
         process.kill()
         os.kill(keeper, signal.SIGKILL)
         process.wait()
-    assert gone(f"sleep {mark}")
-    for folder in groups(name):
-        listed = Path(folder, "cgroup.procs")
-        until(lambda listed=listed: not listed.read_text())  # type: ignore[misc]
-        os.rmdir(folder)
-    assert not traces(name)
+    assert before.running and gone(f"sleep {mark}")
+    for found in listed(name):
+        assert not found.running and found.owner == before.owner
+        stockade.provider("bubblewrap").wall.remove(found)
+    assert not listed(name) and not traces(name)
+
+
+def test_C9_gc_keeps_what_has_an_owner_and_removes_what_has_none(grouped: str) -> None:
+    mark = f"58{os.getpid()}"
+    process, name = owner(grouped, mark)
+    with process, stockade.open(grouped) as mine:
+        keeper = _keeper_of(process.pid)
+        process.kill()
+        os.kill(keeper, signal.SIGKILL)
+        process.wait()
+        assert gone(f"sleep {mark}") and groups(name)
+        collected = stockade.collect(strings=[grouped])
+        assert name in {f"stockade-{removed[0]}" for removed in collected.removed}
+        assert not traces(name)
+        assert mine.run(["true"]).success
+
+
+def test_what_a_session_uses_is_told(wall: str) -> None:
+    with stockade.open(wall) as session:
+        session.start(code="x = bytearray(64 << 20)\nimport time; time.sleep(30)")
+        (found,) = listed(f"stockade-{session.session_id}")
+
+        def grown() -> bool:
+            used = session.provider.wall.usage(found)
+            return used is not None and (used.memory_bytes or 0) > 64 << 20
+
+        assert until(grown)
+        used = session.provider.wall.usage(found)
+        assert used is not None and (used.processes or 0) > 5 and (used.cpu_seconds or 0) > 0
+        session.provider.wall.remove(found)
+        with pytest.raises((SandboxLostError, SessionStateError)):
+            session.run(["true"])
+    assert not listed(f"stockade-{session.session_id}")
 
 
 def _keeper_of(pid: int) -> int:

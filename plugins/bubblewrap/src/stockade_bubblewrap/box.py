@@ -72,7 +72,7 @@ class Box:
     def _make_group(self) -> None:
         if self._group is None:
             return
-        self._group.make()
+        self._group.make(self.order["owner_mark"])
         order = self.order
         processes = order["max_processes"]
         self._group.limit(
