@@ -12,7 +12,7 @@ CORE = Path(stockade.__file__).parent
 LAYERS = [
     "errors results options config capabilities events ids workers owner traces deadlines",
     "wall spec proposals output verdicts lower pump resident egress archives trait plugin",
-    "discovery hooks registry execution languages audit ledger ledger_file judging",
+    "discovery hooks registry execution languages audit ledger ledger_file ledger_log judging",
     "runtime requests providers detaching lifetimes journal gc",
     "files snapshots session attaching overview pool aio measure testing cli",
 ]
