@@ -67,7 +67,7 @@ def _run(
     suite: ConformanceBase, name: str, call: Callable[[], None], check: Callable[..., None]
 ) -> None:
     cls = type(suite)
-    clause = clause_of(name)
+    clause = suite._clause = clause_of(name)
     if not getattr(check, "_stockade_anywhere", False):
         _require_available(suite)
     if cls._slow_failures >= SLOW_FAILURES:
