@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -105,3 +107,31 @@ def test_what_it_leaves_behind_ends_with_it() -> None:
     ended, out, _ = run("sh", "-c", f"setsid sleep {mark} & (sleep {mark} &) ; echo done")
     assert (ended, out) == (Exit(code=0), b"done\n") and time.monotonic() - began < 10
     assert until(0, mark)
+
+
+_OWNER = """
+import sys, time
+from stockade.output import BoundedOutput
+from stockade.pump import LocalRunning
+line = f"setsid sleep {sys.argv[1]} & env -i setsid sleep {sys.argv[1]} & sleep {sys.argv[1]}; :"
+running = LocalRunning.start(
+    ["sh", "-c", line], b"", BoundedOutput(1), working_dir="/", env={"PATH": "/usr/bin:/bin"}
+)
+print("up", flush=True)
+time.sleep(60)
+"""
+
+
+def test_nothing_outlives_a_process_that_is_killed() -> None:
+    """SIGKILL gives no time to clean up: a guard does it (C9)."""
+    ours, other = f"3{os.getpid()}.8", f"3{os.getpid()}.9"
+    kept, _ = start("sh", "-c", f"sleep {other}; :")
+    owner = subprocess.Popen([sys.executable, "-c", _OWNER, ours], stdout=subprocess.PIPE)
+    assert owner.stdout is not None and owner.stdout.readline() == b"up\n"
+    assert until(3, ours) and until(1, other)
+    owner.kill()
+    owner.wait()
+    owner.stdout.close()
+    assert until(0, ours) and alive(other) == 1
+    kept.kill()
+    kept.wait()

@@ -230,7 +230,9 @@ def tell(token, status, before, nowhere=False):
 
 
 def hardy(yes):
-    """Whether common signals leave this process alone, as they do the supervisor."""
+    """Whether common signals leave this process alone, as they do the supervisor, and the
+    memory limit while there is a program to end."""
+    weigh(yes)
     for name in ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGALRM"):
         usual = signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL
         signal.signal(getattr(signal, name), (lambda *_: None) if yes else usual)
@@ -247,6 +249,21 @@ def keep_time(parent, seconds):
     # A child has no timer, and its handlers are its own.
     signal.signal(signal.SIGALRM, over if seconds else lambda *_: None)
     signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def weigh(light):
+    """Where programs weigh 500 (supervisor.sh): the zygote 0, lest it is ended for one."""
+    old, new = (b"500", b"0") if light else (b"0", b"500")
+    try:
+        descriptor = os.open("/proc/self/oom_score_adj", os.O_RDWR)
+    except OSError:
+        return
+    try:
+        if os.read(descriptor, 16).strip() == old:
+            os.write(descriptor, new)
+    except OSError:
+        pass
+    os.close(descriptor)
 
 
 def serve():
