@@ -129,9 +129,10 @@ def in_time(call: Callable[[], object], seconds: float, name: str) -> BaseExcept
     thread.join(seconds)
     if thread.is_alive():
         frame = sys._current_frames().get(thread.ident or 0)
-        stack = traceback.extract_stack(frame)[-3:] if frame else []
-        place = " < ".join(f"{f.name} ({f.filename}:{f.lineno})" for f in reversed(stack))
-        return TimeoutError(f"{name} did not end within {seconds:g} s: the wall hangs in {place}")
+        stack = traceback.extract_stack(frame) if frame else []
+        at = next((f for f in reversed(stack) if f.name.startswith("test_")), None)
+        place = f", at {at.filename}:{at.lineno}: {at.line}" if at else ""
+        return TimeoutError(f"{name} did not end within {seconds:g} s: the wall hangs{place}")
     return raised[0] if raised else None
 
 
