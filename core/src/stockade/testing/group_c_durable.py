@@ -124,12 +124,12 @@ class Durability(ConformanceBase):
         name = unique("mine")
         with self._ledger(durable="true") as (runtime, string, path):
             with stockade.open(string, agent_id="owner", runtime=runtime) as session:
-                session.shell(f"echo of the first > {name}")
+                session.shell(f"echo of the first > {name}", timeout=self.scaled(20))
                 seen = self._attach(string=string, ledger=path, mark=name, session=session)
                 right = "thief refused\nlisted\nof the first\nclosed\n"
                 expect(seen == right, "C10", repr(right), seen)
                 with pytest.raises(StockadeError):
-                    self.run(session, say("x"))
+                    self.run(session, say("x"), timeout=self.scaled(15))
             wall = stockade.provider(string, runtime=runtime).wall
             left = [f.words for f in wall.leftovers() if f.session_id == session.session_id]
             expect(not left, "C10", "a session that is gone for all", left)

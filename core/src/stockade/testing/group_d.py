@@ -13,7 +13,7 @@ from stockade.errors import LanguageError
 from stockade.execution import Execution as RunningExecution
 from stockade.results import ExecutionStatus, Verdict
 from stockade.testing.base import ConformanceBase, expect
-from stockade.testing.programs import Program, leave, say, sleep, unique
+from stockade.testing.programs import Program, hog, leave, say, sleep, unique
 
 _FORMS: tuple[tuple[Feature, dict[str, Any]], ...] = (
     (Feature.ARGV, {"argv": ["true"]}),
@@ -128,7 +128,7 @@ class Execution(ConformanceBase):
             started = {"timed out": timed}
             if not self.one_kernel(session):
                 # Where one kernel holds all, its end for memory is everybody's: E5 alone checks it.
-                started["out of memory"] = session.start(shell=HOG, timeout=self.scaled(30))
+                started["out of memory"] = self.start(session, hog(), timeout=self.scaled(30))
             self._end_as(started)
 
     def _end_as(self, started: dict[str, RunningExecution]) -> None:
@@ -193,11 +193,6 @@ class Execution(ConformanceBase):
             expect(both, "D11", "both at the same time", result)
             slow.cancel()
             slow.result(self.scaled(20))
-
-
-#: Doubles its memory to a quarter of a gibibyte and more, then exits by itself, so that
-#: it harms nobody where no limit holds.
-HOG = "a=0123456789abcdef; i=0; while [ $i -lt 25 ]; do a=$a$a; i=$((i+1)); done; exit 3"
 
 
 def _thrice(number: int) -> Program:

@@ -11,8 +11,7 @@ from stockade.capabilities import Feature
 from stockade.results import Verdict
 from stockade.session import Session
 from stockade.testing.base import ConformanceBase, expect
-from stockade.testing.group_d import HOG
-from stockade.testing.programs import say, unique
+from stockade.testing.programs import hog, say, unique
 
 
 class Limits(ConformanceBase):
@@ -30,6 +29,16 @@ class Limits(ConformanceBase):
             for path in (session.provider.config.working_dir, "/tmp"):
                 result = session.shell(f"echo x > {path}/{name} && rm {path}/{name}")
                 expect(result.success, "E2", f"a file in {path}", result)
+
+    def test_E2_code_writes_to_two_folders_alone(self) -> None:
+        self.need(Feature.READ_ONLY_ROOT, Feature.CODE)
+        name = unique("x")
+        with self.shared() as session:
+            self.need_python(session)
+            folders = ("/", "/usr", "/etc", "/bin", "/var", "/root", "/home", "/opt", "/dev")
+            result = session.code(_WRITE.format(name=name, folders=folders))
+            written = result.stdout.split()
+            expect(not written, "E2", "no file elsewhere", written)
 
     def test_E2_filling_the_space_hurts_only_the_sandbox(self) -> None:
         self.need(Feature.DISK, Feature.SHELL)
@@ -56,9 +65,9 @@ class Limits(ConformanceBase):
             expect(self.run(session, say("x")).success, "E4", "a usable session", "failure")
 
     def test_E5_the_memory_limit_holds(self) -> None:
-        self.need(Feature.MEMORY, Feature.SHELL)
+        self.need(Feature.MEMORY)
         with self.session(memory_mb=128) as session:
-            result = session.shell(HOG, timeout=self.scaled(40))
+            result = self.run(session, hog(), timeout=self.scaled(40))
             expect(result.verdict is Verdict.OUT_OF_MEMORY, "E5", "out of memory", result)
             if self.one_kernel(session):
                 return
@@ -99,6 +108,13 @@ class Limits(ConformanceBase):
         expect(False, "E6", "a quarter of the cpu, a quarter of the work", done)
 
 
+_WRITE = """
+import os
+for folder in {folders!r}:
+    path = folder + "/{name}"
+    try: open(path, "w").close(); print(folder); os.remove(path)
+    except (OSError, NotImplementedError): pass
+"""
 _COUNT = "i=0; while [ $i -lt 2000 ]; do i=$((i+1)); done"
 _WORK = f"while :; do {_COUNT}; echo; done"
 #: Four that use the cpu for two seconds and more, and then tell how much they got.
