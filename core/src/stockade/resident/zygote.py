@@ -229,15 +229,6 @@ def tell(token, status, events, before, nowhere=False):
     os.write(DONE, b"d\n")
 
 
-def hardy(yes):
-    """Whether common signals leave this process alone, as they do the supervisor, and the
-    memory limit while there is a program to end."""
-    weigh(yes)
-    for name in ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGALRM"):
-        usual = signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL
-        signal.signal(getattr(signal, name), (lambda *_: None) if yes else usual)
-
-
 def weigh(light):
     """Where programs weigh 500 (supervisor.sh): the zygote 0, lest it is ended for one."""
     old, new = (b"500", b"0") if light else (b"0", b"500")
@@ -251,6 +242,15 @@ def weigh(light):
     except OSError:
         pass
     os.close(descriptor)
+
+
+def hardy(yes):
+    """Whether common signals leave this process alone, as they do the supervisor, and the
+    memory limit while there is a program to end."""
+    weigh(yes)
+    for name in ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGALRM"):
+        usual = signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL
+        signal.signal(getattr(signal, name), (lambda *_: None) if yes else usual)
 
 
 def serve(events):
