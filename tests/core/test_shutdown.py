@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -65,21 +66,26 @@ def run(
     need(string.partition(":")[0])
     mark = f"{os.getpid()}{time.monotonic_ns() % 10**6}"
     code = PROGRAM.format(string=string, before=before, after=after, mark=mark, daemon=daemon)
+    said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed below
     process = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    assert process.stdout is not None
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said,
+        text=True,
+    )  # fmt: skip
+    assert process.stdout is not None and process.stdin is not None
     docker = string.startswith("docker")
     try:
         sessions = process.stdout.readline().split()
-        assert len(sessions) == 3
+        said.seek(0)
+        assert len(sessions) == 3, said.read()
         assert not docker or len(containers(sessions)) == 3
         act(process)
         process.wait(40)
     finally:
         process.kill()
         process.wait()
+        process.stdin.close()
         process.stdout.close()
+        said.close()
     deadline = time.monotonic() + 5
     while left_by(mark) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -101,7 +107,12 @@ def test_sigterm_ends_everything(string: str) -> None:
 
 @pytest.mark.parametrize("string", WALLS)
 def test_so_does_the_interpreters_end(string: str) -> None:
-    assert run(string, "sys.exit(7)", lambda _: None, before="", daemon=True) == 7
+    def go_on(process: subprocess.Popen[str]) -> None:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+
+    assert run(string, "input(); sys.exit(7)", go_on, before="", daemon=True) == 7
 
 
 def test_sigterm_while_an_asyncio_program_runs() -> None:
