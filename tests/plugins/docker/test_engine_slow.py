@@ -43,23 +43,32 @@ class Proxy:
         self.delay = 0.0  #: seconds for each piece, each way
         self.piece = 65536  #: bytes that pass at once
         self.cut_after: int | None = None  #: bytes from the engine, then the connection breaks
-        self.accepts = True
         self._engine = engine
         self._live: set[socket.socket] = set()
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(self.path)
-        self._listener.listen(64)
-        threading.Thread(target=self._serve, daemon=True).start()
+        self.listen()
 
-    def _serve(self) -> None:
+    def listen(self) -> None:
+        """Be there, or be there again."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)
+        listener = self._listener = socket.socket(socket.AF_UNIX)
+        listener.bind(self.path)
+        listener.listen(64)
+        threading.Thread(target=self._serve, args=(listener,), daemon=True).start()
+
+    def stop_listening(self) -> None:
+        """Be gone, with every connection: nobody answers there."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.break_all()
+
+    def _serve(self, listener: socket.socket) -> None:
         while True:
             try:
-                ours, _ = self._listener.accept()
+                ours, _ = listener.accept()
             except OSError:
                 return
-            if not self.accepts:
-                ours.close()
-                continue
             theirs = socket.socket(socket.AF_UNIX)
             theirs.connect(self._engine)
             self._live |= {ours, theirs}
@@ -91,12 +100,6 @@ class Proxy:
             with contextlib.suppress(OSError):
                 live.shutdown(socket.SHUT_RDWR)
 
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self.break_all()
-
 
 @pytest.fixture
 def proxy(engine: docker.APIClient) -> Iterator[Proxy]:
@@ -109,7 +112,7 @@ def proxy(engine: docker.APIClient) -> Iterator[Proxy]:
         yield made
     finally:
         engines.forget()
-        made.close()
+        made.stop_listening()
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -177,23 +180,35 @@ def test_connections_that_break_under_a_session(proxy: Proxy, engine: docker.API
         assert again.run(["echo", "hi"]).stdout == "hi\n"
 
 
-def test_an_engine_that_comes_back_in_a_moment_is_asked_again(proxy: Proxy) -> None:
-    """An opening that had not begun is repeated, so a short absence is not even seen."""
+@pytest.mark.parametrize("known", [True, False])
+def test_an_engine_that_comes_back_in_a_moment_is_asked_again(proxy: Proxy, known: bool) -> None:
+    """An opening that had not begun is repeated, so a short absence is not even seen: whether
+    it is the probe that finds nobody, or the creation."""
     with stockade.open(proxy.string):
         pass
-    proxy.accepts = False
-    proxy.break_all()
-    threading.Timer(0.12, lambda: setattr(proxy, "accepts", True)).start()
-    stockade.configure(start_retries=8)
-    try:
-        runtime = stockade.default_runtime()
+    runtime = stockade.default_runtime()
+    if not known:
         runtime.seen_available.clear()
         engines.forget()
+    proxy.stop_listening()
+    threading.Timer(0.15, proxy.listen).start()
+    before = runtime.settings
+    runtime.settings = before.with_(start_retries=10)
+    try:
         with stockade.open(proxy.string) as session:
             assert session.run(["echo", "hi"]).stdout == "hi\n"
     finally:
-        proxy.accepts = True
-        stockade.configure(start_retries=2)
+        runtime.settings = before
+
+
+def test_an_engine_that_is_gone_is_not_taken_for_an_image_without_a_shell(proxy: Proxy) -> None:
+    with stockade.open(proxy.string):
+        pass
+    proxy.stop_listening()
+    with pytest.raises(SandboxStartError) as caught:
+        stockade.open(proxy.string)
+    assert caught.value.retryable and caught.value.nothing_began
+    assert "shell" not in str(caught.value)
 
 
 # -- an engine of the tests' own -----------------------------------------------------------
