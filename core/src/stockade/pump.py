@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from stockade.results import Stream
 from stockade.wall import Exit, Output, Running
 
-__all__ = ["LocalRunning", "Waker", "pump"]
+__all__ = ["LocalRunning", "Waker", "own_folder", "pump"]
 
 _READ_BYTES = 256 * 1024
 #: How soon a reader that was full is asked again whether it has caught up.
@@ -250,10 +250,20 @@ class LocalRunning(Running):
 
 
 # Waits for the end of its input, which is the end of the process that started it, then
-# kills what carries a mark from $1 to $2 (bytes) until nothing does.
+# kills what carries a mark from $1 to $2 (bytes) until nothing does, and removes the
+# folders that it was told of, one a line.
 _GUARD = """
 trap '' HUP INT QUIT TERM
-read -r _
+folders=
+while IFS= read -r line; do folders="$folders
+$line"; done
+remove() {
+  IFS='
+'
+  set -f
+  [ -z "$folders" ] || rm -rf -- $folders
+  exit
+}
 rounds=0
 while [ $rounds -lt 200 ]; do
   rounds=$((rounds + 1)) found=
@@ -268,10 +278,11 @@ while [ $rounds -lt 200 ]; do
       break
     done <$p/limits
   done
-  [ -n "$found" ] || exit
+  [ -n "$found" ] || remove
   kill -STOP $found
   kill -KILL $found
 done
+remove
 """
 
 
@@ -292,14 +303,35 @@ class _Marks:
 
     def take(self) -> int:
         with self._lock:
-            if self._pid != os.getpid():
-                self._first = (1 << 40) + secrets.randbelow(1 << 31) * self._COUNT
-                self._guard()
-                self._pid = os.getpid()
+            self._guard()
             self._taken += 1
             return self._first + self._taken % self._COUNT
 
+    def remove(self, folder: str) -> None:
+        """Have the guard remove it in the end."""
+        with self._lock:
+            self._guard()
+            try:
+                os.write(self._hold, os.fsencode(folder) + b"\n")
+            except BrokenPipeError:  # somebody killed the guard
+                self._leave()
+                self._guard()
+                os.write(self._hold, os.fsencode(folder) + b"\n")
+
+    def forget(self) -> None:
+        """In a forked child: the guard waits for the parent alone."""
+        self._lock = threading.Lock()
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._hold >= 0:
+            os.close(self._hold)
+        self._hold, self._pid = -1, 0
+
     def _guard(self) -> None:
+        if self._pid == os.getpid():
+            return
+        self._first = (1 << 40) + secrets.randbelow(1 << 31) * self._COUNT
         limits = [str(self._first * 1024), str((self._first + self._COUNT) * 1024)]
         theirs, self._hold = os.pipe()
         try:
@@ -312,9 +344,33 @@ class _Marks:
             )  # fmt: skip
         finally:
             os.close(theirs)
+        self._pid = os.getpid()
 
 
 _marks = _Marks()
+os.register_at_fork(after_in_child=_marks.forget)
+
+
+def own_folder(path: str) -> str:
+    """Make a folder for this user alone that goes when this process does, however it
+    ends (C9); one that this process made already is fine. Returns ``path``, absolute.
+
+    For what a wall of this machine must keep on disk. Give it a name that nobody can
+    foresee. Raises FileExistsError where somebody else made it, OSError.
+    """
+    path = os.path.abspath(path)
+    with _folders_lock:
+        if path not in _folders:
+            if "\n" in path:
+                raise ValueError(f"{path!r}: a folder's name without line ends is needed")
+            os.mkdir(path, 0o700)
+            _folders.add(path)
+            _marks.remove(path)
+    return path
+
+
+_folders: set[str] = set()
+_folders_lock = threading.Lock()
 
 
 def _marked(mark: int) -> list[int]:

@@ -229,6 +229,21 @@ def tell(token, status, before, nowhere=False):
     os.write(DONE, b"d\n")
 
 
+def weigh(light):
+    """Where programs weigh 500 (supervisor.sh): the zygote 0, lest it is ended for one."""
+    old, new = (b"500", b"0") if light else (b"0", b"500")
+    try:
+        descriptor = os.open("/proc/self/oom_score_adj", os.O_RDWR)
+    except OSError:
+        return
+    try:
+        if os.read(descriptor, 16).strip() == old:
+            os.write(descriptor, new)
+    except OSError:
+        pass
+    os.close(descriptor)
+
+
 def hardy(yes):
     """Whether common signals leave this process alone, as they do the supervisor, and the
     memory limit while there is a program to end."""
@@ -249,21 +264,6 @@ def keep_time(parent, seconds):
     # A child has no timer, and its handlers are its own.
     signal.signal(signal.SIGALRM, over if seconds else lambda *_: None)
     signal.setitimer(signal.ITIMER_REAL, seconds)
-
-
-def weigh(light):
-    """Where programs weigh 500 (supervisor.sh): the zygote 0, lest it is ended for one."""
-    old, new = (b"500", b"0") if light else (b"0", b"500")
-    try:
-        descriptor = os.open("/proc/self/oom_score_adj", os.O_RDWR)
-    except OSError:
-        return
-    try:
-        if os.read(descriptor, 16).strip() == old:
-            os.write(descriptor, new)
-    except OSError:
-        pass
-    os.close(descriptor)
 
 
 def serve():

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 import weakref
+from socket import gaierror
 from typing import Any
 
 import attrs
@@ -18,7 +19,17 @@ from docker.utils import kwargs_from_env
 from stockade.errors import ConfigError, ProviderUnavailableError
 from stockade_docker import transport
 
-__all__ = ["FAILURES", "EngineInfo", "cached_look", "client", "forget", "is_local", "look"]
+__all__ = [
+    "FAILURES",
+    "EngineInfo",
+    "cached_look",
+    "caused_by",
+    "client",
+    "forget",
+    "is_local",
+    "look",
+    "never_reached",
+]
 
 #: What an engine that is away, hangs or answers nonsense makes docker-py raise.
 FAILURES = (DockerException, requests.exceptions.RequestException, OSError)
@@ -124,6 +135,23 @@ def client(engine: str | None) -> docker.APIClient:
         ) from error
     with _lock:
         return _clients.setdefault(key, made)
+
+
+def never_reached(error: BaseException) -> bool:
+    """Whether nobody listened where the engine should be: nothing was asked of it at all."""
+    return caused_by(error, ConnectionRefusedError, FileNotFoundError, gaierror)
+
+
+def caused_by(error: BaseException, *kinds: type[BaseException]) -> bool:
+    """Whether one of these is at the root: docker-py, requests and urllib3 each wrap what
+    the socket said."""
+    seen: list[object] = [error]
+    for found in seen:
+        if isinstance(found, kinds):
+            return True
+        if isinstance(found, BaseException) and len(seen) < 50:
+            seen += [found.__cause__, *found.args]
+    return False
 
 
 def is_local(api: docker.APIClient) -> bool:

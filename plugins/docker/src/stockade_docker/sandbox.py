@@ -29,7 +29,7 @@ from stockade.wall import (
 )
 from stockade_docker.channel import EngineChannel
 from stockade_docker.create import Shape, arguments, user
-from stockade_docker.engine import FAILURES
+from stockade_docker.engine import FAILURES, never_reached
 from stockade_docker.terminal import EngineTerminal
 
 __all__ = ["ContainerSandbox", "SharedSandbox", "explain"]
@@ -308,6 +308,8 @@ def explain(what: str, error: BaseException, shape: Shape) -> SandboxStartError:
     """An engine's words with what to do about them."""
     words = str(getattr(error, "explanation", None) or error)
     low = words.lower()
+    if not isinstance(error, APIError):  # not its words: it was not reached, or broke off
+        return SandboxStartError(f"{what}: {words}.", nothing_began=never_reached(error))
     if (
         "executable file not found" in low
         or '"sh": stat' in low
@@ -319,5 +321,4 @@ def explain(what: str, error: BaseException, shape: Shape) -> SandboxStartError:
             f"the engine has no runtime {shape.runtime!r}: {words}. Add it to the engine's "
             "configuration (`runtimes` in /etc/docker/daemon.json) and restart the engine."
         )
-    retryable = not isinstance(error, APIError) or (error.status_code or 500) >= 500
-    return SandboxStartError(f"{what}: {words}.", retryable=retryable)
+    return SandboxStartError(f"{what}: {words}.", retryable=(error.status_code or 500) >= 500)

@@ -88,12 +88,14 @@ class _Adapter(UnixHTTPAdapter):
     reach: Callable[[Any], socket.socket]
 
     def get_connection(self, url: Any, proxies: Any = None) -> Any:
+        # One pool for all: docker-py has one for each container's every path, so that a
+        # connection was kept for each and used again by none.
         with self.pools.lock:
-            pool: Any = self.pools.get(url)
+            pool: Any = self.pools.get(_SCHEME)
             if pool is None:
-                pool = _Pool(url, self.socket_path, self.timeout, maxsize=self.max_pool_size)
+                pool = _Pool(_SCHEME, self.socket_path, self.timeout, maxsize=self.max_pool_size)
                 pool.reach = self.reach
-                self.pools[url] = pool
+                self.pools[_SCHEME] = pool
             return pool
 
 

@@ -330,7 +330,7 @@ def _read_profile(path: str) -> str:
 
 def _absent(error: BaseException) -> bool:
     """Whether there is no engine at all, rather than one that is being restarted."""
-    return isinstance(error.__cause__ or error, FileNotFoundError)
+    return engines.caused_by(error, FileNotFoundError)
 
 
 #: Images that an engine was seen to have.

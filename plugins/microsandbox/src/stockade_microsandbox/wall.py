@@ -70,14 +70,17 @@ class MicrosandboxWall(Wall):
 
     def __init__(self, target: str | None = None, options: Mapping[str, Any] | None = None) -> None:
         super().__init__(target, options)
-        self.image = images.check_target(target)
+        self.image = images.check_target(target) if target else None
 
     def probe(self) -> Availability:
         if importlib.util.find_spec("microsandbox") is None:
             remedy = "pip install stockade-microsandbox"
             return Availability((Check("microsandbox", False, "is not installed", remedy),))
         found = [Check("microsandbox", True, "installed, with its kernel and monitor")]
-        return Availability((*found, *kvm.checks(), *images.target_checks(self.image)))
+        found += kvm.checks()
+        if self.image is not None:
+            found += images.target_checks(self.image)
+        return Availability(tuple(found))
 
     def open(self, request: OpenRequest) -> Sandbox:
         from stockade_microsandbox.sandbox import VmSandbox
@@ -88,5 +91,5 @@ class MicrosandboxWall(Wall):
                 f"working_dir={folder!r} cannot be a folder of its own; use /workspace or another "
                 "place outside of /tmp, /proc, /sys and /dev."
             )
-        image = images.reference(self.image)
+        image = images.reference(images.check_target(self.target))
         return VmSandbox.start_vm(request, image, str(self.chosen["pull"]))
