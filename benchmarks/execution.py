@@ -1,4 +1,4 @@
-"""`session.run(["true"])` behind landlock, a bare subprocess, and sandlock used directly."""
+"""An execution behind landlock, as a bare subprocess, and with sandlock used directly."""
 
 from __future__ import annotations
 
@@ -50,8 +50,18 @@ class NothingWall(Wall):
         return NothingSandbox()
 
 
+def direct(readable: list[str], argv: list[str]) -> None:
+    result = sandlock.Sandbox(fs_readable=readable).run(argv)
+    assert result.success, result
+
+
+def bare(argv: list[str]) -> None:
+    subprocess.run(argv, capture_output=True, check=True)
+
+
 def main() -> None:
     options = arguments(rounds=200)
+    python = ["/usr/bin/python3", "-c", "print(1)"]
     readable = ["/usr", "/bin", "/lib", "/lib64", "/dev/null", "/proc"]
     readable = [path for path in readable if os.path.exists(path)]
     nothing = WallProvider(
@@ -61,15 +71,24 @@ def main() -> None:
     with stockade.open("landlock") as session:
         medians = interleaved(
             {
-                "subprocess.run": lambda: subprocess.run(["true"], capture_output=True, check=True),
-                "sandlock, directly": lambda: sandlock.Sandbox(fs_readable=readable).run(["true"]),
+                "subprocess.run": lambda: bare(["true"]),
+                "sandlock, directly": lambda: direct(readable, ["true"]),
                 "stockade, landlock": lambda: session.run(["true"]),
+                "stockade, landlock, a shell line": lambda: session.shell("true"),
                 "stockade, a wall that does nothing": lambda: idle.run(["true"]),
             },
             options.rounds,
         )
+        code = {
+            "python3, subprocess.run": lambda: bare(python),
+            "python3, sandlock directly": lambda: direct(readable, python),
+            "python3, stockade, landlock": lambda: session.run(python),
+            "code, stockade, landlock": lambda: session.code("print(1)"),
+        }
+        if os.path.exists(python[0]):
+            medians |= interleaved(code, max(1, options.rounds // 4))
     idle.close()
-    show('["true"], medians of interleaved runs', medians, "subprocess.run")
+    show("medians of interleaved runs", medians, "subprocess.run")
     ratio = medians["stockade, landlock"] / medians["sandlock, directly"]
     own = medians["stockade, a wall that does nothing"]
     print(f"  landlock wall to sandlock: {ratio:.2f}; core's own part: {own:.3f} ms (bound: 1)")

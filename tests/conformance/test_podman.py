@@ -16,6 +16,7 @@ ENGINE = quote(f"unix://{SOCKET}", safe="")
 
 
 class TestPodman(ProviderConformance):
+    title = "podman:stockade-test/busybox"
     provider = f"docker:stockade-test/busybox?pull=never&engine={ENGINE}"
 
     def kill_sandbox(self, session: Session) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from stockade import (
     SessionStatus,
     UnsupportedError,
     Verdict,
+    aio,
     attach,
 )
 from stockade import open as open_session
@@ -32,7 +34,15 @@ from stockade.ledger import SqliteLedger
 from stockade.owner import Owner
 from stockade.plugin import hookimpl
 from stockade.runtime import Runtime
-from stockade.wall import AttachRequest, ExecRequest, OpenRequest, Output, Running, Sandbox
+from stockade.wall import (
+    AttachRequest,
+    ExecRequest,
+    Leftover,
+    OpenRequest,
+    Output,
+    Running,
+    Sandbox,
+)
 
 
 @attrs.define(eq=False)
@@ -70,6 +80,7 @@ class DurableWall(ScriptedWall):
     attached: list[AttachRequest] = []
     held: list[Held] = []
     fails: Exception | None = None
+    slow = 0.0
 
     def open(self, request: OpenRequest) -> Sandbox:
         self.there.add(request.session_id)
@@ -77,11 +88,15 @@ class DurableWall(ScriptedWall):
         self.held.append(held)
         return held
 
+    def leftovers(self) -> Sequence[Leftover]:
+        return [Leftover(session_id=name, handle=name, durable=True) for name in self.there]
+
     def attach(self, request: AttachRequest) -> Sandbox:
         if DurableWall.fails is not None:
             raise DurableWall.fails
         if request.session_id not in self.there:
             raise SandboxLostError("it is gone; open a new session.")
+        time.sleep(DurableWall.slow)
         self.attached.append(request)
         held = Held(name=request.session_id, paused=self.held[0].paused if self.held else False)
         self.held.append(held)
@@ -93,12 +108,14 @@ class MortalWall(ScriptedWall):
 
 
 @pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
+def clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("STOCKADE_GC", "off")  # some processes here only seem to be dead
     yield
     DurableWall.there.clear()
     DurableWall.attached.clear()
     DurableWall.held.clear()
     DurableWall.fails = None
+    DurableWall.slow = 0.0
 
 
 @attrs.define
@@ -169,6 +186,35 @@ def test_B4_environment_values_are_given_anew(here: Runtime, there: Runtime) -> 
     assert attach(first.session_id, agent_id="a", runtime=there)._record.config.env_vars == {}
     again = attach(first.session_id, agent_id="a", runtime=here, env_vars={"K": "w"})
     assert again._record.config.env_vars == {"K": "w"}
+
+
+def test_awaited_too(here: Runtime, there: Runtime) -> None:
+    async def life() -> None:
+        first = await aio.open("wall?durable=true", agent_id="a", runtime=here)
+        await first.detach()
+        second = await aio.attach(first.session_id, agent_id="a", runtime=there)
+        assert (await second.run(["true"])).success
+        await second.close()
+
+    asyncio.run(life())
+    assert not DurableWall.there
+
+
+def test_an_attaching_whose_await_is_cancelled_is_let_go_of(here: Runtime, there: Runtime) -> None:
+    first = open_session("wall?durable=true", agent_id="a", runtime=here)
+    first.detach()
+    DurableWall.slow = 0.3
+
+    async def life() -> None:
+        waiting = asyncio.ensure_future(aio.attach(first.session_id, agent_id="a", runtime=there))
+        await asyncio.sleep(0.1)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    asyncio.run(life())
+    assert not there.registry.records() and first.session_id in DurableWall.there
+    assert there.ledger is not None and there.ledger.users(first.session_id) == []
 
 
 def test_what_is_not_durable_says_so(here: Runtime, there: Runtime) -> None:

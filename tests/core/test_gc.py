@@ -234,6 +234,19 @@ def test_while_the_engine_is_away_nothing_is_forgotten(
     assert collect(runtime=runtime).forgotten
 
 
+def test_a_durable_session_of_a_wall_that_lists_nothing_is_kept(
+    runtime: Runtime, dead: str
+) -> None:
+    """It may be there all the same, so its record is the last that is known of it."""
+    assert runtime.ledger is not None
+    for session_id, durable in (("ses-1", True), ("ses-2", False)):
+        _enter(runtime, session_id, dead, durable=durable)
+    with runtime.ledger.file.writing() as db:
+        db.execute("UPDATE sessions SET string = 'other', provider = 'other'")
+    done = collect(runtime=runtime)
+    assert [entry[0] for entry in done.forgotten] == ["ses-2"]
+
+
 def test_a_wall_that_is_gone_keeps_its_records(runtime: Runtime, dead: str) -> None:
     _enter(runtime, "ses-1", dead)
     assert runtime.ledger is not None

@@ -14,7 +14,7 @@ LAYERS = [
     "owner traces deadlines settings retries",
     "wall file_backend kvm spec proposals output verdicts lower pump resident proxyhead egress "
     "tar archives trait plugin",
-    "discovery hooks registry execution languages audit ledger ledger_file judging "
+    "discovery hooks registry execution languages audit ledger ledger_file ledger_log judging "
     "capacity opening closing",
     "runtime requests providers detaching lifetimes journal gc",
     "process files snapshots session attaching overview pool aio measure testing cli",

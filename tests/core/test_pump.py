@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 
 from stockade.output import BoundedOutput
-from stockade.pump import LocalRunning
+from stockade.pump import LocalRunning, own_folder
 from stockade.results import Stream
 from stockade.wall import Exit
 
@@ -105,3 +107,46 @@ def test_what_it_leaves_behind_ends_with_it() -> None:
     ended, out, _ = run("sh", "-c", f"setsid sleep {mark} & (sleep {mark} &) ; echo done")
     assert (ended, out) == (Exit(code=0), b"done\n") and time.monotonic() - began < 10
     assert until(0, mark)
+
+
+_OWNER = """
+import os, sys, time
+from stockade.output import BoundedOutput
+from stockade.pump import LocalRunning, own_folder
+for _ in range(2):
+    open(own_folder(sys.argv[2]) + "/file", "w").close()
+line = f"setsid sleep {sys.argv[1]} & env -i setsid sleep {sys.argv[1]} & sleep {sys.argv[1]}; :"
+running = LocalRunning.start(
+    ["sh", "-c", line], b"", BoundedOutput(1), working_dir="/", env={"PATH": "/usr/bin:/bin"}
+)
+if os.fork() == 0:  # a child that lives on is no reason to wait
+    sys.stdout.close()
+    time.sleep(20)
+    os._exit(0)
+print("up", flush=True)
+time.sleep(60)
+"""
+
+
+def test_nothing_outlives_a_process_that_is_killed(tmp_path: Path) -> None:
+    """SIGKILL gives no time to clean up: a guard does it (C9)."""
+    ours, other = f"3{os.getpid()}.8", f"3{os.getpid()}.9"
+    kept, _ = start("sh", "-c", f"sleep {other}; :")
+    folder = tmp_path / "of its own *"
+    command = [sys.executable, "-c", _OWNER, ours, str(folder)]
+    owner = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert owner.stdout is not None and owner.stdout.readline() == b"up\n"
+    assert until(3, ours) and until(1, other)
+    assert folder.stat().st_mode & 0o777 == 0o700 and (folder / "file").exists()
+    owner.kill()
+    owner.wait()
+    owner.stdout.close()
+    assert until(0, ours) and alive(other) == 1
+    deadline = time.monotonic() + 20
+    while folder.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not folder.exists() and tmp_path.exists()
+    with pytest.raises(FileExistsError):
+        own_folder(str(tmp_path))
+    kept.kill()
+    kept.wait()

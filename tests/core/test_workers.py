@@ -76,3 +76,17 @@ def test_bounded_passes_on_a_timeout_of_the_work_itself() -> None:
 
     with pytest.raises(TimeoutError, match="the engine's own"):
         bounded(Workers(), work, 5)
+
+
+def test_a_clock_with_nothing_to_do_ends_its_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stockade.workers._IDLE_SECONDS", 0.1)
+    clock, called = Clock(), threading.Event()
+    for _ in range(2):
+        called.clear()
+        clock.after(60, called.set).cancel()
+        clock.after(0.01, called.set)
+        assert called.wait(10)
+        thread = clock._thread
+        assert thread is not None
+        thread.join(10)
+        assert not thread.is_alive()

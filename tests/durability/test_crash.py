@@ -1,9 +1,9 @@
 """A process killed at every step of its session leaves nothing that gc does not remove (C9).
 
-Each step dies ``STOCKADE_CRASH_ROUNDS`` times (1 here, 20 in `tox -e crash`), each time in a
-process of its own; after each wall's, gc runs in a new process. Counted is what is left then:
-containers, networks, volumes, processes, cgroups, files, records. A second process holds
-sessions all the while, which must still work.
+Each step dies ``STOCKADE_CRASH_ROUNDS`` times (1 here, and of gvisor's and durable containers'
+only some; 20 in `tox -e crash`), each time in a process of its own; after each wall's, gc runs
+in a new process. Counted is what is left then: containers, networks, volumes, processes,
+cgroups, files, records. A second process holds sessions all the while, which must still work.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ WALLS = {
     "gvisor": "gvisor:stockade-test/python",
     "durable": "docker:stockade-test/busybox?durable=true",
 }
+#: Where each step dies but once, only every so many-th does: a start behind them takes long.
+_THINNED = {"gvisor": 3, "durable": 2}
 _HERE = Path(__file__).parent
 _AT_ONCE = 3
 
@@ -126,6 +128,8 @@ def test_C9_killed_at_every_step_nothing_is_left(
     wall = WALLS[name]
     part, parts = map(int, SLICE.split("/"))
     chosen = steps(wall)[part - 1 :: parts]
+    if ROUNDS == 1:
+        chosen = chosen[:: _THINNED.get(name, 1)]
     jobs = [(step, (turn + 0.5) / ROUNDS) for step in chosen for turn in range(ROUNDS)]
     for witness in _witness(place, [wall.partition("?")[0]]):
         began = time.monotonic()
@@ -135,7 +139,9 @@ def test_C9_killed_at_every_step_nothing_is_left(
         made = [entry["Id"] for entry in _containers(place)]
         time.sleep(1)  # what an engine was asked for as its client died may still come
         found = place.collect()
-        left = _left(place, made)
+        # At once, before any other process's gc could have helped.
+        still = [f"container {entry['Names']}" for entry in _containers(place)]
+        left = still + _left(place, made)
         with capsys.disabled():
             print(
                 f"\n{name}: {place.kills} kills at {len(chosen)} steps in {seconds:.0f} s; gc "
@@ -152,11 +158,10 @@ def test_C9_killed_at_every_step_nothing_is_left(
 
 
 def _left(place: Place, made: list[str]) -> list[str]:
-    """Everything of the killed processes' that still is there."""
+    """Everything else of the killed processes' that still is there."""
     until = time.monotonic() + 10
     while True:
         left = [
-            *(f"container {entry['Names']}" for entry in _containers(place)),
             *_engine_things(),
             *_processes(place),
             *(f"cgroup {path}" for path in _cgroups(made)),

@@ -34,7 +34,7 @@ _CORE: list[Step] = [
     ("snapshot", "stockade.execution:Execution.begin", "after"),
     ("snapshot", "stockade.snapshots:Snapshot.save", "after"),
     ("destroy", "stockade.runtime:Runtime._begin_destroying", "after"),
-    ("destroy", "stockade.runtime:Runtime._close", "after"),
+    ("destroy", "stockade.runtime:Runtime.destroy", "after"),
     ("destroy", _FORGET, "before"),
     ("destroy", _FORGET, "after"),
 ]

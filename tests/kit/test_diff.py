@@ -83,7 +83,7 @@ def test_input_folder_environment_code_and_deadline(landlock: str, tmp_path: Pat
     (tmp_path / "put" / "sub" / "a").write_text("put there")
     code, report = told(
         landlock, landlock, "--stdin", str(tmp_path / "in"), "--put", str(tmp_path / "put"),
-        "--env", "A=b", "--timeout", "1.5",
+        "--env", "A=b", "--timeout", "3",
         "--shell", 'cat - sub/a; printf %s "$A"; date +%N >&2; sleep 30',
     )  # fmt: skip
     assert code == 1 and report["differences"] == ["stderr"]

@@ -146,7 +146,6 @@ def test_from_nothing_to_a_tested_wall(tmp_path: Path) -> None:
     place.mkdir()
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     env |= {"PATH": f"{programs}:{os.environ['PATH']}", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-    env.setdefault("STOCKADE_TIME_FACTOR", "2")  # whether it is right is the matter, not how fast
     done = subprocess.run(
         [*_process_namespace(), "bash", "-c", _ALL, "bash", str(place)],
         env=env, capture_output=True, text=True, timeout=280, check=False,

@@ -16,6 +16,7 @@ import functools
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from stockade.attaching import attach as attach_session
 from stockade.errors import CapacityError, SessionStateError
 from stockade.execution import KILL_GRACE_SECONDS
 from stockade.files import DEFAULT_MAX_BYTES, FileInfo
@@ -26,6 +27,7 @@ from stockade.session import DEFAULT_AGENT, RunOptions, Session, restored
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
     from types import TracebackType
 
     from typing_extensions import Unpack
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from stockade.runtime import Runtime
     from stockade.snapshots import Snapshot
 
-__all__ = ["AsyncExecution", "AsyncFiles", "AsyncPool", "AsyncSession", "open"]
+__all__ = ["AsyncExecution", "AsyncFiles", "AsyncPool", "AsyncSession", "attach", "open"]
 
 _T = TypeVar("_T")
 
@@ -175,6 +177,9 @@ class AsyncSession:
     async def resume(self) -> None:
         await _in_thread(self._runtime, self._session.resume)
 
+    async def detach(self) -> None:
+        await _in_thread(self._runtime, self._session.detach)
+
     async def close(self) -> None:
         await _in_thread(self._runtime, self._session.close)
 
@@ -278,6 +283,34 @@ class AsyncPool:
 
     async def __aexit__(self, *_: object) -> None:
         await _in_thread(self.sync.runtime, self.sync.close)
+
+
+async def attach(
+    session_id: str,
+    *,
+    agent_id: str = DEFAULT_AGENT,
+    runtime: Runtime | None = None,
+    env_vars: Mapping[str, str] | None = None,
+) -> AsyncSession:
+    """As :func:`stockade.attach`; a session that comes after a cancelled await is let go of."""
+    from stockade.runtime import default_runtime
+
+    runtime = runtime or default_runtime()
+    held = {record.session_id for record in runtime.registry.records()}
+    future = asyncio.wrap_future(
+        runtime.workers.submit(
+            functools.partial(
+                attach_session, session_id, agent_id=agent_id, runtime=runtime, env_vars=env_vars
+            )
+        )
+    )
+    try:
+        return AsyncSession(await asyncio.shield(future))
+    except asyncio.CancelledError:
+        await asyncio.wait([future])
+        if future.exception() is None and session_id not in held:
+            await _in_thread(runtime, future.result().detach)
+        raise
 
 
 async def open(

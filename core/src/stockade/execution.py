@@ -163,7 +163,7 @@ class Execution:
     def _drive(self) -> None:
         try:
             ended = self._execute()
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # in a thread of core's: whatever it is, a wall raised it
             self._failed(error)
         else:
             self._settle(ended)

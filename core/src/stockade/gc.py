@@ -123,6 +123,7 @@ class _Pass:
         self._dry = dry_run
         self._done = Collected()
         self._records: dict[str, LedgerRecord] = {}
+        self._mute: set[str] = set()  # walls that never list anything
 
     def over(self, strings: Sequence[str], known: Sequence[Wall] = ()) -> Collected:
         """The whole pass; with ``known`` walls only what looks left over is looked for."""
@@ -134,7 +135,11 @@ class _Pass:
             self._judge(one)
         for record in self._records.values():
             if record.session_id not in seen:
-                self._judge_record(record, _key(record.string) not in (unseen | unlisted))
+                key = _key(record.string)
+                looked = key not in (unseen | unlisted)
+                # A durable one that its wall does not list may be there all the same.
+                mute = record.durable and key in self._mute
+                self._judge_record(record, looked and not mute)
         return self._done
 
     # -- looking -----------------------------------------------------------------
@@ -166,11 +171,15 @@ class _Pass:
         for key, string in wanted.items():
             name = string.partition(":")[0].partition("?")[0]
             try:
-                walls.append((key, name, self._build(string)))
+                wall = self._build(string)
             except StockadeError as error:
                 missing.add(key)
                 if key in by_ledger or string != name:
                     self._done.skipped.append((name, str(error)))
+                continue
+            walls.append((key, name, wall))
+            if type(wall).leftovers is Wall.leftovers:
+                self._mute.add(key)
         return walls, missing
 
     def _build(self, string: str) -> Wall:

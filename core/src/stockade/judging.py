@@ -28,14 +28,20 @@ def why_remove(
     """
     if record is None:
         return _unrecorded(leftover)
-    life = life_of(record.owner)
+    life = _life(record, ledger)
     if _past(record.expires_at, life):
         return _OVER
-    if life is Life.ALIVE:
-        return None
-    if not record.durable:
-        return "its process is dead" if life is Life.DEAD else None
-    return _durable(leftover.running, record, life, ledger)
+    if record.durable:
+        return _durable(leftover.running, record, life, ledger)
+    return "its process is dead" if life is Life.DEAD else None
+
+
+def _life(record: LedgerRecord, ledger: SqliteLedger | None) -> Life:
+    """Of whoever has the session: its owner, or any process that holds a durable one."""
+    if not record.durable or ledger is None:
+        return life_of(record.owner)
+    lives = {life_of(owner) for owner, _ in ledger.users(record.session_id)}
+    return next((life for life in (Life.ALIVE, Life.UNKNOWN) if life in lives), Life.DEAD)
 
 
 def _unrecorded(leftover: Leftover) -> str | None:
@@ -55,18 +61,17 @@ def _durable(
 ) -> str | None:
     """Of a session that needs no owner: what makes it of no use to anybody."""
     users = ledger.users(record.session_id) if ledger is not None else []
-    grace = _GRACE_SECONDS if users else 0.0
-    idle = time.time() - record.last_used - grace
+    idle = time.time() - record.last_used - (_GRACE_SECONDS if users else 0.0)
     busy = any(executes for _, executes in users)
     if record.idle_seconds is not None and not busy and idle > record.idle_seconds:
         return "it was idle for too long"
-    if life is not Life.DEAD or any(life_of(owner) is Life.ALIVE for owner, _ in users):
+    if life is not Life.DEAD:
         return None
     if record.state == "provisioning":
         return "its process died while making it"
     if record.state in ("destroying", "failed"):
-        return f"it is {record.state}, and its process is dead"
-    return None if running else "it has ended, and its process is dead"
+        return f"it is {record.state}, and nobody has it"
+    return None if running else "it has ended, and nobody has it"
 
 
 def why_forget(record: LedgerRecord, looked: bool, ledger: SqliteLedger | None) -> str | None:
@@ -76,12 +81,9 @@ def why_forget(record: LedgerRecord, looked: bool, ledger: SqliteLedger | None) 
     """
     if not looked:
         return None
-    life = life_of(record.owner)
-    if life is Life.DEAD or (life is Life.UNKNOWN and _past(record.expires_at, life)):
-        users = ledger.users(record.session_id) if ledger is not None else []
-        alive = any(life_of(owner) is Life.ALIVE for owner, _ in users)
-        return None if alive else "nothing of it is left"
-    return None
+    life = _life(record, ledger)
+    over = life is Life.UNKNOWN and _past(record.expires_at, life)
+    return "nothing of it is left" if over or life is Life.DEAD else None
 
 
 def _past(expires_at: float | None, life: Life) -> bool:

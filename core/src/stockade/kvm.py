@@ -24,8 +24,8 @@ _ELSEWHERE = "or use another wall, such as gvisor"
 # In 64-bit mode with a page table of one entry: a loop, an instruction of SSE, a halt. Less
 # would not do: some a /dev/kvm has no hypervisor behind it and interprets what it can.
 _GUEST = """
-import ctypes, fcntl, mmap, os, struct
-kvm = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
+import ctypes, fcntl, mmap, os, struct, sys
+kvm = os.open(sys.argv[1], os.O_RDWR | os.O_CLOEXEC)
 assert fcntl.ioctl(kvm, 0xAE00) == 12, "another version of KVM's interface"
 vm = fcntl.ioctl(kvm, 0xAE01, 0)
 ctypes.CDLL(None).ioctl(vm, ctypes.c_ulong(0xAE47), ctypes.c_ulong(0xFFFBD000))
@@ -90,7 +90,7 @@ def _run_guest() -> Check:
         return Check(what, True, f"not tried on {platform.machine()}")
     remedy = f"a machine with virtualisation, nested if it is a virtual one itself, {_ELSEWHERE}"
     process = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", _GUEST], stdin=subprocess.DEVNULL,
+        [sys.executable, "-I", "-S", "-c", _GUEST, _DEVICE], stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
     )  # fmt: skip
     try:

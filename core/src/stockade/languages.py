@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stockade.config import MIB
+from stockade.errors import StockadeError, WallError
 from stockade.ids import new_execution_id
 from stockade.lower import INTERPRETERS, find_interpreters
 from stockade.output import BoundedOutput
@@ -27,9 +28,31 @@ def languages_of(runtime: Runtime, record: SessionRecord) -> tuple[str, ...]:
         sandbox = record.sandbox
         if sandbox is None:
             return ()
-        told = sandbox.languages()
-        record.languages = tuple(told) if told is not None else _look(runtime, record, sandbox)
+        record.languages = _ask(runtime, record, sandbox)
     return record.languages
+
+
+def _ask(runtime: Runtime, record: SessionRecord, sandbox: Sandbox) -> tuple[str, ...]:
+    """What the sandbox says, or what it has. Raises WallError where it hangs or says nonsense."""
+    try:
+        told: object = bounded(runtime.workers, sandbox.languages, _LOOK_SECONDS)
+        if told is None:
+            return bounded(
+                runtime.workers, lambda: _look(runtime, record, sandbox), 2 * _LOOK_SECONDS
+            )
+    except StockadeError:
+        raise
+    except Exception as error:
+        raise WallError(
+            f"{record.provider} failed at saying which languages it runs: "
+            f"{type(error).__name__}: {error}; report it to its author."
+        ) from error
+    if isinstance(told, (list, tuple)) and all(isinstance(word, str) for word in told):
+        return tuple(told)
+    raise WallError(
+        f"languages() of {record.provider} returned {told!r:.200}, not names; "
+        "report it to its author."
+    )
 
 
 def _look(runtime: Runtime, record: SessionRecord, sandbox: Sandbox) -> tuple[str, ...]:

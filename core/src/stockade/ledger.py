@@ -20,6 +20,7 @@ from stockade.deadlines import moment
 from stockade.errors import LedgerError
 from stockade.ids import agent_hash
 from stockade.ledger_file import COLUMNS, LedgerFile, LedgerRecord
+from stockade.ledger_log import ExecutionLog
 from stockade.owner import Life, Owner, life_of
 from stockade.registry import SessionRecord
 from stockade.results import SessionStatus
@@ -35,8 +36,6 @@ _WAIT_SECONDS = 10.0
 _OPTIONAL_WAIT_SECONDS, _PAUSE_SECONDS = 2.0, 30.0
 #: How soon a change that can wait is written, and one that failed is tried again.
 _LAZY_SECONDS, _RETRY_SECONDS = 0.25, 5.0
-#: Executions that are remembered of a durable session.
-_KEPT_EXECUTIONS = 500
 
 
 def default_ledger_path() -> str:
@@ -57,7 +56,7 @@ def default_ledger() -> SqliteLedger | None:
     return None if told == "off" else SqliteLedger(optional=not told)
 
 
-class SqliteLedger:
+class SqliteLedger(ExecutionLog):
     """A :class:`stockade.registry.Ledger` in one SQLite file. Safe from any thread.
 
     With ``optional`` (the default runtime's, where no place was named) a ledger that
@@ -133,7 +132,7 @@ class SqliteLedger:
         """Write what changed: at once where another process relies on it, else soon."""
         row = self._row(record)  # now, under the record's lock: whoever writes must not wait for it
         attached = record.attached
-        self._put_off(record.session_id, lambda: self._update(row, attached))
+        self.put_off(record.session_id, lambda: self._update(row, attached))
         lasting = record.status not in (_S.READY, _S.EXECUTING) or record.noted != record.paused
         if record.config.durable and lasting:
             self.flush()
@@ -142,7 +141,7 @@ class SqliteLedger:
 
     def forget(self, record: SessionRecord) -> None:
         """Remove the record of a session of which nothing is left."""
-        self._put_off(record.session_id, lambda: self.drop(record.session_id))
+        self.put_off(record.session_id, lambda: self.drop(record.session_id))
         self.flush()
 
     def _row(self, record: SessionRecord) -> dict[str, object]:
@@ -179,7 +178,9 @@ class SqliteLedger:
 
     # -- writing later -----------------------------------------------------------
 
-    def _put_off(self, key: str, write: Callable[[], None]) -> None:
+    def put_off(self, key: str, write: Callable[[], None]) -> None:
+        """Have ``write`` called soon, and again where it raises LedgerError, in place of what
+        waits under the same key."""
         _ = self.owner  # after a fork: nothing of the parent's is written
         with self._wake:
             self._later[key] = write
@@ -248,8 +249,8 @@ class SqliteLedger:
         small number that no other process has that may live. None when the session is
         gone or being destroyed.
 
-        Any number of processes may, each in one transaction. The first to come after the
-        owner's death becomes the owner.
+        Any number of processes may, each in one transaction. Whoever comes when the owner
+        is dead or let go of it becomes the owner.
         """
         with self.file.writing() as db:
             row = db.execute(
@@ -260,13 +261,12 @@ class SqliteLedger:
             if row is None:
                 return None
             found = LedgerRecord.of(row, self.path)
-            owner = found.owner if life_of(found.owner) is Life.ALIVE else self.owner
+            others = self._drop_dead(db, session_id)
+            slot = next(n for n in itertools.count() if n not in others.values())
             db.execute(
                 "UPDATE sessions SET generation = generation + 1, owner = ? WHERE session_id = ?",
-                (owner, session_id),
+                (found.owner if found.owner in others else self.owner, session_id),
             )
-            taken = self._drop_dead(db, session_id)
-            slot = next(number for number in itertools.count() if number not in taken)
             db.execute(
                 "INSERT INTO attachments (session_id, owner, slot, busy) VALUES (?, ?, ?, 0)",
                 (session_id, self.owner, slot),
@@ -276,8 +276,8 @@ class SqliteLedger:
             ).fetchone()
         return LedgerRecord.of(again, self.path), slot
 
-    def _drop_dead(self, db: sqlite3.Connection, session_id: str) -> set[int]:
-        """Forget the dead among a session's users, and this process; the slots of the others."""
+    def _drop_dead(self, db: sqlite3.Connection, session_id: str) -> dict[str, int]:
+        """Forget the dead among a session's users, and this process; the others' slots."""
         rows = db.execute(
             "SELECT owner, slot FROM attachments WHERE session_id = ?", (session_id,)
         ).fetchall()
@@ -286,7 +286,7 @@ class SqliteLedger:
             db.execute(
                 "DELETE FROM attachments WHERE session_id = ? AND owner = ?", (session_id, owner)
             )
-        return {slot for owner, slot in rows if owner not in gone}
+        return {owner: slot for owner, slot in rows if owner not in gone}
 
     def detach(self, session_id: str) -> None:
         """This process uses the session no more; another that does becomes its owner."""
@@ -360,42 +360,3 @@ class SqliteLedger:
                 return False
             db.execute("INSERT OR REPLACE INTO notes VALUES ('collected', ?)", (now,))
         return True
-
-    # -- the log of executions -------------------------------------------------------
-
-    def executions(self, session_id: str) -> list[dict[str, object]]:
-        """What ran in a durable session, oldest first: no command, code or output (B4)."""
-        if not self.file.exists():
-            return []
-        names = ("execution_id", "form", "started_at", "ended_at", "verdict", "exit_code",
-                 "stdout_bytes", "stderr_bytes", "reason")  # fmt: skip
-        with self.file.reading() as db:
-            rows = db.execute(
-                f"SELECT {', '.join(names)} FROM executions WHERE session_id = ? "
-                "ORDER BY started_at, rowid",
-                (session_id,),
-            ).fetchall()
-        return [dict(zip(names, row, strict=True)) for row in rows]
-
-    def note_execution(self, session_id: str, execution_id: str, **what: object) -> None:
-        """Enter an execution, or more about it, soon."""
-
-        def write() -> None:
-            with self.file.writing() as db:
-                db.execute(
-                    "INSERT OR IGNORE INTO executions (session_id, execution_id) "
-                    "SELECT session_id, ? FROM sessions WHERE session_id = ?",
-                    (execution_id, session_id),
-                )
-                pairs = ", ".join(f"{name} = ?" for name in what)
-                db.execute(
-                    f"UPDATE executions SET {pairs} WHERE execution_id = ?",
-                    (*what.values(), execution_id),
-                )
-                db.execute(
-                    "DELETE FROM executions WHERE session_id = ? AND rowid NOT IN (SELECT rowid "
-                    "FROM executions WHERE session_id = ? ORDER BY rowid DESC LIMIT ?)",
-                    (session_id, session_id, _KEPT_EXECUTIONS),
-                )
-
-        self._put_off(f"{execution_id} {'verdict' in what or 'reason' in what}", write)

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from stockade import requests
-from stockade.capabilities import Isolation
+from stockade.capabilities import Capabilities, Isolation
 from stockade.config import SandboxConfig
 from stockade.discovery import InstalledPlugin, installed
 from stockade.errors import PluginError, ProviderUnavailableError, StockadeError
@@ -167,7 +167,8 @@ def _build(
     changes, options = split_options(spec, wall_class.options)
     asked = {**changes, **config}
     try:
-        wall = wall_class(spec.target, options)
+        wall = bounded(runtime.workers, lambda: wall_class(spec.target, options), PROBE_SECONDS)
+        _check_declared(wall)
         wall.texts = {option: spec.options[option] for option in options}
     except StockadeError:
         raise
@@ -181,6 +182,15 @@ def _build(
     chosen = WallProvider(name, wall, SandboxConfig().with_(**{**lowered, **asked}), runtime)
     chosen.lowered = lowered
     return chosen
+
+
+def _check_declared(wall: Wall) -> None:
+    """Raise TypeError where the wall's own words about itself are of the wrong kind."""
+    have, isolation = wall.capabilities, wall.isolation
+    if not isinstance(have, Capabilities):
+        raise TypeError(f"its capabilities are {have!r:.80}, not a Capabilities")
+    if not isinstance(isolation, Isolation):
+        raise TypeError(f"its isolation is {isolation!r:.80}, not an Isolation")
 
 
 def _defaults(name: str, wall: Wall) -> Mapping[str, Any]:

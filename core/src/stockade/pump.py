@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from stockade.results import Stream
 from stockade.wall import Exit, Output, Running
 
-__all__ = ["LocalRunning", "Waker", "pump"]
+__all__ = ["LocalRunning", "Waker", "own_folder", "pump"]
 
 _READ_BYTES = 256 * 1024
 #: How soon a reader that was full is asked again whether it has caught up.
@@ -169,9 +169,10 @@ class LocalRunning(Running):
     """A program of this machine in a session and process group of its own.
 
     ``start`` marks it, so that ``kill`` and the program's own end take its whole
-    tree along (D6, D7). A program that means to can shed the mark; what must hold
-    against such a one needs a process namespace around it, as every wall that
-    isolates has. Made by the constructor it has no mark, and only its group ends.
+    tree along (D6, D7), and so does the end of this process, however it ends (C9).
+    A program that means to can shed the mark; what must hold against such a one
+    needs a process namespace around it, as every wall that isolates has. Made by
+    the constructor it has no mark, and only its group ends.
     """
 
     def __init__(
@@ -200,8 +201,7 @@ class LocalRunning(Running):
         which a ``sh`` is needed. Raises FileNotFoundError or NotADirectoryError for the
         working folder.
         """
-        # A limit far above any use, that no other execution has: children inherit it.
-        mark = (1 << 40) + secrets.randbelow(1 << 40)
+        mark = _marks.take()
         word = "exec env --" if argv[0].startswith("-") else "exec"
         process = subprocess.Popen(
             ["sh", "-c", f'ulimit -d {mark} 2>/dev/null; {word} "$@"', "sh", *argv],
@@ -247,6 +247,130 @@ class LocalRunning(Running):
                 for pid in found:
                     with contextlib.suppress(ProcessLookupError, PermissionError):
                         os.kill(pid, number)
+
+
+# Waits for the end of its input, which is the end of the process that started it, then
+# kills what carries a mark from $1 to $2 (bytes) until nothing does, and removes the
+# folders that it was told of, one a line.
+_GUARD = """
+trap '' HUP INT QUIT TERM
+folders=
+while IFS= read -r line; do folders="$folders
+$line"; done
+remove() {
+  IFS='
+'
+  set -f
+  [ -z "$folders" ] || rm -rf -- $folders
+  exit
+}
+rounds=0
+while [ $rounds -lt 200 ]; do
+  rounds=$((rounds + 1)) found=
+  for p in /proc/[0-9]*; do
+    while read -r a b c soft hard _; do
+      [ "$a $b $c" = "Max data size" ] || continue
+      case $hard in *[!0-9]*) break;; esac
+      [ $hard -lt $1 ] || [ $hard -gt $2 ] || ! read -r line <$p/stat || case ${line##*)} in
+        " Z"* | " X"*) ;; # dead, and its parent does not care
+        *) found="$found ${p#/proc/}";;
+      esac
+      break
+    done <$p/limits
+  done
+  [ -n "$found" ] || remove
+  kill -STOP $found
+  kill -KILL $found
+done
+remove
+"""
+
+
+class _Marks:
+    """A mark for each execution of this process, and one guard that outlives it.
+
+    A mark is a limit (KiB of data) far above any use: children inherit it, and it can
+    be lowered but not raised. A process's marks lie side by side, beginning at random.
+    """
+
+    _COUNT = 1 << 20
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pid = 0  # whose guard it is: a fork needs one of its own
+        self._first = self._taken = 0
+        self._hold = -1  # the guard's input ends when this does
+
+    def take(self) -> int:
+        with self._lock:
+            self._guard()
+            self._taken += 1
+            return self._first + self._taken % self._COUNT
+
+    def remove(self, folder: str) -> None:
+        """Have the guard remove it in the end."""
+        with self._lock:
+            self._guard()
+            try:
+                os.write(self._hold, os.fsencode(folder) + b"\n")
+            except BrokenPipeError:  # somebody killed the guard
+                self._leave()
+                self._guard()
+                os.write(self._hold, os.fsencode(folder) + b"\n")
+
+    def forget(self) -> None:
+        """In a forked child: the guard waits for the parent alone."""
+        self._lock = threading.Lock()
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._hold >= 0:
+            os.close(self._hold)
+        self._hold, self._pid = -1, 0
+
+    def _guard(self) -> None:
+        if self._pid == os.getpid():
+            return
+        self._first = (1 << 40) + secrets.randbelow(1 << 31) * self._COUNT
+        limits = [str(self._first * 1024), str((self._first + self._COUNT) * 1024)]
+        theirs, self._hold = os.pipe()
+        try:
+            # By a shell that ends at once: the guard is init's child then, and nobody's zombie.
+            line = 'sh -c "$1" stockade-guard "$2" "$3" <&3 3<&- &'
+            subprocess.run(
+                ["sh", "-c", f"exec 3<&0; {line}", "sh", _GUARD, *limits],
+                stdin=theirs, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                start_new_session=True, cwd="/", check=True,
+            )  # fmt: skip
+        finally:
+            os.close(theirs)
+        self._pid = os.getpid()
+
+
+_marks = _Marks()
+os.register_at_fork(after_in_child=_marks.forget)
+
+
+def own_folder(path: str) -> str:
+    """Make a folder for this user alone that goes when this process does, however it
+    ends (C9); one that this process made already is fine. Returns ``path``, absolute.
+
+    For what a wall of this machine must keep on disk. Give it a name that nobody can
+    foresee. Raises FileExistsError where somebody else made it, OSError.
+    """
+    path = os.path.abspath(path)
+    with _folders_lock:
+        if path not in _folders:
+            if "\n" in path:
+                raise ValueError(f"{path!r}: a folder's name without line ends is needed")
+            os.mkdir(path, 0o700)
+            _folders.add(path)
+            _marks.remove(path)
+    return path
+
+
+_folders: set[str] = set()
+_folders_lock = threading.Lock()
 
 
 def _marked(mark: int) -> list[int]:

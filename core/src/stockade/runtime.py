@@ -26,6 +26,7 @@ from stockade.errors import (
     SessionNotFoundError,
     SessionStateError,
     StockadeError,
+    WallError,
 )
 from stockade.events import Event, EventKind
 from stockade.execution import Execution
@@ -348,7 +349,15 @@ class Runtime:
         sandbox = record.sandbox
         if sandbox is None:
             raise SessionNotFoundError(record.session_id)
-        bounded(self.workers, lambda: act(sandbox), CLOSE_SECONDS)
+        try:
+            bounded(self.workers, lambda: act(sandbox), CLOSE_SECONDS)
+        except StockadeError:
+            raise
+        except Exception as error:
+            raise WallError(
+                f"{record.provider} failed at pausing or resuming session {record.session_id}: "
+                f"{type(error).__name__}: {error}. Destroy the session."
+            ) from error
 
     # -- executions ----------------------------------------------------------
 

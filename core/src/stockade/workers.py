@@ -104,7 +104,10 @@ def _nothing() -> None:
 
 
 class Clock:
-    """One thread that makes calls at their time. Calls must return at once."""
+    """One thread that makes calls at their time. Calls must return at once.
+
+    With nothing to wait for it ends after a while, and begins anew with the next call.
+    """
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Timer]] = []
@@ -142,6 +145,8 @@ class Clock:
         while True:
             with self._changed:
                 timer = self._due()
+                if self._thread is not threading.current_thread():
+                    return
             if timer is not None:
                 try:
                     timer.call()
@@ -153,11 +158,12 @@ class Clock:
         while self._heap and self._heap[0][2]._cancelled:
             heapq.heappop(self._heap)
         if not self._heap:
-            self._changed.wait()
+            if not self._changed.wait(_IDLE_SECONDS) and not self._heap:
+                self._thread = None
             return None
         left = self._heap[0][0] - time.monotonic()
         if left > 0:
-            self._changed.wait(left)
+            self._changed.wait(min(left, _IDLE_SECONDS))  # a cancelled call wakes nobody
             return None
         return heapq.heappop(self._heap)[2]
 
@@ -210,7 +216,11 @@ def bounded(
     if not finished:
         abandon()
         raise TimeoutError(f"no answer within {seconds:g} s")
-    if isinstance(future.exception(), SystemExit):
+    error = future.exception()
+    if isinstance(error, SystemExit):
         # Passed on it would look like an exit that this thread was asked for.
         raise WallError("it tried to exit the process; report it to the wall's author.")
+    if error is not None and not isinstance(error, Exception):
+        # An interrupt too comes to this thread from the user alone, not from a wall.
+        raise WallError(f"it raised {error!r}; report it to the wall's author.") from error
     return future.result()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import subprocess
@@ -215,8 +216,6 @@ class WaitsForChildren(PlainSandbox):
     def serve(
         self, process: subprocess.Popen[bytes], request: ExecRequest, output: Output
     ) -> Running:
-        plain = super().serve
-
         class Waiting(Running):
             def wait(self) -> Exit:
                 out, err = process.communicate(request.stdin)
@@ -226,8 +225,8 @@ class WaitsForChildren(PlainSandbox):
                 return Exit(code=code) if code >= 0 else Exit(signal=-code)
 
             def kill(self) -> None:
-                if process.returncode is None:
-                    plain(process, request, output).kill()
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, 9)
 
         return Waiting()
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import itertools
 import logging
+import shutil
 import subprocess
 import tempfile
 from typing import Any
@@ -46,7 +48,7 @@ def {hook}():
 def _plugin(
     check: str, name: str, *, wall: str = "", more: str = "", version: str = "1",
     hook: str = "stockade_wall", twice: bool = False, other: bool = False, patch: Any = None,
-    target: str = ":some/Target",
+    target: str = ":some/Target", says: str = "", factor: float = 1.0,
 ) -> Mutant:  # fmt: skip
     """A mutant that is a distribution of its own, under a name of its own."""
     provider = f"mutant-{next(_count)}"
@@ -54,7 +56,9 @@ def _plugin(
 
     def put(monkeypatch: pytest.MonkeyPatch) -> None:
         folder = tempfile.mkdtemp(prefix="stockade-mutant-")
-        monkeypatch.setattr("tempfile.tempdir", None)
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        monkeypatch.setenv("TMPDIR", folder)  # what it leaves, it leaves there
+        monkeypatch.setattr("tempfile.tempdir", folder)
         install(monkeypatch, folder, provider, source)
         if twice:
             install(monkeypatch, folder, f"{provider}-twin", source, value=provider)
@@ -67,8 +71,9 @@ def _plugin(
     return Mutant(
         name=name,
         check=check,
-        make=functools.partial(string_suite, f"{provider}{target}"),
+        make=functools.partial(string_suite, f"{provider}{target}", factor=factor),
         patch=put,
+        says=says,
     )
 
 
@@ -187,11 +192,11 @@ SELECTING = [
     Mutant(name="changes-the-configuration", check="B1_a_session_changes_no_configuration",
            make=functools.partial(suite, wall=ChangesTheConfiguration)),
     _core("B1_the_defaults_are_held_or_refused", "ignores-the-defaults",
-          "stockade.runtime._refuse", _refuses_nothing),
+          "stockade.runtime.refuse", _refuses_nothing),
     _core("B2_wrong_values_are_refused_when_built", "checks-no-value",
           "attr._config._run_validators", False),
     _core("B3_what_is_unsupported_is_refused_before_anything_starts", "refuses-nothing",
-          "stockade.runtime._refuse", _refuses_nothing),
+          "stockade.runtime.refuse", _refuses_nothing),
     Mutant(name="starts-elsewhere", check="B3_the_working_folder_is_where_it_was_asked",
            make=functools.partial(suite, StartsElsewhere)),
     Mutant(name="environment-in-arguments", check="B4_environment_values_show_nowhere",

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import os
 import subprocess
 import threading
 import time
-from typing import Any
 
 import attrs
 
 from conformance.mutants.base import Changed, Mutant, PlainSandbox, PlainWall, suite
-from conformance.mutants.selecting import _core
+from conformance.mutants.selecting import _core, _plugin
+from stockade.errors import DestroyError
 from stockade.registry import SessionRecord, SessionRegistry
 from stockade.results import SessionStatus
+from stockade.runtime import Runtime
 from stockade.wall import ExecRequest, Exit, OpenRequest, Output, Running, Sandbox
 
 _numbers = itertools.count()
@@ -102,12 +104,12 @@ class NotForManyThreads(PlainSandbox):
 def _no_limit(*_: object) -> None: ...
 
 
-def _ends_without_a_word(self: Any, record: SessionRecord) -> None:
-    try:
-        assert record.sandbox is not None
-        record.sandbox.close()
-    except OSError:
-        return
+_destroy = Runtime.destroy
+
+
+def _ends_without_a_word(self: Runtime, record: SessionRecord) -> None:
+    with contextlib.suppress(DestroyError):
+        _destroy(self, record)
 
 
 SESSIONS = [
@@ -132,13 +134,25 @@ SESSIONS = [
     Mutant(name="forgets-a-process", check="C6_the_end_leaves_nothing",
            make=functools.partial(suite, wall=LeavesAProcess, factor=0.1), says="sleep"),
     _core("C6_a_failed_end_can_be_tried_again", "a-failed-end-is-forgotten",
-          "stockade.runtime.Runtime._close", _ends_without_a_word),
+          "stockade.runtime.Runtime.destroy", _ends_without_a_word),
     Mutant(name="ends-late", check="C7_destroying_gives_the_callers_a_result",
            make=functools.partial(suite, EndsNothing, factor=0.15), says="TimeoutError"),
     Mutant(name="one-at-a-time", check="C8_sessions_do_not_wait_for_one_another",
            make=functools.partial(suite, OneAtATime, factor=0.05)),
     Mutant(name="not-for-many-threads", check="C8_calls_from_many_threads",
            make=functools.partial(suite, NotForManyThreads)),
+    _plugin("C9_what_a_killed_process_left_is_collected", "lists-nothing-left", wall="""
+    def open(self, request):
+        import os
+        sandbox = super().open(request)
+        os.unlink(sandbox.inside(".session.json"))  # by which it would be found
+        return sandbox
+""", target="", factor=0.1, says="sleep"),
+    _plugin("C10_another_process_attaches_and_destroys", "attaches-to-another", wall="""
+    def attach(self, request):
+        from stockade.testing.subprocesses import PlainSandbox
+        return PlainSandbox(request)
+""", target=""),
     _core("C11_a_busy_session_ends_with_its_lifetime", "no-lifetime",
           "stockade.runtime.Runtime.limit_life", _no_limit, factor=0.1),
     _core("C11_an_idle_session_ends", "no-idle-lifetime",

@@ -52,14 +52,18 @@ def test_an_order_of_preference(engine: docker.APIClient) -> None:
 
 
 @pytest.mark.slow
-def test_doctor_measures(engine: docker.APIClient) -> None:
-    done = stockade(engine, "doctor", "--probe", f"docker:{PYTHON}")
+@pytest.mark.parametrize("string", [f"docker:{PYTHON}", f"gvisor:{BUSYBOX}"])
+def test_doctor_measures(engine: docker.APIClient, string: str) -> None:
+    need(string.partition(":")[0])
+    done = stockade(engine, "doctor", "--probe", string)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_shell_is_a_terminal(engine: docker.APIClient) -> None:
+@pytest.mark.parametrize("wall", ["docker", "gvisor"])
+def test_shell_is_a_terminal(wall: str, engine: docker.APIClient) -> None:
+    need(wall)
     control, terminal = pty.openpty()
-    argv = [sys.executable, "-m", "stockade.cli", "shell", f"docker:{BUSYBOX}"]
+    argv = [sys.executable, "-m", "stockade.cli", "shell", f"{wall}:{BUSYBOX}"]
     process = subprocess.Popen(argv, stdin=terminal, stdout=terminal, stderr=terminal)
     os.close(terminal)
     shown = b""
@@ -77,5 +81,8 @@ def test_shell_is_a_terminal(engine: docker.APIClient) -> None:
     assert process.wait(20) == 9
     assert b"/dev/pts/" in shown and b"42" in shown
     assert not ours(engine, process.pid)
+
+
+def test_a_shell_needs_a_terminal(engine: docker.APIClient) -> None:
     done = stockade(engine, "shell", f"docker:{BUSYBOX}")
     assert done.returncode == 2 and "no terminal" in done.stderr

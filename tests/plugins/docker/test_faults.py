@@ -156,6 +156,8 @@ def test_two_hundred_sessions_in_a_row(engine: docker.APIClient) -> None:
     now = _mine()
     assert until(lambda: _mine()[0] <= threads + 2), threading.enumerate()
     assert until(lambda: _mine()[1] <= descriptors + 4)
+    print(f"{count} sessions: threads {threads} to {now[0]}, files {descriptors} to {now[1]}, "
+          f"memory {memory} to {now[2]} KiB")  # fmt: skip
     assert now[2] - memory < 16 * 1024, f"{now[2] - memory} KiB more"
 
 
@@ -181,8 +183,13 @@ def test_ten_at_once(engine: docker.APIClient) -> None:
     threads = [threading.Thread(target=work) for _ in range(10)]
     for thread in threads:
         thread.start()
+    time.sleep(min(10.0, seconds / 3))
+    _, _, memory = _mine()
     for thread in threads:
         thread.join(seconds + 60)
+    grown = _mine()[2] - memory
+    print(f"{len(done)} sessions by ten threads in {seconds:g} s, {memory} KiB and {grown} more")
+    assert grown < 32 * 1024, f"{grown} KiB more"
     assert not errors and len(done) >= 10, errors
     assert until(lambda: ours(engine) == before)
 

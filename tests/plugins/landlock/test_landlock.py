@@ -22,6 +22,7 @@ import sandlock
 
 import stockade
 import stockade_landlock.wall
+from plugins.landlock.processes import gone, marked
 from stockade import SandboxLostError, Session, UnsupportedError, Verdict
 from stockade_landlock.session import LandlockSandbox
 
@@ -30,29 +31,6 @@ from stockade_landlock.session import LandlockSandbox
 def session(landlock: str) -> Iterator[Session]:
     with stockade.open(landlock) as opened:
         yield opened
-
-
-def marked(mark: str) -> list[str]:
-    """The host's processes whose command line holds ``mark``, this one aside."""
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            continue
-        if mark in line and int(pid) != os.getpid() and state != "Z":
-            found.append(line)
-    return found
-
-
-def gone(mark: str, seconds: float = 5.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while marked(mark):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def test_the_uid_inside(session: Session) -> None:
@@ -487,35 +465,3 @@ def test_E7_no_call_that_takes_a_path_reaches_the_host(landlock: str, tmp_path: 
         assert not list(Path("/tmp").glob("stockade-escaped-*"))
     finally:
         shutil.rmtree(folder)
-
-
-_TAMPER_WITH = """
-import ctypes, os, resource, sys
-libc, pid, ours = ctypes.CDLL(None), int(sys.argv[1]), os.getpid()
-tries = {
-    "a limit": lambda: resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0)),
-    "a priority": lambda: os.setpriority(os.PRIO_PROCESS, pid, 19),
-    "all priorities": lambda: os.setpriority(os.PRIO_USER, 0, 19),
-    "a policy": lambda: os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0)),
-    "an affinity": lambda: os.sched_setaffinity(pid, [0]),
-    "a signal": lambda: os.kill(pid, 0),
-}
-for name, call in tries.items():
-    try:
-        call()
-    except OSError:
-        continue
-    print(name)
-resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-os.setpriority(os.PRIO_PROCESS, 0, 1)
-print("its own")
-"""
-
-
-def test_E8_limits_and_priorities_of_others_stay(session: Session, landlock: str) -> None:
-    """Same user, so the kernel lets them; Landlock keeps signals alone."""
-    with stockade.open(landlock) as other:
-        sandbox = other._record.sandbox
-        assert isinstance(sandbox, LandlockSandbox)
-        result = session.run(["python3", "-c", _TAMPER_WITH, str(sandbox.keeper_pid)])
-    assert result.stdout == "its own\n", result

@@ -14,9 +14,9 @@ from stockade.resident.script import Job
 from stockade.wall import ExecRequest, Exit, Output, Running
 
 if TYPE_CHECKING:
-    from stockade.resident.sandbox import Notebook, ResidentSandbox
+    from stockade.resident.sandbox import ResidentSandbox
 
-__all__ = ["Death", "LaneRunning", "NotebookRunning"]
+__all__ = ["Death", "LaneRunning", "Notebook", "NotebookRunning"]
 
 #: When the order to end a program is repeated: one that comes while the program is just
 #: being started finds nothing to end. After the last of them its sandbox is ended.
@@ -149,6 +149,14 @@ class LaneRunning(Running):
 
 def _in_thread(call: Callable[[Lane], None], lane: Lane) -> None:
     threading.Thread(target=call, args=(lane,), daemon=True, name="stockade-kill").start()
+
+
+class Notebook:
+    """A named interpreter: a lane of its own, one job at a time."""
+
+    def __init__(self) -> None:
+        self.turn = threading.Lock()
+        self.lane: Lane | None = None
 
 
 class NotebookRunning(LaneRunning):

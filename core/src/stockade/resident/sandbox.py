@@ -6,7 +6,6 @@ import abc
 import logging
 import threading
 import time
-from collections.abc import Callable
 from typing import ClassVar
 
 import attrs
@@ -14,7 +13,7 @@ import attrs
 from stockade.errors import SandboxLostError
 from stockade.resident.channel import Channel
 from stockade.resident.lane import Ended, Hello, Lane, LaneLostError
-from stockade.resident.running import Death, LaneRunning, NotebookRunning
+from stockade.resident.running import Death, LaneRunning, Notebook, NotebookRunning
 from stockade.resident.script import can_be_warm, prepare
 from stockade.wall import ExecRequest, Output, Running, Sandbox
 
@@ -41,8 +40,9 @@ _EXPIRY_GRACE_SECONDS = 3.0
 _LANE_PROCESSES = 3
 #: How often it is asked whether programs left behind have ended: soon, then ever less.
 _FIRST_LOOK_SECONDS, _LAST_LOOK_SECONDS = 0.5, 8.0
-#: How long a program that exits 137 beside a kill for memory waits for its claimant.
-_CLAIM_SECONDS = 0.05
+#: How long a program that exits 137 beside a kill for memory waits for its claimant,
+#: while others run that may be it.
+_CLAIM_SECONDS = 0.5
 
 
 class ResidentSandbox(Sandbox):
@@ -276,27 +276,21 @@ class ResidentSandbox(Sandbox):
     def tidy(self, lane: Lane, ended: Ended) -> None:
         """``give_back`` in a thread of its own: the result first, and what makes the lane
         fit again is nobody's waiting time."""
-        done = self.tidying()
 
         def work() -> None:
             try:
                 self.give_back(lane, ended)
             finally:
-                done()
+                self.tidying(-1)
 
+        self.tidying(1)
         threading.Thread(target=work, daemon=True, name="stockade-lane").start()
 
-    def tidying(self) -> Callable[[], None]:
-        """Count a lane as free in a moment, until what is returned is called."""
+    def tidying(self, more: int) -> None:
+        """Count a lane that will be free in a moment: 1, and -1 when it is."""
         with self._lock:
-            self._tidying += 1
-
-        def done() -> None:
-            with self._lock:
-                self._tidying -= 1
-                self._free_again.notify()
-
-        return done
+            self._tidying += more
+            self._free_again.notify()
 
     def surely_alone(self, lane: Lane, ended: Ended) -> bool:
         """Whether the count of processes says that the program left none behind."""
@@ -421,8 +415,12 @@ class ResidentSandbox(Sandbox):
         """
         if ended.status != 137 or ended.kills_after <= ended.kills_before:
             return False
-        if not ended.signalled:
-            time.sleep(_CLAIM_SECONDS)
+        until = time.monotonic() + _CLAIM_SECONDS
+        while not ended.signalled and time.monotonic() < until:
+            with self._lock:
+                if ended.kills_after <= self._claimed or len(self._busy) < 2:
+                    break
+            time.sleep(0.01)
         with self._lock:
             if ended.kills_after <= self._claimed:
                 return False
@@ -439,11 +437,3 @@ class ResidentSandbox(Sandbox):
 
 def _gone(death: Death) -> SandboxLostError:
     return SandboxLostError(f"the sandbox is gone: {death.reason}; open a new session.")
-
-
-class Notebook:
-    """A named interpreter: a lane of its own, one job at a time."""
-
-    def __init__(self) -> None:
-        self.turn = threading.Lock()
-        self.lane: Lane | None = None

@@ -31,8 +31,12 @@ else
   adj=$((900 - lane)) mark=
 fi
 py=$(command -v python3 || command -v python)
-events=
-for f in /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control; do
+events= group=
+[ ! -r /proc/self/cgroup ] || while IFS= read -r line; do
+  case $line in 0::/?*) group=${line#0::};; esac
+done </proc/self/cgroup
+for f in /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control \
+  /sys/fs/cgroup$group/memory.events; do
   [ -r $f ] && events=$f
 done
 [ -p $d.g ] || mkfifo -m 600 $d.g $d.d $d.m || exit 90

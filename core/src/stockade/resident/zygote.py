@@ -229,8 +229,25 @@ def tell(token, status, before, nowhere=False):
     os.write(DONE, b"d\n")
 
 
+def weigh(light):
+    """Where programs weigh 500 (supervisor.sh): the zygote 0, lest it is ended for one."""
+    old, new = (b"500", b"0") if light else (b"0", b"500")
+    try:
+        descriptor = os.open("/proc/self/oom_score_adj", os.O_RDWR)
+    except OSError:
+        return
+    try:
+        if os.read(descriptor, 16).strip() == old:
+            os.write(descriptor, new)
+    except OSError:
+        pass
+    os.close(descriptor)
+
+
 def hardy(yes):
-    """Whether common signals leave this process alone, as they do the supervisor."""
+    """Whether common signals leave this process alone, as they do the supervisor, and the
+    memory limit while there is a program to end."""
+    weigh(yes)
     for name in ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGALRM"):
         usual = signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL
         signal.signal(getattr(signal, name), (lambda *_: None) if yes else usual)
@@ -240,7 +257,8 @@ def keep_time(parent, seconds):
     """End the lane, and with the first one the sandbox, in so many seconds; 0: never."""
 
     def over(*_):
-        if signal.getitimer(signal.ITIMER_REAL)[0] == 0:  # not a signal that a program sent
+        # Not a signal that a program sent. Some time may be left on a timer just firing.
+        if signal.getitimer(signal.ITIMER_REAL)[0] < 0.5:
             os.kill(parent, signal.SIGKILL)
 
     # A child has no timer, and its handlers are its own.
@@ -276,7 +294,8 @@ def serve():
         moved, move = os.pipe()
         pid = os.fork()
         if pid == 0:
-            os.setsid()
+            if not seen:  # else the lane is in a session of its own as a whole
+                os.setsid()
             found = settle(cwd, env, stdin)
             for descriptor in (
                 HOST,

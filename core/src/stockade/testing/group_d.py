@@ -13,7 +13,7 @@ from stockade.errors import LanguageError
 from stockade.execution import Execution as RunningExecution
 from stockade.results import ExecutionStatus, Verdict
 from stockade.testing.base import ConformanceBase, expect
-from stockade.testing.programs import Program, leave, say, sleep, unique
+from stockade.testing.programs import Program, hog, leave, say, sleep, unique
 
 _FORMS: tuple[tuple[Feature, dict[str, Any]], ...] = (
     (Feature.ARGV, {"argv": ["true"]}),
@@ -87,7 +87,7 @@ class Execution(ConformanceBase):
                 expect(result.exit_code == 127, "D2", f"127 for {missing}", result)
             notes = unique("notes")
             session.run(["sh", "-c", f"echo x > {notes}; chmod 644 {notes}"])
-            result = session.run([f"{session.provider.config.working_dir}/{notes}"])
+            result = session.run([f"./{notes}"])
             expect(result.exit_code == 126, "D2", "126 for a file that is no program", result)
 
     def test_D2_signals_are_named(self) -> None:
@@ -128,7 +128,7 @@ class Execution(ConformanceBase):
             started = {"timed out": timed}
             if not self.one_kernel(session):
                 # Where one kernel holds all, its end for memory is everybody's: E5 alone checks it.
-                started["out of memory"] = session.start(shell=HOG, timeout=self.scaled(30))
+                started["out of memory"] = self.start(session, hog(), timeout=self.scaled(30))
             self._end_as(started)
 
     def _end_as(self, started: dict[str, RunningExecution]) -> None:
@@ -142,10 +142,11 @@ class Execution(ConformanceBase):
     def test_D9_working_folder_and_environment(self) -> None:
         self.need(Feature.SHELL)
         with self.session(env_vars={"A": "1"}) as session:
-            folder = f"{session.provider.config.working_dir}/{unique('sub')}"
-            session.shell(f"mkdir {folder}")
+            name = unique("sub")
+            folder = f"{session.provider.config.working_dir}/{name}"
+            session.shell(f"mkdir {name}; echo here > {name}/f")
             value = "v 'q' \"q\" $x\n=\\"
-            line = f'printf "%s|%s|" "$A" "$B"; echo here > f; cat {folder}/f'
+            line = 'printf "%s|%s|" "$A" "$B"; cat f'
             result = session.shell(line, env={"B": value}, working_dir=folder)
             expect(result.stdout == f"1|{value}|here\n", "D9", "as given", result.stdout)
             seen = session.shell('printf %s "$A$B"', env={"A": "2"}).stdout
@@ -192,11 +193,6 @@ class Execution(ConformanceBase):
             expect(both, "D11", "both at the same time", result)
             slow.cancel()
             slow.result(self.scaled(20))
-
-
-#: Doubles its memory to a quarter of a gibibyte and more, then exits by itself, so that
-#: it harms nobody where no limit holds.
-HOG = "a=0123456789abcdef; i=0; while [ $i -lt 25 ]; do a=$a$a; i=$((i+1)); done; exit 3"
 
 
 def _thrice(number: int) -> Program:

@@ -41,6 +41,27 @@ try: print('dns', socket.getaddrinfo('example.org', 80))
 except OSError: pass
 """
 
+_LOOK = """
+import os
+print(dict(os.environ))
+for path in {paths!r}:
+    try: print(open(path, "rb").read())
+    except (OSError, NotImplementedError): pass
+"""
+
+_LEAVE = """
+for path in {paths!r}:
+    try: open(path, "w").write("hunter2")
+    except (OSError, NotImplementedError): pass
+"""
+
+_CLEAR = """
+import os
+for path in {paths!r}:
+    try: os.remove(path)
+    except (OSError, NotImplementedError): pass
+"""
+
 _ASK = """
 import os, urllib.request
 for url in {urls!r}:
@@ -136,6 +157,34 @@ class Isolation(ConformanceBase):
                 expect("hunter2" not in seen, "E7", "no file of the host's temporary folder", seen)
         finally:
             del os.environ["STOCKADE_CONFORMANCE_SECRET"]
+
+    def test_E7_code_sees_nothing_of_the_host(self) -> None:
+        self.need_a_wall()
+        self.need(Feature.CODE)
+        os.environ["STOCKADE_CONFORMANCE_SECRET"] = "hunter2"
+        try:
+            with _open_folder() as folder, self.session() as session:
+                self.need_python(session)
+                marker = folder / "marker"
+                marker.write_text("hunter2")
+                marker.chmod(0o644)
+                paths = (str(marker), f"/proc/{os.getpid()}/environ", "/proc/1/environ")
+                result = session.code(_LOOK.format(paths=paths), timeout=self.scaled(30))
+                expect("hunter2" not in result.stdout, "E7", "nothing of the host", result.stdout)
+        finally:
+            del os.environ["STOCKADE_CONFORMANCE_SECRET"]
+
+    def test_E8_code_leaves_nothing_for_another_session(self) -> None:
+        self.need_a_wall()
+        self.need(Feature.CODE)
+        name = unique("mine")
+        paths = (name, f"/tmp/{name}", f"/dev/shm/{name}", f"/var/tmp/{name}")
+        with self.session() as one, self.session() as two:
+            self.need_python(one)
+            one.code(_LEAVE.format(paths=paths), timeout=self.scaled(30))
+            seen = two.code(_LOOK.format(paths=paths), timeout=self.scaled(30)).stdout
+            one.code(_CLEAR.format(paths=paths), timeout=self.scaled(30))
+            expect("hunter2" not in seen, "E8", "no file of another session", seen)
 
     def test_E8_two_sessions_share_nothing(self) -> None:
         self.need_a_wall()

@@ -67,7 +67,7 @@ def _run(
     suite: ConformanceBase, name: str, call: Callable[[], None], check: Callable[..., None]
 ) -> None:
     cls = type(suite)
-    clause = clause_of(name)
+    clause = suite._clause = clause_of(name)
     if not getattr(check, "_stockade_anywhere", False):
         _require_available(suite)
     if cls._slow_failures >= SLOW_FAILURES:
@@ -129,9 +129,10 @@ def in_time(call: Callable[[], object], seconds: float, name: str) -> BaseExcept
     thread.join(seconds)
     if thread.is_alive():
         frame = sys._current_frames().get(thread.ident or 0)
-        stack = traceback.extract_stack(frame)[-3:] if frame else []
-        place = " < ".join(f"{f.name} ({f.filename}:{f.lineno})" for f in reversed(stack))
-        return TimeoutError(f"{name} did not end within {seconds:g} s: the wall hangs in {place}")
+        stack = traceback.extract_stack(frame) if frame else []
+        at = next((f for f in reversed(stack) if f.name.startswith("test_")), None)
+        place = f", at {at.filename}:{at.lineno}: {at.line}" if at else ""
+        return TimeoutError(f"{name} did not end within {seconds:g} s: the wall hangs{place}")
     return raised[0] if raised else None
 
 

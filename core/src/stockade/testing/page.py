@@ -1,13 +1,20 @@
-"""A report as one page for people: no scripts, nothing from elsewhere, light and dark."""
+"""A report as one page for people: no scripts, nothing from elsewhere, light and dark.
+
+python -m stockade.testing.page reports/*.json      # writes reports/*.html
+"""
 
 from __future__ import annotations
 
+import json
+import sys
+from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 
 from stockade.testing.contract import CLAUSES, GROUPS
 from stockade.testing.report import STATES, CheckResult, ClauseState, Report
 
-__all__ = ["page"]
+__all__ = ["main", "page"]
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #1c2024; --soft: #60646c; --line: #d9d9e0;
@@ -128,3 +135,14 @@ def _css(word: str) -> str:
 def _legend() -> str:
     items = "".join(f"<li><b>{word}</b>: {text}</li>" for word, text in _WORDS.items())
     return f"<h2>What the words say</h2>\n<ul class=soft>{items}</ul>"
+
+
+def main(paths: Sequence[str]) -> None:
+    """Write a page beside each of these reports."""
+    for path in map(Path, paths):
+        report = Report.from_json(json.loads(path.read_text("utf-8")))
+        path.with_suffix(".html").write_text(page(report), "utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -8,7 +8,7 @@ import shlex
 
 import attrs
 
-__all__ = ["Program", "beat", "chatter", "leave", "say", "sleep", "unique"]
+__all__ = ["Program", "beat", "chatter", "hog", "leave", "say", "sleep", "unique"]
 
 
 @attrs.frozen(kw_only=True)
@@ -55,6 +55,16 @@ def chatter() -> Program:
         sh="exec yes",
         python="while True: print('y' * 1000)",
         javascript="while (true) console.log('y'.repeat(1000))",
+    )
+
+
+def hog() -> Program:
+    """Take half a gibibyte of memory, then exit with 3: it harms nobody where no limit holds."""
+    return Program(
+        name="hog",
+        sh="a=0123456789abcdef; i=0; while [ $i -lt 25 ]; do a=$a$a; i=$((i+1)); done; exit 3",
+        python="import sys\nx = [b'x' * (1 << 23) for _ in range(64)]\nsys.exit(3)",
+        javascript="const x = []; for (let i = 0; i < 64; i++) x.push('x'.repeat(1 << 23) + i);",
     )
 
 

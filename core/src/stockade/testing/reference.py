@@ -30,8 +30,11 @@ from stockade.errors import SandboxLostError, SandboxStartError
 from stockade.files import SCRIPTS
 from stockade.plugin import hookimpl
 from stockade.results import Stream
-from stockade.testing.subprocesses import PlainSandbox, missing
+from stockade.testing import subprocesses
+from stockade.testing.subprocesses import PlainSandbox
+from stockade.traces import Leftover
 from stockade.wall import (
+    AttachRequest,
     Availability,
     Check,
     ExecRequest,
@@ -70,7 +73,7 @@ class Answer:
 
 
 #: A pattern of ``answers`` to what answers; a function is given the request.
-Script = Mapping["str | tuple[str, ...]", "Answer | Callable[[ExecRequest], Answer]"]
+Script = Mapping[Any, "Answer | Callable[[ExecRequest], Answer]"]
 
 
 @attrs.define(eq=False)
@@ -172,6 +175,7 @@ _PLAIN = Capabilities(
         "shell": "emulated",
         "code": "emulated",
         "files": "emulated",
+        "durable": ("native", "a session is a folder, whichever processes come and go"),
         "background": ("unsupported", "what a program leaves behind ends with it"),
         "network": ("native", "the host's own"),
         "writable-root": ("native", "the host's own"),
@@ -202,7 +206,7 @@ class ReferenceWall(Wall):
         return _SCRIPTED if _in_force else _PLAIN
 
     def probe(self) -> Availability:
-        why = missing()
+        why = subprocesses.missing()
         return Availability(
             (
                 Check("isolation", True, "NONE: programs run on this machine as you do"),
@@ -218,6 +222,18 @@ class ReferenceWall(Wall):
         if refusals(request.config, _PLAIN):  # the script went out of force this very moment
             raise SandboxStartError("no answers are in force any more.", retryable=False)
         return PlainSandbox(request)
+
+    def leftovers(self) -> list[Leftover]:
+        return subprocesses.leftovers()
+
+    def remove(self, leftover: Leftover) -> None:
+        subprocesses.remove(leftover.handle)
+
+    def attach(self, request: AttachRequest) -> Sandbox:
+        for found in subprocesses.leftovers():
+            if found.session_id == request.session_id:
+                return PlainSandbox(request, found.handle)
+        raise SandboxLostError("the session's folder is gone; open a new session.")
 
 
 @hookimpl

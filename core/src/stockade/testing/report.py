@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -22,6 +23,7 @@ from stockade.errors import StockadeError
 from stockade.providers import WallProvider
 from stockade.spec import ProviderString
 from stockade.testing.contract import CLAUSES
+from stockade.wall import Wall
 
 __all__ = [
     "SCHEMA",
@@ -191,20 +193,23 @@ def _order(check: CheckResult) -> tuple[str, int, str]:
     return check.clause[:1], int(check.clause[1:] or 0), check.name
 
 
-_SECRET = ("env_vars", "token", "secret", "password", "key")
-
-
-def shown_string(string: str) -> str:
-    """The provider string without the values of options that may be secret (B4)."""
+def shown_string(string: str, wall: Wall | None = None) -> str:
+    """The provider string without the values of options that are secret (B4)."""
     try:
         spec = ProviderString.parse(string)
     except StockadeError:
         return string.partition("?")[0]
+    own = {} if wall is None else wall.options
     options = {
-        name: "***" if any(word in name for word in _SECRET) else value
+        name: "***" if name == "env_vars" or (name in own and own[name].secret) else
+        _PASSWORD.sub(r"\1***@", value)
         for name, value in spec.options.items()
-    }
+    }  # fmt: skip
     return str(attrs.evolve(spec, options=options))
+
+
+#: What stands before the host in a URL, where a password is among it.
+_PASSWORD = re.compile(r"(://)[^/@]*:[^/@]*@")
 
 
 def describe(
@@ -231,7 +236,7 @@ def describe(
         }
     return Report(
         title=title or shown_string(string).partition("?")[0] or name,
-        provider=shown_string(string),
+        provider=shown_string(string, None if provider is None else provider.wall),
         wall=wall,
         capabilities=capabilities,
         checks=tuple(checks),

@@ -7,6 +7,7 @@ two folders of the session's own; a program's tree is found by a mark in its env
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -21,12 +22,15 @@ import attrs
 from stockade.errors import SandboxLostError, WorkingDirectoryError
 from stockade.lower import lower
 from stockade.pump import LocalRunning
+from stockade.traces import Leftover
 from stockade.wall import ExecRequest, Exit, OpenRequest, Output, Running, Sandbox
 
-__all__ = ["PlainSandbox", "missing"]
+__all__ = ["PlainSandbox", "leftovers", "missing", "remove"]
 
 #: What a shell says with 127 and 126 is a result, also where the program is named by a path.
 _ENTER = 'case $1 in */*) [ -e "$1" ] || exit 127;; esac; exec "$@"'
+_PREFIX = "stockade-reference-"
+_SIGNED = ".session.json"
 _MARK = "STOCKADE_REFERENCE_EXECUTION"
 #: How often the tree is looked at again while it ends: a fork in between is found then.
 _LOOKS = 200
@@ -45,8 +49,12 @@ class PlainSandbox(Sandbox):
     #: Folders beside the working folder that stand for some of the session's own.
     own: ClassVar[tuple[str, ...]] = ("/tmp",)
 
-    def __init__(self, request: OpenRequest) -> None:
-        self._root = os.path.realpath(tempfile.mkdtemp(prefix=f"stockade-{request.session_id}-"))
+    def __init__(self, request: OpenRequest, root: str | None = None) -> None:
+        """``root``: the folder of one that is there already, to be used by one more."""
+        if root is None:
+            root = tempfile.mkdtemp(prefix=f"{_PREFIX}{request.session_id}-")
+            _sign(root, request)
+        self._root = os.path.realpath(root)
         self._alive = True
         inside = (request.config.working_dir, *self.own)
         self._folders = {folder: self.inside(folder) for folder in inside}
@@ -108,10 +116,42 @@ class PlainSandbox(Sandbox):
         return self._alive
 
     def close(self) -> None:
-        _end_all(self._root)
-        shutil.rmtree(self._root, ignore_errors=True)
-        if os.path.isdir(self._root):
-            raise OSError(f"{self._root} cannot be removed; look at what is in it.")
+        remove(self._root)
+
+    def detach(self) -> None:
+        """The folder is all there is of it, and stays."""
+
+
+def _sign(root: str, request: OpenRequest) -> None:
+    """Write into the folder whose it is, for ``leftovers``."""
+    told = {
+        "session_id": request.session_id,
+        "owner": request.owner,
+        "expires_at": request.expires_at,
+        "durable": request.config.durable,
+    }
+    with open(os.path.join(root, _SIGNED), "w", encoding="utf-8") as file:
+        json.dump(told, file)
+
+
+def leftovers() -> list[Leftover]:
+    """Every session's folder on this machine, whoever made it."""
+    found = []
+    for name in os.listdir(tempfile.gettempdir()):
+        root = os.path.join(tempfile.gettempdir(), name)
+        if name.startswith(_PREFIX):
+            with contextlib.suppress(OSError, ValueError, TypeError):
+                with open(os.path.join(root, _SIGNED), encoding="utf-8") as file:
+                    found.append(Leftover(handle=root, words=f"folder {root}", **json.load(file)))
+    return found
+
+
+def remove(root: str) -> None:
+    """End what runs in a session's folder, and remove it."""
+    _end_all(os.path.realpath(root))
+    shutil.rmtree(root, ignore_errors=True)
+    if os.path.isdir(root):
+        raise OSError(f"{root} cannot be removed; look at what is in it.")
 
 
 class _PlainRunning(Running):

@@ -6,6 +6,7 @@ from stockade.testing.base import ConformanceBase
 from stockade.testing.group_a import Selection
 from stockade.testing.group_b import Configuration
 from stockade.testing.group_c import Sessions
+from stockade.testing.group_c_durable import Durability
 from stockade.testing.group_d import Execution
 from stockade.testing.group_d_output import Output
 from stockade.testing.group_d_trees import Trees
@@ -18,7 +19,7 @@ __all__ = ["ProviderConformance"]
 
 
 class ProviderConformance(
-    Selection, Configuration, Sessions, Execution, Output, Trees, Isolation, Limits,
+    Selection, Configuration, Sessions, Durability, Execution, Output, Trees, Isolation, Limits,
     FilesInAndOut, SnapshotsAndPausing, ConformanceBase,
 ):  # fmt: skip
     """Every check; see :class:`stockade.testing.base.ConformanceBase` for what may be set."""

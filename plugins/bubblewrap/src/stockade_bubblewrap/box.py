@@ -72,7 +72,7 @@ class Box:
     def _make_group(self) -> None:
         if self._group is None:
             return
-        self._group.make()
+        self._group.make(self.order["owner_mark"])
         order = self.order
         processes = order["max_processes"]
         self._group.limit(
@@ -168,7 +168,12 @@ class Box:
     def spawn(self, argv: list[str]) -> tuple[int, list[int]]:
         """One more process inside: its id on the host, and the owner's ends of its pipes."""
         program = enter.Program(
-            argv, self.order["env"], self._filter, ids=self._ids, limits=self._limits()
+            argv,
+            self.order["env"],
+            self._filter,
+            ids=self._ids,
+            limits=self._limits(),
+            folder=self.order["working_dir"],
         )
         ours, theirs = self._pipes()
         try:

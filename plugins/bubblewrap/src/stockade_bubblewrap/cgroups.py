@@ -12,12 +12,15 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["PREFIX", "Group", "attempt", "parents", "stale"]
+__all__ = ["PREFIX", "Group", "attempt", "named", "parents"]
 
-#: What the name of a session's group begins with.
+#: What the name of a group of stockade's begins with, and that of a session's.
 PREFIX = "stockade-"
+SESSION_PREFIX = PREFIX + "ses-"
+#: Where a group tells its owner: what root may write everywhere, and what others may.
+_ATTRIBUTES = ("trusted.stockade.owner", "user.stockade.owner")
 _CONTROLLERS = ("memory", "pids", "cpu", "freezer")
 _PERIOD_US = 100_000
 _MIN_QUOTA_US = 1000
@@ -136,6 +139,13 @@ class Group:
             controller: os.path.join(folder, name) for controller, folder in parents.items()
         }
 
+    @classmethod
+    def at(cls, folders: Iterable[str]) -> Group:
+        """A group whose folders are known and their controllers are not."""
+        group = cls({}, "")
+        group._at = {folder: folder for folder in folders}
+        return group
+
     @property
     def folders(self) -> list[str]:
         return sorted(set(self._at.values()))
@@ -149,9 +159,13 @@ class Group:
         second = os.path.join(folder, "memory.events")
         return second if os.path.exists(second) else os.path.join(folder, "memory.oom_control")
 
-    def make(self) -> None:
+    def make(self, owner: str = "") -> None:
         for folder in self.folders:
             os.mkdir(folder)
+            for attribute in _ATTRIBUTES if owner else ():
+                with contextlib.suppress(OSError):
+                    os.setxattr(folder, attribute, owner.encode())
+                    break
 
     def limit(self, memory_bytes: int | None, processes: int | None, cpus: float | None) -> None:
         """Set what is asked for; of the controllers that are not there nothing is asked."""
@@ -205,6 +219,12 @@ class Group:
                 raise OSError("the processes could not be frozen")
             time.sleep(0.002)
 
+    def _thaw(self) -> None:
+        """What is frozen does not die (version 1)."""
+        for folder in self.folders:
+            with contextlib.suppress(OSError):
+                _write(f"{folder}/freezer.state", "THAWED")
+
     def processes(self) -> list[int]:
         found: set[int] = set()
         for folder in self.folders:
@@ -215,8 +235,7 @@ class Group:
         """Kill what is in it and remove it. Raises OSError when that fails in time."""
         until = time.monotonic() + seconds
         while True:
-            with contextlib.suppress(OSError, KeyError):
-                self.freeze(False)  # what is frozen does not die (version 1)
+            self._thaw()
             for pid in self.processes():
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
@@ -228,15 +247,22 @@ class Group:
             time.sleep(0.005)
 
 
-def stale(parents: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """By name the sessions' groups that exist, each as its parents by controller."""
-    found: dict[str, dict[str, str]] = {}
-    for controller, folder in parents.items():
+def named() -> Iterator[tuple[str, str]]:
+    """Every session's group on this machine, in any hierarchy: its folder and its owner."""
+    for _, _, place, _ in _mounts():
+        for folder, below, _ in os.walk(place):
+            for name in below:
+                if name.startswith(SESSION_PREFIX):
+                    path = os.path.join(folder, name)
+                    yield path, _owner_of(path)
+            below[:] = [name for name in below if not name.startswith(PREFIX)]
+
+
+def _owner_of(folder: str) -> str:
+    for attribute in _ATTRIBUTES:
         with contextlib.suppress(OSError):
-            for name in os.listdir(folder):
-                if name.startswith(PREFIX) and os.path.isdir(os.path.join(folder, name)):
-                    found.setdefault(name, {})[controller] = folder
-    return found
+            return os.getxattr(folder, attribute).decode("utf-8", "replace")
+    return ""
 
 
 def _remove(folder: str) -> OSError | None:

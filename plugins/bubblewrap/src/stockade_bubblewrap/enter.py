@@ -15,7 +15,15 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-__all__ = ["Program", "become_subreaper", "limit", "remount", "spawn", "take_ids"]
+__all__ = [
+    "Program",
+    "become_subreaper",
+    "hide_command_line",
+    "limit",
+    "remount",
+    "spawn",
+    "take_ids",
+]
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -41,13 +49,16 @@ class Program:
         *,
         ids: tuple[int, int] | None,
         limits: Sequence[tuple[int, int]],
+        folder: str,
     ) -> None:
         """``argv``: the program's path, the name it goes by, its arguments. ``ids``: the
-        host's ids to take first, where the keeper is root. ``limits``: resource and value."""
+        host's ids to take first, where the keeper is root. ``limits``: resource and value.
+        ``folder``: where it starts."""
         self.argv = list(argv)
         self.env = env
         self.ids = ids
         self.limits = limits
+        self.folder = folder
         self._code = ctypes.create_string_buffer(filter_code, len(filter_code))
         self.filter = _Filter(len(filter_code) // 8, ctypes.addressof(self._code))
 
@@ -110,6 +121,19 @@ def become_subreaper() -> None:
     _call("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+def hide_command_line(name: bytes) -> None:
+    """Have this process, and its forks, show under ``name`` alone.
+
+    A fork on its way into the sandbox is in sight there before it becomes the program; of
+    all that it has of the host's only the command line can be read then.
+    """
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    start, end = int(fields[45]), int(fields[46])  # arg_start and arg_end of proc(5)
+    shown = name[: end - start - 1]
+    ctypes.memmove(start, shown + bytes(end - start - len(shown)), end - start)
+
+
 def _in_fork(act: Callable[[], bytes]) -> str:
     """What ``act`` gives, in a fork that ends with it. Raises OSError with what failed."""
     answer, tell = os.pipe()
@@ -117,18 +141,22 @@ def _in_fork(act: Callable[[], bytes]) -> str:
     if child == 0:
         try:
             os.close(answer)
-            os.write(tell, b"+" + act())
+            os.write(tell, b"+" + act() + b"\0")
         except BaseException:
-            os.write(tell, traceback.format_exc(limit=-2).encode()[-2000:])
+            os.write(tell, traceback.format_exc(limit=-2).encode()[-2000:] + b"\0")
         finally:
             os._exit(0)
     os.close(tell)
-    with open(answer, "rb") as file:
-        said = file.read().decode(errors="replace")
+    said = b""
+    # Not until end-of-file: what entered may hold the pipe, and be stopped by code inside.
+    while not said.endswith(b"\0") and (piece := os.read(answer, 4096)):
+        said += piece
+    os.close(answer)
     os.waitpid(child, 0)
-    if not said.startswith("+"):
-        raise OSError(f"the keeper could not reach into the sandbox: {said.strip()}")
-    return said[1:]
+    words = said.rstrip(b"\0").decode(errors="replace")
+    if not words.startswith("+"):
+        raise OSError(f"the keeper could not reach into the sandbox: {words.strip()}")
+    return words[1:]
 
 
 def _enter_twice(
@@ -166,6 +194,7 @@ def _become(program: Program, streams: Sequence[int]) -> None:
         for number in (signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)  # Python ignores them
         os.umask(0o022)
+        os.chdir(program.folder)
         _give_up_privileges()
         _call("prctl", _PR_SET_SECCOMP, _SECCOMP_FILTER, ctypes.byref(program.filter), 0, 0)
         os.execve(program.argv[0], program.argv[1:], program.env)

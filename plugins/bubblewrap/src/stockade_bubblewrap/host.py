@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import platform
 import re
@@ -89,7 +88,7 @@ def checks(target: str | None) -> list[Check]:
         Check("machine", machine in SUPPORTED, machine, _ELSEWHERE),
         _bwrap_check(),
     ]
-    if all(found):
+    if all(check.ok for check in found):
         found.append(_namespace_check())
     found.append(_target_check(target))
     return found
@@ -186,12 +185,6 @@ def target_problem(target: str) -> str | None:
     if not reachable(real, outside_ids()[0]):
         return f"{target} may not be entered by the user that the code runs as"
     return None
-
-
-@functools.lru_cache(maxsize=1)
-def usable() -> bool:
-    """Whether namespaces can be had, asked once a process."""
-    return find_bwrap() is not None and _try_namespaces() is None
 
 
 def require(target: str | None) -> str:

@@ -150,6 +150,7 @@ def answer_with(owner: socket.socket, act: Callable[[], dict[str, Any]]) -> bool
 
 def _set_up() -> None:
     enter.become_subreaper()
+    enter.hide_command_line(b"stockade-keeper")
     os.umask(0o022)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = _OPEN_FILES if most == resource.RLIM_INFINITY else min(_OPEN_FILES, most)

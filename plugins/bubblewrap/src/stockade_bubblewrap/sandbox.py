@@ -17,13 +17,16 @@ from stockade.errors import DestroyError, SandboxLostError, SandboxStartError
 from stockade.resident import NEEDS, Channel, Death, PipeChannel, ResidentSandbox, supervisor
 from stockade.resident.lane import Lane, LaneLostError
 from stockade.wall import ExecRequest, Output, Running
-from stockade_bubblewrap import leftovers, link
+from stockade_bubblewrap import link
+from stockade_bubblewrap.cgroups import PREFIX, Group
+from stockade_bubblewrap.marks import OWNER, SESSION
 
 __all__ = ["BubblewrapSandbox"]
 
 _log = logging.getLogger(__name__)
 
 _ANSWER_SECONDS = 20.0
+_REMOVE_SECONDS = 8.0
 #: How long it may take until the keeper has seen that the sandbox has ended.
 _SETTLE_SECONDS = 3.0
 #: What a paused session is let run for to end one program.
@@ -153,7 +156,7 @@ class _Keeper:
         self._ended = False
         self._link, theirs = link.pair()
         with theirs:
-            self._process = _start_keeper(theirs)
+            self._process = _start_keeper(theirs, order)
         self._link.settimeout(order["startup_seconds"])
         try:
             #: This side's ends of the pipes to the first supervisor.
@@ -211,13 +214,21 @@ class _Keeper:
                 self._end_by_keeper()
             self.kill()
             try:
-                leftovers.remove(self._order["name"], self._order["cgroups"])
+                self._remove_traces()
             except OSError as error:
                 raise DestroyError(
                     f"the session's cgroup could not be removed: {error}; close it again."
                 ) from error
             self._ended = True
         self._link.close()
+
+    def _remove_traces(self) -> None:
+        """What a keeper leaves that was killed; mostly there is nothing."""
+        order = self._order
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(order["counter"])
+        if order["cgroups"]:
+            Group(order["cgroups"], order["name"]).remove(_REMOVE_SECONDS)
 
     def _end_by_keeper(self) -> None:
         try:
@@ -227,7 +238,7 @@ class _Keeper:
             _log.warning("the keeper could not end its session, so it is killed: %s", error)
 
 
-def _start_keeper(theirs: socket.socket) -> subprocess.Popen[bytes]:
+def _start_keeper(theirs: socket.socket, order: dict[str, Any]) -> subprocess.Popen[bytes]:
     spec = importlib.util.find_spec("stockade_bubblewrap")
     if spec is None or spec.origin is None:
         raise SandboxStartError("stockade_bubblewrap is gone; pip install stockade-bubblewrap.")
@@ -237,7 +248,12 @@ def _start_keeper(theirs: socket.socket) -> subprocess.Popen[bytes]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
+        env={
+            "PATH": "/usr/bin:/bin",
+            "LANG": "C.UTF-8",
+            SESSION: order["name"].removeprefix(PREFIX),
+            OWNER: order["owner_mark"],
+        },
         cwd="/",
         start_new_session=True,
         pass_fds=(theirs.fileno(),),

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from stockade.capabilities import Capabilities, Isolation
 from stockade.config import MIB
-from stockade.wall import Availability, OpenRequest, Option, Sandbox, Wall
+from stockade.wall import Availability, Leftover, OpenRequest, Option, Sandbox, Usage, Wall
 from stockade_bubblewrap import cgroups, host
 from stockade_bubblewrap.cgroups import PREFIX
 from stockade_bubblewrap.leftovers import counter_path
@@ -121,6 +121,23 @@ class BubblewrapWall(Wall):
 
         return BubblewrapSandbox.start_session(self._order(request))
 
+    # -- what outlives a process ----------------------------------------------
+
+    def leftovers(self) -> Sequence[Leftover]:
+        from stockade_bubblewrap import leftovers
+
+        return leftovers.all_of()
+
+    def remove(self, leftover: Leftover) -> None:
+        from stockade_bubblewrap import leftovers
+
+        leftovers.remove(leftover.session_id)
+
+    def usage(self, leftover: Leftover) -> Usage | None:
+        from stockade_bubblewrap import leftovers
+
+        return leftovers.usage_of(leftover.session_id)
+
     def _order(self, request: OpenRequest) -> dict[str, Any]:
         """Everything the keeper is told of a session, but for what runs in it."""
         config = request.config
@@ -142,8 +159,10 @@ class BubblewrapWall(Wall):
         return {
             "name": name,
             "owner": os.getpid(),
+            "owner_mark": request.owner,
             "bwrap": host.require(self.target),
             "arguments": root.arguments(),
+            "working_dir": config.working_dir,
             "folders": root.folders(),
             "env": {
                 "PATH": ":".join([_SYSTEM_PATH, *(f"{folder}/bin" for folder in python)]),

@@ -123,6 +123,8 @@ class Folders(FileBackend):
     def _place(self, path: str, *, writing: bool = False) -> tuple[str, str]:
         normal = posixpath.normpath(path).lstrip("/")
         top, _, rest = normal.partition("/")
+        if top == "tmp" and rest:
+            top, rest = "output", normal
         top = "output" if top == "workspace" else top
         if normal in ("", "."):
             return "", ""

@@ -134,6 +134,10 @@ class Machine:
             self._process.send_signal(signal.SIGCONT if resume else signal.SIGSTOP)
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def alive(self) -> bool:
         return self._process.poll() is None
 

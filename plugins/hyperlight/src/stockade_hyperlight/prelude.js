@@ -28,7 +28,7 @@ globalThis._stockade = async function (text, env, call_tool, read_file, write_fi
   };
   // The folders are flat: a path is one name there, quoted as the host quotes it.
   const where = (path) => {
-    const named = String(path).replace(/^\/workspace\//, "/output/");
+    const named = String(path).replace(/^\/workspace\//, "/output/").replace(/^\/tmp\//, "/output/tmp/");
     const [, top, rest] = /^\/(input|output)\/(.+)$/s.exec(named) ?? [null, "output", named];
     if (rest.startsWith("/")) return named;
     const parts = [];

@@ -53,7 +53,9 @@ def _stockade_setup(call_tool, http_get, http_post):
             path = path.decode()
         path = path.removeprefix("/workspace/")
         top, rest = "output", path
-        if path.startswith("/"):
+        if path.startswith("/tmp/"):
+            rest = path[1:]
+        elif path.startswith("/"):
             top, _, rest = path[1:].partition("/")
             if top not in ("input", "output") or not rest:
                 return path

@@ -119,6 +119,12 @@ class HyperlightSandbox(Sandbox):
             machine.close()  # the others are closed by the executions that use them
         self._folders.destroy()
 
+    @property
+    def machines(self) -> tuple[Machine, ...]:
+        """Those that are there now, for tests that kill them."""
+        with self._lock:
+            return tuple(self._all)
+
     # -- machines --------------------------------------------------------------
 
     def _check(self) -> None:

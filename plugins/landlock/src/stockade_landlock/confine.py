@@ -23,6 +23,7 @@ _PR_SET_DUMPABLE, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 4, 47, 4
 _LAST_CAPABILITY = 63
 #: A process may reserve several times what the session may use; what it touches is watched.
 _RESERVE_FACTOR, _RESERVE_EXTRA = 4, 1 << 30
+_KEEPER_FILES = 65536
 
 
 class PrepareError(Exception):
@@ -96,7 +97,9 @@ def _tmpfs(path: str, options: str) -> None:
 def _limit(order: dict[str, Any]) -> None:
     """Limits that the kernel itself keeps for every process of the session."""
     _lower(resource.RLIMIT_CORE, 0)
-    _lower(resource.RLIMIT_NOFILE, 4096)
+    # The keeper's own: sandlock 0.9 holds a descriptor for each process that ever made a
+    # group of its own (setsid, setpgid). Programs get a limit of theirs (lanes.py).
+    _lower(resource.RLIMIT_NOFILE, _KEEPER_FILES)
     if order["memory_mb"] is not None:
         # Private writable memory that one process can reserve, mapped files included.
         _lower(resource.RLIMIT_DATA, (order["memory_mb"] << 20) * _RESERVE_FACTOR + _RESERVE_EXTRA)

@@ -36,7 +36,7 @@ class Keeper:
         self._sending = threading.Lock()
         self._expiry: threading.Timer | None = None
         self._lanes = Lanes(order, confine.prepare(order))
-        self._watcher = Watcher(order, self._lanes)
+        self._watcher = Watcher(order, self._lanes, self._exhausted)
         threading.Thread(target=self._await_end, daemon=True).start()
 
     def serve(self) -> None:
@@ -90,7 +90,13 @@ class Keeper:
 
     def _await_end(self) -> None:
         self._lanes.wait()
-        self._send({"op": "ended"})
+        self._over("a program inside ended the session's first program")
+
+    def _exhausted(self) -> None:
+        self._over("its programs made more process groups than one session can follow")
+
+    def _over(self, reason: str) -> None:
+        self._send({"op": "ended", "reason": reason})
         self._lanes.end_all()
 
     def close(self) -> None:

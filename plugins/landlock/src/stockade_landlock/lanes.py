@@ -27,6 +27,7 @@ __all__ = ["LaneError", "Lanes"]
 _OWN_PROCESSES = 7
 #: Marks are this far below the limit that the supervisors have, in KiB; see supervisor.sh.
 _MOST_LANES = 999
+_MOST_FILES = 4096
 _UNLIMITED_KIB = 1 << 40
 _STREAMS = (StdioMode.PIPED, StdioMode.PIPED, StdioMode.NULL)
 _START_SECONDS = 20.0
@@ -97,6 +98,7 @@ class Lanes:
             fs_writable=[*self._folders.values(), *order["devices"]],
             extra_deny_syscalls=_DENIED,
             max_processes=None if most is None else most + _OWN_PROCESSES,
+            max_open_files=_MOST_FILES,
             no_coredump=False,
             env=order["env"],
         )

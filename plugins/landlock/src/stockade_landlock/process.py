@@ -95,7 +95,7 @@ class KeeperProcess:
         while (received := wire.receive(self._link)) is not None:
             message, descriptors = received
             if message["op"] == "ended":
-                self._over("a program inside ended the session's first program")
+                self._over(message["reason"])
                 continue
             with self._lock:
                 asked = self._asked.pop(message["id"], None)

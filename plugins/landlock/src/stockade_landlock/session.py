@@ -92,19 +92,17 @@ class LandlockSandbox(ResidentSandbox):
         if lane.dirty:
             super().tidy(lane, ended)
             return
-        done = self.tidying()
 
         def judge(answer: dict[str, Any] | None) -> None:
-            try:
-                if answer is None:
-                    self.forget(lane)
-                elif self._seen(lane, answer)[0]:
-                    self.retire(lane)
-                else:
-                    self.make_idle(lane)
-            finally:
-                done()
+            if answer is None:
+                self.forget(lane)
+            elif self._seen(lane, answer)[0]:
+                self.retire(lane)
+            else:
+                self.make_idle(lane)
+            self.tidying(-1)
 
+        self.tidying(1)
         self._keeper.ask_for(judge, op="look", lane=lane.number)
 
     def out_of_memory(self, lane: Lane, ended: Ended) -> bool:

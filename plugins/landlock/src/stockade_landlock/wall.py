@@ -2,7 +2,7 @@
 
 No daemon, no root, no image: the programs of this system run with nothing of it
 but its programs and libraries in reach. Every session has a keeper process (see
-keeper.py), every execution a sandbox of its own in it.
+keeper.py) and below it one sandboxed process tree, in which executions run (lanes.py).
 """
 
 from __future__ import annotations

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from stockade_landlock import tree
@@ -22,6 +24,9 @@ _EVERY_SECONDS = 0.01
 _LINGER_SECONDS = 2.5
 #: What the supervisors use changes little, so it is asked every so many looks.
 _SUPERVISORS_EVERY = 25
+#: So is how many descriptors this process has; it ends the session when few are left.
+_FILES_EVERY = 50
+_FILES_SHARE = 0.85
 
 
 class Watcher:
@@ -31,11 +36,13 @@ class Watcher:
     their share, where the limit is not a whole number of cpus (E6).
     """
 
-    def __init__(self, order: dict[str, Any], lanes: Lanes) -> None:
+    def __init__(self, order: dict[str, Any], lanes: Lanes, exhausted: Callable[[], None]) -> None:
+        """``exhausted`` ends the session, which could start nothing more."""
         memory = order["memory_mb"]
         self._memory = None if memory is None else memory << 20
         self._share: float | None = order["cpu_share"]
         self._lanes = lanes
+        self._exhausted = exhausted
         self._until = 0.0
         self._changed = threading.Condition()
         self._used: dict[int, float] = {}
@@ -60,6 +67,9 @@ class Watcher:
                     last = time.monotonic()
             time.sleep(_EVERY_SECONDS)
             self._lanes.reap()
+            self._looks += 1
+            if self._looks % _FILES_EVERY == 0 and _files_used_up():
+                self._exhausted()
             programs = self._lanes.programs()
             if self._memory:
                 self._weigh(programs, self._memory)
@@ -74,7 +84,6 @@ class Watcher:
         running = [pid for lane in programs.values() for pid in lane]
         if self._looks % _SUPERVISORS_EVERY == 0:
             self._supervisors = tree.memory_bytes(set(_everybody()).difference(running), 0)
-        self._looks += 1
         left = max(0, most - self._supervisors)
         if not running or tree.memory_bytes(running, left) <= left:
             return
@@ -95,6 +104,11 @@ class Watcher:
         time.sleep(rest)
         _signal(stopped, signal.SIGCONT)
         self._debt = max(0.0, self._debt - rest * self._share)
+
+
+def _files_used_up() -> bool:
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return len(os.listdir("/proc/self/fd")) > most * _FILES_SHARE
 
 
 def _everybody() -> list[int]:

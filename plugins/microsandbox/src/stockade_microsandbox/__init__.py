@@ -1,0 +1,1 @@
+"""Full Linux microVMs, for stockade."""

@@ -1,0 +1,254 @@
+"""One session: one VM, with supervisors as programs that are held open in it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import math
+import shlex
+import time
+from typing import Any
+
+from stockade.config import SandboxConfig
+from stockade.errors import DestroyError, SandboxLostError, SandboxStartError
+from stockade.resident import NEEDS, Channel, Death, ResidentSandbox, supervisor
+from stockade.resident.lane import LaneLostError
+from stockade.wall import OpenRequest
+from stockade_microsandbox.channel import ProgramChannel
+from stockade_microsandbox.loop import call
+
+__all__ = ["OVERHEAD_MB", "VmSandbox"]
+
+_log = logging.getLogger(__name__)
+
+#: What the guest's kernel and agent need beside the session's own memory.
+OVERHEAD_MB = 96
+#: The writable layer under what the user may write; nothing is meant to be written there.
+_LAYER_MB = 16
+#: Whom programs run as, where nothing is asked for.
+_USER = "10001:10001"
+_PERIOD = 100_000
+_ASK_SECONDS = 20.0
+_KILL_SECONDS = 20.0
+_SETTLE_SECONDS = 3.0
+
+# As root, before any program runs: the session's limits, on the control group that the
+# guest's agent puts every program in. `max` is what it is made with.
+_LIMITS = """
+set -e
+cd /sys/fs/cgroup
+echo "+cpu +memory +pids" >cgroup.subtree_control
+cd microsandbox-workload
+echo {memory} >memory.max
+[ ! -e memory.swap.max ] || echo 0 >memory.swap.max
+echo {processes} >pids.max
+echo {cpu} >cpu.max
+chown {user} {folder}
+chmod 700 {folder}
+chmod 1777 /tmp
+chmod 755 /dev/shm
+cat memory.max pids.max cpu.max
+"""
+
+
+class VmSandbox(ResidentSandbox):
+    """Made by :meth:`start_vm`; the VM is gone when that fails (C5)."""
+
+    def __init__(self, vm: Any, name: str, first: Channel, request: OpenRequest) -> None:
+        self._vm = vm
+        self.name = name
+        self._user = _user(request.config)
+        super().__init__(first, startup_seconds=request.config.startup_timeout_seconds)
+
+    @classmethod
+    def start_vm(cls, request: OpenRequest, image: str, pull: str) -> VmSandbox:
+        """Create the VM, set its limits, start the supervisor. Raises SandboxStartError."""
+        config = request.config
+        until = time.monotonic() + config.startup_timeout_seconds
+        name = request.session_id
+        try:
+            vm = call(
+                functools.partial(_create, name, image, pull, request),
+                config.startup_timeout_seconds,
+            )
+        except Exception as error:
+            _remove_quietly(name)
+            raise SandboxStartError(f"the VM of {image} did not start: {error}.") from error
+        channel = None
+        try:
+            _set_limits(vm, config, until)
+            channel = _open(vm, 0, _user(config))
+            return cls(vm, name, channel, request)
+        except BaseException as error:
+            if channel is not None:
+                channel.close()
+            with contextlib.suppress(Exception):
+                _destroy(vm, name)
+            if isinstance(error, LaneLostError):
+                raise SandboxStartError(
+                    f"the VM of {image} started and did not answer: {error}. The image must "
+                    f"hold {NEEDS}.",
+                    retryable=False,
+                ) from error
+            raise
+
+    # -- what ResidentSandbox asks for -----------------------------------------
+
+    def open_channel(self, number: int) -> Channel:
+        return _open(self._vm, number, self._user)
+
+    def post_mortem(self, *, settle: bool) -> Death | None:
+        until = time.monotonic() + (_SETTLE_SECONDS if settle else 0.0)
+        while True:
+            try:
+                call(self._vm.ping, _ASK_SECONDS)
+            except TimeoutError:
+                return Death("its VM does not answer")
+            except Exception as error:
+                return Death(f"its VM has ended ({error})")
+            if time.monotonic() > until:
+                return None
+            time.sleep(0.1)
+
+    def force_end(self) -> None:
+        with contextlib.suppress(Exception):
+            call(self._vm.kill, _KILL_SECONDS)
+
+    def pause(self) -> None:
+        self._ask("pause")
+
+    def resume(self) -> None:
+        self._ask("resume")
+
+    def _ask(self, what: str) -> None:
+        try:
+            call(getattr(self._vm, what), _ASK_SECONDS)
+        except Exception as error:
+            raise SandboxLostError(f"the VM could not {what}: {error}") from error
+
+    def destroy(self) -> None:
+        try:
+            _destroy(self._vm, self.name)
+        except Exception as error:
+            raise DestroyError(f"the VM {self.name} could not be ended: {error}") from error
+
+
+def _user(config: SandboxConfig) -> str:
+    user = config.user or _USER
+    return user if ":" in user else f"{user}:{user}"
+
+
+async def _create(name: str, image: str, pull: str, request: OpenRequest) -> Any:
+    from microsandbox import (
+        Image,
+        MountConfig,
+        Network,
+        PullPolicy,
+        RootDisk,
+        Sandbox,
+        SecurityProfile,
+    )
+    from microsandbox.types import MountKind
+
+    config = request.config
+    folder = MountConfig(kind=MountKind.TMPFS, size_mib=config.disk_mb, nosuid=True, nodev=True)
+    policies = {
+        "missing": PullPolicy.IF_MISSING,
+        "always": PullPolicy.ALWAYS,
+        "never": PullPolicy.NEVER,
+    }
+    left = None
+    if request.expires_at is not None:
+        # Held inside as well (C11); core's own end comes first where its owner lives.
+        left = max(1.0, request.expires_at - time.time()) + _KILL_SECONDS
+    return await Sandbox.create(
+        name,
+        image=Image.oci(image, root_disk=RootDisk.tmpfs(_LAYER_MB)),
+        memory=_memory(config) + OVERHEAD_MB,
+        cpus=max(1, math.ceil(config.cpu_limit or 1)),
+        network=Network.none(),
+        pull_policy=policies[pull],
+        security=SecurityProfile.RESTRICTED,
+        volumes={config.working_dir: folder, "/tmp": folder},
+        hostname="sandbox",
+        max_duration=left,
+    )
+
+
+def _memory(config: SandboxConfig) -> int:
+    return 2048 if config.memory_mb is None else config.memory_mb
+
+
+def _set_limits(vm: Any, config: SandboxConfig, until: float) -> None:
+    """Raises SandboxStartError where one is not in force afterwards."""
+    cpu = "max" if config.cpu_limit is None else str(int(config.cpu_limit * _PERIOD))
+    want = {
+        "memory": "max" if config.memory_mb is None else str(config.memory_mb << 20),
+        "processes": "max" if config.max_processes is None else str(config.max_processes),
+        "cpu": f"{cpu} {_PERIOD}",
+    }
+    script = _LIMITS.format(
+        **{key: shlex.quote(value) for key, value in want.items()},
+        user=_user(config), folder=shlex.quote(config.working_dir),
+    )  # fmt: skip
+
+    async def run() -> Any:
+        return await vm.exec("sh", ["-c", script])
+
+    try:
+        done = call(run, max(1.0, until - time.monotonic()))
+    except Exception as error:
+        raise SandboxStartError(f"the VM's limits could not be set: {error}") from error
+    if done.stdout_text.splitlines() != list(want.values()):
+        said = (done.stderr_text or done.stdout_text).strip()[:300]
+        raise SandboxStartError(
+            f"the VM's limits are not in force: {said}. The image must hold {NEEDS}, chown and "
+            "chmod.",
+            retryable=False,
+        )
+
+
+def _open(vm: Any, number: int, user: str) -> Channel:
+    from microsandbox import Stdin
+
+    script, zygote = supervisor()
+
+    async def start() -> Any:
+        return await vm.exec_stream(
+            "sh", ["-c", script, "sh", str(number), zygote],
+            stdin=Stdin.pipe(), user=user, cwd="/",
+        )  # fmt: skip
+
+    try:
+        return ProgramChannel(call(start, _ASK_SECONDS))
+    except Exception as error:
+        raise LaneLostError(f"the VM could not start another shell: {error}") from error
+
+
+def _destroy(vm: Any, name: str) -> None:
+    """Kill and remove it; also where it has ended."""
+    from microsandbox import Sandbox, SandboxNotFoundError
+
+    async def end() -> None:
+        with contextlib.suppress(Exception):
+            await vm.kill()
+        with contextlib.suppress(SandboxNotFoundError):
+            await Sandbox.remove(name)
+
+    call(end, _KILL_SECONDS)
+
+
+def _remove_quietly(name: str) -> None:
+    """What a creation that failed may have left."""
+
+    async def end() -> None:
+        from microsandbox import Sandbox
+
+        with contextlib.suppress(Exception):
+            handle = await Sandbox.get(name)
+            await handle.kill()
+        await Sandbox.remove(name)
+
+    with contextlib.suppress(Exception):
+        call(end, _KILL_SECONDS)

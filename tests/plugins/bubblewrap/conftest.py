@@ -1,0 +1,88 @@
+"""What the bubblewrap wall's tests share."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import stockade
+from conftest import need
+from stockade import Session
+from stockade_bubblewrap import cgroups
+from stockade_bubblewrap.sandbox import BubblewrapSandbox
+
+#: The wall with limits held in either way; by a cgroup only where one can be made.
+BOTH = ("bubblewrap", "bubblewrap?limits=watch")
+
+
+@pytest.fixture
+def bubblewrap() -> str:
+    """The provider string, where the wall is available."""
+    need("bubblewrap")
+    return "bubblewrap"
+
+
+@pytest.fixture(params=BOTH, ids=["auto", "watch"])
+def wall(bubblewrap: str, request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def session(bubblewrap: str) -> Iterator[Session]:
+    with stockade.open(bubblewrap) as opened:
+        yield opened
+
+
+@pytest.fixture
+def grouped(bubblewrap: str) -> str:
+    """The provider string, where a cgroup holds the limits."""
+    if "memory" not in cgroups.parents():
+        pytest.skip("no cgroup can be made here")
+    return "bubblewrap?limits=cgroup"
+
+
+def inner(session: Session) -> BubblewrapSandbox:
+    sandbox = session._record.sandbox
+    assert isinstance(sandbox, BubblewrapSandbox)
+    return sandbox
+
+
+def until(what: Callable[[], object], seconds: float = 10.0) -> bool:
+    """Wait until it is so; whether it came to be."""
+    deadline = time.monotonic() + seconds
+    while not what():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def marked(mark: str) -> dict[int, str]:
+    """The host's living processes whose command line holds ``mark``, this one aside."""
+    found = {}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if mark in line and int(pid) != os.getpid() and state not in "ZX":
+            found[int(pid)] = line
+    return found
+
+
+def gone(mark: str, seconds: float = 10.0) -> bool:
+    return until(lambda: not marked(mark), seconds)
+
+
+def groups(name: str) -> list[str]:
+    """The cgroups of a session that are there."""
+    return [
+        os.path.join(parent, name)
+        for parent in sorted(set(cgroups.parents().values()))
+        if os.path.isdir(os.path.join(parent, name))
+    ]
