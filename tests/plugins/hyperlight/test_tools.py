@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -22,8 +22,13 @@ def registered() -> Iterator[None]:
     def secret() -> None:
         raise ValueError("/host/secret")
 
-    functions = {"add": lambda a, b: a + b, "polite": polite, "secret": secret, "odd": object}
-    functions["long"] = lambda: "x" * 2_000_000
+    functions: dict[str, Callable[..., Any]] = {
+        "add": lambda a, b: a + b,
+        "polite": polite,
+        "secret": secret,
+        "odd": object,
+        "long": lambda: "x" * 2_000_000,
+    }
     for name, function in functions.items():
         allow_tool(name, function)
     yield
