@@ -115,7 +115,8 @@ class ResidentSandbox(Sandbox):
 
     def out_of_memory(self, lane: Lane, ended: Ended) -> bool:
         """Whether the memory limit ended the lane's program (E5)."""
-        return self._claim_kills(ended)
+        # What was told to end died of that, and must not answer for another's kill.
+        return not lane.dirty and self._claim_kills(ended)
 
     # -- the Sandbox interface -------------------------------------------------
 
