@@ -68,7 +68,7 @@ def test_programs_that_close_their_streams_or_stop() -> None:
         closed = session.shell("exec <&- >&- 2>&-; sleep 0.3; exit 5")
         assert closed.exit_code == 5 and closed.verdict is Verdict.EXITED
         stopped = session.shell("kill -STOP $$", timeout=1)
-        assert stopped.verdict is Verdict.TIMED_OUT
+        assert stopped.verdict is Verdict.TIMED_OUT, stopped
         assert session.shell("kill 0; sleep 5", timeout=8).killed  # its group is not ours
         assert session.run(["echo", "fine"]).stdout == "fine\n"
 
