@@ -298,6 +298,44 @@ def test_a_durable_session_needs_a_ledger() -> None:
         make_provider(durable=True).open_record("agent")
 
 
+_LOCK = """
+import fcntl, sys
+with open(sys.argv[1], "r+b") as file:
+    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 510, 0x40000002)  # where SQLite shares it
+"""
+
+
+def test_opening_it_again_keeps_the_locks_of_this_process(ledger: SqliteLedger) -> None:
+    """To close a file drops all locks of the process on it, whoever took them."""
+    ledger.intend(_record())
+    for _ in range(2):
+        other = SqliteLedger(ledger.path)
+        assert other.sessions() and other.session("ses-1")
+        locking = [sys.executable, "-c", _LOCK, ledger.path]
+        taken = subprocess.run(locking, check=False, capture_output=True, text=True)
+        assert taken.returncode != 0 and "BlockingIOError" in taken.stderr
+
+
+def test_many_processes_make_the_file_at_once(ledger: SqliteLedger) -> None:
+    code = (
+        "import sys; from stockade.ledger import SqliteLedger as L; l = L(sys.argv[1]); "
+        "sys.stdin.read(1); print(l.take_turn(60))"
+    )
+    makers = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, ledger.path], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, text=True,
+        )
+        for _ in range(6)
+    ]  # fmt: skip
+    for maker in makers:
+        assert maker.stdin is not None
+        maker.stdin.write("x")
+        maker.stdin.flush()
+    said = [maker.communicate(timeout=60)[0].strip() for maker in makers]
+    assert sorted(said) == ["False"] * 5 + ["True"]
+
+
 _MANY = """
 import sys
 from stockade import SandboxConfig

@@ -144,8 +144,10 @@ def test_from_nothing_to_a_tested_wall(tmp_path: Path) -> None:
     subprocess.run([programs / "python", *pip, "install", f"{wheel}[cli,testing]"], check=True)
     place = tmp_path / "place"
     place.mkdir()
+    (tmp_path / "tmp").mkdir()  # the guards may end with their namespace, before they tidy up
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    env |= {"PATH": f"{programs}:{os.environ['PATH']}", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    env |= {"PATH": f"{programs}:{os.environ['PATH']}", "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            "TMPDIR": str(tmp_path / "tmp")}  # fmt: skip
     done = subprocess.run(
         [*_process_namespace(), "bash", "-c", _ALL, "bash", str(place)],
         env=env, capture_output=True, text=True, timeout=280, check=False,

@@ -123,7 +123,8 @@ class HoldsAllInMemory(PlainSandbox):
 
         class Hoarding(ChangedOutput):
             def write(self, stream: Stream, data: bytes) -> None:
-                hoard.append(bytes(data) * 4)
+                if len(hoard) < 1000:
+                    hoard.append(b"x" * (1 << 20))
                 self.inner.write(stream, data)
 
             def full(self, stream: Stream) -> bool:
@@ -207,7 +208,7 @@ class EndsLate(PlainSandbox):
     def start(self, request: ExecRequest, output: Output) -> Running:
         class Kind(Changed):
             def kill(self) -> None:
-                threading.Timer(1.6, self.inner.kill).start()
+                threading.Timer(3.0, self.inner.kill).start()
 
         return Kind(super().start(request, output))
 

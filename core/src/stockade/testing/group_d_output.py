@@ -108,7 +108,7 @@ class Output(ConformanceBase):
             expect(out == [b"1\n", b"2\n", b"3\n"], "D13", "three pieces", out)
             expect(seen[-1][1] is Stream.STDERR, "D13", "tagged by stream", seen[-1])
             between = seen[1][0] - seen[0][0]
-            late = gap + self.scaled(0.5)
+            late = gap + self.scaled(1.5)
             expect(0.4 * gap < between < late, "D13", f"{gap:g} s apart", between)
             expect(result.success, "D13", "then the result", result)
 

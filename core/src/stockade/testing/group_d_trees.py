@@ -24,7 +24,7 @@ class Trees(ConformanceBase):
             began = time.monotonic()
             limit = self.scaled(1.0)
             result = self.run(session, sleep(30, after="so far"), timeout=limit)
-            self.within("D6", 2.0, began, "the end")
+            self.within("D6", 3.0, began, "the end")
             expect(result.verdict is Verdict.TIMED_OUT, "D6", "timed out", result.verdict)
             expect(result.stdout == "so far\n", "D6", "the output so far", result.stdout)
             expect(session.status is SessionStatus.READY, "D6", "ready", session.status)
@@ -40,7 +40,7 @@ class Trees(ConformanceBase):
             )
             began = time.monotonic()
             result = session.shell(line, timeout=self.scaled(1.0))
-            self.within("D6", 2.0, began, "the end")
+            self.within("D6", 3.0, began, "the end")
             expect(result.verdict is Verdict.TIMED_OUT, "D6", "timed out", result.verdict)
             expect(result.stdout == "so far\n", "D6", "the output so far", result.stdout)
             ended = self.stops_growing(session, path)
@@ -84,7 +84,7 @@ class Trees(ConformanceBase):
             began = time.monotonic()
             execution.cancel()
             result = execution.result(self.scaled(20))
-            self.within("D12", 1.5, began, "the end")
+            self.within("D12", 2.5, began, "the end")
             expect(result.verdict is Verdict.CANCELLED, "D12", "cancelled", result)
             execution.cancel()  # after the end it does nothing
             expect(self.run(session, say("x")).success, "D12", "a usable session", "failure")
@@ -115,7 +115,7 @@ class Trees(ConformanceBase):
                 return began
 
             began = asyncio.run(main())
-            self.within("D12", 2.0, began, "the end")
+            self.within("D12", 2.5, began, "the end")
             ready = self.until(lambda: session.status is SessionStatus.READY, 1)
             expect(ready, "D12", "ready", session.status)
 

@@ -33,18 +33,18 @@ p { margin: .25rem 0 } .soft { color: var(--soft) } code { font: .9em ui-monospa
   list-style: none }
 .counts li { background: var(--card); border: 1px solid var(--line); border-radius: .5rem;
   padding: .35rem .75rem } .counts b { font-size: 1.15rem; margin-right: .35rem }
-.row { display: grid; grid-template-columns: 3rem 1fr 8rem; gap: .25rem .75rem;
-  padding: .55rem 0; border-top: 1px solid var(--line) }
-.number { font-weight: 600; font-variant-numeric: tabular-nums } .state { text-align: right }
-.note { grid-column: 2 / -1; color: var(--soft); font-size: .9rem; overflow-wrap: anywhere }
+table { border-collapse: collapse; width: 100% }
+tr { border-top: 1px solid var(--line) }
+th, td { padding: .55rem .75rem .55rem 0; text-align: left; vertical-align: top }
+th { width: 3rem; font-variant-numeric: tabular-nums } td:last-child { padding-right: 0;
+  text-align: right; white-space: nowrap; width: 7rem }
+.note { color: var(--soft); font-size: .9rem; overflow-wrap: anywhere; margin-top: .15rem }
 .held, .native, .emulated { color: var(--good) } .unsupported { color: var(--info) }
 .not-checked, .deviating, .deviated, .skipped { color: var(--warn) }
 .failing, .failed { color: var(--bad); font-weight: 600 }
-details { grid-column: 2 / -1; font-size: .9rem } summary { cursor: pointer; color: var(--soft) }
+details { font-size: .9rem } summary { cursor: pointer; color: var(--soft) }
 details ul { margin: .25rem 0; padding-left: 1.1rem } pre { white-space: pre-wrap;
   overflow-wrap: anywhere; margin: .15rem 0 .35rem; font: .85em/1.4 ui-monospace, monospace }
-@media (max-width: 34rem) { .row { grid-template-columns: 2.5rem 1fr } .state { grid-column: 2;
-  text-align: left } }
 """
 
 _WORDS = {
@@ -102,7 +102,8 @@ def _group(report: Report, letter: str, states: dict[str, ClauseState]) -> str:
         for number, state in states.items()
         if number[0] == letter
     )
-    return f"<h2>{letter}. {escape(GROUPS[letter])}</h2>\n{rows}" if rows else ""
+    title = f"<h2>{letter}. {escape(GROUPS[letter])}</h2>"
+    return f"{title}\n<table>\n{rows}</table>\n" if rows else ""
 
 
 def _row(number: str, state: ClauseState, checks: list[CheckResult]) -> str:
@@ -112,10 +113,9 @@ def _row(number: str, state: ClauseState, checks: list[CheckResult]) -> str:
     count = f"{len(checks)} check{'s' if len(checks) > 1 else ''}"
     opened = " open" if state.state == "failing" else ""
     return (
-        f'<div class="row"><div class="number">{number}</div>'
-        f"<div>{escape(CLAUSES[number].title)}</div>"
-        f'<div class="state {_css(state.state)}">{state.state}</div>{told}'
-        f"<details{opened}><summary>{count}</summary><ul>{items}</ul></details></div>\n"
+        f"<tr><th>{number}</th><td>{escape(CLAUSES[number].title)}{told}"
+        f"<details{opened}><summary>{count}</summary><ul>{items}</ul></details></td>"
+        f'<td class="{_css(state.state)}">{state.state}</td></tr>\n'
     )
 
 
