@@ -108,8 +108,7 @@ class ResidentSandbox(Sandbox):
 
     def end_programs(self, lane: Lane) -> bool:
         """End all programs of a lane, at once (D6); False when the lane cannot be told to.
-        Called again while they live; an order must not outlast the call by which the
-        lane is made fit again (``left_behind``)."""
+        Called again while they live; no order may outlast the ``left_behind`` that follows."""
         return lane.kill()
 
     def left_behind(self, lane: Lane) -> int:
@@ -183,11 +182,8 @@ class ResidentSandbox(Sandbox):
 
     def take_lane(self, given_up: threading.Event, seconds: float = float("inf")) -> Lane | None:
         """A lane, waiting for one that gets free or is opened meanwhile; None when
-        ``given_up`` is set or the time is over.
-
-        The process limit may be used up by programs left behind: then no shell can
-        be started, and all that helps is that some end.
-        """
+        ``given_up`` is set or the time is over. At the process limit no shell can be
+        started, and all that helps is that programs left behind end."""
         until = time.monotonic() + seconds
         with self._lock:
             self._waiting += 1
