@@ -87,7 +87,7 @@ def test_E4_processes(wall: str) -> None:
         code = (
             "import os, time\nn = 0\ntry:\n"
             "  while n < 300:\n"
-            "    if os.fork() == 0: time.sleep(3); os._exit(0)\n"
+            "    if os.fork() == 0: time.sleep(1.5); os._exit(0)\n"
             "    n += 1\n"
             "except OSError as e: print(n, e.errno)\n"
         )
