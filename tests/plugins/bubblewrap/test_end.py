@@ -126,7 +126,7 @@ def _keeper_of(pid: int) -> int:
 
 def test_C11_a_lifetime_holds_though_its_owner_stands_still(wall: str) -> None:
     mark = f"53{os.getpid()}"
-    process, name = owner(f"{wall}{'&' if '?' in wall else '?'}lifetime_seconds=2", mark)
+    process, name = owner(f"{wall}{'&' if '?' in wall else '?'}lifetime_seconds=1", mark)
     with process:
         os.kill(process.pid, signal.SIGSTOP)
         try:
