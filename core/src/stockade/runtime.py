@@ -40,8 +40,8 @@ from stockade.registry import Ledger, SessionRecord, SessionRegistry
 from stockade.results import SessionStatus, Verdict
 from stockade.settings import Settings
 from stockade.spec import recipe
-from stockade.wall import ExecRequest, OpenRequest, Wall
-from stockade.workers import Clock, Workers
+from stockade.wall import Availability, ExecRequest, OpenRequest, Wall
+from stockade.workers import Clock, Narrow, Workers
 
 __all__ = ["CLOSE_SECONDS", "Runtime", "default_runtime"]
 
@@ -72,13 +72,16 @@ class Runtime:
         self.hooks = Hooks(discover=discover_plugins)
         self.walls = WallLoader()
         self.workers = Workers()
+        self.preparing = Narrow(self.workers, 32)  #: awaiting callers, before they wait in line
         self.clock = Clock()
         self.capacity = Capacity(lambda: self.settings)
         self.openings = Openings(self.workers, lambda: self.settings)
         self.closing = 0  #: how many calls end all sessions; none is opened meanwhile
         #: When a wall last answered its probe with yes (monotonic); see providers.
         self.seen_available: dict[object, float] = {}
-        #: Providers of which it was logged that they isolate nothing; see providers.
+        self.probing: dict[object, Future[Availability]] = {}  #: probes that are under way
+        self.probing_lock = threading.Lock()
+        #: Those of which it was logged that they isolate nothing.
         self.told_lowered: set[str] = set()
 
     @property
