@@ -1,6 +1,7 @@
 """The container walls against the engine's own ways, interleaved, as ratios to docker-py.
 
     python benchmarks/containers.py [--wall docker|gvisor] [--image IMAGE] [--rounds N]
+                                    [--json FILE] [--picture FILE.svg]
 
 Baselines: docker-py used directly and the docker command line, each as most
 programs use them (`run -d … sleep infinity`, `exec`, `rm -f`), and the engine's
@@ -11,21 +12,16 @@ from __future__ import annotations
 
 import argparse
 import functools
-import http.client
-import json
 import resource
-import socket
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import docker
-
-import stockade
+from common import draw, save_rows
+from ways import OUTPUT_BYTES, CommandLine, DockerPy, Raw, Stockade
 
 PRINT = "print(1)"
 Times = dict[str, dict[str, list[float]]]
@@ -33,114 +29,10 @@ Times = dict[str, dict[str, list[float]]]
 GOALS: dict[str, dict[str, float]] = {
     "docker": {
         "create": 0.6, "create, first execution": 1.0, "argv": 1 / 15, "shell": 1 / 15,
-        "code": 1 / 12, "destroy": 1.0, "from the pool": 1 / 50,
+        "code": 1 / 12, "destroy": 1.0, "from the pool": 1 / 50, "MB/s": 200,
     },
     "gvisor": {"argv": 1 / 4, "destroy": 1.0, "from the pool": 1 / 50},
 }  # fmt: skip
-
-
-class UnixConnection(http.client.HTTPConnection):
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.connect("/var/run/docker.sock")
-
-
-class Raw:
-    """The engine's API, one request after another over one connection."""
-
-    name = "raw API"
-
-    def __init__(self, image: str, runtime: str) -> None:
-        self.image, self.runtime = image, runtime
-        self.link = UnixConnection("localhost")
-
-    def _ask(self, method: str, path: str, body: Any = None) -> bytes:
-        data = None if body is None else json.dumps(body)
-        self.link.request(method, path, data, {"Content-Type": "application/json"})
-        return self.link.getresponse().read()
-
-    def create(self) -> str:
-        body = {
-            "Image": self.image, "Cmd": ["sleep", "infinity"],
-            "HostConfig": {"NetworkMode": "none", "Runtime": self.runtime},
-        }  # fmt: skip
-        made: str = json.loads(self._ask("POST", "/containers/create", body))["Id"]
-        self._ask("POST", f"/containers/{made}/start")
-        return made
-
-    def execute(self, box: str, argv: list[str]) -> None:
-        body = {"Cmd": argv, "AttachStdout": True, "AttachStderr": True}
-        made = json.loads(self._ask("POST", f"/containers/{box}/exec", body))["Id"]
-        self._ask("POST", f"/exec/{made}/start", {"Detach": False, "Tty": False})
-        self.link.close()  # the answer of an exec ends with its connection
-
-    def destroy(self, box: str) -> None:
-        self._ask("DELETE", f"/containers/{box}?force=1")
-
-
-class DockerPy:
-    name = "docker-py"
-
-    def __init__(self, image: str, runtime: str) -> None:
-        self.image, self.runtime = image, runtime
-        self.client = docker.from_env()
-
-    def create(self) -> Any:
-        return self.client.containers.run(
-            self.image, ["sleep", "infinity"], detach=True, network_mode="none",
-            runtime=self.runtime,
-        )  # fmt: skip
-
-    def execute(self, box: Any, argv: list[str]) -> None:
-        assert box.exec_run(argv, demux=True).exit_code == 0
-
-    def destroy(self, box: Any) -> None:
-        box.remove(force=True)
-
-
-class CommandLine:
-    name = "docker CLI"
-
-    def __init__(self, image: str, runtime: str) -> None:
-        self.image, self.runtime = image, runtime
-
-    def _run(self, *argv: str) -> str:
-        done = subprocess.run(["docker", *argv], capture_output=True, text=True, check=True)
-        return done.stdout.strip()
-
-    def create(self) -> str:
-        return self._run(
-            "run", "-d", "--network=none", f"--runtime={self.runtime}", self.image, "sleep",
-            "infinity",
-        )  # fmt: skip
-
-    def execute(self, box: str, argv: list[str]) -> None:
-        self._run("exec", box, *argv)
-
-    def destroy(self, box: str) -> None:
-        self._run("rm", "-f", box)
-
-
-class Stockade:
-    name = "stockade"
-
-    def __init__(self, string: str) -> None:
-        self.string = string
-        self.pool = stockade.Pool(string, size=1)
-
-    def create(self) -> stockade.Session:
-        return stockade.open(self.string)
-
-    def execute(self, box: stockade.Session, argv: list[str]) -> None:
-        if argv[0] == "sh":
-            assert box.shell(argv[2]).success
-        elif argv[0] == "python3":
-            assert box.code(argv[2]).success
-        else:
-            assert box.run(argv).success
-
-    def destroy(self, box: stockade.Session) -> None:
-        box.close()
 
 
 def timed(times: list[float], call: Callable[[], Any]) -> Any:
@@ -198,17 +90,16 @@ def from_the_pool(ours: Stockade, rows: dict[str, list[float]]) -> None:
     ours.pool.wait_ready(60)  # its successor's start is not the next row's burden
 
 
-def much_output(string: str) -> tuple[float, float]:
-    """MB a second over 100 MB, and by how many MiB the host's memory grew."""
-    with stockade.open(string) as session:
-        session.run(["true"])
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        began = time.perf_counter()
-        result = session.run(["head", "-c", "100000000", "/dev/zero"])
-        seconds = time.perf_counter() - began
-        assert result.stdout_total_bytes == 100_000_000
-        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    return 100 / seconds, grown / 1024
+def much_output(way: Any, rows: dict[str, list[float]]) -> float:
+    """100 MB through one execution; by how many MiB this process's memory grew."""
+    box = way.create()
+    way.execute(box, ["true"])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    seen = timed(rows.setdefault("100 MB of output", []), lambda: way.print_much(box))
+    assert seen == OUTPUT_BYTES, (way.name, seen)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    way.destroy(box)
+    return grown / 1024
 
 
 def table(medians: dict[str, dict[str, float]], goals: dict[str, float]) -> list[str]:
@@ -216,8 +107,7 @@ def table(medians: dict[str, dict[str, float]], goals: dict[str, float]) -> list
     lines = [f"| | {' | '.join(ways)} | stockade to docker-py | goal |", "|---" * 7 + "|"]
     for row, values in medians.items():
         cells = [f"{values[way]:.1f}" if way in values else "" for way in ways]
-        base = values.get("docker-py", medians["create"]["docker-py"])
-        ratio = values["stockade"] / base
+        ratio = ratios(medians)[row]
         goal = (
             f"{goals[row]:.3f} {'met' if ratio <= goals[row] else 'MISSED'}" if row in goals else ""
         )
@@ -231,36 +121,58 @@ def main() -> None:
     parser.add_argument("--image", default="stockade-test/python")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--json", type=Path, help="write the medians to a file")
+    parser.add_argument("--picture", type=Path, help="draw the ratios to docker-py, as SVG")
     options = parser.parse_args()
-    runtime = {"docker": "runc", "gvisor": "runsc"}[options.wall]
-    string = f"{options.wall}:{options.image}?pull=never"
-    ours = Stockade(string)
-    baselines = [make(options.image, runtime) for make in (DockerPy, CommandLine, Raw)]
-    ways = [ours, *baselines]
-    with_python = "python" in options.image
-    times: Times = {way.name: {} for way in ways}
-    ours.pool.wait_ready(60)
-    for number in range(options.rounds + 1):
-        for way in ways:
-            one_round(way, times[way.name], with_python)
-        from_the_pool(ours, times["stockade"])
-        if number == 0:
-            times = {way.name: {} for way in ways}  # the first warms all up
-    for _ in range(3):
-        for way in ways[:3]:
-            together(way, times[way.name])
-    ours.pool.close()
+    times, grown = run(options)
     rows = list(dict.fromkeys(row for way in times.values() for row in way))
     medians = {
         row: {name: statistics.median(t[row]) for name, t in times.items() if row in t}
         for row in rows
     }
-    print(f"{options.wall}, {options.image}, medians of {options.rounds} interleaved rounds, in ms")
-    print("\n".join(table(medians, GOALS[options.wall])))
-    rate, grown = much_output(string)
-    print(f"\n100 MB of output: {rate:.0f} MB/s, the host's memory {grown:.1f} MiB more")
-    if options.json is not None:
-        options.json.write_text(json.dumps(medians, indent=2) + "\n")
+    title = (
+        f"{options.wall}, {options.image}, medians of {options.rounds} interleaved rounds, in ms"
+    )
+    goals = GOALS[options.wall]
+    print(title)
+    print("\n".join(table(medians, goals)))
+    rate = OUTPUT_BYTES / 1000 / medians["100 MB of output"]["stockade"]
+    met = "" if "MB/s" not in goals else " (met)" if rate >= goals["MB/s"] else " (MISSED)"
+    print(f"\n100 MB of output: {rate:.0f} MB/s{met}, this process's memory {grown:.1f} MiB more")
+    save_rows(options.json, {"title": title, "medians": medians, "output_memory_mib": grown})
+    if options.picture is not None:
+        draw(options.picture, title, ratios(medians))
+
+
+def run(options: argparse.Namespace) -> tuple[Times, float]:
+    """All measured times by way and row, and the memory that much output took here."""
+    runtime = {"docker": "runc", "gvisor": "runsc"}[options.wall]
+    ours = Stockade(f"{options.wall}:{options.image}?pull=never")
+    ways = [ours, *(make(options.image, runtime) for make in (DockerPy, CommandLine, Raw))]
+    times: Times = {way.name: {} for way in ways}
+    ours.pool.wait_ready(60)
+    for number in range(options.rounds + 1):
+        for way in ways:
+            one_round(way, times[way.name], "python" in options.image)
+        from_the_pool(ours, times["stockade"])
+        if number == 0:
+            times = {way.name: {} for way in ways}  # the first warms all up
+    grown = 0.0
+    for number in range(3):
+        for way in ways:
+            more = much_output(way, times[way.name])
+            grown = more if way is ours and number == 0 else grown
+        for way in ways[:3]:
+            together(way, times[way.name])
+    ours.pool.close()
+    return times, grown
+
+
+def ratios(medians: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Of stockade's medians to docker-py's."""
+    base = medians["create"]["docker-py"]  # what the pool is measured against
+    return {
+        row: values["stockade"] / values.get("docker-py", base) for row, values in medians.items()
+    }
 
 
 if __name__ == "__main__":

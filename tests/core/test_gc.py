@@ -350,6 +350,34 @@ def test_a_collection_that_hangs_or_fails_delays_no_session(
     hang.set()
 
 
+def test_a_wall_that_hangs_is_skipped_and_one_stuck_removal_holds_up_no_other(
+    runtime: Runtime, engine: Engine, dead: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hang = threading.Event()
+    monkeypatch.setattr(gc_module, "_LIST_SECONDS", 0.2)
+    monkeypatch.setattr(gc_module, "_REMOVE_SECONDS", 1.0)
+    monkeypatch.setattr(gc_module, "_PAUSES", ())
+    remove = EngineWall.remove
+
+    def stuck(self: EngineWall, leftover: Leftover) -> None:
+        if leftover.session_id == "ses-0":
+            hang.wait(60)
+        remove(self, leftover)
+
+    monkeypatch.setattr(EngineWall, "remove", stuck)
+    for number in range(20):
+        _there(engine, f"ses-{number}", dead)
+    done = collect(runtime=runtime)
+    assert [entry[0] for entry in done.failed] == ["ses-0"] and len(engine.removed) == 19
+    monkeypatch.setattr(EngineWall, "leftovers", lambda _: hang.wait(60))
+    _enter(runtime, "ses-1", dead)
+    began = time.monotonic()
+    done = collect(runtime=runtime)
+    assert time.monotonic() - began < 30
+    assert done.skipped and "no answer" in done.skipped[0][1] and not done.forgotten
+    hang.set()
+
+
 def test_it_can_be_switched_off(
     runtime: Runtime, engine: Engine, dead: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

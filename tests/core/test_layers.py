@@ -15,8 +15,8 @@ LAYERS = [
     "wall file_backend kvm spec proposals output verdicts lower pump resident proxyhead egress "
     "tar archives trait plugin",
     "discovery hooks registry execution languages audit ledger ledger_file ledger_log judging "
-    "capacity opening closing",
-    "runtime requests providers detaching lifetimes journal gc",
+    "capacity opening",
+    "runtime closing pausing requests providers detaching lifetimes journal gc",
     "process files snapshots session attaching overview pool aio measure testing cli",
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}

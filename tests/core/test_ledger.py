@@ -252,8 +252,9 @@ def _hold(path: str, held: threading.Event, let_go: threading.Event) -> None:
 
 
 def test_a_ledger_that_is_held_gives_a_typed_error_in_time_and_recovers(
-    ledger: SqliteLedger,
+    ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("stockade.ledger._RETRY_SECONDS", 0.2)
     runtime = Runtime(discover_plugins=False, ledger=ledger)
     provider = make_provider(runtime=runtime)
     record = provider.open_record("agent")
@@ -278,6 +279,34 @@ def test_a_ledger_that_is_held_gives_a_typed_error_in_time_and_recovers(
     provider.open_record("agent")
 
 
+def test_many_threads_do_not_wait_one_after_another(ledger: SqliteLedger) -> None:
+    ledger.intend(_record("ses-first"))
+    held, let_go = threading.Event(), threading.Event()
+    holder = threading.Thread(target=_hold, args=(ledger.path, held, let_go))
+    holder.start()
+    held.wait(10)
+    errors: list[LedgerError] = []
+
+    def intend(number: int) -> None:
+        try:
+            ledger.intend(_record(f"ses-{number}"))
+        except LedgerError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=intend, args=(number,)) for number in range(40)]
+    began = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    took = time.monotonic() - began
+    let_go.set()
+    holder.join()
+    assert len(errors) == 40 and all(error.retryable for error in errors)
+    assert took < 40 * 0.3  # the time-out of each, had they waited in a row
+    ledger.intend(_record("ses-last"))
+
+
 def test_nobody_is_held_up_by_a_ledger_that_nobody_asked_for(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -296,6 +325,44 @@ def test_nobody_is_held_up_by_a_ledger_that_nobody_asked_for(
 def test_a_durable_session_needs_a_ledger() -> None:
     with pytest.raises(LedgerError, match="needs a ledger"):
         make_provider(durable=True).open_record("agent")
+
+
+_LOCK = """
+import fcntl, sys
+with open(sys.argv[1], "r+b") as file:
+    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 510, 0x40000002)  # where SQLite shares it
+"""
+
+
+def test_opening_it_again_keeps_the_locks_of_this_process(ledger: SqliteLedger) -> None:
+    """To close a file drops all locks of the process on it, whoever took them."""
+    ledger.intend(_record())
+    for _ in range(2):
+        other = SqliteLedger(ledger.path)
+        assert other.sessions() and other.session("ses-1")
+        locking = [sys.executable, "-c", _LOCK, ledger.path]
+        taken = subprocess.run(locking, check=False, capture_output=True, text=True)
+        assert taken.returncode != 0 and "BlockingIOError" in taken.stderr
+
+
+def test_many_processes_make_the_file_at_once(ledger: SqliteLedger) -> None:
+    code = (
+        "import sys; from stockade.ledger import SqliteLedger as L; l = L(sys.argv[1]); "
+        "sys.stdin.read(1); print(l.take_turn(60))"
+    )
+    makers = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, ledger.path], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, text=True,
+        )
+        for _ in range(6)
+    ]  # fmt: skip
+    for maker in makers:
+        assert maker.stdin is not None
+        maker.stdin.write("x")
+        maker.stdin.flush()
+    said = [maker.communicate(timeout=60)[0].strip() for maker in makers]
+    assert sorted(said) == ["False"] * 5 + ["True"]
 
 
 _MANY = """

@@ -116,6 +116,38 @@ def test_a_probe_that_mends_itself() -> None:
     assert not mixed.transient and not Availability().transient
 
 
+def test_who_asks_at_the_same_time_is_answered_by_one_probe() -> None:
+    wall, asked = ScriptedWall(), list[int]()
+    gate = threading.Barrier(8)
+    runtime = Runtime(discover_plugins=False)
+
+    def probe() -> Availability:
+        asked.append(1)
+        time.sleep(0.3)
+        return Availability((Check("engine", False, "away"),))
+
+    wall.on_probe = probe
+    refused: list[str] = []
+
+    def ask() -> None:
+        provider = make_provider(wall=wall, runtime=runtime)
+        gate.wait(10)
+        try:
+            _require(provider)
+        except ProviderUnavailableError as error:
+            refused.append(str(error))
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(refused) == 8 and len(asked) < 8
+    with pytest.raises(ProviderUnavailableError):  # and a no is not kept
+        _require(make_provider(wall=wall, runtime=runtime))
+    assert runtime.probing == {}
+
+
 # -- ending ---------------------------------------------------------------------------------
 
 

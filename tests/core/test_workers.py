@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from stockade.workers import Clock, Workers, bounded
+from stockade.workers import Clock, Narrow, Workers, all_at_once, bounded
 
 
 def test_threads_are_reused() -> None:
@@ -90,3 +90,44 @@ def test_a_clock_with_nothing_to_do_ends_its_thread(monkeypatch: pytest.MonkeyPa
         assert thread is not None
         thread.join(10)
         assert not thread.is_alive()
+
+
+def test_so_many_at_a_time_and_the_rest_in_its_order() -> None:
+    narrow, lock = Narrow(Workers(), 3), threading.Lock()
+    now, most = [0], [0]
+
+    def work(number: int) -> int:
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        time.sleep(0.005)
+        with lock:
+            now[0] -= 1
+        if number == 7:
+            raise ZeroDivisionError
+        return number
+
+    futures = [narrow.submit(lambda n=n: work(n)) for n in range(30)]  # type: ignore[misc]
+    with pytest.raises(ZeroDivisionError):
+        futures[7].result(10)
+    assert [f.result(10) for n, f in enumerate(futures) if n != 7] == [*range(7), *range(8, 30)]
+    assert most[0] <= 3
+    one, order = Narrow(Workers(), 1), list[int]()
+    for future in [one.submit(lambda n=n: order.append(n)) for n in range(50)]:  # type: ignore[misc]
+        future.result(10)
+    assert order == list(range(50))
+
+
+def test_all_at_once_is_bounded() -> None:
+    done: list[int] = []
+    began = time.monotonic()
+
+    def work() -> None:
+        time.sleep(0.3)
+        done.append(1)
+
+    all_at_once(Workers(), [work] * 100, 0.5, width=2)
+    assert time.monotonic() - began < 5
+    time.sleep(0.5)
+    assert 2 <= len(done) <= 6  # what had not begun is not begun any more
+    all_at_once(Workers(), [], 1, width=2)

@@ -38,6 +38,8 @@ def test_block(kind: str, text: str, landlock: str, tmp_path: Path) -> None:
     for wall in ("docker", "gvisor"):
         if f"{wall}:" in text:
             need(wall)
+    if "bubblewrap" in text:
+        need("bubblewrap")
     # No registry is asked in the tests: an image of theirs stands for the one on the page.
     text = text.replace("python:3.12-slim", "stockade-test/python")
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}

@@ -226,10 +226,9 @@ def _processes(place: Place) -> list[str]:
     return found
 
 
-def _cgroups(containers: list[str]) -> list[Path]:
-    return [
-        path
-        for container in containers
-        for root in Path("/sys/fs/cgroup").glob("**/docker")
-        if (path := root / container).exists()
-    ]
+def _cgroups(containers: list[str]) -> list[str]:
+    """Cgroups of these containers, on either version; others come and go meanwhile."""
+    found = []
+    for parent, names, _ in os.walk("/sys/fs/cgroup"):
+        found += [f"{parent}/{name}" for name in names if any(one in name for one in containers)]
+    return found

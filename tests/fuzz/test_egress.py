@@ -180,7 +180,7 @@ LINES = st.lists(
 ).map(b"\r\n".join)  # fmt: skip
 
 
-@examples(300)
+@examples(150)
 @given(st.sampled_from([b"GET /", b"GET / HTTP/1.1", b"G\nT / HTTP/1.1", b""]), LINES)
 @example(b"GET / HTTP/1.1", b"A: b\nHost: evil")
 def test_a_head_that_is_taken_can_be_read_in_one_way_only(first: bytes, lines: bytes) -> None:
@@ -207,7 +207,7 @@ def test_no_text_is_a_host_unless_it_is_that_one(text: str) -> None:
         return
 
 
-@examples(300)
+@examples(150)
 @given(st.sampled_from([b"", b"\x16\x03\x01\0\xff\x01\0\0\xf0"]), st.binary(max_size=300))
 def test_a_client_hello_of_any_bytes(begin: bytes, data: bytes) -> None:
     name = server_name(begin + data)

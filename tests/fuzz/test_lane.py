@@ -65,7 +65,7 @@ def playing(script: list[Piece]) -> Callable[[bytes], Iterator[Piece]]:
     return play
 
 
-@examples(300)
+@examples(150)
 @given(SCRIPTS)
 def test_small_orders_are_answered_or_the_lane_is_lost(script: list[Piece]) -> None:
     for order in (lambda lane: lane.greet(5), Lane.count, Lane.clean):
@@ -75,7 +75,7 @@ def test_small_orders_are_answered_or_the_lane_is_lost(script: list[Piece]) -> N
             pass
 
 
-@examples(300)
+@examples(150)
 @given(SCRIPTS, st.integers(1, 64))
 def test_a_program_ends_or_the_lane_is_lost(script: list[Piece], limit: int) -> None:
     channel = Hostile(playing(script))
@@ -89,7 +89,7 @@ def test_a_program_ends_or_the_lane_is_lost(script: list[Piece], limit: int) -> 
     assert len(output.data(Stream.STDOUT)) <= limit
 
 
-@examples(300)
+@examples(150)
 @given(
     st.lists(st.tuples(STREAMS, st.binary(max_size=60)), max_size=8),
     st.lists(st.integers(1, 40), max_size=40),

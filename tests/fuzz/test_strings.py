@@ -27,7 +27,7 @@ VALUES = st.one_of(
 )  # fmt: skip
 
 
-@examples(400)
+@examples(200)
 @given(st.dictionaries(st.one_of(st.sampled_from(FIELDS), st.text(max_size=8)), VALUES, max_size=4))
 def test_any_options_make_a_configuration_or_say_why(options: dict[str, str]) -> None:
     text = "w?" + "&".join(f"{quote(name)}={quote(value)}" for name, value in options.items())
@@ -53,7 +53,7 @@ ANYTHING: st.SearchStrategy[Any] = st.one_of(
 )  # fmt: skip
 
 
-@examples(400)
+@examples(200)
 @given(st.dictionaries(st.sampled_from(FIELDS), ANYTHING, min_size=1, max_size=2))
 def test_any_values_make_a_configuration_or_say_why(values: dict[str, Any]) -> None:
     try:

@@ -40,11 +40,3 @@ def test_the_wall_is_unavailable_and_says_why(name: str, missing: str) -> None:
     with pytest.raises(ProviderUnavailableError) as caught:
         stockade.open(WALLS[name])
     assert missing in str(caught.value)
-
-
-@pytest.mark.parametrize("name", WALLS)
-def test_nothing_else_is_taken_in_its_place(name: str, missing: str) -> None:
-    if not inspect_providers([name]):
-        pytest.skip(f"stockade-{name} is not installed")
-    with pytest.raises(ProviderUnavailableError):
-        stockade.open(f"{WALLS[name]},{WALLS[name]}")

@@ -37,22 +37,25 @@ if TYPE_CHECKING:
     from stockade.providers import WallProvider
     from stockade.runtime import Runtime
     from stockade.snapshots import Snapshot
+    from stockade.workers import Narrow, Workers
 
 __all__ = ["AsyncExecution", "AsyncFiles", "AsyncPool", "AsyncSession", "attach", "open"]
 
 _T = TypeVar("_T")
 
 
-def _submit(runtime: Runtime, call: Callable[[], _T]) -> asyncio.Future[_T]:
+def _submit(workers: Workers | Narrow, call: Callable[[], _T]) -> asyncio.Future[_T]:
     """Start a call in one of core's threads, in the context of the one who awaits it: what
     observers and policies find there (a trace, say) is the caller's."""
     context = contextvars.copy_context()
-    return asyncio.wrap_future(runtime.workers.submit(functools.partial(context.run, call)))
+    return asyncio.wrap_future(workers.submit(functools.partial(context.run, call)))
 
 
-async def _in_thread(session_runtime: Runtime, call: Callable[[], _T]) -> _T:
+async def _in_thread(
+    session_runtime: Runtime, call: Callable[[], _T], workers: Workers | Narrow | None = None
+) -> _T:
     """Run a blocking call in one of core's threads; its end is awaited even when cancelled."""
-    future = _submit(session_runtime, call)
+    future = _submit(workers or session_runtime.workers, call)
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
@@ -154,7 +157,7 @@ class AsyncSession:
         return await self._begin(functools.partial(self._session.stream, argv, **options))
 
     async def _begin(self, call: Callable[[], Execution]) -> AsyncExecution:
-        future = _submit(self._runtime, call)
+        future = _submit(self._runtime.workers, call)
         try:
             execution = await asyncio.shield(future)
         except asyncio.CancelledError:
@@ -270,7 +273,8 @@ class AsyncPool:
         """As ``Pool.open``; a session that comes after a cancelled await is closed."""
         pool = self.sync
         runtime = pool.runtime
-        record = await _in_thread(runtime, functools.partial(pool.offer, agent_id))
+        offer = functools.partial(pool.offer, agent_id)
+        record = await _in_thread(runtime, offer, runtime.preparing)
         if record is None:
             return await _start(pool.provider, agent_id)
         try:
@@ -329,7 +333,7 @@ async def open(
 
     runtime = runtime or default_runtime()
     call = functools.partial(select, string, runtime=runtime, check_available=True, **config)
-    return await _start(await _in_thread(runtime, call), agent_id, snapshot)
+    return await _start(await _in_thread(runtime, call, runtime.preparing), agent_id, snapshot)
 
 
 async def _start(
@@ -338,7 +342,7 @@ async def _start(
     """What ``Runtime.create`` does, the wait in line awaited."""
     runtime, name, wall = chosen.runtime, chosen.name, chosen.wall
     prepare = functools.partial(runtime.prepare, name, wall, agent_id, chosen.config)
-    config = await _in_thread(runtime, prepare)
+    config = await _in_thread(runtime, prepare, runtime.preparing)
     try:
         seat = await _seat(runtime, agent_id)
     except CapacityError as error:
@@ -368,7 +372,7 @@ async def _seat(runtime: Runtime, agent_id: str, seat: Seat | None = None) -> Se
 
 
 async def _session(runtime: Runtime, call: Callable[[], Session]) -> AsyncSession:
-    future = _submit(runtime, call)
+    future = _submit(runtime.workers, call)
     try:
         return AsyncSession(await asyncio.shield(future))
     except asyncio.CancelledError:

@@ -8,8 +8,10 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from stockade.errors import CapacityError
+from stockade.detaching import detach
+from stockade.errors import CapacityError, StockadeError
 from stockade.registry import SessionRecord
+from stockade.results import SessionStatus
 from stockade.workers import all_at_once
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ def _end(runtime: Runtime, records: list[SessionRecord], until: float) -> None:
     """Each kind of wall for itself, so that one which hangs holds no other up."""
     walls: dict[str, list[Callable[[], object]]] = {}
     for record in records:
-        end = functools.partial(runtime.let_go, record)
+        end = functools.partial(_let_go, runtime, record)
         walls.setdefault(record.provider, []).append(end)
     left = until - time.monotonic()
     calls = [
@@ -61,3 +63,14 @@ def _end(runtime: Runtime, records: list[SessionRecord], until: float) -> None:
         for ends in walls.values()
     ]
     all_at_once(runtime.workers, calls, left, width=len(calls))
+
+
+def _let_go(runtime: Runtime, record: SessionRecord) -> None:
+    """What becomes of a session when its process ends."""
+    if not record.config.durable or record.status is SessionStatus.FAILED:
+        runtime.expire(record, "shutdown")
+        return
+    try:
+        detach(runtime, record)
+    except StockadeError as error:
+        _log.warning("session %s was not let go of in order: %s", record.session_id, error)

@@ -8,8 +8,10 @@ live somewhere out of sight, is touched before its lifetime is over.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from concurrent import futures
@@ -40,6 +42,8 @@ _log = logging.getLogger(__name__)
 _LIST_SECONDS, _REMOVE_SECONDS = 30.0, 60.0
 #: A removal that failed is tried again after these many seconds.
 _PAUSES = (0.2, 1.0)
+#: Removals at one time.
+_AT_ONCE = 8
 #: Processes that start in a row do not all collect.
 _TURN_SECONDS = 60.0
 
@@ -122,6 +126,7 @@ class _Pass:
         self._force = frozenset(force)
         self._dry = dry_run
         self._done = Collected()
+        self._counting = threading.Lock()
         self._records: dict[str, LedgerRecord] = {}
         self._mute: set[str] = set()  # walls that never list anything
 
@@ -131,8 +136,7 @@ class _Pass:
         walls, unseen = self._walls(strings, known)
         found, unlisted = self._list(walls)
         seen = {one.leftover.session_id for one in found}
-        for one in found:
-            self._judge(one)
+        self._judge_all(found)
         for record in self._records.values():
             if record.session_id not in seen:
                 key = _key(record.string)
@@ -216,6 +220,18 @@ class _Pass:
 
     # -- deciding ------------------------------------------------------------------
 
+    def _judge_all(self, found: Sequence[_Found]) -> None:
+        """Several at a time: one that hangs must not keep the others there."""
+        free = threading.Semaphore(_AT_ONCE)
+
+        def judge(one: _Found) -> None:
+            with free:
+                self._judge(one)
+
+        work = [self._runtime.workers.submit(functools.partial(judge, one)) for one in found]
+        for judged in work:
+            judged.result()
+
     def _judge(self, one: _Found) -> None:
         leftover = one.leftover
         record = self._records.get(leftover.session_id)
@@ -225,13 +241,17 @@ class _Pass:
         except LedgerError as error:
             self._done.skipped.append(("ledger", str(error)))
         if why is None:
-            self._done.kept += 1
+            self._keep()
             return
         what = leftover.words or leftover.handle
         if self._dry:
             self._done.removed.append((leftover.session_id, what, why))
             return
         self._remove(one, record, what, why)
+
+    def _keep(self) -> None:
+        with self._counting:
+            self._done.kept += 1
 
     def _judge_record(self, record: LedgerRecord, looked: bool) -> None:
         """A record of which no wall lists anything."""
@@ -254,7 +274,7 @@ class _Pass:
         session_id = one.leftover.session_id
         try:
             if record is not None and self._ledger is not None and not self._ledger.claim(record):
-                self._done.kept += 1  # somebody attached to it, or removes it, since we looked
+                self._keep()  # somebody attached to it, or removes it, since we looked
                 return
             self._end(one)
         except Exception as error:

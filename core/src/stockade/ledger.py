@@ -36,6 +36,8 @@ _WAIT_SECONDS = 10.0
 _OPTIONAL_WAIT_SECONDS, _PAUSE_SECONDS = 2.0, 30.0
 #: How soon a change that can wait is written, and one that failed is tried again.
 _LAZY_SECONDS, _RETRY_SECONDS = 0.25, 5.0
+#: The thread that writes later ends after so long without work.
+_IDLE_SECONDS = 10.0
 
 
 def default_ledger_path() -> str:
@@ -194,8 +196,9 @@ class SqliteLedger(ExecutionLog):
     def _serve(self) -> None:
         while True:
             with self._wake:
-                while not self._later:
-                    self._wake.wait()
+                if not self._wake.wait_for(lambda: self._later, _IDLE_SECONDS):
+                    self._thread = None
+                    return
             time.sleep(_LAZY_SECONDS)
             if not self.flush():
                 time.sleep(_RETRY_SECONDS)

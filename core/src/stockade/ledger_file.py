@@ -20,7 +20,8 @@ __all__ = ["COLUMNS", "LedgerFile", "LedgerRecord"]
 
 #: "Stkd", in the place where SQLite lets an application name its files.
 _APPLICATION = 0x53746B64
-_MAGIC = b"SQLite format 3\0"
+#: No SQLite file is smaller, but for an empty one.
+_SMALLEST = 512
 #: What each version adds to the one before; never changed once published.
 _MIGRATIONS = (
     """
@@ -71,6 +72,10 @@ _AWAY = (
     "Move it away (with its -wal and -shm files) and go on without it: `stockade gc` still finds "
     "what walls list by themselves."
 )
+
+
+#: Connections of a parent process, kept so that a child does not close them.
+_inherited: list[sqlite3.Connection] = []
 
 
 @attrs.frozen(kw_only=True)
@@ -164,10 +169,17 @@ class LedgerFile:
     @contextlib.contextmanager
     def _held(self) -> Iterator[None]:
         if self._pid != os.getpid():  # a fork: the connection and a held lock are the parent's
+            if self._connection is not None:
+                _inherited.append(self._connection)  # not even closed here
             self._pid = os.getpid()
             self._connection, self._lock = None, threading.Lock()
-        with self._lock:
+        # Bounded: another thread may wait for other processes, and so may those before this.
+        if not self._lock.acquire(timeout=self._timeout + 1):
+            raise _busy(self.path, self._timeout + 1)
+        try:
             yield
+        finally:
+            self._lock.release()
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
@@ -190,6 +202,10 @@ class LedgerFile:
                 self._connection.close()
                 self._connection = None
 
+    def __del__(self) -> None:
+        if self._connection is not None and self._pid == os.getpid():
+            self._connection.close()
+
     def note(self, db: sqlite3.Connection, name: str) -> float | None:
         """A moment that was noted under a name."""
         row = db.execute("SELECT value FROM notes WHERE name = ?", (name,)).fetchone()
@@ -205,7 +221,7 @@ class LedgerFile:
             self._connection.close()
             self._connection = None
         self._make_room()
-        self._refuse_foreign()
+        self._refuse_unsafe()
         connection = sqlite3.connect(
             self.path, timeout=self._timeout, isolation_level=None, check_same_thread=False,
             cached_statements=64,
@@ -224,30 +240,38 @@ class LedgerFile:
         with contextlib.suppress(FileExistsError):
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
-    def _refuse_foreign(self) -> None:
-        """Look at the file before SQLite does, which might mend what is not ours."""
-        with open(self.path, "rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            head = file.read(100)
-        if mode & 0o002:
+    def _refuse_unsafe(self) -> None:
+        """What the file's size and mode tell. It must not be opened here: closing it would
+        drop the locks that this process's other connections hold on it."""
+        found = os.stat(self.path)
+        if found.st_mode & 0o002:
             raise LedgerError(
                 f"the ledger {self.path!r} can be written by every user, so it cannot be trusted; "
                 "check it, then: chmod 600 it."
             )
-        if not head:
-            return
-        if len(head) < 100 or not head.startswith(_MAGIC):
-            raise LedgerError(
-                f"{self.path!r} is no ledger of stockade's, or a damaged one; it was left as it "
-                f"is. {_AWAY}"
-            )
-        if int.from_bytes(head[68:72], "big") != _APPLICATION:
+        if 0 < found.st_size < _SMALLEST:  # SQLite would take that for an empty one
+            raise self._foreign()
+
+    def _foreign(self) -> LedgerError:
+        return LedgerError(
+            f"{self.path!r} is no ledger of stockade's, or a damaged one; it was left as it is. "
+            f"{_AWAY}"
+        )
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        try:
+            # In this order: another process may be making the file at this moment.
+            (pages,) = connection.execute("PRAGMA page_count").fetchone()
+            (application,) = connection.execute("PRAGMA application_id").fetchone()
+        except sqlite3.DatabaseError as error:
+            if "not a database" in str(error):
+                raise self._foreign() from error
+            raise
+        if application != _APPLICATION and pages:
             raise LedgerError(
                 f"{self.path!r} is an SQLite file of another program; it was left as it is. "
                 "Name another place by STOCKADE_LEDGER."
             )
-
-    def _prepare(self, connection: sqlite3.Connection) -> None:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version > len(_MIGRATIONS):
             raise LedgerError(
@@ -260,7 +284,6 @@ class LedgerFile:
         # Enough for a process's death at any instant. What a power failure may take is the
         # newest records; the sandboxes of that moment ended with the power too.
         connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA foreign_keys = OFF")
 
     def _log_ahead(self, connection: sqlite3.Connection) -> None:
         """Write-ahead logging; SQLite does not wait by itself for somebody at the same."""
@@ -302,15 +325,19 @@ def _damaged(path: str, what: str) -> LedgerError:
     return LedgerError(f"the ledger {path!r} is damaged ({what}); it was left as it is. {_AWAY}")
 
 
+def _busy(path: str, waited: float) -> LedgerError:
+    return LedgerError(
+        f"the ledger {path!r} was held by another process for {waited:g} s; try again, or see "
+        f"who holds it: fuser {path}",
+        retryable=True,
+    )
+
+
 def _explained(path: str, error: sqlite3.Error, waited: float) -> LedgerError:
     words = str(error)
     low = words.lower()
     if "locked" in low or "busy" in low:
-        return LedgerError(
-            f"the ledger {path!r} was held by another process for {waited:g} s; try again, or see "
-            f"who holds it: fuser {path}",
-            retryable=True,
-        )
+        return _busy(path, waited)
     if "full" in low:
         return LedgerError(
             f"there is no room for the ledger {path!r}: {words}; free some and try again.",

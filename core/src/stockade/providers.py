@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import attrs
@@ -213,24 +214,45 @@ def _defaults(name: str, wall: Wall) -> Mapping[str, Any]:
 
 
 def _require(chosen: WallProvider) -> None:
-    """Probe unless the same wall was seen available a moment ago; a no is never kept, and
-    asked about again where the wall says that it may soon be a yes."""
-    seen = chosen.runtime.seen_available
+    """Probe unless the same wall was seen available a moment ago; a no is never kept, but
+    for those who ask while it is being found out."""
+    runtime = chosen.runtime
     key = (chosen.name, type(chosen.wall), chosen.wall.target, repr(chosen.wall.chosen))
-    if time.monotonic() - seen.get(key, -math.inf) < PROBE_KEPT_SECONDS:
-        return
+    asked: Future[Availability] = Future()
+    with runtime.probing_lock:
+        if time.monotonic() - runtime.seen_available.get(key, -math.inf) < PROBE_KEPT_SECONDS:
+            return
+        asking = runtime.probing.setdefault(key, asked)
+    if asking is asked:
+        try:
+            answer = _patient(chosen)
+        except BaseException as error:
+            asked.set_exception(error)
+            raise
+        else:
+            asked.set_result(answer)
+            if answer:
+                runtime.seen_available[key] = time.monotonic()
+        finally:
+            with runtime.probing_lock:
+                del runtime.probing[key]
+    else:
+        answer = asking.result()
+    if not answer:
+        raise ProviderUnavailableError(
+            f"{chosen.name} is not available: {answer.reason}. See `stockade doctor {chosen.name}`."
+        )
+
+
+def _patient(chosen: WallProvider) -> Availability:
+    """The answer, asked for again where the wall says that a no may soon be a yes."""
     answer = chosen.availability()
     for pause in pauses(chosen.runtime.settings.start_retries):
         if not answer.transient:
             break
         time.sleep(pause)
         answer = chosen.availability()
-    if answer:
-        seen[key] = time.monotonic()
-    else:
-        raise ProviderUnavailableError(
-            f"{chosen.name} is not available: {answer.reason}. See `stockade doctor {chosen.name}`."
-        )
+    return answer
 
 
 def _first_available(

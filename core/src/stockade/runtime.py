@@ -7,16 +7,14 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
 from concurrent import futures
 from concurrent.futures import Future
 from typing import Any, NoReturn
 
-from stockade.capabilities import Feature, refuse
+from stockade.capabilities import refuse
 from stockade.capacity import Capacity, Seat
 from stockade.closing import close_all
 from stockade.config import OutputPolicy, SandboxConfig
-from stockade.detaching import detach
 from stockade.discovery import WallLoader
 from stockade.errors import (
     CapacityError,
@@ -26,7 +24,6 @@ from stockade.errors import (
     SessionNotFoundError,
     SessionStateError,
     StockadeError,
-    WallError,
 )
 from stockade.events import Event, EventKind
 from stockade.execution import Execution
@@ -43,8 +40,8 @@ from stockade.registry import Ledger, SessionRecord, SessionRegistry
 from stockade.results import SessionStatus, Verdict
 from stockade.settings import Settings
 from stockade.spec import recipe
-from stockade.wall import ExecRequest, OpenRequest, Sandbox, Wall
-from stockade.workers import Clock, Workers, bounded
+from stockade.wall import Availability, ExecRequest, OpenRequest, Wall
+from stockade.workers import Clock, Narrow, Workers
 
 __all__ = ["CLOSE_SECONDS", "Runtime", "default_runtime"]
 
@@ -75,13 +72,16 @@ class Runtime:
         self.hooks = Hooks(discover=discover_plugins)
         self.walls = WallLoader()
         self.workers = Workers()
+        self.preparing = Narrow(self.workers, 32)  #: awaiting callers, before they wait in line
         self.clock = Clock()
         self.capacity = Capacity(lambda: self.settings)
         self.openings = Openings(self.workers, lambda: self.settings)
         self.closing = 0  #: how many calls end all sessions; none is opened meanwhile
         #: When a wall last answered its probe with yes (monotonic); see providers.
         self.seen_available: dict[object, float] = {}
-        #: Providers of which it was logged that they isolate nothing; see providers.
+        self.probing: dict[object, Future[Availability]] = {}  #: probes that are under way
+        self.probing_lock = threading.Lock()
+        #: Those of which it was logged that they isolate nothing.
         self.told_lowered: set[str] = set()
 
     @property
@@ -316,48 +316,6 @@ class Runtime:
             self.closing += 1
             self.openings.stop_repeating()
             self.close_all(seconds)
-
-    def let_go(self, record: SessionRecord) -> None:
-        """What becomes of a session when its process ends."""
-        if not record.config.durable or record.status is SessionStatus.FAILED:
-            self.expire(record, "shutdown")
-            return
-        try:
-            detach(self, record)
-        except StockadeError as error:
-            _log.warning("session %s was not let go of in order: %s", record.session_id, error)
-
-    # -- pausing -------------------------------------------------------------
-
-    def pause(self, wall: Wall, record: SessionRecord) -> None:
-        """Freeze a session's sandbox (G2)."""
-        wall.capabilities.require(Feature.PAUSE, record.provider, "end the session instead.")
-        with record.pausing:
-            if record.paused:
-                return
-            self._freeze(record, lambda sandbox: sandbox.pause())
-            record.set_paused(True)
-
-    def resume(self, record: SessionRecord) -> None:
-        """Thaw it; nothing happens where it is not paused."""
-        with record.pausing:
-            if record.paused:
-                self._freeze(record, lambda sandbox: sandbox.resume())
-                record.set_paused(False)
-
-    def _freeze(self, record: SessionRecord, act: Callable[[Sandbox], None]) -> None:
-        sandbox = record.sandbox
-        if sandbox is None:
-            raise SessionNotFoundError(record.session_id)
-        try:
-            bounded(self.workers, lambda: act(sandbox), CLOSE_SECONDS)
-        except StockadeError:
-            raise
-        except Exception as error:
-            raise WallError(
-                f"{record.provider} failed at pausing or resuming session {record.session_id}: "
-                f"{type(error).__name__}: {error}. Destroy the session."
-            ) from error
 
     # -- executions ----------------------------------------------------------
 

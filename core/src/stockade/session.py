@@ -6,7 +6,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from stockade import requests
+from stockade import pausing, requests
 from stockade.capabilities import Feature
 from stockade.config import OutputPolicy
 from stockade.detaching import detach
@@ -177,11 +177,11 @@ class Session:
 
         Raises UnsupportedError, SessionStateError, SandboxLostError.
         """
-        self._provider.runtime.pause(self._provider.wall, self._record)
+        pausing.pause(self._provider.runtime, self._provider.wall, self._record)
 
     def resume(self) -> None:
         """Let a paused session go on where it was."""
-        self._provider.runtime.resume(self._record)
+        pausing.resume(self._provider.runtime, self._record)
 
     @property
     def paused(self) -> bool:

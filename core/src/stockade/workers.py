@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from stockade.errors import WallError
 
-__all__ = ["Clock", "Timer", "Workers", "all_at_once", "bounded"]
+__all__ = ["Clock", "Narrow", "Timer", "Workers", "all_at_once", "bounded"]
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -83,6 +83,46 @@ class Workers:
             del work  # keep nothing of it alive while idle
             with self._lock:
                 self._idle.append(inbox)
+
+
+class Narrow:
+    """Workers, but so many at a time: the rest waits without a thread, in its order."""
+
+    def __init__(self, workers: Workers, width: int) -> None:
+        self._workers = workers
+        self._width = width
+        self._lock = threading.Lock()
+        self._todo: deque[Callable[[], None]] = deque()
+        self._running = 0
+
+    def submit(self, work: Callable[[], _T]) -> Future[_T]:
+        """As ``Workers.submit``."""
+        future: Future[_T] = Future()
+
+        def call() -> None:
+            try:
+                result = work()
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        with self._lock:
+            self._todo.append(call)
+            if self._running >= self._width:
+                return future
+            self._running += 1
+        self._workers.run(self._serve)
+        return future
+
+    def _serve(self) -> None:
+        while True:
+            with self._lock:
+                if not self._todo:
+                    self._running -= 1
+                    return
+                call = self._todo.popleft()
+            call()
 
 
 class Timer:

@@ -214,7 +214,7 @@ def test_an_engine_that_is_gone_is_not_taken_for_an_image_without_a_shell(proxy:
 # -- an engine of the tests' own -----------------------------------------------------------
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def own(engine: docker.APIClient) -> Iterator[OwnEngine]:
     with own_engine(engine) as made:
         yield made
@@ -223,7 +223,7 @@ def own(engine: docker.APIClient) -> Iterator[OwnEngine]:
 def test_an_engine_that_hangs_while_sessions_are_made_and_ended(
     own: OwnEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engines, "REQUEST_SECONDS", 4)  # in place of 30
+    monkeypatch.setattr(engines, "REQUEST_SECONDS", 2)  # in place of 30
     engines.forget()
     session = stockade.open(own.string)
     runtime = Runtime(discover_plugins=False)
@@ -231,7 +231,7 @@ def test_an_engine_that_hangs_while_sessions_are_made_and_ended(
     try:
         began = time.monotonic()
         with pytest.raises(StockadeError) as caught:
-            stockade.open(own.string, runtime=runtime, startup_timeout_seconds=3)
+            stockade.open(own.string, runtime=runtime, startup_timeout_seconds=2)
         assert time.monotonic() - began < 40 and caught.value.retryable
         began = time.monotonic()
         with pytest.raises(DestroyError):

@@ -187,6 +187,7 @@ class NotebookRunning(LaneRunning):
             self._sandbox.forget(lane)
         elif lane.dirty:
             try:
+                self._sandbox.left_behind(lane)  # no order to end it is under way then
                 lane.clean()
             except LaneLostError:
                 self._sandbox.forget(lane)

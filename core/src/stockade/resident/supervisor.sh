@@ -1,7 +1,7 @@
 # A lane: runs one program after another for the host at the other end of its
-# three streams. Plain POSIX sh; started as `sh -c THIS sh LANE ZYGOTE [PIPES]`. With
-# PIPES, the host sees the sandbox's processes itself, so they are not counted here;
-# and PIPES.g, PIPES.d and PIPES.m are fifos, made for where none may be made inside.
+# three streams. Plain POSIX sh; started as `sh -c THIS sh LANE ZYGOTE [SEEN]`. With
+# SEEN, the host sees the sandbox's processes itself, so they are not counted here; and
+# descriptors 6, 7 and 9 are pipes, open for both: where no fifo may be made inside.
 #
 # Three processes share the host's stream of orders (descriptor 3), one at a time:
 #   worker   reads a request and runs it, in the foreground, so that programs
@@ -15,7 +15,7 @@
 [ -z "$BASH_VERSION" ] || set +o posix # in that mode it tells of no signal
 exec 3<&0 4>&1 5>&2
 top=1099511627776
-lane=$1 adj=500 zygote=$2 seen=$3 d=${3:-/tmp/.stockade-$1-$$}
+lane=$1 adj=500 zygote=$2 seen=$3 d=/tmp/.stockade-$1-$$
 if [ -r /proc/$$/limits ]; then
   while read -r a b c soft hard rest; do
     [ "$a $b" = "Max data" ] && break
@@ -39,9 +39,11 @@ for f in /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control \
   /sys/fs/cgroup$group/memory.events; do
   [ -r $f ] && events=$f
 done
-[ -p $d.g ] || mkfifo -m 600 $d.g $d.d $d.m || exit 90
-exec 6<>$d.g 7<>$d.d 9<>$d.m
-rm -f $d.g $d.d $d.m # now, not beside the worker: processes are counted
+if [ -z "$seen" ]; then
+  mkfifo -m 600 $d.g $d.d $d.m || exit 90
+  exec 6<>$d.g 7<>$d.d 9<>$d.m
+  rm -f $d.g $d.d $d.m # now, not beside the worker: processes are counted
+fi
 # Handled, not ignored: `kill 0` in a program (or the kernel's hang-up of a group
 # whose stopped members were orphaned) leaves the supervisor alone, and programs
 # still start with the default. Every subshell must say so anew.
@@ -147,7 +149,7 @@ control() {
         esac
       else
         [ $? -gt 128 ] && continue
-        end_tree $lane $zpid # the host is gone, and so is the reason to run
+        [ -n "$seen" ] || end_tree $lane $zpid # the host is gone, and so is the reason to run
         exit
       fi
     done
@@ -195,8 +197,11 @@ hear() {
 
 nowhere() { echo N >&2; exit 126; }
 
-# What a program finds as its streams, and nothing of the supervisor's.
-streams() { exec >&4 2>&5 3<&- 4>&- 5>&- 6>&- 7>&- 8>&- 9<&-; }
+# To the folder $1, with what a program finds as its streams and nothing of the supervisor's.
+at() {
+  cd -- "$1" 2>/dev/null || nowhere
+  exec >&4 2>&5 3<&- 4>&- 5>&- 6>&- 7>&- 8>&- 9<&-
+}
 
 # Run $text with its input from where it stands; the status in $s.
 run() {
@@ -215,6 +220,7 @@ worker() {
   hardy
   exec 9</dev/null
   read -r _ zpid tpid <&7
+  [ "$zpid" != x ] || return
   while :; do
     read -r op tok n m <&3 || { [ $? -gt 128 ] && continue; break; }
     case $op in
@@ -288,4 +294,7 @@ become_zygote() {
   exec $py -c "$zygote" "$events" "$seen" 2>/dev/null
 }
 
-control 9>&- | worker 8>&1 >/dev/null 2>&9 9>&- | become_zygote 9>&-
+command eval 'control 9>&- | worker 8>&1 >/dev/null 2>&9 9>&- | become_zygote 9>&-'
+# They have ended, or at the process limit not all could start: then no part lives on.
+echo q >&6
+echo z x >&7

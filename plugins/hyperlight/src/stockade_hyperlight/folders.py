@@ -20,7 +20,7 @@ from typing import NoReturn
 from stockade.errors import FileTooLargeError
 from stockade.file_backend import FileBackend, FileInfo
 
-__all__ = ["Folders", "encode"]
+__all__ = ["Folders", "decode", "encode"]
 
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
 _DIR_MODE = 0o755
@@ -38,7 +38,7 @@ def encode(path: str) -> str:
     return "".join(out)
 
 
-def _decode(name: str) -> str:
+def decode(name: str) -> str:
     parts = name.split("%")
     data = parts[0].encode()
     for part in parts[1:]:
@@ -134,7 +134,7 @@ class Folders(FileBackend):
 
     def _names(self, top: str) -> list[str]:
         """Every path in a folder; one of an empty folder ends in ``/``."""
-        return [_decode(name) for name in os.listdir(os.path.join(self.host, top))]
+        return [decode(name) for name in os.listdir(os.path.join(self.host, top))]
 
     def _kind(self, top: str, rest: str, path: str) -> str:
         """``file``, ``dir`` or ``none``. Raises NotADirectoryError where a parent is a file."""

@@ -43,7 +43,7 @@ class Keeper:
         self._send({"op": "ready", "pid": os.getpid()})
         slow: dict[str, Callable[[dict[str, Any]], None]] = {
             "lane": self._open,
-            "kill": lambda message: self._lanes.end(message["lane"]),
+            "kill": lambda message: self._lanes.end_announced(message["lane"]),
             "look": self._look,
             "end": lambda _: self._lanes.end_all(),
         }
@@ -56,6 +56,8 @@ class Keeper:
             elif message["op"] == "look" and not self._lanes.ending(message["lane"]):
                 self._look(message)
             else:
+                if message["op"] == "kill":
+                    self._lanes.announce(message["lane"])  # now: later looks wait for it
                 work = slow[message["op"]]
                 threading.Thread(target=work, args=(message,), daemon=True).start()
 

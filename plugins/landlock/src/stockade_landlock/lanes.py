@@ -70,6 +70,8 @@ class Lanes:
         self._killed: dict[int, int] = {}  # how often the memory limit ended a lane's programs
         self._opening = threading.Lock()
         self._locks: dict[int | None, threading.Lock] = {}
+        self._announced: list[int] = []  # lanes whose programs are to end
+        self._changed = threading.Condition()
         self._said = b""
         self._root = self._start(order)
         self._owned: tuple[int, ...] = (self._root.pid or 0,)
@@ -199,17 +201,16 @@ class Lanes:
 
     def ending(self, number: int) -> bool:
         """Whether ``left`` would have to wait."""
-        return self._ending(number).locked()
-
-    def _ending(self, number: int | None) -> threading.Lock:
-        return self._locks.setdefault(number, threading.Lock())
+        return number in self._announced
 
     def left(self, number: int) -> tuple[int, int]:
         """How many programs of a lane live, and how often its memory was too much.
 
         Waits for an end of programs that is under way.
         """
-        with self._ending(number):
+        with self._changed:
+            self._changed.wait_for(lambda: number not in self._announced, 2 * _END_SECONDS)
+        with self._lock_of(number):
             self.reap()
             found = self.programs().get(number, [])
             return sum(not tree.dead(pid) for pid in found), self._killed.get(number, 0)
@@ -219,18 +220,39 @@ class Lanes:
 
     # -- ending ----------------------------------------------------------------
 
-    def end(self, number: int | None, *, out_of_memory: bool = False) -> None:
-        """End all programs of a lane and none of another's (D6); None: what is nobody's."""
+    def announce(self, number: int) -> None:
+        """An end of the lane's programs is ordered; ``end_announced`` follows. Whoever looks
+        from now on waits for it, so that it can't reach the lane's next program."""
+        with self._changed:
+            self._announced.append(number)
 
-        def targets() -> list[int]:
-            self.reap()
-            found = self.programs()
-            return found.get(number, []) + (found.get(None, []) if number is not None else [])
+    def end_announced(self, number: int) -> None:
+        """End all programs of a lane and none of another's (D6)."""
+        try:
+            with self._lock_of(number):
+                tree.end(lambda: self._targets(number), _END_SECONDS)
+        finally:
+            with self._changed:
+                self._announced.remove(number)
+                self._changed.notify_all()
 
-        with self._ending(number):
-            if out_of_memory and number is not None:
+    def end_for_memory(self, number: int | None, seen: list[int]) -> None:
+        """End a lane's programs, or what is nobody's, and count it for the verdict (E5);
+        nothing where all that were ``seen`` have ended by themselves."""
+        with self._lock_of(number):
+            if set(seen).isdisjoint(self._targets(number)):
+                return
+            if number is not None:
                 self._killed[number] = self._killed.get(number, 0) + 1
-            tree.end(targets, _END_SECONDS)
+            tree.end(lambda: self._targets(number), _END_SECONDS)
+
+    def _targets(self, number: int | None) -> list[int]:
+        self.reap()
+        found = self.programs()
+        return found.get(number, []) + (found.get(None, []) if number is not None else [])
+
+    def _lock_of(self, number: int | None) -> threading.Lock:
+        return self._locks.setdefault(number, threading.Lock())
 
     def end_all(self) -> None:
         """End everything below this process."""
@@ -240,7 +262,7 @@ class Lanes:
 
 class _Pipes:
     """A lane's fifos: three for its streams, of which this side opens its ends first,
-    and others for the supervisor's own use, which it removes."""
+    and three for the supervisor's own use. They have names only while it starts."""
 
     def __init__(self, path: str) -> None:
         self._names = [f"{path}.{end}" for end in "ioegdm"]
@@ -266,12 +288,12 @@ class _Pipes:
     def take(self) -> list[int]:
         """The ends of this side, now the caller's."""
         ours, self._ours = self._ours, []
-        self._names = self._names[:3]
         return ours
 
     def __exit__(self, *_: object) -> None:
-        for descriptor in (*self._spare, *self._ours):
-            os.close(descriptor)
+        # The names first: nobody is to open one that nobody has open at its other end.
         for name in self._names:
             with contextlib.suppress(OSError):
                 os.unlink(name)
+        for descriptor in (*self._spare, *self._ours):
+            os.close(descriptor)

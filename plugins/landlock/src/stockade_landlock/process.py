@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import itertools
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -55,6 +56,7 @@ class KeeperProcess:
         self._asked: dict[int, Callable[[_Answer | None], None]] = {}
         self.ended = threading.Event()  #: nothing runs in the session any more
         self.reason = ""
+        self.pid = 0
         self._link, theirs = socket.socketpair()
         with theirs:
             code = _KEEPER.format(paths=_import_paths(), link=theirs.fileno())
@@ -87,7 +89,7 @@ class KeeperProcess:
             raise SandboxStartError(
                 f"the landlock keeper did not start: {detail}; see `stockade doctor landlock`."
             )
-        self.pid: int = answer[0]["pid"]
+        self.pid = answer[0]["pid"]
         threading.Thread(target=self._listen, daemon=True, name="stockade-landlock").start()
 
     def _listen(self) -> None:
@@ -162,6 +164,14 @@ class KeeperProcess:
         try:
             self._process.wait(_CLOSE_SECONDS)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(_CLOSE_SECONDS)
+            self._kill()
         self._link.close()
+
+    def _kill(self) -> None:
+        """The keeper first: its warden then ends what is left of the session."""
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            if self.pid:
+                os.kill(self.pid, signal.SIGKILL)
+                self._process.wait(_CLOSE_SECONDS)
+        self._process.kill()
+        self._process.wait(_CLOSE_SECONDS)

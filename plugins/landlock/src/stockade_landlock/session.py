@@ -16,7 +16,7 @@ from stockade_landlock.process import KeeperProcess
 __all__ = ["LandlockSandbox"]
 
 #: How long the keeper may take to see that the session's first program has ended.
-_SETTLE_SECONDS = 3.0
+_SETTLE_SECONDS = 1.0
 #: How often the keeper is told that programs start; it watches longer than that.
 _EXPECT_SECONDS = 1.0
 _KILLED = 137

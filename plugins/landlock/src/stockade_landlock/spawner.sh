@@ -9,12 +9,13 @@ setsid=
 command -v setsid >/dev/null && setsid=setsid # `kill 0` in a program is its lane's affair
 while :; do
   read -r lane at <&3 || { [ $? -gt 128 ] && continue; break; }
-  # A fork that fails (at the process limit) ends the pipeline and not this shell.
+  # A fork that fails (at the process limit) ends the pipeline and not this shell. Each
+  # pipe is opened for both first: an open that waits would hold up all of sandlock.
   command eval '
     {
       read -r pid rest </proc/self/stat
       echo "up $at $pid" >&4
-      exec $setsid sh -c "$2" sh $lane "$3" $at 3<&- 4>&-
-    } <$at.i >$at.o 2>$at.e | exec sh -c "$1" sh "$1" "$2" "$3" $$'
+      exec $setsid sh -c "$2" sh $lane "$3" seen 4>&-
+    } 3<>$at.i <$at.i 3<>$at.o >$at.o 3<>$at.e 2>$at.e 3<&- 6<>$at.g 7<>$at.d 9<>$at.m | exec sh -c "$1" sh "$1" "$2" "$3" $$'
   echo "no $at" >&4
 done

@@ -19,6 +19,8 @@ __all__ = ["Watcher"]
 #: Often enough that a program that touches memory as fast as it can is caught
 #: within a small part of the limit.
 _EVERY_SECONDS = 0.01
+#: Where nothing is limited there is only to reap.
+_RARELY_SECONDS = 0.2
 #: It goes on for so long after the owner spoke of executions; the owner speaks of
 #: them more often (session.py).
 _LINGER_SECONDS = 2.5
@@ -65,7 +67,7 @@ class Watcher:
                 if not programs and time.monotonic() > self._until:
                     self._changed.wait()
                     last = time.monotonic()
-            time.sleep(_EVERY_SECONDS)
+            time.sleep(_EVERY_SECONDS if self._memory or self._share else _RARELY_SECONDS)
             self._lanes.reap()
             self._looks += 1
             if self._looks % _FILES_EVERY == 0 and _files_used_up():
@@ -88,7 +90,8 @@ class Watcher:
         if not running or tree.memory_bytes(running, left) <= left:
             return
         sizes = {lane: tree.memory_bytes(pids, 0) for lane, pids in programs.items()}
-        self._lanes.end(max(sizes, key=lambda lane: sizes[lane]), out_of_memory=True)
+        biggest = max(sizes, key=lambda lane: sizes[lane])
+        self._lanes.end_for_memory(biggest, programs[biggest])
 
     def _throttle(self, elapsed: float) -> None:
         """Let the session rest for as long as it was ahead of its share."""

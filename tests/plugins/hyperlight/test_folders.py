@@ -1,0 +1,124 @@
+"""The files of the Hyperlight wall, and the messages to its processes, without a microVM."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stockade.errors import FileTooLargeError
+
+if TYPE_CHECKING:
+    from stockade_hyperlight.folders import Folders
+
+pytest.importorskip("stockade_hyperlight", reason="pip install stockade-hyperlight (tox -e vm)")
+
+PARTS = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1)
+
+
+@pytest.fixture
+def folders() -> Iterator[Folders]:
+    from stockade_hyperlight.folders import Folders
+
+    made = Folders(1)
+    yield made
+    made.destroy()
+
+
+@given(st.lists(PARTS, min_size=1, max_size=4).map("/".join))
+def test_F3_a_path_is_one_name_that_leads_nowhere(path: str) -> None:
+    from stockade_hyperlight.folders import decode, encode
+
+    name = encode(path)
+    assert "/" not in name
+    assert not name.startswith(".")
+    assert name.isascii()
+    assert decode(name) == path
+
+
+@pytest.mark.parametrize(
+    "path", ["/../x", "/etc/passwd", "/output/../../etc/passwd", "/machine-1/x"]
+)
+def test_F3_other_places_are_not_there(folders: Folders, path: str) -> None:
+    with pytest.raises(OSError):
+        folders.write(path, b"x", None)
+    with pytest.raises(OSError):
+        folders.read(path, 100)
+    assert sorted(os.listdir(folders.host)) == ["input", "output"]
+
+
+def test_F3_a_link_in_the_folder_is_not_followed(folders: Folders, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("hunter2")
+    os.symlink(secret, Path(folders.host, "output", "link"))
+    with pytest.raises(OSError):
+        folders.read("/output/link", 100)
+    with pytest.raises(OSError):
+        folders.write("/output/link", b"changed", None)
+    assert secret.read_text() == "hunter2"
+
+
+def test_E2_the_limit_holds_from_outside_too(folders: Folders) -> None:
+    folders.write("/output/a", b"x" * 1_000_000, None)
+    with pytest.raises(OSError, match="No space"):
+        folders.write("/output/b", b"x" * 100_000, None)
+    folders.write("/output/a", b"x" * 1_040_000, None)  # it replaces
+    folders.write("/input/a", b"x" * 1_000_000, None)  # a folder of its own
+
+
+def test_F1_names_are_one_whatever_they_are_called_by(folders: Folders) -> None:
+    folders.write("/workspace/a/b", b"1", None)
+    folders.write("/tmp/a", b"2", None)
+    assert folders.read("/output/a/b", 10) == b"1"
+    assert folders.read("/output/tmp/a", 10) == b"2"
+    with pytest.raises(FileTooLargeError):
+        folders.read("/tmp/a", 0)
+
+
+def test_folders_come_and_go(folders: Folders) -> None:
+    folders.make_dir("/output/empty/deep")
+    assert folders.stat("/output/empty").is_dir
+    with pytest.raises(OSError, match="not empty"):
+        folders.remove("/output/empty", tree=False)
+    folders.remove("/output/empty/deep", tree=False)
+    with pytest.raises(FileNotFoundError):
+        folders.stat("/output/empty")
+    folders.write("/output/one/two", b"", 0o640)
+    assert [info.name for info in folders.list("/output/one")] == ["two"]
+    folders.remove("/output/one", tree=True)
+    assert folders.list("/output") == []
+
+
+def test_what_an_execution_wrote_is_the_sessions(folders: Folders) -> None:
+    folders.write("/output/kept", b"old", None)
+    folders.write("/output/changed", b"old", None)
+    machine = folders.machine_folder()
+    given_ = folders.give(machine)
+    assert sorted(os.listdir(machine)) == ["changed", "kept"]
+    Path(machine, "changed").write_bytes(b"newer")
+    Path(machine, "made").write_bytes(b"new")
+    folders.take(machine, given_)
+    assert folders.read("/output/kept", 10) == b"old"
+    assert folders.read("/output/changed", 10) == b"newer"
+    assert folders.read("/output/made", 10) == b"new"
+
+
+def test_a_broken_other_end_is_told() -> None:
+    from stockade_hyperlight import wire
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        wire.send_json(ours, b"x", {"code": 1})
+        assert wire.receive(theirs) == (b"x", b'{"code": 1}')
+        ours.sendall(b"o" + (wire.MAX_BYTES + 1).to_bytes(4, "little"))
+        with pytest.raises(EOFError, match="bytes"):
+            wire.receive(theirs)
+        ours.close()
+        with pytest.raises(EOFError):
+            wire.receive(theirs)
