@@ -1,4 +1,5 @@
-"""The bubblewrap wall against the contract: limits by cgroup where one can be made, and watched."""
+"""The bubblewrap wall against the contract: all of it with limits held by cgroup where one can
+be made, and what limits touch with limits that are watched."""
 
 from __future__ import annotations
 
@@ -7,6 +8,9 @@ import signal
 
 from stockade import Session
 from stockade.testing import ProviderConformance
+from stockade.testing.base import ConformanceBase
+from stockade.testing.group_d_trees import Trees
+from stockade.testing.group_e_limits import Limits
 from stockade_bubblewrap.sandbox import BubblewrapSandbox
 
 
@@ -19,5 +23,6 @@ class TestBubblewrap(ProviderConformance):
         os.kill(sandbox.init_pid, signal.SIGKILL)
 
 
-class TestBubblewrapWatched(TestBubblewrap):
+class TestBubblewrapWatched(Trees, Limits, ConformanceBase):
+    title = "bubblewrap-watched"
     provider = "bubblewrap?limits=watch"

@@ -15,6 +15,9 @@ class TestGVisor(ProviderConformance):
         "E4_the_process_limit_holds": "the engine limits gVisor's own processes, and gVisor ends "
         "when it meets that limit: the session is lost, the host notices nothing",
         "D6_a_bomb_of_forks_ends": "it meets the process limit, as in E4",
+        "C10_another_process_attaches_and_destroys": "the engine leaves the connection of an "
+        "exec under gVisor open when another process removes the container: the call that runs "
+        "into that times out instead of telling that the session is gone",
     }
 
     def kill_sandbox(self, session: Session) -> None:

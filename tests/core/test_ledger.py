@@ -252,8 +252,9 @@ def _hold(path: str, held: threading.Event, let_go: threading.Event) -> None:
 
 
 def test_a_ledger_that_is_held_gives_a_typed_error_in_time_and_recovers(
-    ledger: SqliteLedger,
+    ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("stockade.ledger._RETRY_SECONDS", 0.2)
     runtime = Runtime(discover_plugins=False, ledger=ledger)
     provider = make_provider(runtime=runtime)
     record = provider.open_record("agent")
@@ -276,6 +277,34 @@ def test_a_ledger_that_is_held_gives_a_typed_error_in_time_and_recovers(
         time.sleep(0.05)
     assert ledger.sessions() == []
     provider.open_record("agent")
+
+
+def test_many_threads_do_not_wait_one_after_another(ledger: SqliteLedger) -> None:
+    ledger.intend(_record("ses-first"))
+    held, let_go = threading.Event(), threading.Event()
+    holder = threading.Thread(target=_hold, args=(ledger.path, held, let_go))
+    holder.start()
+    held.wait(10)
+    errors: list[LedgerError] = []
+
+    def intend(number: int) -> None:
+        try:
+            ledger.intend(_record(f"ses-{number}"))
+        except LedgerError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=intend, args=(number,)) for number in range(40)]
+    began = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    took = time.monotonic() - began
+    let_go.set()
+    holder.join()
+    assert len(errors) == 40 and all(error.retryable for error in errors)
+    assert took < 40 * 0.3  # the time-out of each, had they waited in a row
+    ledger.intend(_record("ses-last"))
 
 
 def test_nobody_is_held_up_by_a_ledger_that_nobody_asked_for(

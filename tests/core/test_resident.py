@@ -19,6 +19,7 @@ import pytest
 from stockade.errors import ConfigError, WorkingDirectoryError
 from stockade.output import BoundedOutput
 from stockade.resident import Channel, Death, PipeChannel, ResidentSandbox, supervisor
+from stockade.resident import sandbox as resident
 from stockade.resident.lane import _Scanner
 from stockade.results import Stream
 from stockade.wall import ExecRequest, Exit, Form
@@ -168,6 +169,24 @@ def test_what_is_left_behind_holds_nothing_up_and_speaks_to_nobody(sandbox: Loca
     for number in range(6):
         assert run(sandbox, argv=("echo", str(number)))[1] == b"%d\n" % number
         time.sleep(0.1)
+
+
+def test_programs_left_behind_keep_their_lane_no_longer_than_they_live(
+    sandbox: LocalSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resident, "_MAX_LANES", 2)
+    monkeypatch.setattr(resident, "_LAST_LOOK_SECONDS", 0.5)
+    for number in range(5):
+        assert run(sandbox, script=f"sleep 0.2 & echo {number}")[1] == b"%d\n" % number
+
+
+def test_a_kill_that_comes_at_once(sandbox: LocalSandbox) -> None:
+    for pause in (0.0, 0.001, 0.003, 0.01):
+        running, _ = start(sandbox, argv=("sleep", "30"))
+        time.sleep(pause)
+        running.kill()
+        assert running.wait() == Exit(signal=9)
+        assert run(sandbox, argv=("echo", "next"))[1] == b"next\n"
 
 
 def test_executions_at_the_same_time(sandbox: LocalSandbox) -> None:

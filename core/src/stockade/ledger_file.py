@@ -173,8 +173,13 @@ class LedgerFile:
                 _inherited.append(self._connection)  # not even closed here
             self._pid = os.getpid()
             self._connection, self._lock = None, threading.Lock()
-        with self._lock:
+        # Bounded: another thread may wait for other processes, and so may those before this.
+        if not self._lock.acquire(timeout=self._timeout + 1):
+            raise _busy(self.path, self._timeout + 1)
+        try:
             yield
+        finally:
+            self._lock.release()
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
@@ -320,15 +325,19 @@ def _damaged(path: str, what: str) -> LedgerError:
     return LedgerError(f"the ledger {path!r} is damaged ({what}); it was left as it is. {_AWAY}")
 
 
+def _busy(path: str, waited: float) -> LedgerError:
+    return LedgerError(
+        f"the ledger {path!r} was held by another process for {waited:g} s; try again, or see "
+        f"who holds it: fuser {path}",
+        retryable=True,
+    )
+
+
 def _explained(path: str, error: sqlite3.Error, waited: float) -> LedgerError:
     words = str(error)
     low = words.lower()
     if "locked" in low or "busy" in low:
-        return LedgerError(
-            f"the ledger {path!r} was held by another process for {waited:g} s; try again, or see "
-            f"who holds it: fuser {path}",
-            retryable=True,
-        )
+        return _busy(path, waited)
     if "full" in low:
         return LedgerError(
             f"there is no room for the ledger {path!r}: {words}; free some and try again.",

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent import futures
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,6 +25,9 @@ from stockade.workers import Workers, bounded
 __all__ = ["Openings"]
 
 _log = logging.getLogger(__name__)
+
+#: How soon the end of the process is noticed by what waits for a long preparation.
+_LOOK_SECONDS = 0.2
 
 
 class Openings:
@@ -58,8 +62,12 @@ class Openings:
         """What sandboxes share is fetched; it bounds its own time, and most walls have none."""
         if type(wall).prepare is Wall.prepare:
             return
+        work = self._workers.submit(lambda: wall.prepare(request))
         try:
-            self._workers.submit(lambda: wall.prepare(request)).result()
+            while not futures.wait([work], _LOOK_SECONDS).done:
+                if self._stopped.is_set():  # nothing of a sandbox is there yet to wait for
+                    raise SandboxStartError("the process ends while a sandbox was prepared.")
+            work.result()
         except StockadeError:
             raise
         except Exception as error:

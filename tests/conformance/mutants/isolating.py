@@ -40,6 +40,14 @@ class SharesItsFolders(PlainSandbox):
             os.symlink(cls._shared, folder)
 
 
+class TakesTheCpu(PlainSandbox):
+    """No limit, and before all others where this user may: seen on a busy machine too."""
+
+    def spawn(self, request: ExecRequest) -> subprocess.Popen[bytes]:
+        line = '(renice -n -19 $$; echo -19 > /proc/self/autogroup) >/dev/null 2>&1; exec "$@"'
+        return super().spawn(attrs.evolve(request, argv=("sh", "-c", line, "sh", *request.argv)))
+
+
 class Pauses(PlainSandbox):
     """Says that it paused."""
 
@@ -89,7 +97,7 @@ ISOLATING = [
     _claims("E3_no_unix_socket_of_the_host", "unix-sockets", network_off="native"),
     _claims("E4_the_process_limit_holds", "no-process-limit", processes="native"),
     _claims("E5_the_memory_limit_holds", "no-memory-limit", memory="native"),
-    _claims("E6_the_cpu_limit_holds", "no-cpu-limit", cpu="native"),
+    _claims("E6_the_cpu_limit_holds", "no-cpu-limit", TakesTheCpu, cpu="native"),
     _claims("E7_nothing_of_the_host_shows", "shows-the-host"),
     _claims("E7_code_sees_nothing_of_the_host", "shows-the-host"),
     _claims("E8_two_sessions_share_nothing", "shared-processes"),

@@ -51,7 +51,7 @@ def inner(session: Session) -> BubblewrapSandbox:
     return sandbox
 
 
-def until(what: Callable[[], object], seconds: float = 10.0) -> bool:
+def until(what: Callable[[], object], seconds: float = 30.0) -> bool:
     """Wait until it is so; whether it came to be."""
     deadline = time.monotonic() + seconds
     while not what():
@@ -75,7 +75,7 @@ def marked(mark: str) -> dict[int, str]:
     return found
 
 
-def gone(mark: str, seconds: float = 10.0) -> bool:
+def gone(mark: str, seconds: float = 30.0) -> bool:
     return until(lambda: not marked(mark), seconds)
 
 

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,7 +54,7 @@ def test_C9_killing_the_owner_leaves_nothing(wall: str) -> None:
     mark = f"51{os.getpid()}"
     process, name = owner(wall, mark)
     with process:
-        assert len(marked(f"sleep {mark}")) >= 3
+        assert until(lambda: len(marked(f"sleep {mark}")) >= 3)
         process.kill()
         process.wait()
     assert gone(f"sleep {mark}") and until(lambda: not traces(name)), traces(name)
@@ -127,11 +126,11 @@ def _keeper_of(pid: int) -> int:
 
 def test_C11_a_lifetime_holds_though_its_owner_stands_still(wall: str) -> None:
     mark = f"53{os.getpid()}"
-    process, name = owner(f"{wall}{'&' if '?' in wall else '?'}lifetime_seconds=2", mark)
+    process, name = owner(f"{wall}{'&' if '?' in wall else '?'}lifetime_seconds=1", mark)
     with process:
         os.kill(process.pid, signal.SIGSTOP)
         try:
-            assert gone(f"sleep {mark}", 10) and until(lambda: not traces(name))
+            assert gone(f"sleep {mark}") and until(lambda: not traces(name))
         finally:
             process.kill()
 
@@ -146,7 +145,7 @@ def test_D14_a_death_is_told_at_once(wall: str, victim: str) -> None:
         sandbox = inner(session)
         os.kill(sandbox.keeper.pid if victim == "keeper" else sandbox.init_pid, signal.SIGKILL)
         with pytest.raises(SandboxLostError) as caught:
-            execution.result(5)
+            execution.result(20)
         assert caught.value.partial is not None and caught.value.partial.stdout == "so far\n"
         assert gone(f"sleep {mark}")
     assert not traces(name)
@@ -170,7 +169,7 @@ def test_C7_closing_ends_what_runs(wall: str) -> None:
     execution = session.start(shell=f"setsid sleep {mark} & sleep {mark}")
     assert until(lambda: len(marked(f"sleep {mark}")) >= 2)
     session.close()
-    assert execution.result(5).verdict is Verdict.CANCELLED
+    assert execution.result(20).verdict is Verdict.CANCELLED
     assert gone(f"sleep {mark}") and not traces(name)
 
 
@@ -179,7 +178,7 @@ def test_D7_a_background_process_lives_until_the_session_ends(bubblewrap: str) -
     with stockade.open(bubblewrap) as session:
         assert session.shell(f"setsid sleep {mark} & echo started").stdout == "started\n"
         session.run(["true"])
-        assert marked(f"sleep {mark}")
+        assert until(lambda: marked(f"sleep {mark}"))
     assert gone(f"sleep {mark}")
 
 
@@ -329,10 +328,8 @@ def test_a_fork_of_the_owner_does_not_keep_the_session(bubblewrap: str) -> None:
     with process:
         assert process.stdout is not None
         name = f"stockade-{process.stdout.readline().decode().strip()}"
-        began = time.monotonic()
         process.kill()
         try:
-            assert gone(f"sleep {mark}", 10) and until(lambda: not traces(name))
-            assert time.monotonic() - began < 20
+            assert gone(f"sleep {mark}") and until(lambda: not traces(name))
         finally:
             os.killpg(process.pid, signal.SIGKILL)

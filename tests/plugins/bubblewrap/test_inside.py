@@ -14,7 +14,7 @@ import pytest
 
 import stockade
 import stockade_bubblewrap
-from plugins.bubblewrap.conftest import inner, marked
+from plugins.bubblewrap.conftest import inner, marked, until
 from stockade import Session
 
 
@@ -70,7 +70,7 @@ def test_E1_on_the_host_nobody_with_rights_runs_it(session: Session) -> None:
     mark = f"41{os.getpid()}"
     execution = session.start(["sleep", mark])
     other = session.start(["sleep", mark])
-    time.sleep(0.3)
+    assert until(lambda: len(marked(f"sleep {mark}")) == 2)
     session.shell("echo x > made; mkdir folder; echo x > /tmp/made")
     found = marked(f"sleep {mark}")
     ids = {pid: host_ids(pid) for pid in found}

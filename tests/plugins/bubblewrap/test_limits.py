@@ -32,18 +32,33 @@ def test_E5_the_memory_limit(wall: str, hog: str) -> None:
 
 
 def test_E5_one_execution_among_several(wall: str) -> None:
-    """The verdict is the hog's alone, whatever else ends in the same moment."""
+    """The verdict is the hog's alone, whatever else runs beside it and ends as it does."""
     with stockade.open(wall, memory_mb=192) as session:
-        quiet = session.start(["sh", "-c", "sleep 2; echo fine"])
-        killed = session.start(["sh", "-c", "sleep 0.2; kill -9 $$"])
-        exits = session.start(["sh", "-c", "sleep 0.2; exit 137"])
+        quiet = session.start(["sleep", "30"])
         late = session.start(["sleep", "30"], timeout=1.0)
         hog = session.start(code="x = bytearray(1 << 30)", timeout=30)
         assert hog.result(40).verdict is Verdict.OUT_OF_MEMORY
-        assert quiet.result(20).stdout == "fine\n"
+        assert late.result(20).verdict is Verdict.TIMED_OUT
+        killed = session.start(["sh", "-c", "sleep 0.2; kill -9 $$"])
+        exits = session.start(["sh", "-c", "sleep 0.2; exit 137"])
         assert killed.result(20).verdict is Verdict.SIGNALLED
         assert (exits.result(20).verdict, exits.result().exit_code) == (Verdict.EXITED, 137)
-        assert late.result(20).verdict is Verdict.TIMED_OUT
+        assert not quiet.future.done()
+        quiet.cancel()
+
+
+def test_E5_the_watch_knows_whom_it_ended(bubblewrap: str) -> None:
+    """Others that end by SIGKILL, or as if, in the same moment are not taken for the hog."""
+    with stockade.open(f"{bubblewrap}?limits=watch", memory_mb=64) as session:
+        line = "python3 -c 'x = bytearray(1 << 30)'; exit 0"
+        assert session.shell(line, timeout=30).verdict is Verdict.EXITED  # a child was ended
+        assert session.shell("exit 137").verdict is Verdict.EXITED
+        for _ in range(3):
+            hog = session.start(code="x = bytearray(1 << 30)", timeout=30)
+            others = [session.start(["sh", "-c", f"sleep 0.{n}; kill -9 $$"]) for n in range(5)]
+            assert hog.result(40).verdict is Verdict.OUT_OF_MEMORY
+            for other in others:
+                assert other.result(20).verdict is Verdict.SIGNALLED
 
 
 def test_E5_memory_of_nobodys(grouped: str) -> None:
@@ -72,7 +87,7 @@ def test_E4_processes(wall: str) -> None:
         code = (
             "import os, time\nn = 0\ntry:\n"
             "  while n < 300:\n"
-            "    if os.fork() == 0: time.sleep(3); os._exit(0)\n"
+            "    if os.fork() == 0: time.sleep(1.5); os._exit(0)\n"
             "    n += 1\n"
             "except OSError as e: print(n, e.errno)\n"
         )

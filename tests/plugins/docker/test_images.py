@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
@@ -12,7 +15,7 @@ import pytest
 from docker.errors import ImageNotFound
 
 import stockade
-from plugins.docker.conftest import BUSYBOX, ours
+from plugins.docker.conftest import BUSYBOX, ours, until
 from plugins.docker.registry import Registry, serving
 from stockade.errors import SandboxStartError
 from stockade_docker import wall as container_wall
@@ -111,3 +114,25 @@ def test_progress_is_told(
 def test_no_registry_there() -> None:
     with pytest.raises(SandboxStartError, match="cannot be pulled"):
         stockade.open("docker:127.0.0.1:1/stockade-test/nowhere?pull_seconds=20")
+
+
+def test_the_end_of_a_program_does_not_wait_for_a_pull(registry: Registry) -> None:
+    registry.stall = True
+    code = (
+        "import stockade, time\n"
+        f"pool = stockade.Pool('docker:{registry.image}', size=2)\n"
+        "print('up', flush=True)\n"
+        "for _ in range(600): time.sleep(0.05)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as owner:
+        try:
+            assert owner.stdout is not None and owner.stdout.readline() == b"up\n"
+            assert until(lambda: any(name in registry.blobs for name in registry.asked))
+            began = time.monotonic()
+            owner.send_signal(signal.SIGINT)
+            owner.communicate(timeout=60)
+            assert time.monotonic() - began < 15
+        finally:
+            owner.kill()

@@ -43,7 +43,6 @@ asyncio.run(main())
 }
 STEPS = {
     "starting": "print('up', flush=True)",
-    "ready": "pool.wait_ready(60); print('up', flush=True)",
     "handed out": "pool.wait_ready(60); session = pool.open(); print('up', flush=True)",
 }
 

@@ -32,6 +32,8 @@ _OPENING_AT_ONCE = 2
 _LANE_SECONDS = 30.0
 #: How long a lane that will be free in a moment is waited for before one is opened.
 _TIDY_SECONDS = 0.02
+#: How long a lane is looked for that ends the programs of another.
+_ANOTHER_SECONDS = 5.0
 #: How soon it is tried again where none could start.
 _RETRY_SECONDS = 0.25
 #: The supervisor's own deadline comes this much after the owner's.
@@ -71,6 +73,7 @@ class ResidentSandbox(Sandbox):
         self._foreign: set[int] = set()  # numbers that programs of earlier processes carry
         self._notebooks: dict[str, Notebook] = {}
         self._busy: set[int] = set()
+        self._waiting = 0  # executions that have no lane yet
         self._tidying = 0  # lanes that will be free in a moment
         self._death: Death | None = None
         self._closed = False
@@ -105,8 +108,7 @@ class ResidentSandbox(Sandbox):
 
     def end_programs(self, lane: Lane) -> bool:
         """End all programs of a lane, at once (D6); False when the lane cannot be told to.
-        Called again while they live; an order must not outlast the call by which the
-        lane is made fit again (``left_behind``)."""
+        Called again while they live; no order may outlast the ``left_behind`` that follows."""
         return lane.kill()
 
     def left_behind(self, lane: Lane) -> int:
@@ -115,7 +117,8 @@ class ResidentSandbox(Sandbox):
 
     def out_of_memory(self, lane: Lane, ended: Ended) -> bool:
         """Whether the memory limit ended the lane's program (E5)."""
-        return self._claim_kills(ended)
+        # What was told to end died of that, and must not answer for another's kill.
+        return not lane.dirty and self._claim_kills(ended)
 
     # -- the Sandbox interface -------------------------------------------------
 
@@ -177,41 +180,44 @@ class ResidentSandbox(Sandbox):
                     return lane
             return None
 
-    def take_lane(self, given_up: threading.Event) -> Lane | None:
-        """An idle lane or a new one, waiting where none can be had until ``given_up`` is set.
-
-        The process limit may be used up by programs left behind: then no shell can
-        be started, and all that helps is that some end.
-        """
-        while not given_up.is_set():
-            lane = self._soon_idle() or self._open_lane()
-            if lane is not None:
-                return lane
-            with self._lock:
-                self._check_alive()
-                self._free_again.wait(_RETRY_SECONDS)
-        return None
-
-    def _soon_idle(self) -> Lane | None:
-        """An idle lane; one that will be free in a moment is better than a new one."""
-        lane = self._idle_lane()
-        if lane is None:
-            with self._lock:
-                if self._tidying:
-                    self._free_again.wait(_TIDY_SECONDS)
-            lane = self._idle_lane()
-        return lane
-
-    def _open_lane(self) -> Lane | None:
-        """A further lane; None where it cannot start although the sandbox lives."""
+    def take_lane(self, given_up: threading.Event, seconds: float = float("inf")) -> Lane | None:
+        """A lane, waiting for one that gets free or is opened meanwhile; None when
+        ``given_up`` is set or the time is over. At the process limit no shell can be
+        started, and all that helps is that programs left behind end."""
+        until = time.monotonic() + seconds
         with self._lock:
-            full = len(self._lanes) + len(self._opening) >= _MAX_LANES
-            if full or len(self._opening) + self._tidying >= _OPENING_AT_ONCE:
-                return None
-            taken = {*self._lanes, *self._opening, *self._foreign}
-            low = self._first + 1
-            number = next(n for n in range(low, low + _MAX_LANES) if n not in taken)
-            self._opening.add(number)
+            self._waiting += 1
+        try:
+            while not given_up.is_set() and time.monotonic() < until:
+                lane = self._idle_lane()
+                if lane is not None:
+                    return lane
+                with self._lock:
+                    if self._tidying:  # better than a new one
+                        self._free_again.wait(_TIDY_SECONDS)
+                    if not self._idle:
+                        self._open_more()
+                        self._free_again.wait(_RETRY_SECONDS)
+            return None
+        finally:
+            with self._lock:
+                self._waiting -= 1
+
+    def _open_more(self) -> None:
+        """Have a further lane opened in the background, where one is of use; locked."""
+        full = len(self._lanes) + len(self._opening) >= _MAX_LANES
+        most = min(self._waiting, _OPENING_AT_ONCE - self._tidying)
+        if full or self._closed or len(self._opening) >= most:
+            return
+        taken = {*self._lanes, *self._opening, *self._foreign}
+        low = self._first + 1
+        number = next(n for n in range(low, low + _MAX_LANES) if n not in taken)
+        self._opening.add(number)
+        threading.Thread(
+            target=self._open_lane, args=(number,), daemon=True, name="stockade-lane"
+        ).start()
+
+    def _open_lane(self, number: int) -> None:
         lane = None
         try:
             lane = Lane(number, self.open_channel(number))
@@ -219,26 +225,22 @@ class ResidentSandbox(Sandbox):
             if self._first and lane.count() > 0:
                 self._foreign.add(number)
                 raise LaneLostError("another process's programs carry the lane's mark")
-        except BaseException as error:
+        except Exception as error:
             if lane is not None:
                 lane.close()
-            with self._lock:
-                self._opening.discard(number)
-            if not isinstance(error, (LaneLostError, OSError)):
-                raise
-            death = self._find_death(str(error), settle=False)
-            if death is not None:
-                raise _gone(death) from error
-            _log.debug("no further lane: %s", error)
-            return None
+                lane = None
+            if self._find_death(str(error), settle=False) is None:
+                _log.debug("no further lane: %s", error)
+                time.sleep(_RETRY_SECONDS)  # it is tried again when this is over
         with self._lock:
             self._opening.discard(number)
-            self._lanes[number] = lane
-            self._busy.add(number)
+            if lane is not None:
+                self._lanes[number] = lane
+                self._idle.append(lane)
             closed = self._closed
-        if closed:
+            self._free_again.notify_all()
+        if closed and lane is not None:
             lane.close()
-        return lane
 
     def give_back(self, lane: Lane, ended: Ended | None) -> None:
         """After the result is out: make the lane fit for the next program, or retire it."""
@@ -337,7 +339,7 @@ class ResidentSandbox(Sandbox):
     def end_by_another(self, lane: Lane) -> None:
         """Have another lane end this one's programs, since its input is stopped up."""
         try:
-            other = self._idle_lane() or self._open_lane()
+            other = self.take_lane(threading.Event(), _ANOTHER_SECONDS)
             if other is None:
                 return
             try:

@@ -197,8 +197,11 @@ hear() {
 
 nowhere() { echo N >&2; exit 126; }
 
-# What a program finds as its streams, and nothing of the supervisor's.
-streams() { exec >&4 2>&5 3<&- 4>&- 5>&- 6>&- 7>&- 8>&- 9<&-; }
+# To the folder $1, with what a program finds as its streams and nothing of the supervisor's.
+at() {
+  cd -- "$1" 2>/dev/null || nowhere
+  exec >&4 2>&5 3<&- 4>&- 5>&- 6>&- 7>&- 8>&- 9<&-
+}
 
 # Run $text with its input from where it stands; the status in $s.
 run() {

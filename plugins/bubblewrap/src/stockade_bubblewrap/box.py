@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import time
+from collections import deque
 from typing import Any
 
 from stockade_bubblewrap import enter, seccomp, tree
@@ -17,6 +18,7 @@ from stockade_bubblewrap.cgroups import Group
 __all__ = ["Box"]
 
 _END_SECONDS = 8.0
+_KEPT_VICTIMS = 1000
 #: bwrap's two processes and the supervisor's four; the limit is the program's beside them.
 _OWN_PROCESSES = 6
 
@@ -36,7 +38,9 @@ class Box:
         self._bwrap: subprocess.Popen[bytes] | None = None
         self._told = -1  # what bwrap tells of the sandbox
         self._inside = -1  # a pidfd of lane 0's shell
-        self._shells: set[int] = set()
+        self._shells: dict[int, int] = {}  # the lanes' own processes, and the lanes' numbers
+        #: Of the last kills for memory that were this keeper's: the count, and the lane.
+        self._victims: deque[tuple[int, int]] = deque(maxlen=_KEPT_VICTIMS)
         self._kills = -1  # this keeper's own count of kills for memory
         self._kills_path = ""
 
@@ -110,10 +114,21 @@ class Box:
         self._kills_path = self.order["counter"]
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         self._kills = os.open(self._kills_path, flags, 0o644)
-        self.count_kills(0)
+        self._show_kills(0)
         return self._kills_path
 
-    def count_kills(self, kills: int) -> None:
+    def count_kills(self, kills: int, pid: int) -> None:
+        """One more is about to be ended for memory."""
+        while pid and pid not in self._shells:
+            pid = tree.parent(pid)
+        self._victims.append((kills, self._shells.get(pid, -1)))
+        self._show_kills(kills)
+
+    def killed(self, lane: int, after: int) -> bool:
+        """Whether a program of a lane was ended for memory, later than the count says."""
+        return any(count > after and of == lane for count, of in self._victims)
+
+    def _show_kills(self, kills: int) -> None:
         if self._kills >= 0:
             os.pwrite(self._kills, b"oom_kill %d\n" % kills, 0)
 
@@ -144,7 +159,7 @@ class Box:
             # The number of files costs the kernel's memory, and bwrap does not bound it.
             options = f"size={folders['bytes']},nr_inodes={folders['files']}"
             enter.remount(shell, self._ids, folders["paths"], options)
-        self._shells = {shell}
+        self._shells = {shell: 0}
 
     def _first_process(self) -> int:
         os.set_blocking(self._told, False)
@@ -165,7 +180,7 @@ class Box:
 
     # -- in use ------------------------------------------------------------------
 
-    def spawn(self, argv: list[str]) -> tuple[int, list[int]]:
+    def spawn(self, argv: list[str], lane: int) -> tuple[int, list[int]]:
         """One more process inside: its id on the host, and the owner's ends of its pipes."""
         program = enter.Program(
             argv,
@@ -185,7 +200,7 @@ class Box:
         finally:
             for descriptor in theirs:
                 os.close(descriptor)
-        self._shells.add(pid)
+        self._shells[pid] = lane
         return pid, ours
 
     def kills(self) -> int:
@@ -207,7 +222,7 @@ class Box:
         """All of the sandbox, and which of them are programs."""
         everything = tree.descendants(os.getpid())
         own = 0 if self._bwrap is None else self._bwrap.pid
-        running = tree.programs(everything, self.init, self._shells)
+        running = tree.programs(everything, self.init, set(self._shells))
         return everything, [pid for pid in running if pid != own]
 
     @property
@@ -221,7 +236,7 @@ class Box:
                 pid, status = os.waitpid(-1, os.WNOHANG)
                 if pid == 0:
                     return
-                self._shells.discard(pid)
+                self._shells.pop(pid, None)
                 if self._bwrap is not None and pid == self._bwrap.pid:
                     self.status = status
 

@@ -48,6 +48,7 @@ class Keeper:
             "settle": self._settle,
             "spawn": self._spawn,
             "state": self._state,
+            "killed": self._killed,
             "freeze": self._freeze,
             "end": self._end,
         }
@@ -115,11 +116,14 @@ class Keeper:
         return {"init": self._box.init}
 
     def _spawn(self, message: dict[str, Any]) -> dict[str, Any]:
-        pid, pipes = self._box.spawn(message["argv"])
+        pid, pipes = self._box.spawn(message["argv"], message["lane"])
         return {"pid": pid, "descriptors": pipes}
 
     def _state(self, message: dict[str, Any]) -> dict[str, Any]:
         return {"ended": self._box.status, "kills": self._box.kills() + self._watch.kills}
+
+    def _killed(self, message: dict[str, Any]) -> dict[str, Any]:
+        return {"killed": self._box.killed(message["lane"], message["after"])}
 
     def _freeze(self, message: dict[str, Any]) -> dict[str, Any]:
         self._box.freeze(message["yes"])

@@ -15,7 +15,7 @@ from typing import Any
 
 from stockade.errors import DestroyError, SandboxLostError, SandboxStartError
 from stockade.resident import NEEDS, Channel, Death, PipeChannel, ResidentSandbox, supervisor
-from stockade.resident.lane import Lane, LaneLostError
+from stockade.resident.lane import Ended, Lane, LaneLostError
 from stockade.wall import ExecRequest, Output, Running
 from stockade_bubblewrap import link
 from stockade_bubblewrap.cgroups import PREFIX, Group
@@ -27,6 +27,8 @@ _log = logging.getLogger(__name__)
 
 _ANSWER_SECONDS = 20.0
 _REMOVE_SECONDS = 8.0
+#: How a shell tells of a program that SIGKILL ended.
+_KILLED = 128 + 9
 #: How long it may take until the keeper has seen that the sandbox has ended.
 _SETTLE_SECONDS = 3.0
 #: What a paused session is let run for to end one program.
@@ -44,6 +46,7 @@ class BubblewrapSandbox(ResidentSandbox):
     def __init__(self, keeper: _Keeper, first: Channel, order: dict[str, Any]) -> None:
         self.keeper = keeper
         self._watched = not {"memory", "cpu"} <= set(order["cgroups"])
+        self._memory_watched = "memory" not in order["cgroups"]
         self._freezing = threading.Lock()
         self._paused = False
         super().__init__(first, startup_seconds=order["startup_seconds"])
@@ -81,11 +84,21 @@ class BubblewrapSandbox(ResidentSandbox):
 
     def open_channel(self, number: int) -> Channel:
         script, zygote = supervisor()
-        return self._spawn(["/bin/sh", "sh", "-c", script, "sh", str(number), zygote])
-
-    def _spawn(self, argv: list[str]) -> Channel:
-        answer = self.keeper.ask({"op": "spawn", "argv": argv})
+        argv = ["/bin/sh", "sh", "-c", script, "sh", str(number), zygote]
+        answer = self.keeper.ask({"op": "spawn", "argv": argv, "lane": number})
         return PipeChannel(*answer["descriptors"])
+
+    def out_of_memory(self, lane: Lane, ended: Ended) -> bool:
+        """Where the keeper watches, it knows whose program it ended; a kernel only counts."""
+        if not self._memory_watched:
+            return super().out_of_memory(lane, ended)
+        if ended.status != _KILLED:
+            return False
+        message = {"op": "killed", "lane": lane.number, "after": ended.kills_before}
+        try:
+            return bool(self.keeper.ask(message)["killed"])
+        except LaneLostError:
+            return False
 
     def post_mortem(self, *, settle: bool) -> Death | None:
         until = time.monotonic() + (_SETTLE_SECONDS if settle else 0.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 
-__all__ = ["alive", "children", "cpu_seconds", "descendants", "memory_bytes", "programs"]
+__all__ = ["alive", "children", "cpu_seconds", "descendants", "memory_bytes", "parent", "programs"]
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -42,6 +42,15 @@ def programs(everything: list[int], init: int, shells: set[int]) -> list[int]:
     for pid in shells:
         own.update(children(pid))
     return [pid for pid in everything if pid not in own]
+
+
+def parent(pid: int) -> int:
+    """0 where there is none, or no process."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def alive(pid: int) -> bool:

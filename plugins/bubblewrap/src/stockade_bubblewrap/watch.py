@@ -27,7 +27,7 @@ class Watch:
     """Asked by the keeper's loop; holds memory (E5) and a share of the cpus (E6).
 
     ``processes`` tells all of the sandbox, and which of them are programs; ``count`` is
-    told how many were ended for memory, before they are.
+    told how many were ended for memory, and which process is the last of them, before it is.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Watch:
         share: float | None,
         *,
         processes: Callable[[], tuple[list[int], list[int]]],
-        count: Callable[[int], None],
+        count: Callable[[int, int], None],
     ) -> None:
         self._memory = memory_bytes
         self._share = share
@@ -90,7 +90,7 @@ class Watch:
             size, pid = sizes.pop()
             total -= size
             self.kills += 1
-            self._count(self.kills)
+            self._count(self.kills, pid)
             self._doomed.add(pid)
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
