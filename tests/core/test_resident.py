@@ -38,8 +38,12 @@ class LocalSandbox(ResidentSandbox):
 
     def open_channel(self, number: int) -> Channel:
         script, zygote = supervisor()
+        # It looks at this machine's processes, containers' included, whose programs bear the
+        # usual marks: its own are others, or its orders to end reached them too.
+        below = (1 << 40) - 1000 * (10 + os.getpid() % 32768)
+        line = f'ulimit -d {below}; exec "$@"'
         process = subprocess.Popen(
-            [*self._shell, "-c", script, "sh", str(number), zygote],
+            ["sh", "-c", line, "sh", *self._shell, "-c", script, "sh", str(number), zygote],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             cwd=self._folder, env={"PATH": "/usr/bin:/bin"}, start_new_session=True,
         )  # fmt: skip
