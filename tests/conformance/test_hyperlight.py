@@ -7,12 +7,12 @@ from stockade.testing import ProviderConformance
 
 
 class TestHyperlightPython(ProviderConformance):
-    provider = "hyperlight:python?memory_mb=96"
+    provider = "hyperlight:python?memory_mb=96&parallel=3"
 
     def kill_sandbox(self, session: Session) -> None:
         from stockade_hyperlight.session import HyperlightSandbox
 
         sandbox = session._record.sandbox
         assert isinstance(sandbox, HyperlightSandbox)
-        for machine in list(sandbox.machines):
+        for machine in sandbox.machines:
             machine.kill()

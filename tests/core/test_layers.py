@@ -12,8 +12,8 @@ CORE = Path(stockade.__file__).parent
 LAYERS = [
     "errors results options config capabilities events ids workers templates "
     "owner traces deadlines settings retries",
-    "wall file_backend kvm spec proposals output verdicts lower pump resident proxyhead egress "
-    "tar archives trait plugin",
+    "wall exchange file_backend kvm spec proposals output verdicts lower pump resident "
+    "proxyhead egress tar archives trait plugin",
     "discovery hooks registry execution languages audit ledger ledger_file ledger_log judging "
     "capacity opening",
     "runtime closing pausing requests providers detaching lifetimes journal gc",

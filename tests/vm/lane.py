@@ -3,9 +3,9 @@
     python tests/vm/lane.py [name …]
 
 Makes the guest if it is not there yet (as root, on Debian), builds the project's own wheels,
-boots the guest with them, runs the parts named (default: all) and brings their reports back
-to ``reports/vm``. Without what it needs it says so and ends well, unless STOCKADE_REQUIRE
-names ``vm``.
+boots a guest with them for each part named (default: all, at the same time), runs it and
+brings its reports back to ``reports/vm/PART``. Without what it needs it says so and ends
+well, unless STOCKADE_REQUIRE names ``vm``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
+from concurrent import futures
 from pathlib import Path
 
 import attrs
@@ -28,8 +29,6 @@ ROOT = Path(__file__).resolve().parents[2]
 REPORTS = ROOT / "reports" / "vm"
 #: The one factor by which time bounds are widened in the emulated guest.
 TIME_FACTOR = 8
-#: The most that booting and all parts may take.
-LIMIT_SECONDS = 1500
 DISTRIBUTIONS = ("core", "plugins/hyperlight", "plugins/microsandbox")
 
 
@@ -39,7 +38,7 @@ class Part:
 
     name: str
     arguments: str
-    seconds: int
+    seconds: int  #: the most that booting and running may take
     requires: str = ""  #: the walls that must be available
     before: str = ""  #: shell, in the guest
 
@@ -47,15 +46,15 @@ class Part:
 PARTS = (
     Part(
         "hyperlight", "tests/conformance/test_hyperlight.py tests/vm/inside/test_hyperlight.py",
-        600, requires="hyperlight",
+        900, requires="hyperlight",
     ),
     Part(
         "microsandbox",
         "tests/conformance/test_microsandbox.py tests/vm/inside/test_microsandbox.py",
-        600, requires="microsandbox",
+        900, requires="microsandbox",
     ),
     Part(
-        "without-kvm", "tests/vm/test_without_kvm.py", 120, requires="vm",
+        "without-kvm", "tests/vm/test_without_kvm.py", 240, requires="vm",
         before="mv /dev/kvm /dev/kvm.away",
     ),
 )  # fmt: skip
@@ -63,28 +62,50 @@ PARTS = (
 
 def main(names: list[str]) -> int:
     parts = [part for part in PARTS if not names or part.name in names]
+    if not parts:
+        print(f"vm: the parts are {', '.join(part.name for part in PARTS)}", file=sys.stderr)
+        return 2
     try:
         guest = recipe.ensure()
     except recipe.NoGuestError as error:
         print(f"vm: no guest here: {error}", file=sys.stderr)
         return int("vm" in os.environ.get("STOCKADE_REQUIRE", "").split(","))
     began = time.monotonic()
+    shutil.rmtree(REPORTS, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="stockade-vm-") as folder:
-        job = Path(folder)
-        _prepare(job, parts)
-        try:
-            code = machine.run(guest, job, LIMIT_SECONDS)
-        except machine.GuestError as error:
-            print(f"vm: {error}", file=sys.stderr)
-            return 1
-        finally:
-            _bring_back(job)
-        sys.stdout.write((job / "log").read_text("utf-8", "replace"))
-    failed = _tell(parts, time.monotonic() - began)
-    return 1 if failed or code else 0
+        common = Path(folder, "common")
+        _prepare(common)
+        with futures.ThreadPoolExecutor(len(parts)) as pool:
+            told = list(pool.map(lambda part: _run(guest, common, part), parts))
+    for part, (log, _) in zip(parts, told, strict=True):
+        print(f"== {part.name}\n{log}")
+    good = [_count(part) and not wrong for part, (_, wrong) in zip(parts, told, strict=True)]
+    print(f"vm: {time.monotonic() - began:.0f} s in all; reports in {REPORTS.relative_to(ROOT)}")
+    return int(not all(good))
 
 
-def _prepare(job: Path, parts: list[Part]) -> None:
+def _run(guest: Path, common: Path, part: Part) -> tuple[str, bool]:
+    """What the part printed, and whether it failed."""
+    job = common.with_name(part.name)
+    shutil.copytree(common, job)
+    (job / "reports").mkdir()
+    (job / "job").write_text(_script(part))
+    wrong, said = True, ""
+    try:
+        wrong = machine.run(guest, job, part.seconds) != 0
+    except machine.GuestError as error:
+        said = f"vm: {error}"
+    log = job / "log"
+    said = (log.read_text("utf-8", "replace") if log.exists() else "") + said
+    folder = REPORTS / part.name
+    folder.mkdir(parents=True)
+    for path in [*(job / "reports").iterdir(), log, job / "console"]:
+        if path.is_file():
+            shutil.copy(path, folder)
+    return said, wrong
+
+
+def _prepare(job: Path) -> None:
     """Everything the guest needs of the project: its wheels, installed, and its tests."""
     with tempfile.TemporaryDirectory() as wheels:
         pip = (sys.executable, "-m", "pip", "-q", "--disable-pip-version-check")
@@ -100,59 +121,41 @@ def _prepare(job: Path, parts: list[Part]) -> None:
         shutil.copytree(
             ROOT / "tests" / name, tests / name, ignore=shutil.ignore_patterns("__pycache__")
         )
-    (job / "reports").mkdir()
-    (job / "job").write_text(_script(parts))
 
 
-def _script(parts: list[Part]) -> str:
+def _script(part: Part) -> str:
     lines = [
         # In memory: the share is slow.
         "mkdir /tmp/work && cd /tmp/work && cp -r /mnt/site /mnt/tests /mnt/pyproject.toml .",
         f"export PYTHONPATH=/tmp/work/site:{recipe.SITE} PYTHONDONTWRITEBYTECODE=1 HOME=/root",
         f"export STOCKADE_TIME_FACTOR={TIME_FACTOR} STOCKADE_REPORTS=/mnt/reports",
         "sh /tmp/work/tests/vm/guest/busybox-root /srv/stockade-busybox",
-        "failed=0",
+        part.before or ":",
+        # Ended inside first, so that what was printed until then is seen.
+        f"STOCKADE_REQUIRE={part.requires} timeout -k 10 {part.seconds - 60} python3 -m pytest "
+        f"-v --tb=short -p no:cacheprovider -o timeout={part.seconds} --durations=5 "
+        f"--junitxml=/mnt/reports/junit.xml {part.arguments}",
     ]
-    for part in parts:
-        lines += [
-            part.before or ":",
-            f"STOCKADE_REQUIRE={part.requires} timeout -k 10 {part.seconds} python3 -m pytest -q "
-            f"-p no:cacheprovider -o timeout={part.seconds} --durations=5 "
-            f"--junitxml=/mnt/reports/{part.name}.xml {part.arguments} || failed=1",
-        ]
-    return "\n".join([*lines, "exit $failed", ""])
+    return "\n".join([*lines, ""])
 
 
-def _bring_back(job: Path) -> None:
-    shutil.rmtree(REPORTS, ignore_errors=True)
-    REPORTS.mkdir(parents=True)
-    for path in [*(job / "reports").iterdir(), job / "log", job / "console"]:
-        if path.is_file():
-            shutil.copy(path, REPORTS)
-
-
-def _tell(parts: list[Part], seconds: float) -> bool:
-    """Print each part's counts; whether any failed or gave none."""
-    bad = False
-    for part in parts:
-        path = REPORTS / f"{part.name}.xml"
-        if not path.exists():
-            print(f"vm: {part.name}: no report: it did not end")
-            bad = True
-            continue
-        suite = next(ET.parse(path).getroot().iter("testsuite"))
-        count = {
-            key: int(suite.get(key, "0")) for key in ("tests", "failures", "errors", "skipped")
-        }
-        passed = count["tests"] - count["failures"] - count["errors"] - count["skipped"]
-        wrong = count["failures"] + count["errors"]
-        bad = bad or wrong > 0 or passed == 0
-        print(
-            f"vm: {part.name}: {passed} passed, {wrong} failed, {count['skipped']} skipped or "
-            f"deviating, in {float(suite.get('time', '0')):.0f} s"
-        )
-    print(f"vm: {seconds:.0f} s in all; reports in {REPORTS.relative_to(ROOT)}")
-    return bad
+def _count(part: Part) -> bool:
+    """Print the part's counts; whether something passed and nothing failed."""
+    path = REPORTS / part.name / "junit.xml"
+    if not path.exists():
+        print(f"vm: {part.name}: no report: it did not end")
+        return False
+    suite = next(ET.parse(path).getroot().iter("testsuite"))
+    tests, failures, errors, skipped = (
+        int(suite.get(key, "0")) for key in ("tests", "failures", "errors", "skipped")
+    )
+    wrong = failures + errors
+    passed = tests - wrong - skipped
+    print(
+        f"vm: {part.name}: {passed} passed, {wrong} failed, {skipped} skipped or deviating, "
+        f"in {float(suite.get('time', '0')):.0f} s"
+    )
+    return passed > 0 and not wrong
 
 
 if __name__ == "__main__":

@@ -25,15 +25,23 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping, Sequence
-from enum import Enum
 from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 
-import attrs
-
 from stockade.capabilities import Capabilities, Isolation
-from stockade.config import SandboxConfig
 from stockade.errors import UnsupportedError
+from stockade.exchange import (
+    AttachRequest,
+    Availability,
+    Changes,
+    Check,
+    ExecRequest,
+    Exit,
+    Form,
+    OpenRequest,
+    Option,
+    TerminalRequest,
+)
 from stockade.file_backend import FileBackend
 from stockade.results import Stream
 from stockade.traces import Leftover, Usage
@@ -57,123 +65,6 @@ __all__ = [
     "Usage",
     "Wall",
 ]
-
-
-class Form(str, Enum):
-    """The three forms of a request, never confused (D1)."""
-
-    ARGV = "argv"
-    SHELL = "shell"
-    CODE = "code"
-
-    def __str__(self) -> str:
-        return self.value
-
-
-@attrs.frozen(kw_only=True)
-class OpenRequest:
-    """Everything a wall needs to start one sandbox."""
-
-    session_id: str  #: random, fit for a name: letters, digits, ``-``
-    agent_hash: str  #: a hash of the agent's id; the id itself never reaches a wall (C1)
-    target: str | None  #: the wall's own word for what runs, or None for its default
-    config: SandboxConfig
-    options: Mapping[str, Any] = attrs.field(factory=dict)  #: the wall's own, converted
-    #: Unix time after which the session is over, for walls that can hold it inside (C11).
-    #: None for a session of a pool too, until ``Sandbox.expire_at`` tells.
-    expires_at: float | None = None
-    #: The process that it is made for: a wall writes it where ``leftovers`` finds it (C9).
-    owner: str = ""
-
-
-@attrs.frozen(kw_only=True)
-class AttachRequest(OpenRequest):
-    """A durable sandbox that runs already, to be used by one more process (C10)."""
-
-    #: Which of the processes that use it this is: small, and no other that may live has the
-    #: same (the one that opened it has 0), for a wall that must tell their programs apart.
-    slot: int = 1
-
-
-@attrs.frozen(kw_only=True)
-class ExecRequest:
-    """One execution. What core hands to a wall is checked and complete."""
-
-    execution_id: str
-    form: Form
-    argv: tuple[str, ...] = ()  #: for the argv form
-    script: str = attrs.field(default="", repr=False)  #: the shell line, or the code
-    language: str | None = None  #: for the code form
-    interpreter: str | None = None  #: the program that core found for it, if it looked
-    #: The named interpreter that runs the code and keeps its variables, or None for a clean one.
-    state: str | None = None
-    stdin: bytes = attrs.field(default=b"", repr=False)  #: never the host's (D8)
-    working_dir: str = "/workspace"
-    #: The whole environment asked for: the session's and the execution's, merged (D9).
-    env: Mapping[str, str] = attrs.field(factory=dict, repr=lambda env: f"<{len(env)} names>")
-    timeout_seconds: float = 60.0  #: core keeps it; for walls that can keep it inside as well
-
-
-@attrs.frozen(kw_only=True)
-class Exit:
-    """How the program ended, as the wall saw it; the verdict is core's (D3).
-
-    Give ``code`` for a program that ended by itself, ``signal`` for one that a
-    signal ended. ``out_of_memory`` says that the memory limit did it.
-    """
-
-    code: int | None = None
-    signal: int | None = None
-    out_of_memory: bool = False
-
-
-@attrs.frozen
-class Check:
-    """One thing that a probe looked at, for ``stockade doctor``."""
-
-    what: str
-    ok: bool
-    detail: str = ""
-    remedy: str = ""
-    #: Of a check that is not ok: whether it may be in a moment by itself, as with a daemon
-    #: that is being restarted; then core probes again before it gives up.
-    transient: bool = False
-
-
-@attrs.frozen
-class Availability:
-    """The answer of a probe: the checks it made; available when all are ok (A8)."""
-
-    checks: tuple[Check, ...] = ()
-
-    def __bool__(self) -> bool:
-        return all(check.ok for check in self.checks)
-
-    @property
-    def transient(self) -> bool:
-        """Whether something is missing and all of it may be there in a moment."""
-        failed = [check for check in self.checks if not check.ok]
-        return bool(failed) and all(check.transient for check in failed)
-
-    @property
-    def reason(self) -> str:
-        """What is missing and what mends it, in one line; empty when available."""
-        failed = [check for check in self.checks if not check.ok]
-        return "; ".join(
-            ": ".join(part for part in (c.what, c.detail) if part)
-            + (f" (mend it: {c.remedy})" if c.remedy else "")
-            for c in failed
-        )
-
-
-@attrs.frozen
-class Option:
-    """An option of the wall's own in the provider string (A1)."""
-
-    convert: Any  #: from text to value; raises ValueError with what is needed
-    default: Any = None
-    help: str = ""
-    secret: bool = False  #: its value is never kept or shown (B4)
 
 
 class Output(Protocol):
@@ -224,17 +115,6 @@ class Running(abc.ABC):
         """
 
 
-@attrs.frozen(kw_only=True)
-class TerminalRequest:
-    """A program on a terminal; without ``argv`` the sandbox's own shell."""
-
-    argv: tuple[str, ...] = ()
-    rows: int = 24
-    columns: int = 80
-    working_dir: str = "/workspace"
-    env: Mapping[str, str] = attrs.field(factory=dict, repr=lambda env: f"<{len(env)} names>")
-
-
 class Terminal(abc.ABC):
     """An interactive program's terminal; used from one thread, ``close`` from any."""
 
@@ -261,15 +141,6 @@ class Terminal(abc.ABC):
     @abc.abstractmethod
     def close(self) -> None:
         """Hang up; may be called again."""
-
-
-@attrs.frozen
-class Changes:
-    """Absolute paths inside: made (a folder stands for all in it), changed, removed."""
-
-    made: tuple[str, ...] = ()
-    changed: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
 
 
 class Sandbox(abc.ABC):

@@ -13,7 +13,7 @@ import os
 import resource
 import signal
 import socket
-import time
+from time import sleep
 from typing import Any
 
 from stockade_hyperlight import wire
@@ -68,7 +68,7 @@ class _Guest:
         return base64.b64encode(data).decode()
 
     def _sleep(self, **given: Any) -> int:
-        time.sleep(max(0.0, float(given["seconds"])))
+        sleep(max(0.0, float(given["seconds"])))
         return 0
 
     def _exit(self, **given: Any) -> int:

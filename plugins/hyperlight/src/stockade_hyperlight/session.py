@@ -24,8 +24,6 @@ __all__ = ["HEAP_MB", "HyperlightSandbox", "order_of"]
 
 #: The guest's heap; the rest of the session's memory is what its pages come from.
 HEAP_MB = 25
-#: Machines of one session at the same time; further executions wait.
-_MAX_MACHINES = 16
 #: How often a machine that broke down between executions is replaced.
 _TRIES = 3
 _FOLDERS = ("/workspace", "/output")
@@ -55,9 +53,12 @@ def order_of(language: str, backend: str, memory_mb: int, disk_mb: int | None) -
 class HyperlightSandbox(Sandbox):
     """Machines are made as executions overlap, and after one was killed."""
 
-    def __init__(self, request: OpenRequest, language: str, order: dict[str, Any]) -> None:
+    def __init__(
+        self, request: OpenRequest, language: str, order: dict[str, Any], parallel: int
+    ) -> None:
         self._language = language
         self._tools = tuple(order["tools"])
+        self._parallel = parallel
         self._order = order
         self._lock = threading.Condition()
         self._idle: list[Machine] = []
@@ -68,11 +69,14 @@ class HyperlightSandbox(Sandbox):
         self._paused = False
         self._closed = False
         self._folders = Folders(request.config.disk_mb)
+        machine = None
         try:
             machine = self._make()
             machine.ready(request.config.startup_timeout_seconds)
         except BaseException as error:
             self.close()
+            if machine is not None:
+                machine.close()
             if isinstance(error, (MachineError, TimeoutError)):
                 raise SandboxStartError(
                     f"the microVM did not start: {error}; see `stockade doctor hyperlight`."
@@ -196,7 +200,7 @@ class HyperlightSandbox(Sandbox):
                     machine = self._idle.pop()
                     machine.busy = True
                     return machine
-                if len(self._all) + self._making < _MAX_MACHINES:
+                if len(self._all) + self._making < self._parallel:
                     self._making += 1
                     break
                 self._lock.wait(0.25)

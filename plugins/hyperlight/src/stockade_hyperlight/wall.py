@@ -34,6 +34,12 @@ def _backend(text: str) -> str:
     return text
 
 
+def _count(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 64:
+        raise ValueError("a whole number from 1 to 64 is needed")
+    return int(text)
+
+
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name for name in text.split(",") if name)
 
@@ -46,6 +52,9 @@ class HyperlightWall(Wall):
     options: ClassVar[Mapping[str, Option]] = {
         "backend": Option(
             _backend, "wasm", "wasm, or for JavaScript js: a guest that is QuickJS alone"
+        ),
+        "parallel": Option(
+            _count, 8, "microVMs of one session at the same time; further executions wait"
         ),
         "tools": Option(
             _names, (), "names of host functions the code may call, out of those that the "
@@ -119,4 +128,4 @@ class HyperlightWall(Wall):
         # By name, at the two usual ports; the guest's requests are checked by host and port.
         for host in config.network_allow:
             order["allow"] += [f"https://{host}", f"http://{host}"]
-        return HyperlightSandbox(request, self.language, order)
+        return HyperlightSandbox(request, self.language, order, self.chosen["parallel"])

@@ -1,0 +1,52 @@
+"""The Hyperlight wall's own part, held to the contract with a stand-in for the microVM.
+
+The pool of processes, deadlines, streams, files and named interpreters are stockade's; only
+what the virtual machine isolates cannot be seen here, and is declared.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stockade.session import Session
+from stockade.testing import ProviderConformance
+from stockade.wall import Availability, Check
+
+pytest.importorskip("stockade_hyperlight", reason="pip install stockade-hyperlight (tox -e vm)")
+
+_NO_WALL = "the stand-in runs in a process of this machine and isolates nothing"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def stand_in() -> Iterator[None]:
+    """The fake package first on the path, which the wall's processes are given."""
+    from stockade_hyperlight.wall import HyperlightWall
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).parent / "fake"))
+        patch.delitem(sys.modules, "hyperlight_sandbox", raising=False)
+        there = Availability((Check("stand-in", True),))
+        patch.setattr(HyperlightWall, "probe", lambda _: there)
+        yield
+
+
+class TestStandIn(ProviderConformance):
+    provider = "hyperlight:python?memory_mb=96&parallel=3"
+    title = "hyperlight stand-in"
+    deviations = {
+        "E3_no_way_out": _NO_WALL,
+        "E3_no_unix_socket_of_the_host": _NO_WALL,
+        "E10_an_allow_list_opens_nothing_else": _NO_WALL,
+    }
+
+    def kill_sandbox(self, session: Session) -> None:
+        from stockade_hyperlight.session import HyperlightSandbox
+
+        sandbox = session._record.sandbox
+        assert isinstance(sandbox, HyperlightSandbox)
+        for machine in sandbox.machines:
+            machine.kill()
