@@ -18,6 +18,8 @@ from stockade_bubblewrap.cgroups import Group
 __all__ = ["Box"]
 
 _END_SECONDS = 8.0
+#: An order to end a lane's programs is repeated, and others wait for the keeper meanwhile.
+_LANE_END_SECONDS = 0.3
 _KEPT_VICTIMS = 1000
 #: bwrap's two processes and the supervisor's four; the limit is the program's beside them.
 _OWN_PROCESSES = 6
@@ -224,6 +226,19 @@ class Box:
         own = 0 if self._bwrap is None else self._bwrap.pid
         running = tree.programs(everything, self.init, set(self._shells))
         return everything, [pid for pid in running if pid != own]
+
+    def programs_of(self, lane: int) -> list[int]:
+        """The living programs of a lane, what they left behind included."""
+        return tree.marked(self.processes()[1], lane)
+
+    def end_programs(self, lane: int) -> None:
+        """End them all (D6). Stopped first: what is stopped cannot fork away."""
+        until = time.monotonic() + _LANE_END_SECONDS
+        while (left := self.programs_of(lane)) and time.monotonic() < until:
+            for number in (signal.SIGSTOP, signal.SIGKILL):
+                for pid in left:
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        os.kill(pid, number)
 
     @property
     def settled(self) -> bool:

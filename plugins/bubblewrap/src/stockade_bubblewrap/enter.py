@@ -130,8 +130,9 @@ def hide_command_line(name: bytes) -> None:
     with open("/proc/self/stat", "rb") as file:
         fields = file.read().rpartition(b")")[2].split()
     start, end = int(fields[45]), int(fields[46])  # arg_start and arg_end of proc(5)
-    shown = name[: end - start - 1]
-    ctypes.memmove(start, shown + bytes(end - start - len(shown)), end - start)
+    if 0 < start < end:
+        shown = name[: end - start - 1]
+        ctypes.memmove(start, shown + bytes(end - start - len(shown)), end - start)
 
 
 def _in_fork(act: Callable[[], bytes]) -> str:

@@ -48,6 +48,8 @@ class Keeper:
             "settle": self._settle,
             "spawn": self._spawn,
             "state": self._state,
+            "kill": self._end_programs,
+            "count": self._count,
             "killed": self._killed,
             "freeze": self._freeze,
             "end": self._end,
@@ -121,6 +123,13 @@ class Keeper:
 
     def _state(self, message: dict[str, Any]) -> dict[str, Any]:
         return {"ended": self._box.status, "kills": self._box.kills() + self._watch.kills}
+
+    def _end_programs(self, message: dict[str, Any]) -> dict[str, Any]:
+        self._box.end_programs(message["lane"])
+        return {}
+
+    def _count(self, message: dict[str, Any]) -> dict[str, Any]:
+        return {"programs": len(self._box.programs_of(message["lane"]))}
 
     def _killed(self, message: dict[str, Any]) -> dict[str, Any]:
         return {"killed": self._box.killed(message["lane"], message["after"])}

@@ -4,8 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
+from collections.abc import Iterable
 
-__all__ = ["alive", "children", "cpu_seconds", "descendants", "memory_bytes", "parent", "programs"]
+__all__ = [
+    "alive",
+    "children",
+    "cpu_seconds",
+    "descendants",
+    "marked",
+    "memory_bytes",
+    "parent",
+    "programs",
+]
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -42,6 +53,42 @@ def programs(everything: list[int], init: int, shells: set[int]) -> list[int]:
     for pid in shells:
         own.update(children(pid))
     return [pid for pid in everything if pid not in own]
+
+
+def marked(pids: Iterable[int], lane: int) -> list[int]:
+    """Which of these are living programs of a lane: core's supervisor has them carry the
+    lane's number as their hard limit of data, which no child can raise again; below all
+    lanes' it was lowered to hide."""
+    found = []
+    for pid in pids:
+        limit = _data_limit(pid)
+        if limit == _MARKS - lane * 1024 or 0 <= limit < _MARKS - _LANES * 1024:
+            if alive(pid):
+                found.append(pid)
+    return found
+
+
+def _data_limit(pid: int) -> int:
+    """The hard limit of data in bytes; -1 where there is none, or no process."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        with open(f"/proc/{pid}/limits", "rb") as file:
+            for line in file:
+                if line.startswith(b"Max data size"):
+                    return int(line.split()[4])
+    return -1
+
+
+def _first_mark() -> int:
+    """The marks are a little below this, or below the limit that is there already."""
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    top = 1 << 40
+    if hard != resource.RLIM_INFINITY and hard // 1024 <= top:
+        top = hard // 1024 - 1
+    return top * 1024
+
+
+#: As supervisor.sh has it: the highest mark, and how many lanes' there can be.
+_MARKS, _LANES = _first_mark(), 999
 
 
 def parent(pid: int) -> int:
