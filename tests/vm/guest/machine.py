@@ -10,7 +10,10 @@ from pathlib import Path
 #: Memory of the guest.
 MEMORY = "3G"
 #: A loaded host delivers timer interrupts late: the kernel must not take that for a broken one.
-_KERNEL = "console=ttyS0 root=/dev/vda rw init=/stockade-init mitigations=off panic=-1 no_timer_check quiet"
+_KERNEL = (
+    "console=ttyS0 root=/dev/vda rw init=/stockade-init mitigations=off panic=-1 "
+    "no_timer_check quiet"
+)
 
 
 class GuestError(Exception):
