@@ -91,6 +91,26 @@ def test_what_would_break_the_guest_is_mended(session: Session) -> None:
     assert session.code("print('usable')").stdout == "usable\n"
 
 
+def test_E5_the_memory_limit_is_the_guests_and_the_session_goes_on(session: Session) -> None:
+    held = session.code("x = bytearray(20 << 20); print(len(x))")
+    assert held.stdout == f"{20 << 20}\n"
+    hog = session.code("x = []\nwhile True: x.append('y' * 1000000)", timeout=30.0 * FACTOR)
+    assert hog.verdict is Verdict.OUT_OF_MEMORY
+    assert session.code("print('usable')").stdout == "usable\n"
+
+
+def test_G1_a_snapshot_holds_the_files() -> None:
+    need("hyperlight")
+    with stockade.open("hyperlight?memory_mb=96") as session:
+        session.code("open('a/b', 'w').write('one')")
+        session.files.write("/input/c", b"two")
+        saved = session.snapshot()
+        session.files.write("a/b", b"changed")
+    with stockade.open("hyperlight?memory_mb=96", snapshot=saved) as other:
+        code = "print(open('a/b').read(), open('/input/c').read())"
+        assert other.code(code).stdout == "one two\n"
+
+
 def test_javascript() -> None:
     need("hyperlight")
     with stockade.open("hyperlight:javascript?memory_mb=128") as session:

@@ -19,7 +19,7 @@ from stockade.session import Session
 
 FACTOR = float(os.environ.get("STOCKADE_TIME_FACTOR", "1"))
 FOLDER = "/srv/stockade-busybox"
-STRING = f"microsandbox:{FOLDER}?memory_mb=128&max_processes=40&cpu_limit=0.5"
+STRING = f"microsandbox:{FOLDER}?memory_mb=128&max_processes=40&cpu_limit=0.5&kill_seconds=6"
 
 
 @pytest.fixture(scope="module")

@@ -138,7 +138,8 @@ class LaneRunning(Running):
 
     def _insist(self, lane: Lane) -> None:
         """Repeat the order, then end the sandbox; waits for no order that is stuck."""
-        *early, last = _KILL_AGAIN_SECONDS
+        wider = self._sandbox.kill_seconds / sum(_KILL_AGAIN_SECONDS)
+        *early, last = (seconds * wider for seconds in _KILL_AGAIN_SECONDS)
         for pause in early:
             if self._over.wait(pause):
                 return

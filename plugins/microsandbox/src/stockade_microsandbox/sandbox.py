@@ -57,6 +57,7 @@ class VmSandbox(ResidentSandbox):
 
     def __init__(self, vm: Any, name: str, first: Channel, request: OpenRequest) -> None:
         self._vm = vm
+        self.kill_seconds = float(request.options["kill_seconds"])
         self.name = name
         self._user = _user(request.config)
         super().__init__(first, startup_seconds=request.config.startup_timeout_seconds)

@@ -23,6 +23,13 @@ def _pull(text: str) -> str:
     return text
 
 
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0.1 <= value <= 9:
+        raise ValueError("seconds from 0.1 to 9 are needed")
+    return value
+
+
 class MicrosandboxWall(Wall):
     """A virtual machine for each session, from an image or a root folder."""
 
@@ -31,6 +38,12 @@ class MicrosandboxWall(Wall):
     options: ClassVar[Mapping[str, Option]] = {
         "pull": Option(
             _pull, "missing", "when an image named by its name is pulled: missing, always, never"
+        ),
+        "kill_seconds": Option(
+            _seconds,
+            0.7,
+            "how long a program may outlive the order to end it before its VM is ended; more than "
+            "the contract's second is for machines that are emulated",
         ),
     }
     capabilities = Capabilities(
