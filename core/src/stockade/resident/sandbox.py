@@ -56,7 +56,7 @@ class ResidentSandbox(Sandbox):
     #: Whether the wall answers "permission denied" for programs that are not there.
     hides_missing: ClassVar[bool] = False
     #: How long a program may outlive the order to end it before its sandbox is ended (D6).
-    kill_seconds: float = 0.7
+    kill_seconds: float = 0.9
 
     def __init__(self, first: Channel, *, startup_seconds: float = 60.0, number: int = 0) -> None:
         """``first`` leads to the supervisor that the sandbox was started with, lane 0; or

@@ -62,9 +62,9 @@ def marked(pids: Iterable[int], lane: int) -> list[int]:
     found = []
     for pid in pids:
         limit = _data_limit(pid)
-        if limit == _MARKS - lane * 1024 or 0 <= limit < _MARKS - _LANES * 1024:
-            if alive(pid):
-                found.append(pid)
+        marked = limit == _MARKS - lane * 1024 or 0 <= limit < _MARKS - _LANES * 1024
+        if marked and alive(pid):
+            found.append(pid)
     return found
 
 
