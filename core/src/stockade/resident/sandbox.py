@@ -11,97 +11,39 @@ from typing import ClassVar
 import attrs
 
 from stockade.errors import SandboxLostError
-from stockade.resident.channel import Channel
-from stockade.resident.lane import Ended, Hello, Lane, LaneLostError
+from stockade.resident.lane import Ended, Lane, LaneLostError
+from stockade.resident.lanes import Lanes, gone
 from stockade.resident.running import Death, LaneRunning, Notebook, NotebookRunning
 from stockade.resident.script import can_be_warm, prepare
-from stockade.wall import ExecRequest, Output, Running, Sandbox
+from stockade.wall import ExecRequest, Output, Running
 
 __all__ = ["Death", "ResidentSandbox"]
 
 _log = logging.getLogger(__name__)
 
-#: Lanes that stay open though nothing needs them.
-_SPARE_LANES = 8
-#: More cannot be: a lane's mark is told by its number.
-_MAX_LANES = 100
-#: A lane costs an engine's exec, and a herd of them costs each many times that; whoever
-#: finds this many under way waits for one that gets free.
-_OPENING_AT_ONCE = 2
-#: How long another lane may take to start.
-_LANE_SECONDS = 30.0
-#: How long a lane that will be free in a moment is waited for before one is opened.
-_TIDY_SECONDS = 0.02
 #: How long a lane is looked for that ends the programs of another.
 _ANOTHER_SECONDS = 5.0
-#: How soon it is tried again where none could start.
-_RETRY_SECONDS = 0.25
 #: The supervisor's own deadline comes this much after the owner's.
 _EXPIRY_GRACE_SECONDS = 3.0
-#: A lane's own processes: the shell, the worker and the control, and a zygote beside.
-_LANE_PROCESSES = 3
-#: How often it is asked whether programs left behind have ended: soon, then ever less.
-_FIRST_LOOK_SECONDS, _LAST_LOOK_SECONDS = 0.5, 8.0
 #: How long a program that exits 137 beside a kill for memory waits for its claimant,
 #: while others run that may be it.
 _CLAIM_SECONDS = 0.5
 
 
-class ResidentSandbox(Sandbox):
-    """Executions over lanes. A wall's sandbox inherits it and gives the three ways below."""
+class ResidentSandbox(Lanes):
+    """Executions over lanes. A wall's sandbox inherits it and gives ``open_channel``,
+    ``post_mortem`` and ``destroy``."""
 
-    #: Whether /proc inside shows the sandbox's processes and no others, so that their
-    #: number tells whether a program left any behind; else each is looked for by its mark.
-    counts_processes: ClassVar[bool] = True
     #: Whether the wall answers "permission denied" for programs that are not there.
     hides_missing: ClassVar[bool] = False
     #: How long a program may outlive the order to end it before its sandbox is ended (D6).
     kill_seconds: float = 0.9
 
-    def __init__(self, first: Channel, *, startup_seconds: float = 60.0, number: int = 0) -> None:
-        """``first`` leads to the supervisor that the sandbox was started with, lane 0; or
-        to this process's first in one that it shares with others, of another ``number``.
-
-        Raises LaneLostError when it does not answer.
-        """
-        self._lock = threading.Lock()
-        self._free_again = threading.Condition(self._lock)
-        lane = Lane(number, first)
-        self._first = number
-        self.hello: Hello = lane.greet(startup_seconds)
-        self._lanes: dict[int, Lane] = {number: lane}
-        self._idle: list[Lane] = [lane]
-        self._opening: set[int] = set()
-        self._foreign: set[int] = set()  # numbers that programs of earlier processes carry
-        self._notebooks: dict[str, Notebook] = {}
-        self._busy: set[int] = set()
-        self._waiting = 0  # executions that have no lane yet
-        self._tidying = 0  # lanes that will be free in a moment
-        self._death: Death | None = None
-        self._closed = False
-        self._until: float | None = None  # the deadline that is held inside
-        self._claimed = 0  # kills for memory that an execution answers for
-        if self.hello.python:
-            lane.wake()
-
     # -- what the wall gives ---------------------------------------------------
-
-    @abc.abstractmethod
-    def open_channel(self, number: int) -> Channel:
-        """Start another supervisor in the sandbox, as lane ``number``; called when
-        executions overlap, from the execution's thread. Raises OSError or LaneLostError
-        where none can be started; then ``post_mortem`` is asked whether the sandbox lives."""
 
     @abc.abstractmethod
     def destroy(self) -> None:
         """End the sandbox itself and remove all that it made; may be called again."""
-
-    @abc.abstractmethod
-    def post_mortem(self, *, settle: bool) -> Death | None:
-        """What became of a sandbox whose lane failed, or None where it lives on.
-
-        ``settle``: a lane ended by itself, so a death may be about to be seen; wait for it.
-        """
 
     def force_end(self) -> None:
         """Kill the sandbox, since it obeys no more; bounded in time, never raises."""
@@ -112,10 +54,6 @@ class ResidentSandbox(Sandbox):
         """End all programs of a lane, at once (D6); False when the lane cannot be told to.
         Called again while they live; no order may outlast the ``left_behind`` that follows."""
         return lane.kill()
-
-    def left_behind(self, lane: Lane) -> int:
-        """How many programs still live in a lane whose own has ended. Raises LaneLostError."""
-        return lane.count()
 
     def out_of_memory(self, lane: Lane, ended: Ended) -> bool:
         """Whether the memory limit ended the lane's program (E5)."""
@@ -141,15 +79,6 @@ class ResidentSandbox(Sandbox):
         self.release()
         self.destroy()
 
-    def release(self) -> None:
-        """Leave every lane; nothing can be started by this object any more."""
-        with self._lock:
-            self._closed = True
-            lanes = list(self._lanes.values())
-            self._free_again.notify_all()
-        for lane in lanes:
-            lane.close()
-
     def expire_at(self, when: float | None) -> None:
         """Have the supervisor end itself a little after core would have ended the sandbox.
 
@@ -169,172 +98,6 @@ class ResidentSandbox(Sandbox):
             return
         if self.hello.python is None:  # there a `sleep` keeps the time: one process more
             self.hello = attrs.evolve(self.hello, processes=self.hello.processes + 1)
-
-    # -- lanes -----------------------------------------------------------------
-
-    def _idle_lane(self) -> Lane | None:
-        with self._lock:
-            self._check_alive()
-            while self._idle:
-                lane = self._idle.pop()
-                if not lane.lost:
-                    self._busy.add(lane.number)
-                    return lane
-            return None
-
-    def take_lane(self, given_up: threading.Event, seconds: float = float("inf")) -> Lane | None:
-        """A lane, waiting for one that gets free or is opened meanwhile; None when
-        ``given_up`` is set or the time is over. At the process limit no shell can be
-        started, and all that helps is that programs left behind end."""
-        until = time.monotonic() + seconds
-        with self._lock:
-            self._waiting += 1
-        try:
-            while not given_up.is_set() and time.monotonic() < until:
-                lane = self._idle_lane()
-                if lane is not None:
-                    return lane
-                with self._lock:
-                    if self._tidying:  # better than a new one
-                        self._free_again.wait(_TIDY_SECONDS)
-                    if not self._idle:
-                        self._open_more()
-                        self._free_again.wait(_RETRY_SECONDS)
-            return None
-        finally:
-            with self._lock:
-                self._waiting -= 1
-
-    def _open_more(self) -> None:
-        """Have a further lane opened in the background, where one is of use; locked."""
-        full = len(self._lanes) + len(self._opening) >= _MAX_LANES
-        most = min(self._waiting, _OPENING_AT_ONCE - self._tidying)
-        if full or self._closed or len(self._opening) >= most:
-            return
-        taken = {*self._lanes, *self._opening, *self._foreign}
-        low = self._first + 1
-        number = next(n for n in range(low, low + _MAX_LANES) if n not in taken)
-        self._opening.add(number)
-        threading.Thread(
-            target=self._open_lane, args=(number,), daemon=True, name="stockade-lane"
-        ).start()
-
-    def _open_lane(self, number: int) -> None:
-        lane = None
-        try:
-            lane = Lane(number, self.open_channel(number))
-            lane.greet(_LANE_SECONDS)
-            if self._first and lane.count() > 0:
-                self._foreign.add(number)
-                raise LaneLostError("another process's programs carry the lane's mark")
-        except Exception as error:
-            if lane is not None:
-                lane.close()
-                lane = None
-            if self._find_death(str(error), settle=False) is None:
-                _log.debug("no further lane: %s", error)
-                time.sleep(_RETRY_SECONDS)  # it is tried again when this is over
-        with self._lock:
-            self._opening.discard(number)
-            if lane is not None:
-                self._lanes[number] = lane
-                self._idle.append(lane)
-            closed = self._closed
-            self._free_again.notify_all()
-        if closed and lane is not None:
-            lane.close()
-
-    def give_back(self, lane: Lane, ended: Ended | None) -> None:
-        """After the result is out: make the lane fit for the next program, or retire it."""
-        try:
-            if ended is None or lane.lost:
-                self.forget(lane)
-                return
-            if lane.dirty:
-                lane.clean()
-            if not self.surely_alone(lane, ended) and self.left_behind(lane) > 0:
-                self.retire(lane)
-                return
-        except LaneLostError as error:
-            if not self._closed:
-                _log.warning("lane %d is given up: %s", lane.number, error)
-            self.forget(lane)
-            return
-        self.make_idle(lane)
-
-    def make_idle(self, lane: Lane) -> None:
-        """It is fit for the next program."""
-        with self._lock:
-            self._busy.discard(lane.number)
-            if lane.number != self._first and len(self._idle) >= _SPARE_LANES:
-                del self._lanes[lane.number]
-                spare = True
-            else:
-                self._idle.append(lane)
-                self._idle.sort(key=lambda idle: -idle.number)  # the first is taken first
-                spare = False
-            self._free_again.notify()
-        if spare:
-            lane.close()
-
-    def tidy(self, lane: Lane, ended: Ended) -> None:
-        """``give_back`` in a thread of its own: the result first, and what makes the lane
-        fit again is nobody's waiting time."""
-
-        def work() -> None:
-            try:
-                self.give_back(lane, ended)
-            finally:
-                self.tidying(-1)
-
-        self.tidying(1)
-        threading.Thread(target=work, daemon=True, name="stockade-lane").start()
-
-    def tidying(self, more: int) -> None:
-        """Count a lane that will be free in a moment: 1, and -1 when it is."""
-        with self._lock:
-            self._tidying += more
-            self._free_again.notify()
-
-    def surely_alone(self, lane: Lane, ended: Ended) -> bool:
-        """Whether the count of processes says that the program left none behind."""
-        if not self.counts_processes:
-            return False
-        with self._lock:
-            if self._opening or self._busy - {lane.number}:
-                return False
-            own = _LANE_PROCESSES + bool(self.hello.zygote)
-            idle = self.hello.processes + own * (len(self._lanes) - 1)
-        return ended.processes <= idle
-
-    def retire(self, lane: Lane) -> None:
-        """Programs left behind live on and may print: nobody else uses their lane meanwhile."""
-        with self._lock:
-            self._busy.discard(lane.number)
-        threading.Thread(
-            target=self._await_last, args=(lane,), daemon=True, name="stockade-drain"
-        ).start()
-
-    def _await_last(self, lane: Lane) -> None:
-        pause = _FIRST_LOOK_SECONDS
-        try:
-            while not self._closed:
-                lane.drain(pause)
-                pause = min(2 * pause, _LAST_LOOK_SECONDS)
-                if self.left_behind(lane) == 0:
-                    lane.clean()
-                    self.make_idle(lane)
-                    return
-        except LaneLostError:
-            self.forget(lane)
-
-    def forget(self, lane: Lane) -> None:
-        lane.close()
-        with self._lock:
-            self._busy.discard(lane.number)
-            if lane.number != self._first:
-                self._lanes.pop(lane.number, None)
-            self._free_again.notify()
 
     # -- running ---------------------------------------------------------------
 
@@ -372,12 +135,6 @@ class ResidentSandbox(Sandbox):
         """Whether the sandbox as a whole was ended for its memory (E5)."""
         return self._death is not None and self._death.out_of_memory
 
-    def _check_alive(self) -> None:
-        if self._death is not None:
-            raise _gone(self._death)
-        if self._closed:
-            raise SandboxLostError("the session is closed.")
-
     def loss(self, error: BaseException) -> SandboxLostError:
         """The error to raise when a lane fails in use; finds out why, once."""
         death = self._find_death(str(error))
@@ -385,30 +142,12 @@ class ResidentSandbox(Sandbox):
             death = Death("a program inside broke its supervisor")
             with self._lock:
                 self._death = self._death or death
-        return _gone(death)
+        return gone(death)
 
     def broken_by(self, error: BaseException) -> None:
         """A lane is lost that was ending a program; nothing more can be started."""
         with self._lock:
             self._death = self._death or Death(f"it did not end a program when told to ({error})")
-
-    def _find_death(self, seen: str, *, settle: bool = True) -> Death | None:
-        """Why the sandbox is dead; None where it lives."""
-        with self._lock:
-            if self._death is not None:
-                return self._death
-            if self._closed:
-                return Death("the session is closed")
-        try:
-            found = self.post_mortem(settle=settle)
-        except Exception as error:
-            found = Death(f"{seen}, and why could not be found out: {error}")
-        with self._lock:
-            self._death = self._death or found
-            lanes = list(self._lanes.values()) if found else []
-        for lane in lanes:
-            lane.close()  # an engine may keep the connection of a dead sandbox open
-        return self._death
 
     def _claim_kills(self, ended: Ended) -> bool:
         """Whether the memory limit ended this program (E5).
@@ -437,7 +176,3 @@ class ResidentSandbox(Sandbox):
         """The named interpreter's place; it starts with its first code."""
         with self._lock:
             return self._notebooks.setdefault(name, Notebook())
-
-
-def _gone(death: Death) -> SandboxLostError:
-    return SandboxLostError(f"the sandbox is gone: {death.reason}; open a new session.")
