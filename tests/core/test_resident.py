@@ -19,7 +19,7 @@ import pytest
 from stockade.errors import ConfigError, WorkingDirectoryError
 from stockade.output import BoundedOutput
 from stockade.resident import Channel, Death, PipeChannel, ResidentSandbox, supervisor
-from stockade.resident import sandbox as resident
+from stockade.resident import lanes as resident
 from stockade.resident.lane import _Scanner
 from stockade.results import Stream
 from stockade.wall import ExecRequest, Exit, Form
