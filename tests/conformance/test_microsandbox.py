@@ -7,6 +7,7 @@ from stockade.testing import ProviderConformance
 
 
 class TestMicrosandboxBusybox(ProviderConformance):
+    title = "microsandbox:busybox"
     provider = "microsandbox:/srv/stockade-busybox?memory_mb=128&kill_seconds=6"
 
     def kill_sandbox(self, session: Session) -> None:

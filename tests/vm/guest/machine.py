@@ -7,7 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
-#: Memory of the guest.
+#: Memory of a guest.
 MEMORY = "3G"
 #: A loaded host delivers timer interrupts late: the kernel must not take that for a broken one.
 _KERNEL = (

@@ -41,7 +41,7 @@ class MicrosandboxWall(Wall):
         ),
         "kill_seconds": Option(
             _seconds,
-            0.7,
+            0.9,
             "how long a program may outlive the order to end it before its VM is ended; more than "
             "the contract's second is for machines that are emulated",
         ),
