@@ -20,7 +20,7 @@ __all__ = ["Death", "LaneRunning", "Notebook", "NotebookRunning"]
 
 #: When the order to end a program is repeated: one that comes while the program is just
 #: being started finds nothing to end. After the last of them its sandbox is ended.
-_KILL_AGAIN_SECONDS = (0.1, 0.2, 0.4)
+_KILL_AGAIN_SECONDS = (0.1, 0.2, 0.6)
 
 
 @attrs.frozen
