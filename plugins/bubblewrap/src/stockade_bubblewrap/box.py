@@ -234,11 +234,17 @@ class Box:
     def end_programs(self, lane: int) -> None:
         """End them all (D6). Stopped first: what is stopped cannot fork away."""
         until = time.monotonic() + _LANE_END_SECONDS
+        everywhere = os.sched_getaffinity(0)
         while (left := self.programs_of(lane)) and time.monotonic() < until:
+            for pid in left:
+                with contextlib.suppress(OSError):
+                    # Dying takes a turn on a cpu; those that it may use can be busy ones.
+                    os.sched_setaffinity(pid, everywhere)
             for number in (signal.SIGSTOP, signal.SIGKILL):
                 for pid in left:
                     with contextlib.suppress(ProcessLookupError, PermissionError):
                         os.kill(pid, number)
+            time.sleep(0.001)
 
     @property
     def settled(self) -> bool:
