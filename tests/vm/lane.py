@@ -41,6 +41,8 @@ class Part:
     seconds: int  #: the most that booting and running may take
     requires: str = ""  #: the walls that must be available
     before: str = ""  #: shell, in the guest
+    #: Checks left out unless STOCKADE_VM_FULL is set: they cost minutes under emulation.
+    left_out: tuple[str, ...] = ()
 
 
 PARTS = (
@@ -52,6 +54,11 @@ PARTS = (
         "microsandbox",
         "tests/conformance/test_microsandbox.py tests/vm/inside/test_microsandbox.py",
         900, requires="microsandbox",
+        left_out=(
+            "D8_input_of_fifty_mebibytes", "F1_fifty_mebibytes",
+            "C11_an_idle_session_ends", "C6_close_may_be_called_again_and_destroy_not",
+            "C2_ids_are_long_and_unlike", "B1_a_session_changes_no_configuration",
+        ),
     ),
     Part(
         "without-kvm", "tests/vm/test_without_kvm.py", 240, requires="vm",
@@ -124,6 +131,8 @@ def _prepare(job: Path) -> None:
 
 
 def _script(part: Part) -> str:
+    out = () if os.environ.get("STOCKADE_VM_FULL") else part.left_out
+    chosen = f"-k 'not {' and not '.join(out)}' " if out else ""
     lines = [
         # In memory: the share is slow.
         "mkdir /tmp/work && cd /tmp/work && cp -r /mnt/site /mnt/tests /mnt/pyproject.toml .",
@@ -134,13 +143,15 @@ def _script(part: Part) -> str:
         # Ended inside first, so that what was printed until then is seen.
         f"STOCKADE_REQUIRE={part.requires} timeout -k 10 {part.seconds - 60} python3 -m pytest "
         f"-v --tb=short -p no:cacheprovider -o timeout={part.seconds} --durations=5 "
-        f"--junitxml=/mnt/reports/junit.xml {part.arguments}",
+        f"--junitxml=/mnt/reports/junit.xml {chosen}{part.arguments}",
     ]
     return "\n".join([*lines, ""])
 
 
 def _count(part: Part) -> bool:
     """Print the part's counts; whether something passed and nothing failed."""
+    if part.left_out and not os.environ.get("STOCKADE_VM_FULL"):
+        print(f"vm: {part.name}: left out, for time: {', '.join(part.left_out)}")
     path = REPORTS / part.name / "junit.xml"
     if not path.exists():
         print(f"vm: {part.name}: no report: it did not end")
