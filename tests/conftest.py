@@ -5,12 +5,22 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 
 import pytest
 from hypothesis import settings
 
 from stockade.providers import inspect_providers
+
+# A shell starts what it puts into the background with these ignored, and so would be every
+# program that the tests start and interrupt.
+for _number, _usual in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGQUIT, signal.SIG_DFL),
+):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _usual)
 
 #: The tests' own ledger, also for the processes that they start: never the user's.
 _STATE = tempfile.mkdtemp(prefix="stockade-tests-")
