@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -27,33 +28,70 @@ from stockade.wall import ExecRequest, Exit, Form
 SHELLS = [("dash",), ("bash",), ("busybox", "sh")]
 
 
+_REAPER = """
+import os, time
+print("up", flush=True)
+while True:
+    try:
+        os.wait()
+    except ChildProcessError:
+        time.sleep(0.02)
+"""
+
+
+class Processes:
+    """A process namespace: the supervisor looks at every process that it sees, and here it
+    must not see this machine's, whose sandboxes' programs bear the same marks."""
+
+    def __init__(self) -> None:
+        root = os.geteuid() == 0
+        self._user = [] if root else ["-U", "--preserve-credentials"]
+        kind = [] if root else ["--user", "--map-root-user"]
+        self._first = subprocess.Popen(
+            ["unshare", *kind, "--fork", "--pid", "--mount-proc", "--kill-child",
+             sys.executable, "-c", _REAPER],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert self._first.stdout is not None
+        with self._first.stdout as said:
+            up = said.readline()
+        if not up:
+            self._first.wait()
+            pytest.skip("no process namespace can be made here (unshare)")
+        number = self._first.pid
+        self._inside = Path(f"/proc/{number}/task/{number}/children").read_text().split()[0]
+
+    def enter(self, folder: Path) -> list[str]:
+        """What an argument vector begins with that runs in it."""
+        line = 'cd "$1"; shift; exec "$@"'
+        return ["nsenter", "-t", self._inside, *self._user, "-p", "-m", "--",
+                "sh", "-c", line, "sh", str(folder)]  # fmt: skip
+
+    def end(self) -> None:
+        self._first.kill()
+        self._first.wait()
+
+
 class LocalSandbox(ResidentSandbox):
     counts_processes = False
 
-    def __init__(self, shell: tuple[str, ...], folder: Path) -> None:
+    def __init__(self, shell: tuple[str, ...], folder: Path, processes: Processes) -> None:
         self._shell = shell
         self._folder = folder
+        self._processes = processes
         self._started: list[subprocess.Popen[bytes]] = []
         super().__init__(self.open_channel(0))
 
     def open_channel(self, number: int) -> Channel:
         script, zygote = supervisor()
-        # It looks at this machine's processes, containers' included, whose programs bear the
-        # usual marks: its own are others, or its orders to end reached them too.
-        below = (1 << 40) - 1000 * (10 + os.getpid() % 32768)
-        line = f'ulimit -d {below}; exec "$@"'
         process = subprocess.Popen(
-            ["sh", "-c", line, "sh", *self._shell, "-c", script, "sh", str(number), zygote],
+            [*self._processes.enter(self._folder), *self._shell, "-c", script, "sh", str(number),
+             zygote],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            cwd=self._folder, env={"PATH": "/usr/bin:/bin"}, start_new_session=True,
+            env={"PATH": "/usr/bin:/bin"}, start_new_session=True,
         )  # fmt: skip
         self._started.append(process)
-        files = (process.stdin, process.stdout, process.stderr)
-        ends = [os.dup(file.fileno()) for file in files if file is not None]
-        for file in files:
-            assert file is not None
-            file.close()
-        return PipeChannel(*ends)
+        return PipeChannel.over(process)
 
     def destroy(self) -> None:
         for process in self._started:
@@ -67,9 +105,15 @@ class LocalSandbox(ResidentSandbox):
 def sandbox(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LocalSandbox]:
     if shutil.which(request.param[0]) is None:
         pytest.skip(f"no {request.param[0]} here")
-    made = LocalSandbox(request.param, tmp_path)
-    yield made
-    made.close()
+    if shutil.which("unshare") is None or shutil.which("nsenter") is None:
+        pytest.skip("no unshare and nsenter here")
+    processes = Processes()
+    try:
+        made = LocalSandbox(request.param, tmp_path, processes)
+        yield made
+        made.close()
+    finally:
+        processes.end()
 
 
 def start(sandbox: LocalSandbox, **request: Any) -> tuple[Any, BoundedOutput]:
