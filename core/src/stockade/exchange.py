@@ -108,6 +108,9 @@ class Check:
     #: that is being restarted; then core probes again before it gives up.
     transient: bool = False
 
+    def __bool__(self) -> bool:
+        return self.ok
+
 
 @attrs.frozen
 class Availability:

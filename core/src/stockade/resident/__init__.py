@@ -9,7 +9,7 @@ the last descendant, verdicts, warm Python and named interpreters.
 from __future__ import annotations
 
 from stockade.resident.channel import Channel, PipeChannel
-from stockade.resident.lane import LaneLostError
+from stockade.resident.lane import Ended, Lane, LaneLostError
 from stockade.resident.running import Death
 from stockade.resident.sandbox import ResidentSandbox
 from stockade.resident.script import NEEDS, supervisor, supervisor_argv
@@ -18,6 +18,8 @@ __all__ = [
     "NEEDS",
     "Channel",
     "Death",
+    "Ended",
+    "Lane",
     "LaneLostError",
     "PipeChannel",
     "ResidentSandbox",
