@@ -354,8 +354,8 @@ def test_a_wall_that_hangs_is_skipped_and_one_stuck_removal_holds_up_no_other(
     runtime: Runtime, engine: Engine, dead: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hang = threading.Event()
-    monkeypatch.setattr(gc_module, "_LIST_SECONDS", 0.2)
-    monkeypatch.setattr(gc_module, "_REMOVE_SECONDS", 1.0)
+    monkeypatch.setattr(gc_module, "_LIST_SECONDS", 3.0)
+    monkeypatch.setattr(gc_module, "_REMOVE_SECONDS", 2.0)
     monkeypatch.setattr(gc_module, "_PAUSES", ())
     remove = EngineWall.remove
 
