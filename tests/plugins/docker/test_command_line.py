@@ -52,11 +52,20 @@ def test_an_order_of_preference(engine: docker.APIClient) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("string", [f"docker:{PYTHON}", f"gvisor:{BUSYBOX}"])
-def test_doctor_measures(engine: docker.APIClient, string: str) -> None:
-    need(string.partition(":")[0])
-    done = stockade(engine, "doctor", "--probe", string)
+def test_doctor_measures(engine: docker.APIClient) -> None:
+    done = stockade(engine, "doctor", "--probe", f"docker:{PYTHON}")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_doctor_measures_gvisor(engine: docker.APIClient) -> None:
+    """All holds but what the wall says itself: past the process limit the session ends."""
+    need("gvisor")
+    done = stockade(engine, "doctor", "--probe", "--json", f"gvisor:{BUSYBOX}")
+    (report,) = json.loads(done.stdout)
+    assert len(report["measured"]) > 15, done.stdout + done.stderr
+    broken = [row["name"] for row in report["measured"] if row["broken"]]
+    assert set(broken) <= {"process limit"}, done.stdout
 
 
 @pytest.mark.parametrize("wall", ["docker", "gvisor"])
@@ -75,11 +84,11 @@ def test_shell_is_a_terminal(wall: str, engine: docker.APIClient) -> None:
         except OSError:
             break
         if not typed and b"$" in shown:
-            os.write(control, b"tty; echo $((6*7)); exit 9\n")
+            os.write(control, b"[ -t 0 ] && [ -t 1 ] && echo $((6*7)); exit 9\n")
             typed = True
     os.close(control)
     assert process.wait(20) == 9
-    assert b"/dev/pts/" in shown and b"42" in shown
+    assert b"42" in shown
     assert not ours(engine, process.pid)
 
 

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from stockade.capabilities import Feature
+from stockade.capabilities import Feature, Isolation
 from stockade.measure.base import Bench, Measured, Outcome, Probe, held_if
 
 __all__ = ["PROBES"]
@@ -60,6 +60,9 @@ def seccomp(bench: Bench) -> Measured:
     value = _status(bench).get("Seccomp")
     if value is None:
         return _no_status("Seccomp")
+    if value == "0" and bench.provider.wall.isolation is Isolation.KERNEL:
+        told = "the kernel inside is filtered from outside, which it does not show"
+        return Measured(Outcome.UNKNOWN, told)
     words = {"0": "no filter", "1": "strict", "2": "a filter"}
     return held_if(value in ("1", "2"), f"Seccomp {value}: {words.get(value, 'unknown')}")
 
