@@ -62,7 +62,9 @@ def test_an_interrupt_leaves_nothing(engine: docker.APIClient, form: str, step: 
             _, err = owner.communicate(timeout=60)
         finally:
             owner.kill()
-    assert "KeyboardInterrupt" in err and owner.returncode == -signal.SIGINT
+    # 1 where a thread evaluated text meanwhile (an import in the background may): CPython then
+    # forgets that it was to end by the signal.
+    assert "KeyboardInterrupt" in err and owner.returncode in (-signal.SIGINT, 1)
     assert not ours(engine, owner.pid), err
 
 
