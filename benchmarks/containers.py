@@ -31,7 +31,9 @@ GOALS: dict[str, dict[str, float]] = {
         "create": 0.6, "create, first execution": 1.0, "argv": 1 / 15, "shell": 1 / 15,
         "code": 1 / 12, "destroy": 1.0, "from the pool": 1 / 50, "MB/s": 200,
     },
-    "gvisor": {"argv": 1 / 4, "destroy": 1.0, "from the pool": 1 / 50},
+    "gvisor": {
+        "argv": 1 / 4, "shell": 1 / 4, "code": 1 / 4, "destroy": 1.0, "from the pool": 1 / 50,
+    },
 }  # fmt: skip
 
 
@@ -42,6 +44,8 @@ def timed(times: list[float], call: Callable[[], Any]) -> Any:
     return value
 
 
+#: What starts in the background (an interpreter, under gVisor in some 300 ms) is up by then.
+SETTLE_SECONDS = 0.5
 COMMANDS = {
     "argv": ["true"],
     "shell": ["sh", "-c", "echo hi"],
@@ -55,7 +59,7 @@ def one_round(way: Any, rows: dict[str, list[float]], with_python: bool) -> None
     box = timed(rows.setdefault("create", []), way.create)
     timed(rows.setdefault("first execution", []), lambda: way.execute(box, ["true"]))
     rows.setdefault("create, first execution", []).append((time.perf_counter() - began) * 1000)
-    time.sleep(0.1)  # what is started in the background is up by then
+    time.sleep(SETTLE_SECONDS)
     for name, argv in COMMANDS.items():
         if name != "code" or with_python:
             for _ in range(5):
@@ -87,7 +91,8 @@ def from_the_pool(ours: Stockade, rows: dict[str, list[float]]) -> None:
     ours.pool.wait_ready(60)
     session = timed(rows.setdefault("from the pool", []), ours.pool.open)
     session.close()
-    ours.pool.wait_ready(60)  # its successor's start is not the next row's burden
+    ours.pool.wait_ready(60)  # its successor's start is not the next row's burden,
+    time.sleep(SETTLE_SECONDS)  # nor what still starts in the background then
 
 
 def much_output(way: Any, rows: dict[str, list[float]]) -> float:
@@ -151,7 +156,8 @@ def run(options: argparse.Namespace) -> tuple[Times, float]:
     times: Times = {way.name: {} for way in ways}
     ours.pool.wait_ready(60)
     for number in range(options.rounds + 1):
-        for way in ways:
+        # Each goes first in turn: what the last one removed is still tidied up by the engine.
+        for way in ways[number % len(ways) :] + ways[: number % len(ways)]:
             one_round(way, times[way.name], "python" in options.image)
         from_the_pool(ours, times["stockade"])
         if number == 0:
