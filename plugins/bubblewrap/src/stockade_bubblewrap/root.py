@@ -12,6 +12,7 @@ import attrs
 
 from stockade.config import MIB, Mount
 from stockade.errors import ConfigError
+from stockade.hostroot import SYSTEM_FOLDERS
 
 __all__ = ["ISOLATION", "Root", "check_place"]
 
@@ -22,26 +23,6 @@ ISOLATION = (
     "--cap-drop", "ALL", "--hostname", "sandbox",
 )  # fmt: skip
 
-#: Shown where they are there: programs, libraries and what these need to start.
-_READABLE = (
-    "/usr",
-    "/bin",
-    "/sbin",
-    "/lib",
-    "/lib32",
-    "/lib64",
-    "/libx32",
-    "/etc/alternatives",
-    "/etc/ld.so.cache",
-    "/etc/ld.so.conf",
-    "/etc/ld.so.conf.d",
-    "/etc/localtime",
-    "/etc/mime.types",
-    "/etc/python3",
-    "/etc/ssl/certs",
-    "/etc/ssl/openssl.cnf",
-    "/nix/store",
-)
 #: Made by bwrap, whatever a target has there.
 _MADE = ("/dev", "/proc", "/sys", "/tmp")
 #: Parts of /proc that tell of the machine what no program needs.
@@ -102,7 +83,7 @@ class Root:
 
     def _host(self) -> list[Argument]:
         arguments: list[Argument] = ["--perms", "0755", "--dir", "/etc"]
-        for path in dict.fromkeys((*_READABLE, *self.extra)):
+        for path in dict.fromkeys((*SYSTEM_FOLDERS, *self.extra)):
             if os.path.lexists(path) and not _within(path, self._places()):
                 arguments += self._show(path, path)
         for path, text in self._texts().items():

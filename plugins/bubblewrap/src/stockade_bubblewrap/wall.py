@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from stockade.capabilities import Capabilities, Isolation
 from stockade.config import MIB
+from stockade.hostroot import SYSTEM_PATH, cpu_share, interpreter_folders, python_option
 from stockade.wall import Availability, Leftover, OpenRequest, Option, Sandbox, Usage, Wall
 from stockade_bubblewrap import cgroups, host
 from stockade_bubblewrap.cgroups import PREFIX
@@ -20,13 +19,6 @@ __all__ = ["BubblewrapWall"]
 
 #: Who the code is inside, unless asked otherwise.
 _INSIDE = 1000
-_SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
-
-
-def _python(text: str) -> str:
-    if text not in ("auto", "none") and not text.startswith("/"):
-        raise ValueError("auto, none or a folder is needed")
-    return text
 
 
 def _limits(text: str) -> str:
@@ -47,12 +39,7 @@ class BubblewrapWall(Wall):
     isolation = Isolation.CONTAINER
     summary = "namespaces, a root of its own and seccomp, by bubblewrap; no daemon, no image"
     options: ClassVar[Mapping[str, Option]] = {
-        "python": Option(
-            _python,
-            "auto",
-            "the interpreter's folder that is readable inside beside the system's: auto (the one "
-            "that runs this program), none, or a folder",
-        ),
+        "python": python_option(),
         "limits": Option(
             _limits,
             "auto",
@@ -143,7 +130,10 @@ class BubblewrapWall(Wall):
         config = request.config
         check_place(config.working_dir)
         uid, gid = host.outside_ids()
-        python = self._python_folders(uid)
+        python: list[str] = []
+        if self.target is None:
+            chosen = self.chosen["python"]
+            python = interpreter_folders(chosen, lambda path: host.reachable(path, uid))
         inside = (config.user or str(_INSIDE)).partition(":")
         root = Root(
             target=None if self.target is None else os.path.realpath(self.target),
@@ -155,7 +145,7 @@ class BubblewrapWall(Wall):
             extra=python,
         )
         name = f"{PREFIX}{request.session_id}"
-        share, cpus = _cpus(config.cpu_limit)
+        share, cpus = cpu_share(config.cpu_limit)
         return {
             "name": name,
             "owner": os.getpid(),
@@ -165,7 +155,7 @@ class BubblewrapWall(Wall):
             "working_dir": config.working_dir,
             "folders": root.folders(),
             "env": {
-                "PATH": ":".join([_SYSTEM_PATH, *(f"{folder}/bin" for folder in python)]),
+                "PATH": ":".join([SYSTEM_PATH, *(f"{folder}/bin" for folder in python)]),
                 "HOME": config.working_dir,
                 "TMPDIR": "/tmp",
                 "LANG": "C.UTF-8",
@@ -182,31 +172,3 @@ class BubblewrapWall(Wall):
             "expires_at": request.expires_at,
             "startup_seconds": config.startup_timeout_seconds,
         }
-
-    def _python_folders(self, uid: int) -> list[str]:
-        """The prefix of an interpreter outside the system's folders, if the code may read it."""
-        chosen = self.chosen["python"]
-        if chosen == "none" or self.target is not None:
-            return []
-        prefix = os.path.realpath(sys.base_prefix if chosen == "auto" else chosen)
-        # A prefix that is a whole home, or the root, would show far more than an interpreter.
-        too_wide = prefix in ("/", os.path.realpath(os.path.expanduser("~")))
-        covered = prefix == "/usr" or prefix.startswith("/usr/")
-        if covered or too_wide or not host.reachable(os.path.join(prefix, "bin"), uid):
-            return []
-        return [prefix]
-
-
-def _cpus(limit: float | None) -> tuple[float | None, list[int]]:
-    """(share to throttle to, cpus to pin to), for where no cgroup holds the limit; nothing
-    where it is past the machine."""
-    if limit is None:
-        return None, []
-    mine = sorted(os.sched_getaffinity(0))
-    count = math.ceil(limit)
-    if count > len(mine):
-        return None, []
-    # Which cpus is taken at random, so that sessions do not all crowd the first.
-    start = int.from_bytes(os.urandom(4), "big") % len(mine)
-    chosen = sorted(mine[(start + offset) % len(mine)] for offset in range(count))
-    return (None if limit == count else limit), chosen

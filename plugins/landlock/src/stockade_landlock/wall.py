@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
 import os
 import platform
 import sys
@@ -19,6 +18,13 @@ from typing import Any, ClassVar
 
 from stockade.capabilities import Capabilities, Isolation
 from stockade.errors import ConfigError, SandboxStartError
+from stockade.hostroot import (
+    SYSTEM_FOLDERS,
+    SYSTEM_PATH,
+    cpu_share,
+    interpreter_folders,
+    python_option,
+)
 from stockade.resident import supervisor
 from stockade.wall import Availability, Check, Leftover, OpenRequest, Option, Sandbox, Usage, Wall
 from stockade_landlock.seccomp import SUPPORTED
@@ -29,39 +35,9 @@ __all__ = ["LandlockWall"]
 _MIN_ABI = 6
 _NOBODY = 65534
 
-#: Readable inside, where they are there: programs, libraries and what these need to start.
-_READABLE = (
-    "/usr",
-    "/bin",
-    "/sbin",
-    "/lib",
-    "/lib32",
-    "/lib64",
-    "/libx32",
-    "/etc/alternatives",
-    "/etc/ld.so.cache",
-    "/etc/ld.so.conf",
-    "/etc/ld.so.conf.d",
-    "/etc/localtime",
-    "/etc/mime.types",
-    "/etc/python3",
-    "/etc/ssl/certs",
-    "/etc/ssl/openssl.cnf",
-    "/dev/full",
-    "/dev/random",
-    "/dev/urandom",
-    "/dev/zero",
-    "/nix/store",
-    "/proc",
-)
+#: Readable inside beside the system's folders, where they are there.
+_READABLE = (*SYSTEM_FOLDERS, "/dev/full", "/dev/random", "/dev/urandom", "/dev/zero", "/proc")
 _DEVICES = ("/dev/null",)
-_SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
-
-
-def _readable(path: str) -> str:
-    if path not in ("auto", "none") and not path.startswith("/"):
-        raise ValueError("auto, none or a folder is needed")
-    return path
 
 
 class LandlockWall(Wall):
@@ -70,12 +46,7 @@ class LandlockWall(Wall):
     isolation = Isolation.PROCESS
     summary = "Landlock and seccomp on the host's kernel; no daemon, no root, no image"
     options: ClassVar[Mapping[str, Option]] = {
-        "python": Option(
-            _readable,
-            "auto",
-            "the interpreter's folder that is readable inside beside the system's: auto (the one "
-            "that runs this program), none, or a folder",
-        ),
+        "python": python_option(),
     }
 
     @property
@@ -163,8 +134,10 @@ class LandlockWall(Wall):
                 "use /workspace or another place outside of /tmp, /proc and /dev."
             )
         uid, gid = _ids(config.user)
-        python = self._python(root, uid)
-        share, cpus = _cpus(config.cpu_limit)
+        python: list[str] = []
+        if root == "/":
+            python = interpreter_folders(self.chosen["python"], lambda path: _reachable(path, uid))
+        share, cpus = cpu_share(config.cpu_limit)
         return {
             "root": root,
             "working_dir": config.working_dir,
@@ -177,7 +150,7 @@ class LandlockWall(Wall):
             ],
             "devices": list(_DEVICES),
             "env": {
-                "PATH": ":".join([_SYSTEM_PATH, *(f"{folder}/bin" for folder in python)]),
+                "PATH": ":".join([SYSTEM_PATH, *(f"{folder}/bin" for folder in python)]),
                 "HOME": config.working_dir,
                 "TMPDIR": "/tmp",
                 "LANG": "C.UTF-8",
@@ -195,19 +168,6 @@ class LandlockWall(Wall):
             "owner": request.owner,
             "startup_seconds": config.startup_timeout_seconds,
         }
-
-    def _python(self, root: str, uid: int) -> list[str]:
-        """The prefix of an interpreter outside the system's folders, if the code may read it."""
-        chosen = self.chosen["python"]
-        if chosen == "none" or root != "/":
-            return []
-        prefix = os.path.realpath(sys.base_prefix if chosen == "auto" else chosen)
-        covered = any(prefix == path or prefix.startswith(path + "/") for path in _READABLE)
-        # A prefix that is a whole home, or the root, would show far more than an interpreter.
-        too_wide = prefix == "/" or prefix == os.path.realpath(os.path.expanduser("~"))
-        if covered or too_wide or not _reachable(os.path.join(prefix, "bin"), uid):
-            return []
-        return [prefix]
 
 
 @functools.cache
@@ -274,20 +234,6 @@ def _ids(user: str | None) -> tuple[int, int]:
         return _NOBODY, _NOBODY
     uid, _, gid = user.partition(":")
     return int(uid), int(gid or uid)
-
-
-def _cpus(limit: float | None) -> tuple[float | None, list[int]]:
-    """(share to throttle to, cpus to pin to); nothing where the limit is past the machine."""
-    if limit is None:
-        return None, []
-    mine = sorted(os.sched_getaffinity(0))
-    count = math.ceil(limit)
-    if count > len(mine):
-        return None, []
-    # Which cpus is taken at random, so that sessions do not all crowd the first.
-    start = int.from_bytes(os.urandom(4), "big") % len(mine)
-    chosen = [mine[(start + offset) % len(mine)] for offset in range(count)]
-    return (None if limit == count else limit), sorted(chosen)
 
 
 def _reachable(path: str, uid: int) -> bool:
