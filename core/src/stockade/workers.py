@@ -53,16 +53,7 @@ class Workers:
 
     def submit(self, work: Callable[[], _T]) -> Future[_T]:
         """Start ``work``; the future carries its result or what it raised."""
-        future: Future[_T] = Future()
-
-        def call() -> None:
-            try:
-                result = work()
-            except BaseException as error:
-                future.set_exception(error)
-            else:
-                future.set_result(result)
-
+        future, call = _promise(work)
         self.run(call)
         return future
 
@@ -85,6 +76,21 @@ class Workers:
                 self._idle.append(inbox)
 
 
+def _promise(work: Callable[[], _T]) -> tuple[Future[_T], Callable[[], None]]:
+    """A future, and the call that gives it what ``work`` returns or raises."""
+    future: Future[_T] = Future()
+
+    def call() -> None:
+        try:
+            result = work()
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+    return future, call
+
+
 class Narrow:
     """Workers, but so many at a time: the rest waits without a thread, in its order."""
 
@@ -97,16 +103,7 @@ class Narrow:
 
     def submit(self, work: Callable[[], _T]) -> Future[_T]:
         """As ``Workers.submit``."""
-        future: Future[_T] = Future()
-
-        def call() -> None:
-            try:
-                result = work()
-            except BaseException as error:
-                future.set_exception(error)
-            else:
-                future.set_result(result)
-
+        future, call = _promise(work)
         with self._lock:
             self._todo.append(call)
             if self._running >= self._width:
