@@ -170,9 +170,7 @@ def cached_look(api: docker.APIClient) -> EngineInfo:
     found = _seen.get(api)
     if found is not None and time.monotonic() - found[0] < _KEPT_SECONDS:
         return found[1]
-    info = look(api)
-    _seen[api] = (time.monotonic(), info)
-    return info
+    return look(api)
 
 
 def forget() -> None:
@@ -190,7 +188,7 @@ def look(api: docker.APIClient) -> EngineInfo:
     info = api.info()
     version = api.version()
     components = version.get("Components") or []
-    return EngineInfo(
+    found = EngineInfo(
         version=str(info.get("ServerVersion", "")),
         kernel=str(info.get("KernelVersion", "")),
         operating_system=str(info.get("OperatingSystem", "")),
@@ -200,3 +198,5 @@ def look(api: docker.APIClient) -> EngineInfo:
         is_podman=any("podman" in str(part.get("Name", "")).lower() for part in components),
         warnings=tuple(info.get("Warnings") or ()),
     )
+    _seen[api] = (time.monotonic(), found)
+    return found
