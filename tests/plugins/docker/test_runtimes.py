@@ -11,7 +11,7 @@ import pytest
 
 import stockade
 from conftest import need
-from plugins.docker.conftest import BUSYBOX, PYTHON, ours
+from plugins.docker.conftest import BUSYBOX, PYTHON, ours, until
 from stockade.errors import SandboxLostError, SandboxStartError
 from stockade.providers import inspect_providers
 from stockade.results import Verdict
@@ -108,3 +108,22 @@ def test_an_engine_elsewhere_is_not_local() -> None:
     for url in ("tcp://10.0.0.1:2375", transport.REMOTE):
         assert not engines.is_local(SimpleNamespace(base_url=url))  # type: ignore[arg-type]
     assert engines.is_local(SimpleNamespace(base_url="http+docker://localhost"))  # type: ignore[arg-type]
+
+
+def test_a_program_that_hides_from_its_deadline_takes_the_session_along() -> None:
+    """gVisor lets a program take off what its tree is found by (D6)."""
+    need("gvisor")
+    hide = "(echo 0 > /proc/self/oom_score_adj; exec setsid sleep 611) & exec sleep 60"
+    with stockade.open(f"gvisor:{PYTHON}") as session:
+        assert session.run(["sleep", "60"], timeout=0.5).verdict is Verdict.TIMED_OUT
+        assert session.run(["echo", "fine"]).stdout == "fine\n"  # an honest one costs nothing
+        assert session.shell(hide, timeout=1).verdict is Verdict.TIMED_OUT
+
+        def gone() -> bool:
+            try:
+                session.run(["true"])
+            except SandboxLostError:
+                return True
+            return False
+
+        assert until(gone, 10)

@@ -35,6 +35,12 @@ class Channel(abc.ABC):
         """Whether the other end is known to be gone; asked while nobody receives."""
         return False
 
+    def wind_down(self, seconds: float) -> None:
+        """End the input and wait, no longer than ``seconds``, until the other end is gone;
+        asked of an idle lane before its sandbox is removed. Never raises. Optional: where
+        removing costs the same either way, there is nothing to do."""
+        return
+
     @abc.abstractmethod
     def close(self) -> None:
         """End both directions; wakes whoever waits in ``receive``. May be called again."""

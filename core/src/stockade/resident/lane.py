@@ -44,6 +44,7 @@ class Hello:
     processes: int  #: with nothing running
     zygote: int  #: its process id inside; 0: there is no Python
     python: str | None
+    marked: bool  #: whether its programs carry a mark that none of them can take off
     kernel: str  #: the kernel's version, as /proc/version has it
 
 
@@ -104,6 +105,7 @@ class Lane:
         self._channel = channel
         self._sending = threading.Lock()
         self._gone = threading.Event()
+        self._hailed: bytes | None = None  # the token of a greeting under way
 
     @property
     def lost(self) -> bool:
@@ -114,17 +116,33 @@ class Lane:
         self._gone.set()
         self._channel.close()
 
+    def wind_down(self, seconds: float) -> None:
+        """Have an idle supervisor end, and wait for that no longer than ``seconds``."""
+        self._gone.set()
+        self._channel.wind_down(seconds)
+
     # -- small orders --------------------------------------------------------
+
+    def hail(self) -> None:
+        """Send the greeting ahead, over a channel that holds it until the supervisor is up;
+        then ``greet`` only waits. Raises LaneLostError."""
+        self._hailed = _token()
+        self._send(b"y %s 0 0\n" % self._hailed)
 
     def greet(self, seconds: float) -> Hello:
         """Wait until the supervisor is up. Raises LaneLostError with what it said instead."""
-        words = self._ask(b"y", seconds).split(b" ", 3)
-        if len(words) != 4:
+        if self._hailed is None:
+            said = self._ask(b"y", seconds)
+        else:
+            token, self._hailed = self._hailed, None
+            said = self._answer_to(token, seconds)
+        words = said.split(b" ", 4)
+        if len(words) != 5:
             raise LaneLostError("the supervisor's greeting makes no sense")
         python = words[2].decode("utf-8", "replace")
         self.hello = Hello(
             _number(words[0]), _number(words[1]), None if python == "-" else python,
-            words[3].decode("utf-8", "replace").strip(),
+            words[3] != b"-", words[4].decode("utf-8", "replace").strip(),
         )  # fmt: skip
         return self.hello
 
@@ -132,10 +150,11 @@ class Lane:
         """How many of its programs still live."""
         return _number(self._ask(b"c", ANSWER_SECONDS))
 
-    def clean(self) -> None:
-        """Drop what ended programs printed late."""
-        self._ask(b"y", ANSWER_SECONDS)
+    def clean(self) -> int:
+        """Drop what ended programs printed late; how many processes there are."""
+        count = _number(self._ask(b"y", ANSWER_SECONDS).partition(b" ")[0])
         self.dirty = False
+        return count
 
     def wake(self) -> None:
         """Start the zygote; it costs nothing here and some 15 ms in the background inside."""
@@ -155,6 +174,9 @@ class Lane:
         """The line that answers; other output is dropped."""
         token = _token()
         self._send(b"%s %s 0 0\n" % (operation, token))
+        return self._answer_to(token, seconds)
+
+    def _answer_to(self, token: bytes, seconds: float) -> bytes:
         said = b""
         try:
             for _, data in self._read(token, seconds):
@@ -294,9 +316,9 @@ class Lane:
 
 
 def _token() -> bytes:
-    """What no program can foresee; the first byte is rare in output. Short, because a shell
-    reads it byte by byte, which under gVisor is dear."""
-    return b"\x1d" + secrets.token_urlsafe(15).encode()
+    """What no program can foresee: 72 bits, and for one order; the first byte is rare in
+    output. Short, because a shell reads it byte by byte, which under gVisor is dear."""
+    return b"\x1d" + secrets.token_urlsafe(9).encode()
 
 
 def _number(word: bytes) -> int:

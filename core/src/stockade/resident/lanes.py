@@ -6,7 +6,6 @@ import abc
 import logging
 import threading
 import time
-from typing import ClassVar
 
 from stockade.errors import SandboxLostError
 from stockade.resident.channel import Channel
@@ -31,6 +30,8 @@ _LANE_SECONDS = 30.0
 _TIDY_SECONDS = 0.02
 #: How soon it is tried again where none could start.
 _RETRY_SECONDS = 0.25
+#: How long processes that were killed may be seen.
+_DYING_SECONDS = 0.5
 #: A lane's own processes: the shell, the worker and the control, and a zygote beside.
 _LANE_PROCESSES = 3
 #: How often it is asked whether programs left behind have ended: soon, then ever less.
@@ -42,17 +43,20 @@ class Lanes(Sandbox):
 
     #: Whether /proc inside shows the sandbox's processes and no others, so that their
     #: number tells whether a program left any behind; else each is looked for by its mark.
-    counts_processes: ClassVar[bool] = True
+    counts_processes: bool = True
 
-    def __init__(self, first: Channel, *, startup_seconds: float = 60.0, number: int = 0) -> None:
+    def __init__(
+        self, first: Channel | Lane, *, startup_seconds: float = 60.0, number: int = 0
+    ) -> None:
         """``first`` leads to the supervisor that the sandbox was started with, lane 0; or
         to this process's first in one that it shares with others, of another ``number``.
+        A lane instead of a channel: one that was hailed already.
 
         Raises LaneLostError when it does not answer.
         """
         self._lock = threading.Lock()
         self._free_again = threading.Condition(self._lock)
-        lane = Lane(number, first)
+        lane = first if isinstance(first, Lane) else Lane(number, first)
         self._first = number
         self.hello: Hello = lane.greet(startup_seconds)
         self._lanes: dict[int, Lane] = {number: lane}
@@ -65,6 +69,8 @@ class Lanes(Sandbox):
         self._tidying = 0  # lanes that will be free in a moment
         self._death: Death | None = None
         self._closed = False
+        self._suspects = False  # whether a program that was to end may have hidden
+        self._checking = False  # whether that is found out now, and nothing may start
         self._until: float | None = None  # the deadline that is held inside
         self._claimed = 0  # kills for memory that an execution answers for
         if self.hello.python:
@@ -75,6 +81,10 @@ class Lanes(Sandbox):
         """Start another supervisor in the sandbox, as lane ``number``; called when
         executions overlap, from the execution's thread. Raises OSError or LaneLostError
         where none can be started; then ``post_mortem`` is asked whether the sandbox lives."""
+
+    @abc.abstractmethod
+    def overdue(self, lane: Lane) -> None:
+        """A program of the lane does not end: end the sandbox."""
 
     @abc.abstractmethod
     def post_mortem(self, *, settle: bool) -> Death | None:
@@ -96,12 +106,22 @@ class Lanes(Sandbox):
         for lane in lanes:
             lane.close()
 
+    def wind_down(self, seconds: float) -> None:
+        """Let the first lane end by itself, and the sandbox with it, where nothing runs:
+        for walls that remove what has ended sooner than what they must kill."""
+        with self._lock:
+            self._closed = True
+            lane = self._lanes.get(self._first)
+            quiet = lane in self._idle and len(self._idle) == len(self._lanes)
+        if lane is not None and quiet and not lane.lost:
+            lane.wind_down(seconds)
+
     # -- lanes -----------------------------------------------------------------
 
     def _idle_lane(self) -> Lane | None:
         with self._lock:
             self._check_alive()
-            while self._idle:
+            while self._idle and not self._checking:
                 lane = self._idle.pop()
                 if not lane.lost:
                     self._busy.add(lane.number)
@@ -135,7 +155,7 @@ class Lanes(Sandbox):
         """Have a further lane opened in the background, where one is of use; locked."""
         full = len(self._lanes) + len(self._opening) >= _MAX_LANES
         most = min(self._waiting, _OPENING_AT_ONCE - self._tidying)
-        if full or self._closed or len(self._opening) >= most:
+        if full or self._closed or self._checking or len(self._opening) >= most:
             return
         taken = {*self._lanes, *self._opening, *self._foreign}
         low = self._first + 1
@@ -181,6 +201,8 @@ class Lanes(Sandbox):
             if not self.surely_alone(lane, ended) and self.left_behind(lane) > 0:
                 self.retire(lane)
                 return
+            if self._checking and self._strangers(lane):
+                self.overdue(lane)
         except LaneLostError as error:
             if not self._closed:
                 _log.warning("lane %d is given up: %s", lane.number, error)
@@ -211,6 +233,7 @@ class Lanes(Sandbox):
             try:
                 self.give_back(lane, ended)
             finally:
+                self._checking = False
                 self.tidying(-1)
 
         self.tidying(1)
@@ -224,14 +247,39 @@ class Lanes(Sandbox):
 
     def surely_alone(self, lane: Lane, ended: Ended) -> bool:
         """Whether the count of processes says that the program left none behind."""
+        usual = self._usual_processes(lane)
+        return usual is not None and ended.processes <= usual
+
+    def _usual_processes(self, lane: Lane) -> int | None:
+        """How many there are while nothing runs; None where that tells nothing now."""
         if not self.counts_processes:
-            return False
+            return None
         with self._lock:
             if self._opening or self._busy - {lane.number}:
-                return False
+                return None
             own = _LANE_PROCESSES + bool(self.hello.zygote)
-            idle = self.hello.processes + own * (len(self._lanes) - 1)
-        return ended.processes <= idle
+            return self.hello.processes + own * (len(self._lanes) - 1)
+
+    def must_check(self, lane: Lane) -> bool:
+        """Whether to look for a program that hides; asked when one has ended, before its
+        result is out. Other lanes' programs cannot be told from it: it waits for their end."""
+        with self._lock:
+            self._suspects |= lane.dirty and not self.hello.marked and self.counts_processes
+            quiet = not self._opening and len(self._idle) == len(self._lanes) - 1
+            self._checking = self._suspects and quiet
+            return self._checking
+
+    def _strangers(self, lane: Lane) -> bool:
+        """Whether there are processes that no lane answers for: a program that was to end
+        has taken off its mark, where one can (D6). What is dying still gets some time."""
+        until = time.monotonic() + _DYING_SECONDS
+        usual = self._usual_processes(lane)
+        while usual is not None and lane.clean() > usual:
+            if time.monotonic() > until:
+                return True
+            time.sleep(0.05)
+        self._suspects = False
+        return False
 
     def retire(self, lane: Lane) -> None:
         """Programs left behind live on and may print: nobody else uses their lane meanwhile."""

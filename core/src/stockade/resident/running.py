@@ -68,7 +68,11 @@ class LaneRunning(Running):
         """The lane is not needed any more; None where it broke."""
         if ended is None:
             self._sandbox.forget(lane)
-        elif lane.dirty or not self._sandbox.surely_alone(lane, ended):
+        elif (
+            self._sandbox.must_check(lane)
+            or lane.dirty
+            or not self._sandbox.surely_alone(lane, ended)
+        ):
             self._sandbox.tidy(lane, ended)
         else:
             self._sandbox.give_back(lane, ended)

@@ -38,6 +38,8 @@ class ResidentSandbox(Lanes):
     hides_missing: ClassVar[bool] = False
     #: How long a program may outlive the order to end it before its sandbox is ended (D6).
     kill_seconds: float = 0.9
+    #: The folder in which each of its lanes starts, where that is sure to be there for ever.
+    home: str | None = None
 
     # -- what the wall gives ---------------------------------------------------
 
@@ -66,7 +68,7 @@ class ResidentSandbox(Lanes):
         if request.state:
             return NotebookRunning(self, prepare(request, warm=True), output, request)
         warm = self.hello.python is not None and can_be_warm(request)
-        job = prepare(request, warm=warm, hidden=self.hides_missing)
+        job = prepare(request, warm=warm, hidden=self.hides_missing, home=self.home)
         running = LaneRunning(self, job, output, request)
         lane = self._idle_lane()
         if lane is not None:

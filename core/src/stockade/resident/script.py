@@ -62,9 +62,12 @@ def supervisor_argv(number: int, shell: str = "sh") -> list[str]:
     return [shell, "-c", script, "sh", str(number), zygote]
 
 
-def prepare(request: ExecRequest, *, warm: bool = False, hidden: bool = False) -> Job:
+def prepare(
+    request: ExecRequest, *, warm: bool = False, hidden: bool = False, home: str | None = None
+) -> Job:
     """The job for a request; ``warm`` has Python code run by the zygote; ``hidden``: what
-    is not there looks forbidden (see ``ResidentSandbox.hides_missing``).
+    is not there looks forbidden (see ``ResidentSandbox.hides_missing``); ``home``: where
+    the supervisor was started, if known.
 
     Raises ConfigError for an environment name that no shell can export, LanguageError.
     """
@@ -78,7 +81,8 @@ def prepare(request: ExecRequest, *, warm: bool = False, hidden: bool = False) -
         request = lower(request)
         body, stdin = _exec_body(request.argv, hidden), request.stdin
     # Few letters, since the shell reads them one by one; `at` is the supervisor's.
-    text = f"at {shlex.quote(request.working_dir)};{_exports(request)}{body}"
+    where = "" if request.working_dir == home else f" {shlex.quote(request.working_dir)}"
+    text = f"at{where};{_exports(request)}{body}"
     return Job("r", text.encode("utf-8", "surrogateescape"), stdin)
 
 

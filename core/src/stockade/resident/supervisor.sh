@@ -14,7 +14,7 @@
 # where /proc does not show limits (gVisor) the OOM adjustment.
 [ -z "$BASH_VERSION" ] || set +o posix # in that mode it tells of no signal
 exec 3<&0 4>&1 5>&2
-top=1099511627776
+top=1099511627776 home=$PWD
 lane=$1 adj=500 zygote=$2 seen=$3 d=/tmp/.stockade-$1-$$
 if [ -r /proc/$$/limits ]; then
   while read -r a b c soft hard rest; do
@@ -162,13 +162,13 @@ control() {
 # which is there when the disk is full, too.
 report() {
   signalled=0
-  hear
-  if [ $s -gt 125 ]; then signalled=$heard; fi
+  if [ $s -gt 125 ]; then hear; signalled=$heard; fi
   after=$1
   if [ $s = 137 ]; then count_kills; after=$kills; fi
   count_processes
   printf %s "$tok" >&5
   printf '%s%s %s %s %s %s\n' "$tok" $s $signalled $before $after $count >&4
+  [ $s -gt 125 ] || hear
 }
 
 # Exactly the next $1 bytes of the host's. Not `head -c`: busybox's reads too far.
@@ -197,9 +197,9 @@ hear() {
 
 nowhere() { echo N >&2; exit 126; }
 
-# To the folder $1, with what a program finds as its streams and nothing of the supervisor's.
+# To the folder $1, or where the lane was started, with what a program finds as its streams and nothing of the supervisor's.
 at() {
-  cd -- "$1" 2>/dev/null || nowhere
+  cd -- "${1-$home}" 2>/dev/null || nowhere
   exec >&4 2>&5 3<&- 4>&- 5>&- 6>&- 7>&- 8>&- 9<&-
 }
 
@@ -267,7 +267,7 @@ worker() {
         count_processes
         read -r version </proc/version
         printf %s "$tok" >&5
-        printf '%s%s %s %s %s\n' "$tok" $count $zpid "${py:--}" "$version" >&4
+        printf '%s%s %s %s %s %s\n' "$tok" $count $zpid "${py:--}" ${mark:--} "$version" >&4
         ;;
     esac
   done

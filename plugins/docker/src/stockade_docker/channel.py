@@ -12,6 +12,7 @@ import select
 import socket
 import ssl
 import threading
+import time
 from typing import Any
 
 from stockade.resident import Channel
@@ -120,6 +121,15 @@ class EngineChannel(Channel):
             at += len(piece)
             found.append((self._stream, piece))
         return found
+
+    def wind_down(self, seconds: float) -> None:
+        if type(self._socket) is not socket.socket:
+            return  # TLS and ssh close both directions at a time
+        until = time.monotonic() + seconds
+        with contextlib.suppress(OSError):  # TimeoutError too
+            self._socket.shutdown(socket.SHUT_WR)
+            while (left := until - time.monotonic()) > 0 and self._read(left):
+                pass
 
     def close(self) -> None:
         with self._closing:

@@ -42,6 +42,8 @@ _SETTLE_SECONDS = 3.0
 _REMOVE_SECONDS = 20.0
 #: What a paused session is let run for to end one program.
 _THAW_SECONDS = 0.2
+#: How long an idle container may take to end by itself before it is killed.
+_WIND_DOWN_SECONDS = 0.2
 #: How long the way out to named hosts may take to open.
 _EGRESS_SECONDS = 20.0
 
@@ -49,9 +51,12 @@ _EGRESS_SECONDS = 20.0
 class ContainerSandbox(ResidentSandbox):
     """Made by :meth:`start_container`; the container is gone when that fails (C5)."""
 
+    #: Whether the container is its first lane, and ends when that does.
+    container_ends_with_lane: ClassVar[bool] = True
+
     def __init__(
-        self, api: docker.APIClient, container: str, first: Channel | None, request: OpenRequest,
-        *, number: int = 0, sees_root: bool = True,
+        self, api: docker.APIClient, container: str, first: Channel | Lane | None,
+        request: OpenRequest, *, number: int = 0, sees_root: bool = True,
     ) -> None:  # fmt: skip
         """Over ``first``, lane 0 that the container was started with, or else over a lane
         ``number`` by the engine's exec."""
@@ -59,6 +64,7 @@ class ContainerSandbox(ResidentSandbox):
         self._sees_root = sees_root
         self._api = api
         self._user = user(request)
+        self.home = request.config.working_dir  # a tmpfs is mounted there
         self._freezing = threading.Lock()
         self._paused = False
         self._gateway: Gateway | None = None
@@ -85,8 +91,11 @@ class ContainerSandbox(ResidentSandbox):
                 return SharedSandbox(api, container, None, request, number=1)
             # Attached before it starts, so that nothing it says is missed.
             channel = EngineChannel(api.attach_socket(container, params=_ATTACH))
+            lane = Lane(0, channel)
+            if not shape.podman:  # which takes no input before the start
+                lane.hail()
             api.start(container)
-            sandbox = cls(api, container, channel, request, sees_root=shape.sees_root)
+            sandbox = cls(api, container, lane, request, sees_root=shape.sees_root)
             sandbox.expire_at(request.expires_at)
             return sandbox
         except BaseException as error:
@@ -208,11 +217,19 @@ class ContainerSandbox(ResidentSandbox):
         return found[0]["HostIp"], int(found[0]["HostPort"])
 
     def terminal(self, request: TerminalRequest) -> Terminal:
+        self.counts_processes = False  # its programs belong to no lane
         return EngineTerminal(self._api, self.container, self._user, request)
 
     def first_is_free(self) -> bool:
         """Whether no program of another process carries the first lane's mark."""
         return self._lanes[self._first].count() == 0
+
+    def close(self) -> None:
+        # The engine removes a container that has ended in less time than it takes to kill
+        # and remove it; one that does not end by itself is killed.
+        if self.container_ends_with_lane and not self._paused:
+            self.wind_down(_WIND_DOWN_SECONDS)
+        super().close()
 
     def detach(self) -> None:
         self.release()
@@ -239,7 +256,8 @@ class ContainerSandbox(ResidentSandbox):
 class SharedSandbox(ContainerSandbox):
     """A durable container: other processes' lanes come and go in it."""
 
-    counts_processes: ClassVar[bool] = False
+    counts_processes = False
+    container_ends_with_lane: ClassVar[bool] = False
 
 
 def _death(state: dict[str, Any]) -> Death:
