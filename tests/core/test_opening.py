@@ -83,6 +83,20 @@ def test_no_repetition_past_the_time_to_start() -> None:
     assert time.monotonic() - began < 5 and 1 < len(asked) < 20
 
 
+def test_a_preparation_takes_no_longer_than_a_start_or_what_the_wall_says() -> None:
+    wall, hang = ScriptedWall(), threading.Event()
+    wall.on_prepare = lambda: hang.wait(0.8)
+    provider = make_provider(wall=wall, startup_timeout_seconds=0.3)
+    began = time.monotonic()
+    with pytest.raises(SandboxStartError, match=r"prepared .* within 0\.3 s") as caught:
+        provider.open_record("a")
+    assert time.monotonic() - began < 0.8 and caught.value.retryable
+    assert provider.runtime.registry.records() == []
+    wall.prepare_seconds = 20  # a pull, say
+    provider.runtime.destroy(provider.open_record("a"))
+    hang.set()
+
+
 def test_pauses_grow_and_differ() -> None:
     seen = [list(pauses(6)) for _ in range(50)]
     assert all(0.05 <= found[0] <= 0.1 and 1.0 <= found[5] <= 2.0 for found in seen)
