@@ -83,6 +83,25 @@ def test_the_state_follows_soon(ledger: SqliteLedger) -> None:
     runtime.destroy(record)
 
 
+@pytest.mark.parametrize("jump", [-86_400.0, 86_400.0])
+def test_C11_setting_the_clock_changes_no_lifetime(
+    jump: float, ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the record is written again after it was set."""
+    runtime = Runtime(discover_plugins=False, ledger=ledger)
+    record = make_provider(runtime=runtime, lifetime_seconds=600).open_record("agent")
+    real = time.time
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: real() + jump)
+        record.told()
+        ledger.flush()
+        (kept,) = ledger.sessions()
+        assert kept.expires_at is not None and 590 < kept.expires_at - time.time() < 601
+    (kept,) = ledger.sessions()
+    assert kept.expires_at is not None and 590 < kept.expires_at - time.time() < 601
+    runtime.destroy(record)
+
+
 def test_B4_no_secret_is_written(ledger: SqliteLedger) -> None:
     from stockade.spec import recipe
     from stockade.wall import Option
