@@ -28,7 +28,7 @@ from stockade.errors import LedgerError
 from stockade.ledger import SqliteLedger
 from stockade.runtime import Runtime
 
-HELD_SECONDS = float(os.environ.get("STOCKADE_HELD_SECONDS", "12"))
+HELD_SECONDS = float(os.environ.get("STOCKADE_HELD_SECONDS", "5"))
 PLAIN = "reference-no-isolation"
 DAY = 86_400
 _HERE = Path(__file__).parent
