@@ -44,6 +44,27 @@ def test_an_opening_that_had_not_begun_is_repeated() -> None:
     assert len(asked) == 3
 
 
+def test_a_preparation_that_had_not_begun_is_repeated_too() -> None:
+    wall, asked = ScriptedWall(), list[int]()
+
+    def prepare() -> None:
+        asked.append(1)
+        if len(asked) <= 2:
+            raise nothing_began()
+
+    wall.on_prepare = prepare
+    provider = make_provider(wall=wall)
+    provider.runtime.destroy(provider.open_record("a"))
+    assert len(asked) == 3
+    asked.clear()
+    provider = make_provider(
+        wall=wall, runtime=Runtime(discover_plugins=False, settings=Settings(start_retries=1))
+    )
+    with pytest.raises(SandboxStartError, match="refused"):
+        provider.open_record("a")
+    assert len(asked) == 2
+
+
 def test_not_for_ever() -> None:
     wall, asked = failing(100, nothing_began)
     provider = make_provider(

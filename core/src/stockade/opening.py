@@ -43,11 +43,14 @@ class Openings:
     def start(self, wall: Wall, record: SessionRecord, request: OpenRequest) -> None:
         """Start the record's sandbox. Raises SandboxStartError, WallError and what
         the wall raises of stockade's own; then nothing is left, or soon will be (C5)."""
-        self._prepare(wall, record, request)
-        until = time.monotonic() + record.config.startup_timeout_seconds
+        seconds = record.config.startup_timeout_seconds
+        until, prepared = time.monotonic() + seconds, False
         waits = pauses(self._settings().start_retries)
         while True:
             try:
+                if not prepared:
+                    self._prepare(wall, record, request)
+                    until, prepared = time.monotonic() + seconds, True
                 record.sandbox = self._once(wall, record, request, until)
                 return
             except (SandboxStartError, ProviderUnavailableError) as error:
