@@ -326,6 +326,27 @@ def test_many_threads_do_not_wait_one_after_another(ledger: SqliteLedger) -> Non
     ledger.intend(_record("ses-last"))
 
 
+def test_who_waited_for_a_thread_waits_no_longer_in_all(tmp_path: Path) -> None:
+    """A write in the background has the connection while the ledger is held; a call that
+    comes meanwhile is told within the time that one call may take."""
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite", timeout_seconds=2)
+    ledger.intend(_record("ses-first"))
+    held, let_go = threading.Event(), threading.Event()
+    holder = threading.Thread(target=_hold, args=(ledger.path, held, let_go))
+    holder.start()
+    held.wait(10)
+    ledger.put_off("ses-first", lambda: ledger.drop("ses-first"))
+    time.sleep(1)  # by now it waits
+    began = time.monotonic()
+    with pytest.raises(LedgerError, match="held by another process"):
+        ledger.intend(_record("ses-next"))
+    took = time.monotonic() - began
+    let_go.set()
+    holder.join()
+    assert took < 3, took
+    ledger.intend(_record("ses-last"))
+
+
 def test_nobody_is_held_up_by_a_ledger_that_nobody_asked_for(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
