@@ -15,7 +15,7 @@ import pytest
 
 from stockade.capabilities import Capabilities, Feature, Isolation
 from stockade.config import SandboxConfig
-from stockade.errors import StockadeError
+from stockade.errors import SandboxStartError, StockadeError
 from stockade.providers import WallProvider
 from stockade.runtime import Runtime
 from stockade.session import Session
@@ -28,6 +28,8 @@ from stockade.wall import Availability, Exit, Running, Sandbox, Wall
 _CLAIMED = Capabilities(
     {feature: "native" for feature in Feature if feature is not Feature.DURABLE}
 )
+
+_METHODS = ["prepare", "open", "start", "wait", "kill", "close", "languages"]
 
 #: What a wall's method does instead of its work; it is given the method's name.
 Act = Callable[[str], Any]
@@ -74,6 +76,9 @@ def hostile(act: Act, only: str = "") -> type[Wall]:
         def probe(self) -> Availability:
             answer: Availability = do("probe", Availability())
             return answer
+
+        def prepare(self, request: Any) -> None:
+            do("prepare", None)
 
         def open(self, request: Any) -> Sandbox:
             sandbox: Sandbox = do("open", HostileSandbox())
@@ -179,7 +184,7 @@ def test_a_wall_that_hangs_in_every_method(let_go: Act) -> None:
     assert "no answer" in states["D6"].note or states["D6"].state == "failing"
 
 
-@pytest.mark.parametrize("method", ["open", "start", "wait", "kill", "close", "languages"])
+@pytest.mark.parametrize("method", _METHODS)
 def test_a_wall_that_hangs_in_one_method(let_go: Act, method: str) -> None:
     began = time.monotonic()
     report = run_suite(hostile(let_go, only=method), ("C", "D"))
@@ -195,7 +200,7 @@ def test_a_wall_that_raises_in_every_method(act: Act) -> None:
 
 
 @pytest.mark.parametrize("act", [raises, exits, interrupts])
-@pytest.mark.parametrize("method", ["open", "start", "wait", "kill", "close", "languages"])
+@pytest.mark.parametrize("method", _METHODS)
 def test_a_wall_that_raises_in_one_method(act: Act, method: str) -> None:
     report = run_suite(hostile(act, only=method), ("C4", "D1", "D2"), seconds=2.0)
     assert report.failed
@@ -252,6 +257,25 @@ def test_core_hangs_with_no_method(let_go: Act, method: str) -> None:
     except StockadeError:
         pass
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("method", ["prepare", "open"])
+def test_C5_a_start_that_hangs_is_an_error_in_time(let_go: Act, method: str) -> None:
+    config = SandboxConfig(startup_timeout_seconds=0.5)
+    runtime = Runtime(discover_plugins=False)
+    provider = WallProvider("hostile", hostile(let_go, only=method)(), config, runtime)
+    began = time.monotonic()
+    with pytest.raises(SandboxStartError, match=r"within 0\.5 s") as caught:
+        provider.open_record("a")
+    assert time.monotonic() - began < 5 and caught.value.retryable
+    assert runtime.registry.records() == [] and runtime.capacity.used == 0
+
+
+@pytest.mark.parametrize("act", [raises, exits, interrupts])
+@pytest.mark.parametrize("method", ["prepare", "open"])
+def test_what_a_start_raises_is_in_cores_own_tree(act: Act, method: str) -> None:
+    with pytest.raises(StockadeError):
+        session_of(hostile(act, only=method))
 
 
 @pytest.mark.parametrize("act", [raises, exits, interrupts, nonsense])

@@ -7,6 +7,9 @@ what only a real wall holds.
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import pytest
 
 from conformance.mutants.base import Mutant
@@ -22,8 +25,11 @@ MUTANTS = [*SELECTING, *SESSIONS, *EXECUTING, *ISOLATING]
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=[f"{m.clause}-{m.name}" for m in MUTANTS])
 def test_the_mutant_is_caught_in_its_clause(
-    mutant: Mutant, monkeypatch: pytest.MonkeyPatch
+    mutant: Mutant, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    # Some leave a session's folder behind, that being what is wrong with them.
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     checked = mutant.make()
     with monkeypatch.context() as patch:
         mutant.patch(patch)

@@ -83,6 +83,25 @@ def test_the_state_follows_soon(ledger: SqliteLedger) -> None:
     runtime.destroy(record)
 
 
+@pytest.mark.parametrize("jump", [-86_400.0, 86_400.0])
+def test_C11_setting_the_clock_changes_no_lifetime(
+    jump: float, ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the record is written again after it was set."""
+    runtime = Runtime(discover_plugins=False, ledger=ledger)
+    record = make_provider(runtime=runtime, lifetime_seconds=600).open_record("agent")
+    real = time.time
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: real() + jump)
+        record.told()
+        ledger.flush()
+        (kept,) = ledger.sessions()
+        assert kept.expires_at is not None and 590 < kept.expires_at - time.time() < 601
+    (kept,) = ledger.sessions()
+    assert kept.expires_at is not None and 590 < kept.expires_at - time.time() < 601
+    runtime.destroy(record)
+
+
 def test_B4_no_secret_is_written(ledger: SqliteLedger) -> None:
     from stockade.spec import recipe
     from stockade.wall import Option
@@ -304,6 +323,27 @@ def test_many_threads_do_not_wait_one_after_another(ledger: SqliteLedger) -> Non
     holder.join()
     assert len(errors) == 40 and all(error.retryable for error in errors)
     assert took < 40 * 0.3  # the time-out of each, had they waited in a row
+    ledger.intend(_record("ses-last"))
+
+
+def test_who_waited_for_a_thread_waits_no_longer_in_all(tmp_path: Path) -> None:
+    """A write in the background has the connection while the ledger is held; a call that
+    comes meanwhile is told within the time that one call may take."""
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite", timeout_seconds=2)
+    ledger.intend(_record("ses-first"))
+    held, let_go = threading.Event(), threading.Event()
+    holder = threading.Thread(target=_hold, args=(ledger.path, held, let_go))
+    holder.start()
+    held.wait(10)
+    ledger.put_off("ses-first", lambda: ledger.drop("ses-first"))
+    time.sleep(1)  # by now it waits
+    began = time.monotonic()
+    with pytest.raises(LedgerError, match="held by another process"):
+        ledger.intend(_record("ses-next"))
+    took = time.monotonic() - began
+    let_go.set()
+    holder.join()
+    assert took < 3, took
     ledger.intend(_record("ses-last"))
 
 

@@ -44,6 +44,27 @@ def test_an_opening_that_had_not_begun_is_repeated() -> None:
     assert len(asked) == 3
 
 
+def test_a_preparation_that_had_not_begun_is_repeated_too() -> None:
+    wall, asked = ScriptedWall(), list[int]()
+
+    def prepare() -> None:
+        asked.append(1)
+        if len(asked) <= 2:
+            raise nothing_began()
+
+    wall.on_prepare = prepare
+    provider = make_provider(wall=wall)
+    provider.runtime.destroy(provider.open_record("a"))
+    assert len(asked) == 3
+    asked.clear()
+    provider = make_provider(
+        wall=wall, runtime=Runtime(discover_plugins=False, settings=Settings(start_retries=1))
+    )
+    with pytest.raises(SandboxStartError, match="refused"):
+        provider.open_record("a")
+    assert len(asked) == 2
+
+
 def test_not_for_ever() -> None:
     wall, asked = failing(100, nothing_began)
     provider = make_provider(
@@ -81,6 +102,20 @@ def test_no_repetition_past_the_time_to_start() -> None:
     with pytest.raises(SandboxStartError):
         provider.open_record("a")
     assert time.monotonic() - began < 5 and 1 < len(asked) < 20
+
+
+def test_a_preparation_takes_no_longer_than_a_start_or_what_the_wall_says() -> None:
+    wall, hang = ScriptedWall(), threading.Event()
+    wall.on_prepare = lambda: hang.wait(0.8)
+    provider = make_provider(wall=wall, startup_timeout_seconds=0.3)
+    began = time.monotonic()
+    with pytest.raises(SandboxStartError, match=r"prepared .* within 0\.3 s") as caught:
+        provider.open_record("a")
+    assert time.monotonic() - began < 0.8 and caught.value.retryable
+    assert provider.runtime.registry.records() == []
+    wall.prepare_seconds = 20  # a pull, say
+    provider.runtime.destroy(provider.open_record("a"))
+    hang.set()
 
 
 def test_pauses_grow_and_differ() -> None:

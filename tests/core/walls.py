@@ -77,9 +77,13 @@ class ScriptedWall(Wall):
     sandbox: Any = None
     on_open: Callable[[OpenRequest], Any] | None = None
     on_probe: Callable[[], Availability] = staticmethod(Availability)
+    on_prepare: Callable[[], object] = staticmethod(lambda: None)
 
     def probe(self) -> Availability:
         return self.on_probe()
+
+    def prepare(self, request: OpenRequest) -> None:
+        self.on_prepare()
 
     def open(self, request: OpenRequest) -> Sandbox:
         if self.on_open is not None:

@@ -256,7 +256,11 @@ class _Pass:
     def _judge_record(self, record: LedgerRecord, looked: bool) -> None:
         """A record of which no wall lists anything."""
         forced = record.session_id in self._force
-        why = "it was asked for" if forced else why_forget(record, looked, self._ledger)
+        try:
+            why = "it was asked for" if forced else why_forget(record, looked, self._ledger)
+        except LedgerError as error:  # damaged in part: in doubt it is somebody's
+            self._done.skipped.append(("ledger", str(error)))
+            why = None
         if why is None:
             self._done.kept += looked
             return

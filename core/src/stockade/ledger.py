@@ -148,7 +148,6 @@ class SqliteLedger(ExecutionLog):
 
     def _row(self, record: SessionRecord) -> dict[str, object]:
         with record.lock:
-            expires = record.expires_at
             return {
                 "session_id": record.session_id,
                 "provider": record.provider,
@@ -159,7 +158,7 @@ class SqliteLedger(ExecutionLog):
                 "state": record.status.value,
                 "paused": int(record.paused),
                 "created_at": record.created_at,
-                "expires": None if expires is None else moment(expires),
+                "expires": record.ends,  # as of then: the clock may have been set since
                 "idle_seconds": record.config.idle_seconds,
                 "used": moment(time.time() - (time.monotonic() - record.last_used)),
                 "reason": record.reason[:500],

@@ -22,6 +22,8 @@ __all__ = ["COLUMNS", "LedgerFile", "LedgerRecord"]
 _APPLICATION = 0x53746B64
 #: No SQLite file is smaller, but for an empty one.
 _SMALLEST = 512
+#: So long a call waits for other processes, also where it waited for another thread before.
+_LEAST_SECONDS = 0.05
 #: What each version adds to the one before; never changed once published.
 _MIGRATIONS = (
     """
@@ -155,8 +157,10 @@ class LedgerFile:
     @contextlib.contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """A transaction that holds the file against other writers, made durable at its end."""
-        with self._held(), self._told():
+        with self._held() as left, self._told():
             connection = self._open()
+            # What this call waited for another thread it does not wait once more.
+            connection.execute(f"PRAGMA busy_timeout = {left * 1000:.0f}")
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -167,17 +171,19 @@ class LedgerFile:
                 raise
 
     @contextlib.contextmanager
-    def _held(self) -> Iterator[None]:
+    def _held(self) -> Iterator[float]:
+        """The connection for this thread alone; the seconds that are left to wait in."""
         if self._pid != os.getpid():  # a fork: the connection and a held lock are the parent's
             if self._connection is not None:
                 _inherited.append(self._connection)  # not even closed here
             self._pid = os.getpid()
             self._connection, self._lock = None, threading.Lock()
         # Bounded: another thread may wait for other processes, and so may those before this.
+        began = time.monotonic()
         if not self._lock.acquire(timeout=self._timeout + 1):
             raise _busy(self.path, self._timeout + 1)
         try:
-            yield
+            yield max(_LEAST_SECONDS, self._timeout - (time.monotonic() - began))
         finally:
             self._lock.release()
 

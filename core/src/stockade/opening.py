@@ -20,7 +20,7 @@ from stockade.registry import SessionRecord
 from stockade.retries import pauses
 from stockade.settings import Settings
 from stockade.wall import OpenRequest, Sandbox, Wall
-from stockade.workers import Workers, bounded
+from stockade.workers import Workers, bounded, outcome
 
 __all__ = ["Openings"]
 
@@ -43,11 +43,14 @@ class Openings:
     def start(self, wall: Wall, record: SessionRecord, request: OpenRequest) -> None:
         """Start the record's sandbox. Raises SandboxStartError, WallError and what
         the wall raises of stockade's own; then nothing is left, or soon will be (C5)."""
-        self._prepare(wall, record, request)
-        until = time.monotonic() + record.config.startup_timeout_seconds
+        seconds = record.config.startup_timeout_seconds
+        until, prepared = time.monotonic() + seconds, False
         waits = pauses(self._settings().start_retries)
         while True:
             try:
+                if not prepared:
+                    self._prepare(wall, record, request)
+                    until, prepared = time.monotonic() + seconds, True
                 record.sandbox = self._once(wall, record, request, until)
                 return
             except (SandboxStartError, ProviderUnavailableError) as error:
@@ -59,15 +62,23 @@ class Openings:
                     raise
 
     def _prepare(self, wall: Wall, record: SessionRecord, request: OpenRequest) -> None:
-        """What sandboxes share is fetched; it bounds its own time, and most walls have none."""
+        """What sandboxes share is fetched; most walls have nothing to fetch."""
         if type(wall).prepare is Wall.prepare:
             return
-        work = self._workers.submit(lambda: wall.prepare(request))
         try:
-            while not futures.wait([work], _LOOK_SECONDS).done:
+            seconds = max(record.config.startup_timeout_seconds, wall.prepare_seconds)
+            until = time.monotonic() + seconds
+            work = self._workers.submit(lambda: wall.prepare(request))
+            while not futures.wait([work], min(_LOOK_SECONDS, seconds)).done:
                 if self._stopped.is_set():  # nothing of a sandbox is there yet to wait for
                     raise SandboxStartError("the process ends while a sandbox was prepared.")
-            work.result()
+                if time.monotonic() >= until:  # nor to remove, should it come back later
+                    raise SandboxStartError(
+                        f"{record.provider} had not prepared what sandboxes share within "
+                        f"{seconds:g} s; raise startup_timeout_seconds, or see "
+                        f"`stockade doctor {record.provider}`."
+                    )
+            outcome(work)
         except StockadeError:
             raise
         except Exception as error:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import attrs
 
 from stockade.config import SandboxConfig
+from stockade.deadlines import moment
 from stockade.errors import SessionNotFoundError, SessionStateError
 from stockade.results import SessionStatus
 
@@ -39,6 +40,11 @@ MOVES: dict[SessionStatus, frozenset[SessionStatus]] = {
 }
 
 
+def _note_end(record: SessionRecord, _: object, when: float | None) -> float | None:
+    record.ends = None if when is None else moment(when)
+    return when
+
+
 @attrs.define(eq=False)
 class SessionRecord:
     """One session as the registry holds it; its lock guards all that changes."""
@@ -50,7 +56,10 @@ class SessionRecord:
     config: SandboxConfig
     string: str = ""  #: the provider string that opens one like it, without secrets
     created_at: float = attrs.field(factory=time.time)
-    expires_at: float | None = None  #: Unix time
+    #: Unix time, by the clock as it stood when this was set.
+    expires_at: float | None = attrs.field(default=None, on_setattr=_note_end)
+    #: The same, for other processes and whatever the clock is set to later (C11).
+    ends: str | None = attrs.field(init=False, default=None)
     sandbox: Sandbox | None = None
     status: SessionStatus = SessionStatus.PROVISIONING
     executions: dict[str, Execution] = attrs.field(factory=dict)
@@ -67,6 +76,9 @@ class SessionRecord:
     seat: Seat | None = None  #: of the runtime's capacity; given back when nothing is left
     settled: threading.Event = attrs.field(factory=threading.Event, repr=False)
     on_move: Callable[[SessionRecord], None] | None = attrs.field(default=None, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.expires_at = self.expires_at
 
     def move(self, to: SessionStatus) -> None:
         """Go to another state, or raise SessionStateError if that makes no sense (C4)."""

@@ -241,6 +241,9 @@ class Wall(abc.ABC):
     #: Core shows and logs them, and refuses them (PluginError) of every wall whose
     #: ``isolation`` is more than NONE: the safe defaults stand there (B1).
     defaults: ClassVar[Mapping[str, Any]] = {}
+    #: How long ``prepare`` may take in seconds, where that may be longer than the
+    #: configuration's start-up time.
+    prepare_seconds: float = 0.0
     #: Its own options as the provider string had them; core sets it.
     texts: Mapping[str, str] = MappingProxyType({})
 
@@ -263,8 +266,9 @@ class Wall(abc.ABC):
     def prepare(self, request: OpenRequest) -> None:  # noqa: B027
         """Fetch what sandboxes are made from and share, such as an image; nothing by default.
 
-        Called before each ``open``. Its time is no part of the start-up time, so it must
-        be bounded by itself, and quick where all is there. Raises as ``open``.
+        Called before each ``open``, and quick where all is there. Its time is no part of
+        the start-up time, but core waits no longer for it than that, or than
+        ``prepare_seconds`` where that is more. Raises as ``open``.
         """
 
     @abc.abstractmethod

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from stockade.errors import WallError
 
-__all__ = ["Clock", "Narrow", "Timer", "Workers", "all_at_once", "bounded"]
+__all__ = ["Clock", "Narrow", "Timer", "Workers", "all_at_once", "bounded", "outcome"]
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -253,11 +253,16 @@ def bounded(
     if not finished:
         abandon()
         raise TimeoutError(f"no answer within {seconds:g} s")
-    error = future.exception()
+    return outcome(future)
+
+
+def outcome(done: Future[_T]) -> _T:
+    """The result of a wall's work, or what it raised, made safe to pass on."""
+    error = done.exception()
     if isinstance(error, SystemExit):
         # Passed on it would look like an exit that this thread was asked for.
         raise WallError("it tried to exit the process; report it to the wall's author.")
     if error is not None and not isinstance(error, Exception):
         # An interrupt too comes to this thread from the user alone, not from a wall.
         raise WallError(f"it raised {error!r}; report it to the wall's author.") from error
-    return future.result()
+    return done.result()

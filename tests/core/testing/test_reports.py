@@ -156,6 +156,16 @@ def test_checks_are_picked_by_clause_and_group() -> None:
 
 _TESTS = """
 from stockade.testing import ProviderConformance
+from stockade.testing.base import ConformanceBase
+from stockade.testing.group_d_output import Output
+
+class TestPart(Output, ConformanceBase):
+    provider = "reference-no-isolation"
+    title = "a part"
+
+class TestAbsent(ProviderConformance):
+    provider = "no-such-wall"
+    title = "absent"
 
 class TestReference(ProviderConformance):
     provider = "reference-no-isolation"
@@ -169,7 +179,8 @@ class TestReference(ProviderConformance):
 
 @pytest.mark.parametrize("processes", [0, 2])
 def test_running_the_class_writes_one_report(tmp_path: Path, processes: int) -> None:
-    """Also where the checks are split among processes."""
+    """Also where the checks are split among processes; and none of a part of the suite, nor
+    of a wall that is not here."""
     pytest.importorskip("xdist")
     (tmp_path / "test_it.py").write_text(_TESTS)
     wanted = "D1_a_shell or D2_signals or D4_streams_are_apart or E5 or D9_a_folder"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stockade.testing.contract import clause_of
-from stockade.testing.recorder import Recorder, file_recorder
+from stockade.testing.recorder import REPORTS_VARIABLE, Recorder, file_recorder
 from stockade.testing.report import CheckResult, describe
 
 if TYPE_CHECKING:
@@ -141,16 +141,29 @@ def in_time(call: Callable[[], object], seconds: float, name: str) -> BaseExcept
 
 def _require_available(suite: ConformanceBase) -> None:
     """Skip with the provider's own reason, or fail where CI promises the wall."""
+    reason = _unavailable(suite)
+    if not reason:
+        return
+    name = _wall_of(suite)
+    if _required(name):
+        pytest.fail(f"{name} is required here and not available: {reason}", False)
+    pytest.skip(f"{name}: {reason}")
+
+
+def _wall_of(suite: ConformanceBase) -> str:
+    return suite.provider.partition("?")[0].partition(":")[0] or "the wall"
+
+
+def _required(name: str) -> bool:
+    return name in os.environ.get("STOCKADE_REQUIRE", "").split(",")
+
+
+def _unavailable(suite: ConformanceBase) -> str:
+    """Why the wall cannot be checked, asked once a class; empty where it can."""
     cls = type(suite)
     if cls._unavailable is None:
         cls._unavailable = _why_not(suite)
-    reason = cls._unavailable
-    if not reason:
-        return
-    name = suite.provider.partition("?")[0].partition(":")[0] or "the wall"
-    if name in os.environ.get("STOCKADE_REQUIRE", "").split(","):
-        pytest.fail(f"{name} is required here and not available: {reason}", False)
-    pytest.skip(f"{name}: {reason}")
+    return cls._unavailable
 
 
 def _why_not(suite: ConformanceBase) -> str:
@@ -171,9 +184,10 @@ def _why_not(suite: ConformanceBase) -> str:
 
 
 def recorder_of(suite: ConformanceBase) -> Recorder | None:
-    """Where this class's results go; None where nobody asked for them."""
+    """Where this class's results go; None where nobody asked for them, or nothing is to tell:
+    of a part of the suite, and of a wall that is not here, there is no report."""
     cls = type(suite)
-    if cls._recorder is None and f"::{cls.__name__}::" in os.environ.get("PYTEST_CURRENT_TEST", ""):
+    if cls._recorder is None and _reports(suite):
         provider = None
         with contextlib.suppress(Exception):
             provider = suite.make_provider()
@@ -183,6 +197,18 @@ def recorder_of(suite: ConformanceBase) -> Recorder | None:
         )  # fmt: skip
         cls._recorder = file_recorder(report)
     return cls._recorder
+
+
+def _reports(suite: ConformanceBase) -> bool:
+    from stockade.testing.suite import ProviderConformance
+
+    cls = type(suite)
+    return (
+        bool(os.environ.get(REPORTS_VARIABLE))
+        and f"::{cls.__name__}::" in os.environ.get("PYTEST_CURRENT_TEST", "")
+        and issubclass(cls, ProviderConformance)
+        and (_required(_wall_of(suite)) or not _unavailable(suite))
+    )
 
 
 def _record(

@@ -19,6 +19,7 @@ from typing import ClassVar
 
 import attrs
 
+from stockade.deadlines import moment, read_moment
 from stockade.errors import SandboxLostError, WorkingDirectoryError
 from stockade.lower import lower
 from stockade.pump import LocalRunning
@@ -127,7 +128,7 @@ def _sign(root: str, request: OpenRequest) -> None:
     told = {
         "session_id": request.session_id,
         "owner": request.owner,
-        "expires_at": request.expires_at,
+        "expires": None if request.expires_at is None else moment(request.expires_at),
         "durable": request.config.durable,
     }
     with open(os.path.join(root, _SIGNED), "w", encoding="utf-8") as file:
@@ -142,7 +143,11 @@ def leftovers() -> list[Leftover]:
         if name.startswith(_PREFIX):
             with contextlib.suppress(OSError, ValueError, TypeError):
                 with open(os.path.join(root, _SIGNED), encoding="utf-8") as file:
-                    found.append(Leftover(handle=root, words=f"folder {root}", **json.load(file)))
+                    told = json.load(file)
+                expires = read_moment(told.pop("expires", None) or "")
+                found.append(
+                    Leftover(handle=root, words=f"folder {root}", expires_at=expires, **told)
+                )
     return found
 
 

@@ -37,7 +37,13 @@ class Keeper:
         self._link = owner
         self._box = box
         self._stop = False
-        self._expires: float | None = order["expires_at"]
+        expires: float | None = order["expires_at"]
+        #: By a clock that nobody sets (C11).
+        self._over_at = (
+            None
+            if expires is None
+            else time.monotonic() + max(0.0, expires - time.time()) + _EXPIRY_GRACE_SECONDS
+        )
         self._watch = Watch(
             None if "memory" in box.held else order["memory_bytes"],
             None if "cpu" in box.held else order["cpu_share"],
@@ -95,15 +101,15 @@ class Keeper:
         return os.pidfd_open(parent) if parent == self._box.order["owner"] else -1
 
     def _is_over(self) -> bool:
-        return self._expires is not None and time.time() > self._expires + _EXPIRY_GRACE_SECONDS
+        return self._over_at is not None and time.monotonic() > self._over_at
 
     def _until_next(self) -> float | None:
         """Milliseconds until something must be looked at."""
         until = []
         if self._box.settled and (look := self._watch.look()) is not None:
             until.append(look)
-        if self._expires is not None:
-            left = self._expires + _EXPIRY_GRACE_SECONDS - time.time()
+        if self._over_at is not None:
+            left = self._over_at - time.monotonic()
             until.append(min(max(0.0, left), 3600.0) + 0.001)
         return min(until) * 1000 if until else None
 

@@ -133,6 +133,8 @@ class ContainerWall(Wall):
     def __init__(self, target: str | None = None, options: Mapping[str, Any] | None = None) -> None:
         super().__init__(target, options)
         self.image = images.check_reference(target or images.DEFAULT_IMAGE)
+        # A pull has a bound of its own; asking the engine for the image has one each time.
+        self.prepare_seconds = self.chosen["pull_seconds"] + 2 * engines.REQUEST_SECONDS
 
     # -- what gvisor and kata change ------------------------------------------
 

@@ -19,6 +19,7 @@ from typing import Any
 from stockade.errors import SandboxStartError
 from stockade.resident.lane import LaneLostError
 from stockade_landlock import leftovers, wire
+from stockade_landlock.wire import is_passing
 
 __all__ = ["KeeperProcess"]
 
@@ -39,28 +40,26 @@ def _import_paths() -> list[str]:
     for name in ("stockade_landlock", "sandlock"):
         spec = importlib.util.find_spec(name)
         if spec is None or spec.origin is None:
-            raise SandboxStartError(f"module {name} is gone; pip install stockade-landlock")
+            raise SandboxStartError(
+                f"module {name} is gone; pip install stockade-landlock", retryable=False
+            )
         folder = os.path.dirname(os.path.dirname(spec.origin))
         if folder not in paths:
             paths.append(folder)
     return paths
 
 
-class KeeperProcess:
-    """Started when made. Its methods may be called from any thread."""
-
-    def __init__(self, order: dict[str, Any]) -> None:
-        """Raises SandboxStartError."""
-        self._lock = threading.Lock()
-        self._numbers = itertools.count(1)
-        self._asked: dict[int, Callable[[_Answer | None], None]] = {}
-        self.ended = threading.Event()  #: nothing runs in the session any more
-        self.reason = ""
-        self.pid = 0
-        self._link, theirs = socket.socketpair()
-        with theirs:
-            code = _KEEPER.format(paths=_import_paths(), link=theirs.fileno())
-            self._process = subprocess.Popen(
+def _started(order: dict[str, Any]) -> tuple[socket.socket, subprocess.Popen[bytes]]:
+    """The process, and this side of the link to it. Raises SandboxStartError."""
+    paths = _import_paths()
+    try:
+        ours, theirs = socket.socketpair()
+    except OSError as error:
+        raise _not_started(str(error), retryable=is_passing(error), nothing_began=True) from error
+    with theirs:
+        code = _KEEPER.format(paths=paths, link=theirs.fileno())
+        try:
+            process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", code],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -76,6 +75,32 @@ class KeeperProcess:
                 start_new_session=True,
                 pass_fds=(theirs.fileno(),),
             )
+        except OSError as error:
+            ours.close()
+            passing = is_passing(error)
+            raise _not_started(str(error), retryable=passing, nothing_began=True) from error
+    return ours, process
+
+
+def _not_started(detail: str, *, retryable: bool, nothing_began: bool) -> SandboxStartError:
+    return SandboxStartError(
+        f"the landlock keeper did not start: {detail}; see `stockade doctor landlock`.",
+        retryable=retryable, nothing_began=nothing_began,
+    )  # fmt: skip
+
+
+class KeeperProcess:
+    """Started when made. Its methods may be called from any thread."""
+
+    def __init__(self, order: dict[str, Any]) -> None:
+        """Raises SandboxStartError."""
+        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._asked: dict[int, Callable[[_Answer | None], None]] = {}
+        self.ended = threading.Event()  #: nothing runs in the session any more
+        self.reason = ""
+        self.pid = 0
+        self._link, self._process = _started(order)
         try:
             self._link.settimeout(order["startup_seconds"])
             wire.send(self._link, order)
@@ -84,11 +109,12 @@ class KeeperProcess:
         except OSError as error:
             answer = ({"op": "broken", "detail": str(error)}, [])
         if answer is None or answer[0]["op"] != "ready":
-            detail = answer[0].get("detail", "") if answer else "it ended at once"
-            self.close()
-            raise SandboxStartError(
-                f"the landlock keeper did not start: {detail}; see `stockade doctor landlock`."
-            )
+            said: dict[str, Any] = answer[0] if answer else {"detail": "it ended at once"}
+            # Where it ended in order nothing is left that could come to be.
+            raise _not_started(
+                said.get("detail", ""), retryable=said.get("passing", True),
+                nothing_began=self.close(),
+            )  # fmt: skip
         self.pid = answer[0]["pid"]
         threading.Thread(target=self._listen, daemon=True, name="stockade-landlock").start()
 
@@ -157,15 +183,20 @@ class KeeperProcess:
             take(None)
         return number
 
-    def close(self) -> None:
-        """Close the link, at which the keeper kills all and ends; make sure of it."""
+    def close(self) -> bool:
+        """Close the link, at which the keeper kills all and ends; make sure of it.
+
+        Whether it ended so, with all that it had started."""
         with contextlib.suppress(OSError):
             self._link.shutdown(socket.SHUT_RDWR)
+        in_order = True
         try:
             self._process.wait(_CLOSE_SECONDS)
         except subprocess.TimeoutExpired:
+            in_order = False
             self._kill()
         self._link.close()
+        return in_order
 
     def _kill(self) -> None:
         """The keeper first: its warden then ends what is left of the session."""

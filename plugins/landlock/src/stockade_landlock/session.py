@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from typing import Any
@@ -20,6 +21,7 @@ _SETTLE_SECONDS = 1.0
 #: How often the keeper is told that programs start; it watches longer than that.
 _EXPECT_SECONDS = 1.0
 _KILLED = 137
+_STREAMS = 3
 
 
 class LandlockSandbox(ResidentSandbox):
@@ -41,6 +43,9 @@ class LandlockSandbox(ResidentSandbox):
             raise SandboxStartError(
                 f"nothing could be started inside: {error}; see `stockade doctor landlock`."
             ) from error
+        except BaseException:
+            self._keeper.close()
+            raise
 
     @property
     def keeper_pid(self) -> int:
@@ -60,6 +65,10 @@ class LandlockSandbox(ResidentSandbox):
         answer, pipes = self._keeper.ask(op="lane", lane=number)
         if answer["op"] != "lane":
             raise LaneLostError(answer["detail"])
+        if len(pipes) != _STREAMS:  # the kernel drops what finds no place
+            for descriptor in pipes:
+                os.close(descriptor)
+            raise LaneLostError("this process may open no more files")
         return PipeChannel(*pipes)
 
     def post_mortem(self, *, settle: bool) -> Death | None:

@@ -102,7 +102,10 @@ class LandlockWall(Wall):
 
         private = _private_check()
         if not private.ok:  # asked again here: without it the host's /tmp would be within reach
-            raise SandboxStartError(f"{private.detail}; {private.remedy}.", retryable=False)
+            raise SandboxStartError(
+                f"{private.detail}; {private.remedy}.", retryable=private.transient,
+                nothing_began=True,
+            )  # fmt: skip
         return LandlockSandbox(self._order(request))
 
     # -- what outlives a process ----------------------------------------------
@@ -215,8 +218,17 @@ def _kernel_checks() -> list[Check]:
 
 
 def _private_check() -> Check:
-    if _can_mount():
+    can = _can_mount()
+    if can:
         return Check("private folders", True, "a mount namespace of the session's own")
+    if can is None:
+        return Check(
+            "private folders",
+            False,
+            "no process could be started to see whether a session can have a /tmp of its own",
+            "try again once this machine has processes and memory to spare",
+            transient=True,
+        )
     return Check(
         "private folders",
         False,
@@ -255,15 +267,16 @@ def _reachable(path: str, uid: int) -> bool:
 _mountable: bool | None = None
 
 
-def _can_mount() -> bool:
-    """Whether a keeper can have a mount namespace of its own; tried once, in a child."""
+def _can_mount() -> bool | None:
+    """Whether a keeper can have a mount namespace of its own; tried in a child, until one tells."""
     global _mountable
     if _mountable is None:
         _mountable = _try_mount()
     return _mountable
 
 
-def _try_mount() -> bool:
+def _try_mount() -> bool | None:
+    """None where it could not even be tried."""
     import subprocess
 
     code = (
@@ -289,5 +302,5 @@ def _try_mount() -> bool:
             timeout=20,
             check=False,
         )
-        return done.returncode == 0
-    return False
+        return done.returncode == 0 if done.returncode in (0, 1) else None
+    return None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 import struct
 from typing import Any
 
-__all__ = ["MARKS", "MAX_MESSAGE_BYTES", "receive", "send"]
+__all__ = ["MARKS", "MAX_MESSAGE_BYTES", "is_passing", "receive", "send"]
 
 #: Variables of a keeper's environment by which other processes know it: the session's id,
 #: and its owner.
@@ -16,6 +17,13 @@ MARKS = ("STOCKADE_SESSION", "STOCKADE_OWNER")
 _HEAD = struct.Struct("!I")
 #: Arguments and environment together are at most a few MiB (the kernel's own limit).
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+#: What a machine that is short of something answers with for a while.
+_PASSING = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC)
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether what failed so may work in a moment."""
+    return isinstance(error, OSError) and error.errno in _PASSING
 
 
 def send(link: socket.socket, message: dict[str, Any], descriptors: tuple[int, ...] = ()) -> None:

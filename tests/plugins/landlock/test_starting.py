@@ -1,0 +1,140 @@
+"""Starts that fail: what is repeated, what is told at once, and what is left, which is nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import subprocess
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import stockade
+import stockade_landlock.wall
+from plugins.landlock.processes import gone
+from stockade import SandboxStartError
+from stockade.wall import Availability
+from stockade_landlock import process
+from stockade_landlock.wall import LandlockWall
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@contextlib.contextmanager
+def no_more_files() -> Iterator[None]:
+    """This process may open no further file: what the kernel says then is its own."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(map(int, os.listdir("/proc/self/fd")))
+    spare: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                spare.append(os.dup(0))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for descriptor in spare:
+            os.close(descriptor)
+
+
+def open_and_close(landlock: str) -> None:
+    with stockade.open(landlock) as session:
+        assert session.run(["echo", "hi"]).stdout == "hi\n"
+
+
+def test_a_process_that_may_open_no_more_files(landlock: str) -> None:
+    open_and_close(landlock)
+    before = descriptors()
+    with no_more_files(), pytest.raises(SandboxStartError, match="Too many open files") as caught:
+        stockade.open(landlock)
+    assert caught.value.retryable and caught.value.nothing_began
+    open_and_close(landlock)
+    assert descriptors() <= before
+
+
+def test_a_shortage_that_passes_is_not_even_seen(landlock: str) -> None:
+    open_and_close(landlock)
+    runtime = stockade.default_runtime()
+    before = runtime.settings
+    runtime.settings = before.with_(start_retries=10)
+    short = contextlib.ExitStack()
+    short.enter_context(no_more_files())
+    timer = threading.Timer(0.3, short.close)
+    timer.start()
+    try:
+        open_and_close(landlock)
+    finally:
+        timer.join()
+        runtime.settings = before
+
+
+def _failing(monkeypatch: pytest.MonkeyPatch, code: str, times: int) -> list[int]:
+    """The first keepers do this instead; the ids of all that are started."""
+    usual, started = subprocess.Popen, list[int]()
+
+    def popen(argv: list[str], **options: Any) -> Any:
+        if len(started) < times:
+            argv = [
+                *argv[:-1],
+                code.format(link=options["pass_fds"][0], paths=process._import_paths()),
+            ]
+        made = usual(argv, **options)
+        started.append(made.pid)
+        return made
+
+    monkeypatch.setattr("stockade_landlock.process.subprocess.Popen", popen)
+    return started
+
+
+_SAYS = (
+    "import sys, socket; sys.path[:0] = {{paths!r}}; from stockade_landlock import wire; "
+    "link = socket.socket(fileno={{link}}); wire.receive(link); "
+    "wire.send(link, {{{{'op': 'broken', 'detail': 'a word', 'passing': {passing}}}}})"
+)
+
+
+@pytest.mark.parametrize(
+    "code", ["import os; os.kill(os.getpid(), 9)", _SAYS.format(passing=True)], ids=["dies", "says"]
+)
+def test_a_keeper_that_fails_is_started_again(
+    code: str, landlock: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_and_close(landlock)
+    with monkeypatch.context() as patch:
+        started = _failing(patch, code, 2)
+        open_and_close(landlock)
+    assert len(started) == 3
+    with monkeypatch.context() as patch:
+        started = _failing(patch, code, 99)
+        with pytest.raises(SandboxStartError, match="keeper did not start") as caught:
+            stockade.open(landlock)
+    assert len(started) == 3 and caught.value.nothing_began
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in started)
+
+
+def test_what_no_repetition_mends_is_told_at_once(
+    landlock: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_and_close(landlock)
+    started = _failing(monkeypatch, _SAYS.format(passing=False), 99)
+    with pytest.raises(SandboxStartError, match="a word") as caught:
+        stockade.open(landlock)
+    assert len(started) == 1 and not caught.value.retryable
+
+
+def test_a_look_that_could_not_be_taken_is_no_answer(
+    landlock: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether folders can be private is asked once; a machine that is short says nothing of it."""
+    monkeypatch.setattr(stockade_landlock.wall, "_mountable", None)
+    with no_more_files():
+        seen: Availability = LandlockWall().probe()
+        assert not seen and seen.transient
+    assert LandlockWall().probe()
+    assert gone("unshare(0x20000")
