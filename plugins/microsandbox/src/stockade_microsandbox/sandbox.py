@@ -33,10 +33,19 @@ _ASK_SECONDS = 20.0
 _KILL_SECONDS = 20.0
 _SETTLE_SECONDS = 3.0
 
-# As root, before any program runs: the session's limits, on the control group that the
-# guest's agent puts every program in. `max` is what it is made with.
+# As root, before any program runs. The package gives each VM a network device, also where its
+# policy lets nothing through: it loses its driver (E3). No user namespaces: in its own a program
+# has every capability over much of the guest's kernel. Then the session's limits, on the control
+# group that the guest's agent puts every program in. `max` is what it is made with.
 _LIMITS = """
 set -e
+for device in /sys/class/net/*/device; do
+  [ ! -e "$device" ] || (cd -P "$device"; echo "${{PWD##*/}}" >driver/unbind)
+done
+for device in /sys/class/net/*/device; do
+  [ ! -e "$device" ] || echo "a network device stays: $device"
+done
+[ ! -e /proc/sys/user/max_user_namespaces ] || echo 0 >/proc/sys/user/max_user_namespaces
 cd /sys/fs/cgroup
 echo "+cpu +memory +pids" >cgroup.subtree_control
 cd microsandbox-workload
