@@ -67,11 +67,11 @@ def test_what_is_not_run_again_has_failed() -> None:
 
 
 _REPORT = """<testsuites><testsuite time="3.5">
-<testcase file="tests/a.py" classname="tests.a.TestA" name="test_one"><failure/></testcase>
-<testcase file="tests/a.py" classname="tests.a" name="test_two"><error/></testcase>
-<testcase file="tests/a.py" classname="tests.a" name="test_two"><failure/></testcase>
-<testcase file="tests/a.py" classname="tests.a" name="test_three"><skipped/></testcase>
-<testcase file="tests/a.py" classname="tests.a" name="test_four"/>
+<testcase classname="tests.a.TestA" name="test_one"><failure/></testcase>
+<testcase classname="tests.a" name="test_two"><error/></testcase>
+<testcase classname="tests.a" name="test_two"><failure/></testcase>
+<testcase classname="tests.a" name="test_three"><skipped/></testcase>
+<testcase classname="tests.a" name="test_four"/>
 </testsuite></testsuites>"""
 
 

@@ -50,6 +50,8 @@ def run(guest: Path, job: Path, seconds: float) -> int:
 
 def _command(guest: Path, job: Path, console: Path) -> list[str]:
     return [
+        # It ends with the lane, however that ends.
+        "setpriv", "--pdeathsig", "KILL",
         "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot",
         "-M", "q35,sata=off,usb=off", "-accel", "tcg", "-cpu", _CPU,
         # One cpu: with two the emulation is no faster, and was less steady.

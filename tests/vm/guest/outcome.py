@@ -50,8 +50,8 @@ def read(folder: Path, code: int, log: str) -> Outcome:
 
 
 def _name(case: ET.Element) -> str:
-    """``file::class::name``, of what pytest's first schema of this report tells."""
-    file, dotted = case.get("file", ""), case.get("classname", "")
-    module = file.removesuffix(".py").replace("/", ".")
-    inner = dotted.removeprefix(module).strip(".")
-    return "::".join(word for word in (file, inner, case.get("name", "")) if word)
+    """``file::Class::name``, of the dotted name: a check's own file may be the suite's."""
+    words = case.get("classname", "").split(".")
+    inner = [word for word in words if word[:1].isupper()]
+    module = "/".join(word for word in words if word not in inner)
+    return "::".join([f"{module}.py", *inner, case.get("name", "")])
