@@ -9,6 +9,10 @@ from pathlib import Path
 
 #: Memory of a guest.
 MEMORY = "3G"
+#: What costs an emulator much and a guest's guest nothing: a fifth level of page tables, string
+#: instructions by the byte, and protections that are checked at each look at a user's memory.
+#: Without them a VM in the guest starts in half the time.
+_CPU = "max,la57=off,erms=off,pku=off,smap=off,smep=off"
 #: A loaded host delivers timer interrupts late: the kernel must not take that for a broken one.
 _KERNEL = (
     "console=ttyS0 root=/dev/vda rw init=/stockade-init mitigations=off panic=-1 "
@@ -46,8 +50,10 @@ def run(guest: Path, job: Path, seconds: float) -> int:
 
 def _command(guest: Path, job: Path, console: Path) -> list[str]:
     return [
+        # It ends with the lane, however that ends.
+        "setpriv", "--pdeathsig", "KILL",
         "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot",
-        "-M", "q35,sata=off,usb=off", "-accel", "tcg", "-cpu", "max",
+        "-M", "q35,sata=off,usb=off", "-accel", "tcg", "-cpu", _CPU,
         # One cpu: with two the emulation is no faster, and was less steady.
         "-smp", "1", "-m", MEMORY, "-display", "none", "-monitor", "none",
         "-kernel", str(guest / "vmlinuz"), "-initrd", str(guest / "initrd"), "-append", _KERNEL,

@@ -115,9 +115,11 @@ class Output(ConformanceBase):
 
     def test_D13_a_slow_reader_bounds_memory(self) -> None:
         self.need(Feature.SHELL)
-        with self.session(output_limit_bytes=65536) as session:
+        with self.shared() as session:
             total = 0
-            with session.stream(shell="head -c 3000000 /dev/zero") as execution:
+            with session.stream(
+                shell="head -c 3000000 /dev/zero", output_limit_bytes=65536
+            ) as execution:
                 for chunk in execution:
                     total += len(chunk.data)
                     time.sleep(0.001)

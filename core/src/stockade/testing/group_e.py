@@ -18,17 +18,20 @@ from stockade.session import Session
 from stockade.testing.base import ConformanceBase, expect
 from stockade.testing.programs import unique
 
-#: Reaches for a host's TCP port with whatever program there is; prints what it got.
+#: Reaches for a host's TCP port with whatever programs there are: one may crash, or lack a part.
 _REACH = """
 found=
-for p in wget curl nc; do command -v $p >/dev/null && found=$p && break; done
-case $found in
-  wget) case $(wget --help 2>&1) in *--tries*) once='-t 1';; *) once=;; esac
-    wget -q -T 3 $once -O - "http://$1:$2/";;
-  curl) curl -s -m 3 "http://$1:$2/";;
-  nc) printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 3 "$1" "$2";;
-  *) exit 90;;
-esac 2>/dev/null
+for p in wget curl nc; do
+  command -v $p >/dev/null || continue
+  found=$p
+  case $p in
+    wget) case $(wget --help 2>&1) in *--tries*) once='-t 1';; *) once=;; esac
+      wget -q -T 3 $once -O - "http://$1:$2/";;
+    curl) curl -s -m 3 "http://$1:$2/";;
+    nc) printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 3 "$1" "$2";;
+  esac
+done 2>/dev/null
+[ "$found" ] || exit 90
 exit 0
 """
 
@@ -163,8 +166,9 @@ class Isolation(ConformanceBase):
         self.need(Feature.CODE)
         os.environ["STOCKADE_CONFORMANCE_SECRET"] = "hunter2"
         try:
-            with _open_folder() as folder, self.session() as session:
+            with self.shared() as session:
                 self.need_python(session)
+            with _open_folder() as folder, self.session() as session:
                 marker = folder / "marker"
                 marker.write_text("hunter2")
                 marker.chmod(0o644)
@@ -179,8 +183,9 @@ class Isolation(ConformanceBase):
         self.need(Feature.CODE)
         name = unique("mine")
         paths = (name, f"/tmp/{name}", f"/dev/shm/{name}", f"/var/tmp/{name}")
-        with self.session() as one, self.session() as two:
+        with self.shared() as one:
             self.need_python(one)
+        with self.shared() as one, self.session() as two:
             one.code(_LEAVE.format(paths=paths), timeout=self.scaled(30))
             seen = two.code(_LOOK.format(paths=paths), timeout=self.scaled(30)).stdout
             one.code(_CLEAR.format(paths=paths), timeout=self.scaled(30))
@@ -190,7 +195,7 @@ class Isolation(ConformanceBase):
         self.need_a_wall()
         self.need(Feature.SHELL)
         mine = unique("mine")
-        with self.session() as one, self.session() as two:
+        with self.shared() as one, self.session() as two:
             one.shell(f"echo secret > {mine}; echo secret > /tmp/{mine}")
             result = two.shell(f"cat {mine} /tmp/{mine}; ls -A . /tmp")
             one.shell(f"rm -f {mine} /tmp/{mine}")
@@ -207,6 +212,7 @@ class Isolation(ConformanceBase):
             self.wait(0.2)
             expect(not running.future.done(), "E8", "no signal to another session", "it ended")
             running.cancel()
+            running.result(self.scaled(20))
 
     def test_E9_dangerous_mounts_are_refused(self) -> None:
         provider = self.make_provider()

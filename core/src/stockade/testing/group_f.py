@@ -40,7 +40,7 @@ class FilesInAndOut(ConformanceBase):
         self.need(Feature.FILES)
         data = os.urandom(1 << 20) * 50
         path = f"/tmp/{unique('big')}"
-        with self.session() as session:
+        with self.shared() as session:
             session.files.write(path, data)
             same = session.files.read(path) == data
             session.files.remove(path)
@@ -48,38 +48,40 @@ class FilesInAndOut(ConformanceBase):
 
     def test_F2_errors_are_those_of_local_files(self) -> None:
         self.need(Feature.FILES)
-        with self.session() as session:
+        file, folder, none = unique("file"), unique("dir"), unique("none")
+        with self.shared() as session:
             files = session.files
-            files.write("file", b"0123456789")
-            files.make_dir("dir/sub")
+            files.write(file, b"0123456789")
+            files.make_dir(f"{folder}/sub")
             for call, kind in (
-                (lambda: files.read("none"), FileNotFoundError),
-                (lambda: files.read("none/none"), FileNotFoundError),
-                (lambda: files.read("dir"), IsADirectoryError),
-                (lambda: files.write("dir", b""), IsADirectoryError),
-                (lambda: files.read("file/x"), NotADirectoryError),
-                (lambda: files.write("file/x", b""), NotADirectoryError),
-                (lambda: files.list("file"), NotADirectoryError),
-                (lambda: files.list("none"), FileNotFoundError),
-                (lambda: files.remove("none"), FileNotFoundError),
+                (lambda: files.read(none), FileNotFoundError),
+                (lambda: files.read(f"{none}/none"), FileNotFoundError),
+                (lambda: files.read(folder), IsADirectoryError),
+                (lambda: files.write(folder, b""), IsADirectoryError),
+                (lambda: files.read(f"{file}/x"), NotADirectoryError),
+                (lambda: files.write(f"{file}/x", b""), NotADirectoryError),
+                (lambda: files.list(file), NotADirectoryError),
+                (lambda: files.list(none), FileNotFoundError),
+                (lambda: files.remove(none), FileNotFoundError),
             ):
                 _raises(call, kind)
             if self.claims(Feature.READ_ONLY_ROOT):
                 _raises(lambda: files.write("/usr/x", b""), PermissionError)
             with pytest.raises(FileTooLargeError, match="limit of 5 bytes"):
-                files.read("file", max_bytes=5)
+                files.read(file, max_bytes=5)
 
     def test_F3_a_planted_link_leads_nowhere_on_the_host(self) -> None:
         self.need_a_wall()
         self.need(Feature.FILES, Feature.ARGV)
-        with tempfile.TemporaryDirectory() as folder, self.session() as session:
+        link, out = unique("link"), unique("out")
+        with tempfile.TemporaryDirectory() as folder, self.shared() as session:
             os.chmod(folder, 0o777)
             secret = Path(folder, "secret")
             secret.write_text("hunter2")
             secret.chmod(0o666)
-            session.run(["ln", "-s", str(secret), "link"])
-            session.run(["ln", "-s", folder, "out"])
-            for path in ("link", "out/secret"):
+            session.run(["ln", "-s", str(secret), link])
+            session.run(["ln", "-s", folder, out])
+            for path in (link, f"{out}/secret"):
                 try:
                     seen = session.files.read(path)
                 except (OSError, StockadeError):
@@ -93,13 +95,14 @@ class FilesInAndOut(ConformanceBase):
 
     def test_F3_a_folder_brought_out_stays_in_its_destination(self) -> None:
         self.need(Feature.FILES, Feature.ARGV)
-        with tempfile.TemporaryDirectory() as folder, self.session() as session:
+        tree = unique("tree")
+        with tempfile.TemporaryDirectory() as folder, self.shared() as session:
             outside, back = Path(folder, "outside"), Path(folder, "back")
             outside.mkdir()
-            session.files.write("tree/plain", b"x")
-            session.run(["ln", "-s", str(outside), "tree/out"])
+            session.files.write(f"{tree}/plain", b"x")
+            session.run(["ln", "-s", str(outside), f"{tree}/out"])
             with contextlib.suppress(StockadeError, OSError):
-                session.files.get_tree("tree", back)
+                session.files.get_tree(tree, back)
             leads = [
                 path for path in back.rglob("*")
                 if not path.resolve().is_relative_to(back.resolve())
@@ -108,17 +111,18 @@ class FilesInAndOut(ConformanceBase):
 
     def test_F4_whole_folders_in_and_out(self) -> None:
         self.need(Feature.FILES)
-        with tempfile.TemporaryDirectory() as folder, self.session() as session:
+        tree = unique("tree")
+        with tempfile.TemporaryDirectory() as folder, self.shared() as session:
             source, back = Path(folder, "source"), Path(folder, "back")
             (source / "sub" / "empty").mkdir(parents=True)
             (source / "sub" / "data").write_bytes(bytes(range(256)) * 1000)
             (source / "run").write_text("#!/bin/sh\necho ran\n")
             (source / "run").chmod(0o755)
-            session.files.put_tree(source, "tree")
+            session.files.put_tree(source, tree)
             if self.claims(Feature.ARGV):
-                seen = session.run(["sh", "-c", "tree/run"]).stdout
+                seen = session.run(["sh", "-c", f"{tree}/run"]).stdout
                 expect(seen == "ran\n", "F4", "modes kept", seen)
-            session.files.get_tree("tree", back)
+            session.files.get_tree(tree, back)
             data = (back / "sub/data").read_bytes()
             expect(data == bytes(range(256)) * 1000, "F4", "the same bytes", data[:80])
             there = sorted(path.name for path in (back / "sub").iterdir())
@@ -126,20 +130,22 @@ class FilesInAndOut(ConformanceBase):
 
     def test_F4_a_listing_tells_kind_size_and_mode(self) -> None:
         self.need(Feature.FILES)
-        with self.session() as session:
-            session.files.write("here/file", b"12345", mode=0o640)
-            session.files.make_dir("here/folder")
+        here = unique("here")
+        with self.shared() as session:
+            session.files.write(f"{here}/file", b"12345", mode=0o640)
+            session.files.make_dir(f"{here}/folder")
             right = {"file": "file", "folder": "dir"}
             if self.claims(Feature.ARGV):
                 folder = session.provider.config.working_dir
-                session.run(["ln", "-s", "nowhere", f"{folder}/here/link"])
+                session.run(["ln", "-s", "nowhere", f"{folder}/{here}/link"])
                 right["link"] = "link"
-            seen = {info.name: info for info in session.files.list("here")}
+            seen = {info.name: info for info in session.files.list(here)}
             kinds = {name: info.kind for name, info in seen.items()}
             expect(kinds == right, "F4", repr(right), kinds)
             told = (seen["file"].size, oct(seen["file"].mode))
             expect(told == (5, "0o640"), "F4", "5 bytes, mode 640", told)
-            expect(session.files.stat("here/file") == seen["file"], "F4", "the same by stat", seen)
+            same = session.files.stat(f"{here}/file") == seen["file"]
+            expect(same, "F4", "the same by stat", seen)
 
 
 def _raises(call: Callable[[], object], kind: type[OSError]) -> None:

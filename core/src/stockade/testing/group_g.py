@@ -10,7 +10,7 @@ from stockade.results import Verdict
 from stockade.session import Session
 from stockade.snapshots import Snapshot, restore
 from stockade.testing.base import ConformanceBase, expect
-from stockade.testing.programs import say, sleep
+from stockade.testing.programs import say, sleep, unique
 
 
 class SnapshotsAndPausing(ConformanceBase):
@@ -46,13 +46,14 @@ class SnapshotsAndPausing(ConformanceBase):
             expect(seen.split() == right.split(), "G1", f"{right!r} again", seen)
 
     def test_G2_a_paused_session_stands_still_and_goes_on(self) -> None:
-        with self.session() as session:
+        path = unique("beat")
+        with self.shared() as session:
             if not session.provider.wall.capabilities[Feature.PAUSE]:
                 self.refused("G2", session.pause, Feature.PAUSE)
                 return
             self.need(Feature.SHELL)
-            beat = "i=0; while [ $i -lt 30 ]; do i=$((i+1)); echo $i >> beat; sleep 0.1; done"
-            execution = session.start(shell=f"{beat}; tail -n 1 beat", timeout=self.scaled(40))
+            beat = f"i=0; while [ $i -lt 30 ]; do i=$((i+1)); echo $i >> {path}; sleep 0.1; done"
+            execution = session.start(shell=f"{beat}; tail -n 1 {path}", timeout=self.scaled(40))
             self.wait(0.5)
             session.pause()
             try:
@@ -61,7 +62,7 @@ class SnapshotsAndPausing(ConformanceBase):
             finally:
                 session.resume()
             # In two seconds at ten a second it would be far past what it had by then.
-            seen = int(session.shell("wc -l < beat").stdout)
+            seen = int(session.shell(f"wc -l < {path}").stdout)
             expect(seen < 11 + self.scaled(5), "G2", "no beat while it was paused", seen)
             result = execution.result(self.scaled(50))
             expect(result.stdout == "30\n", "G2", "it went on where it was", result)
@@ -75,7 +76,7 @@ class SnapshotsAndPausing(ConformanceBase):
 
     def test_G2_a_deadline_in_a_paused_session(self) -> None:
         self.need(Feature.PAUSE)
-        with self.session() as session:
+        with self.shared() as session:
             self.run(session, say("x"))
             execution = self.start(session, sleep(30), timeout=self.scaled(1.0))
             self.wait(0.3)
@@ -89,12 +90,12 @@ class SnapshotsAndPausing(ConformanceBase):
 
     def test_D1_a_named_interpreter_keeps_its_variables(self) -> None:
         self.need(Feature.CODE)
-        with self.session() as session:
+        with self.shared() as session:
+            self.need_python(session)
             if not session.provider.wall.capabilities[Feature.STATEFUL]:
-                self.need_python(session)
                 self.refused("D1", lambda: session.code("1", state="a"), Feature.STATEFUL)
                 return
-            self.need_python(session)
+        with self.session() as session:
             session.code("x = 41", state="a")
             seen = session.code("x += 1; print(x)", state="a")
             expect(seen.stdout == "42\n", "D1", "42", seen)
@@ -107,8 +108,9 @@ class SnapshotsAndPausing(ConformanceBase):
 
     def test_D6_a_named_interpreter_past_its_deadline(self) -> None:
         self.need(Feature.STATEFUL)
-        with self.session() as session:
+        with self.shared() as session:
             self.need_python(session)
+        with self.session() as session:
             session.code("x = 1", state="a")
             began = time.monotonic()
             result = session.code(

@@ -33,10 +33,19 @@ _ASK_SECONDS = 20.0
 _KILL_SECONDS = 20.0
 _SETTLE_SECONDS = 3.0
 
-# As root, before any program runs: the session's limits, on the control group that the
-# guest's agent puts every program in. `max` is what it is made with.
+# As root, before any program runs. The package gives each VM a network device, also where its
+# policy lets nothing through: it loses its driver (E3). No user namespaces: in its own a program
+# has every capability over much of the guest's kernel. Then the session's limits, on the control
+# group that the guest's agent puts every program in. `max` is what it is made with.
 _LIMITS = """
 set -e
+for device in /sys/class/net/*/device; do
+  [ ! -e "$device" ] || (cd -P "$device"; echo "${{PWD##*/}}" >driver/unbind)
+done
+for device in /sys/class/net/*/device; do
+  [ ! -e "$device" ] || echo "a network device stays: $device"
+done
+[ ! -e /proc/sys/user/max_user_namespaces ] || echo 0 >/proc/sys/user/max_user_namespaces
 cd /sys/fs/cgroup
 echo "+cpu +memory +pids" >cgroup.subtree_control
 cd microsandbox-workload
@@ -69,10 +78,7 @@ class VmSandbox(ResidentSandbox):
         until = time.monotonic() + config.startup_timeout_seconds
         name = request.session_id
         try:
-            vm = call(
-                functools.partial(_create, name, image, pull, request),
-                config.startup_timeout_seconds,
-            )
+            vm = _created(name, image, pull, request, until)
         except Exception as error:
             _remove_quietly(name)
             raise SandboxStartError(f"the VM of {image} did not start: {error}.") from error
@@ -138,6 +144,23 @@ class VmSandbox(ResidentSandbox):
 def _user(config: SandboxConfig) -> str:
     user = config.user or _USER
     return user if ":" in user else f"{user}:{user}"
+
+
+def _created(name: str, image: str, pull: str, request: OpenRequest, until: float) -> Any:
+    """The VM. The package asks the monitor it brings for its version, and takes one that answers
+    late, on a busy machine, for one that is too old: then it is asked again."""
+    from microsandbox import UnsupportedError
+
+    tries = 3
+    while True:
+        tries -= 1
+        left = max(0.1, until - time.monotonic())
+        try:
+            return call(functools.partial(_create, name, image, pull, request), left)
+        except UnsupportedError as error:
+            if not tries or "runtime" not in str(error):
+                raise
+            _remove_quietly(name)
 
 
 async def _create(name: str, image: str, pull: str, request: OpenRequest) -> Any:

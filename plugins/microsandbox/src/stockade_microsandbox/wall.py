@@ -58,7 +58,10 @@ class MicrosandboxWall(Wall):
             "cpu": ("native", "a control group in the guest, in a VM of so many cpus"),
             "processes": ("native", "a control group in the guest"),
             "disk": ("native", "a tmpfs for each folder, counted as memory"),
-            "network-off": ("native", "the VM has no network device"),
+            "network-off": (
+                "native",
+                "the VM's network device is detached before any program runs",
+            ),
             "network": ("unsupported", "nobody has held the package's networks to the contract"),
             "allow-list": ("unsupported", "as the network"),
             "read-only-root": (

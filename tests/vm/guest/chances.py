@@ -1,0 +1,69 @@
+"""The second chance that each part has, since an emulator may fail where the project does not.
+
+A guest that dies, hangs or leaves no report is replaced, once. Checks that failed are run
+once more, they alone, in a new guest; who fails again has failed. Whatever used its second
+chance is told by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+
+from guest.outcome import Outcome
+
+#: Runs a part in a guest of its own: a name for the run, and the checks, none for all of them.
+Run = Callable[[str, tuple[str, ...]], Outcome]
+
+
+@attrs.frozen(kw_only=True)
+class Verdict:
+    """What a part came to, all chances taken."""
+
+    good: bool
+    summary: str
+    told: tuple[str, ...]  #: what used its second chance
+    logs: tuple[str, ...]  #: what each run printed
+
+
+def take(run: Run, say: Callable[[str], object]) -> Verdict:
+    """Run a part, with its second chances; ``say`` is told of them as they come."""
+    told: list[str] = []
+    logs: list[str] = []
+
+    def once(name: str, checks: tuple[str, ...] = ()) -> Outcome:
+        done = run(name, checks)
+        logs.append(done.log)
+        return done
+
+    def tell(text: str) -> None:
+        told.append(text)
+        say(text)
+
+    def patient(name: str, checks: tuple[str, ...] = ()) -> Outcome:
+        done = once(name, checks)
+        if done.trouble and not told:
+            tell(f"{done.trouble.splitlines()[0]}: once more, in a new guest")
+            done = once(f"{name}-new-guest", checks)
+        return done
+
+    first = patient("all")
+    if first.trouble:
+        return Verdict(good=False, summary=first.trouble, told=tuple(told), logs=tuple(logs))
+    passed, failed, seconds = first.passed, first.failed, first.seconds
+    if failed:
+        names = ", ".join(name.rpartition("::")[2] for name in failed)
+        tell(f"failed at first, run once more in a new guest: {names}")
+        second = once("failed-at-first", failed)
+        seconds += second.seconds
+        # To be skipped, or not to be found, is not to pass.
+        if not second.trouble and not second.failed and second.passed == len(failed):
+            passed, failed = passed + second.passed, ()
+        elif not second.trouble and second.failed:
+            passed, failed = passed + len(failed) - len(second.failed), second.failed
+    summary = f"{passed} passed, {len(failed)} failed, {first.skipped} skipped or deviating"
+    return Verdict(
+        good=passed > 0 and not failed, summary=f"{summary}, in {seconds:.0f} s",
+        told=tuple(told), logs=tuple(logs),
+    )  # fmt: skip
