@@ -151,16 +151,14 @@ class LedgerFile:
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """A connection to read by; errors arrive as LedgerError."""
-        with self._held(), self._told():
-            yield self._open()
+        with self._held() as left, self._told():
+            yield self._open(left)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """A transaction that holds the file against other writers, made durable at its end."""
         with self._held() as left, self._told():
-            connection = self._open()
-            # What this call waited for another thread it does not wait once more.
-            connection.execute(f"PRAGMA busy_timeout = {left * 1000:.0f}")
+            connection = self._open(left)
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -219,9 +217,12 @@ class LedgerFile:
 
     # -- opening -----------------------------------------------------------------
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self, left: float) -> sqlite3.Connection:
+        """The connection, which waits ``left`` seconds for other processes: what a call waited
+        for another thread it does not wait once more."""
         if self._connection is not None:
             if self._inode == _inode(self.path):
+                self._connection.execute(f"PRAGMA busy_timeout = {left * 1000:.0f}")
                 return self._connection
             # Moved away or removed under us: what is written there now would be lost.
             self._connection.close()
