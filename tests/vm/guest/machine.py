@@ -44,7 +44,7 @@ def run(guest: Path, job: Path, seconds: float) -> int:
     if done.returncode or not code.exists():
         said = done.stdout.decode("utf-8", "replace")[-2000:]
         took = time.monotonic() - began
-        raise GuestError(f"the guest broke down after {took:.0f} s: {said}\n{_last(job)}")
+        raise GuestError(f"the guest broke down after {took:.0f} s\n{said}\n{_last(job)}")
     return int(code.read_text())
 
 

@@ -136,8 +136,12 @@ class ConformanceBase:
 
     def _open(self, **config: Any) -> Session:
         provider = self.make_provider(**config)
-        seconds = provider.config.startup_timeout_seconds * self.time_factor
-        patient = provider.config.with_(startup_timeout_seconds=min(seconds, 86_400.0))
+        usual = provider.config
+        patient = usual.with_(
+            startup_timeout_seconds=min(self.scaled(usual.startup_timeout_seconds), 86_400.0),
+            # Of every execution that asks for no other.
+            timeout_seconds=min(self.scaled(usual.timeout_seconds), 86_400.0),
+        )
         return Session(provider, provider.open_record("conformance", patient))
 
     # -- programs --------------------------------------------------------------
