@@ -12,7 +12,7 @@ CORE = Path(stockade.__file__).parent
 LAYERS = [
     "errors results options config capabilities events ids workers templates "
     "owner traces deadlines settings retries",
-    "wall exchange file_backend kvm spec proposals output verdicts lower pump resident "
+    "wall exchange file_backend hostroot kvm spec proposals output verdicts lower pump resident "
     "proxyhead egress tar archives trait plugin",
     "discovery hooks registry execution languages audit ledger ledger_file ledger_log judging "
     "capacity opening",
