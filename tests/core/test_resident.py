@@ -19,7 +19,7 @@ import pytest
 
 from stockade.errors import ConfigError, WorkingDirectoryError
 from stockade.output import BoundedOutput
-from stockade.resident import Channel, Death, PipeChannel, ResidentSandbox, running, supervisor
+from stockade.resident import Channel, Death, PipeChannel, ResidentSandbox, supervisor
 from stockade.resident import lanes as resident
 from stockade.resident.lane import _Scanner
 from stockade.results import Stream
@@ -309,21 +309,3 @@ def test_closing_a_channel_wakes_its_reader() -> None:
     assert seen == [[]]
     for descriptor in (theirs_in, theirs_out, theirs_err):
         os.close(descriptor)
-
-
-@pytest.mark.parametrize(
-    ("load", "cpus", "patience"),
-    [(0.0, 4, 1), (4.0, 4, 1), (30.0, 8, 4), (500.0, 2, 8), (3.0, None, 3)],
-)
-def test_on_a_crowded_machine_an_end_may_take_longer(
-    load: float, cpus: int | None, patience: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
-    monkeypatch.setattr(os, "cpu_count", lambda: cpus)
-    assert running._patience() == patience
-    monkeypatch.setattr(os, "getloadavg", _unknown)
-    assert running._patience() == 1
-
-
-def _unknown() -> tuple[float, float, float]:
-    raise OSError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -20,11 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["Death", "LaneRunning", "Notebook", "NotebookRunning"]
 
 #: When the order to end a program is repeated: one that comes while the program is just
-#: being started finds nothing to end. After the last of them its sandbox is ended.
-_KILL_AGAIN_SECONDS = (0.1, 0.2, 0.6)
-#: On a machine that has more to do than it can, the last of them comes so often at most:
-#: there a supervisor that is only slow must not cost the session.
-_MOST_PATIENCE = 8
+#: being started finds nothing to end, and on a slow machine that may take a while. After
+#: the last of them its sandbox is ended: a second is what there is (D6).
+_KILL_AGAIN_SECONDS = (0.1, 0.2, 0.2, 0.2, 0.2)
 
 
 @attrs.frozen
@@ -148,21 +145,12 @@ class LaneRunning(Running):
         """Repeat the order, then end the sandbox; waits for no order that is stuck."""
         wider = self._sandbox.kill_seconds / sum(_KILL_AGAIN_SECONDS)
         *early, last = (seconds * wider for seconds in _KILL_AGAIN_SECONDS)
-        for pause in (*early, *[last] * (_patience() - 1)):
+        for pause in early:
             if self._over.wait(pause):
                 return
             _in_thread(self._order, lane)
         if not self._over.wait(last):
             self._sandbox.overdue(lane)
-
-
-def _patience() -> int:
-    """How many programs there are here for each cpu, as a whole number from 1 on."""
-    try:
-        load = os.getloadavg()[0]
-    except (AttributeError, OSError):  # not every system counts it
-        return 1
-    return max(1, min(_MOST_PATIENCE, round(load / (os.cpu_count() or 1))))
 
 
 def _in_thread(call: Callable[[Lane], None], lane: Lane) -> None:
