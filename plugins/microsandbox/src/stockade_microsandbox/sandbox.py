@@ -7,13 +7,14 @@ import functools
 import logging
 import math
 import shlex
+import threading
 import time
 from typing import Any
 
 from stockade.config import SandboxConfig
 from stockade.errors import DestroyError, SandboxLostError, SandboxStartError
 from stockade.resident import NEEDS, Channel, Death, ResidentSandbox, supervisor
-from stockade.resident.lane import LaneLostError
+from stockade.resident.lane import Lane, LaneLostError
 from stockade.wall import OpenRequest
 from stockade_microsandbox.channel import ProgramChannel
 from stockade_microsandbox.loop import call
@@ -69,6 +70,8 @@ class VmSandbox(ResidentSandbox):
         self.kill_seconds = float(request.options["kill_seconds"])
         self.name = name
         self._user = _user(request.config)
+        self._freezing = threading.Lock()
+        self._paused = False
         super().__init__(first, startup_seconds=request.config.startup_timeout_seconds)
 
     @classmethod
@@ -123,10 +126,25 @@ class VmSandbox(ResidentSandbox):
             call(self._vm.kill, _KILL_SECONDS)
 
     def pause(self) -> None:
-        self._ask("pause")
+        with self._freezing:
+            self._ask("pause")
+            self._paused = True
 
     def resume(self) -> None:
-        self._ask("resume")
+        with self._freezing:
+            self._ask("resume")
+            self._paused = False
+
+    def overdue(self, lane: Lane) -> None:
+        """A program of a paused session passed its deadline: let it end, and freeze the rest."""
+        with self._freezing:
+            if self._paused:
+                with contextlib.suppress(SandboxLostError):
+                    self._ask("resume")
+                    time.sleep(self.kill_seconds / 3)
+                    self._ask("pause")
+                    return
+        super().overdue(lane)
 
     def _ask(self, what: str) -> None:
         try:
@@ -160,7 +178,6 @@ def _created(name: str, image: str, pull: str, request: OpenRequest, until: floa
         except UnsupportedError as error:
             if not tries or "runtime" not in str(error):
                 raise
-            _remove_quietly(name)
 
 
 async def _create(name: str, image: str, pull: str, request: OpenRequest) -> Any:
@@ -188,6 +205,7 @@ async def _create(name: str, image: str, pull: str, request: OpenRequest) -> Any
         left = max(1.0, request.expires_at - time.time()) + _KILL_SECONDS
     return await Sandbox.create(
         name,
+        replace=True,  # what a try before this one left; nobody else has the name
         image=Image.oci(image, root_disk=RootDisk.tmpfs(_LAYER_MB)),
         memory=_memory(config) + OVERHEAD_MB,
         cpus=max(1, math.ceil(config.cpu_limit or 1)),
