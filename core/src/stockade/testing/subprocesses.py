@@ -154,6 +154,11 @@ def leftovers() -> list[Leftover]:
 def remove(root: str) -> None:
     """End what runs in a session's folder, and remove it."""
     _end_all(os.path.realpath(root))
+    # Whose it is goes last, so that gc finds again what could not be removed.
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir(root):
+            if name != _SIGNED:
+                shutil.rmtree(os.path.join(root, name), ignore_errors=True)
     shutil.rmtree(root, ignore_errors=True)
     if os.path.isdir(root):
         raise OSError(f"{root} cannot be removed; look at what is in it.")
