@@ -26,6 +26,14 @@ def _engines(engine: docker.APIClient) -> None:
     need("gvisor")
 
 
+def _podman() -> str:
+    """Its socket as the option ``engine`` has it; skips where there is none."""
+    socket = os.environ.get("STOCKADE_PODMAN", "/var/lib/stockade-engines/podman.sock")
+    if not os.path.exists(socket):
+        pytest.skip(f"podman: nobody listens on {socket}")
+    return quote(f"unix://{socket}", safe="")
+
+
 @pytest.mark.parametrize("image", [PYTHON, BUSYBOX])
 def test_the_kernel_is_gvisors(image: str) -> None:
     with stockade.open(f"gvisor:{image}") as session:
@@ -47,13 +55,24 @@ def test_a_runtime_that_the_engine_lacks() -> None:
 
 
 def test_podman_takes_a_runtime_and_ignores_it() -> None:
-    socket = os.environ.get("STOCKADE_PODMAN", "/var/lib/stockade-engines/podman.sock")
-    if not os.path.exists(socket):
-        pytest.skip(f"podman: nobody listens on {socket}")
-    engine = quote(f"unix://{socket}", safe="")
+    engine = _podman()
     for name in ("gvisor", "kata"):
         with pytest.raises(stockade.ProviderUnavailableError, match="ignores it"):
             stockade.open(f"{name}:{BUSYBOX}?engine={engine}")
+
+
+@pytest.mark.parametrize("wall", ["docker", "gvisor", "podman"])
+def test_there_is_no_network_device_but_loopback(wall: str) -> None:
+    """An engine may ignore how it is told so, as podman does with NetworkDisabled (E3)."""
+    string = f"{wall}:{BUSYBOX}"
+    if wall == "podman":
+        string = f"docker:{BUSYBOX}?engine={_podman()}"
+    else:
+        need(wall)
+    with stockade.open(string) as session:
+        devices = session.shell("cut -d: -f1 /proc/net/dev | tail -n +3").stdout.split()
+        assert devices in ([], ["lo"])
+        assert len(session.shell("cat /proc/net/route").stdout.splitlines()) <= 1
 
 
 def test_kata_refuses_a_runtime_that_is_runc(engine: docker.APIClient) -> None:

@@ -43,6 +43,8 @@ class Shape:
     sees_root: bool = True
     local_engine: bool = True
     podman: bool = False
+    #: Whether the engine is known to give no network where it is asked for none this way.
+    knows_network_disabled: bool = False
 
 
 def arguments(api: docker.APIClient, request: OpenRequest, shape: Shape) -> dict[str, Any]:
@@ -65,7 +67,7 @@ def arguments(api: docker.APIClient, request: OpenRequest, shape: Shape) -> dict
         "tty": False,
         "detach": False,
         # The same empty network namespace as network_mode=none, 100 ms sooner: the
-        # engine's network is not asked at all.
+        # engine's network is not asked at all. Podman ignores it (see _host_config).
         "network_disabled": not config.network_enabled,
         "ports": list(config.ports) or None,
         "host_config": _host_config(api, request, shape),
@@ -143,6 +145,8 @@ def _host_config(api: docker.APIClient, request: OpenRequest, shape: Shape) -> A
     if shape.apparmor is not None:
         security.append(f"apparmor={shape.apparmor}")
     more: dict[str, Any] = {}
+    if not config.network_enabled and not shape.knows_network_disabled:
+        more.update(network_mode="none")  # what every engine understands
     if config.memory_mb is not None:
         # With both equal there is no swap on top.
         more.update(mem_limit=f"{config.memory_mb}m", memswap_limit=f"{config.memory_mb}m")

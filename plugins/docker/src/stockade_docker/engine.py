@@ -55,6 +55,8 @@ class EngineInfo:
     security: tuple[str, ...]
     cgroups: str
     is_podman: bool
+    #: Whether it is Docker's own, not what speaks as Docker does.
+    is_docker: bool = False
     warnings: tuple[str, ...] = ()
 
     @property
@@ -196,6 +198,7 @@ def look(api: docker.APIClient) -> EngineInfo:
         security=tuple(info.get("SecurityOptions") or ()),
         cgroups=str(info.get("CgroupVersion", "1")),
         is_podman=any("podman" in str(part.get("Name", "")).lower() for part in components),
+        is_docker=any(part.get("Name") == "Engine" for part in components),
         warnings=tuple(info.get("Warnings") or ()),
     )
     _seen[api] = (time.monotonic(), found)

@@ -156,6 +156,7 @@ class ContainerWall(Wall):
             shm_mb=self.chosen["shm_mb"],
             local_engine=engines.is_local(self._client()),
             podman=info.is_podman,
+            knows_network_disabled=info.is_docker,
         )
 
     def _seccomp(self, info: engines.EngineInfo) -> str | None:
