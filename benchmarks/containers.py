@@ -44,7 +44,7 @@ def timed(times: list[float], call: Callable[[], Any]) -> Any:
     return value
 
 
-#: What starts in the background (an interpreter, under gVisor in some 300 ms) is up by then.
+#: What starts in the background, an interpreter, is up by then.
 SETTLE_SECONDS = 0.5
 COMMANDS = {
     "argv": ["true"],

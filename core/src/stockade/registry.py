@@ -78,7 +78,7 @@ class SessionRecord:
     on_move: Callable[[SessionRecord], None] | None = attrs.field(default=None, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        self.expires_at = self.expires_at
+        self.expires_at = self.expires_at  # noted by on_setattr, which the making does not call
 
     def move(self, to: SessionStatus) -> None:
         """Go to another state, or raise SessionStateError if that makes no sense (C4)."""

@@ -41,14 +41,10 @@ def take(run: Run, say: Callable[[str], object]) -> Verdict:
         told.append(text)
         say(text)
 
-    def patient(name: str, checks: tuple[str, ...] = ()) -> Outcome:
-        done = once(name, checks)
-        if done.trouble and not told:
-            tell(f"{done.trouble.splitlines()[0]}: once more, in a new guest")
-            done = once(f"{name}-new-guest", checks)
-        return done
-
-    first = patient("all")
+    first = once("all")
+    if first.trouble:
+        tell(f"{first.trouble.splitlines()[0]}: once more, in a new guest")
+        first = once("all-new-guest")
     if first.trouble:
         return Verdict(good=False, summary=first.trouble, told=tuple(told), logs=tuple(logs))
     passed, failed, seconds = first.passed, first.failed, first.seconds

@@ -9,9 +9,8 @@ from pathlib import Path
 
 #: Memory of a guest.
 MEMORY = "3G"
-#: What costs an emulator much and a guest's guest nothing: a fifth level of page tables, string
-#: instructions by the byte, and protections that are checked at each look at a user's memory.
-#: Without them a VM in the guest starts in half the time.
+#: Without what costs an emulator much and protects nothing that is tested: a fifth level of page
+#: tables, string instructions by the byte, and protections checked at each look at a user's memory.
 _CPU = "max,la57=off,erms=off,pku=off,smap=off,smep=off"
 #: A loaded host delivers timer interrupts late: the kernel must not take that for a broken one.
 _KERNEL = (

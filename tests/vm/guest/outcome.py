@@ -20,10 +20,6 @@ class Outcome:
     failed: tuple[str, ...] = ()  #: their names, as pytest takes them
     seconds: float = 0.0
 
-    @property
-    def good(self) -> bool:
-        return not self.trouble and not self.failed and self.passed > 0
-
 
 def read(folder: Path, code: int, log: str) -> Outcome:
     """The outcome of a run that ended with ``code`` and left ``junit.xml`` in ``folder``."""

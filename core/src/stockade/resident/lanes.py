@@ -71,6 +71,8 @@ class Lanes(Sandbox):
         self._closed = False
         self._suspects = False  # whether a program that was to end may have hidden
         self._checking = False  # whether that is found out now, and nothing may start
+        self._freezing = threading.Lock()
+        self._paused = False
         self._until: float | None = None  # the deadline that is held inside
         self._claimed = 0  # kills for memory that an execution answers for
         if self.hello.python:

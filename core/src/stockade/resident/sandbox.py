@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import logging
 import threading
 import time
@@ -38,6 +39,8 @@ class ResidentSandbox(Lanes):
     hides_missing: ClassVar[bool] = False
     #: How long a program may outlive the order to end it before its sandbox is ended (D6).
     kill_seconds: float = 0.9
+    #: How long a paused sandbox is let go on to end one program.
+    thaw_seconds: float = 0.2
     #: The folder in which each of its lanes starts, where that is sure to be there for ever.
     home: str | None = None
 
@@ -49,6 +52,11 @@ class ResidentSandbox(Lanes):
 
     def force_end(self) -> None:
         """Kill the sandbox, since it obeys no more; bounded in time, never raises."""
+
+    def freeze(self, yes: bool) -> None:
+        """Stop everything inside, or let it go on (G2): of walls that claim the capability.
+        Raises SandboxLostError."""
+        raise NotImplementedError
 
     # -- what a wall may do better from outside --------------------------------
 
@@ -80,6 +88,16 @@ class ResidentSandbox(Lanes):
         # is a little quicker) when the wall cannot be reached, too.
         self.release()
         self.destroy()
+
+    def pause(self) -> None:
+        with self._freezing:
+            self.freeze(True)
+            self._paused = True
+
+    def resume(self) -> None:
+        with self._freezing:
+            self.freeze(False)
+            self._paused = False
 
     def expire_at(self, when: float | None) -> None:
         """Have the supervisor end itself a little after core would have ended the sandbox.
@@ -118,7 +136,15 @@ class ResidentSandbox(Lanes):
             _log.debug("no lane could end the programs of lane %d", lane.number)
 
     def overdue(self, lane: Lane) -> None:
-        """A program outlived its end: the supervisor is stopped, or worse."""
+        """A program outlived its end: the supervisor is stopped, or worse; or the session is
+        paused, and then goes on for as long as a program needs to end."""
+        with self._freezing:
+            if self._paused:
+                with contextlib.suppress(SandboxLostError):
+                    self.freeze(False)
+                    time.sleep(self.thaw_seconds)
+                    self.freeze(True)
+                    return
         threading.Thread(target=self.force_end, daemon=True, name="stockade-kill").start()
         lane.close()
 

@@ -197,7 +197,8 @@ hear() {
 
 nowhere() { echo N >&2; exit 126; }
 
-# To the folder $1, or where the lane was started, with what a program finds as its streams and nothing of the supervisor's.
+# To the folder $1, or where the lane was started, with what a program finds as its streams
+# and nothing of the supervisor's.
 at() {
   cd -- "${1-$home}" 2>/dev/null || nowhere
   exec >&4 2>&5 3<&- 4>&- 5>&- 6>&- 7>&- 8>&- 9<&-

@@ -31,8 +31,6 @@ _REMOVE_SECONDS = 8.0
 _KILLED = 128 + 9
 #: How long it may take until the keeper has seen that the sandbox has ended.
 _SETTLE_SECONDS = 3.0
-#: What a paused session is let run for to end one program.
-_THAW_SECONDS = 0.2
 
 _KEEPER = (
     "import sys; sys.path.insert(0, {path!r}); "
@@ -47,8 +45,6 @@ class BubblewrapSandbox(ResidentSandbox):
         self.keeper = keeper
         self._watched = not {"memory", "cpu"} <= set(order["cgroups"])
         self._memory_watched = "memory" not in order["cgroups"]
-        self._freezing = threading.Lock()
-        self._paused = False
         super().__init__(first, startup_seconds=order["startup_seconds"])
         #: The sandbox's first process, as this machine numbers it.
         self.init_pid: int = keeper.ask({"op": "settle"})["init"]
@@ -132,32 +128,11 @@ class BubblewrapSandbox(ResidentSandbox):
 
     # -- pausing -----------------------------------------------------------------
 
-    def pause(self) -> None:
-        with self._freezing:
-            self._freeze(True)
-            self._paused = True
-
-    def resume(self) -> None:
-        with self._freezing:
-            self._freeze(False)
-            self._paused = False
-
-    def _freeze(self, yes: bool) -> None:
+    def freeze(self, yes: bool) -> None:
         try:
             self.keeper.ask({"op": "freeze", "yes": yes})
         except LaneLostError as error:
             raise SandboxLostError(f"the session could not be frozen or thawed: {error}") from error
-
-    def overdue(self, lane: Lane) -> None:
-        """A program of a paused session passed its deadline: let it end, and freeze the rest."""
-        with self._freezing:
-            if self._paused:
-                with contextlib.suppress(SandboxLostError):
-                    self._freeze(False)
-                    time.sleep(_THAW_SECONDS)
-                    self._freeze(True)
-                    return
-        super().overdue(lane)
 
 
 def _death(state: dict[str, Any]) -> Death:

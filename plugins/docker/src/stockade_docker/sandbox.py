@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 import time
-from collections.abc import Callable
 from importlib.resources import files
-from typing import Any, ClassVar
+from typing import Any
 
 import attrs
 import docker
@@ -16,8 +14,15 @@ from docker.errors import APIError, ImageNotFound, NotFound
 
 from stockade.egress import Gateway, Names
 from stockade.errors import DestroyError, SandboxLostError, SandboxStartError
-from stockade.resident import NEEDS, Channel, Death, ResidentSandbox, supervisor
-from stockade.resident.lane import Lane, LaneLostError
+from stockade.resident import (
+    NEEDS,
+    Channel,
+    Death,
+    Lane,
+    LaneLostError,
+    ResidentSandbox,
+    supervisor,
+)
 from stockade.wall import (
     Changes,
     ExecRequest,
@@ -40,8 +45,6 @@ _ATTACH = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
 #: How long the engine may take to notice that a container has ended.
 _SETTLE_SECONDS = 3.0
 _REMOVE_SECONDS = 20.0
-#: What a paused session is let run for to end one program.
-_THAW_SECONDS = 0.2
 #: How long an idle container may take to end by itself before it is killed.
 _WIND_DOWN_SECONDS = 0.2
 #: How long the way out to named hosts may take to open.
@@ -51,12 +54,9 @@ _EGRESS_SECONDS = 20.0
 class ContainerSandbox(ResidentSandbox):
     """Made by :meth:`start_container`; the container is gone when that fails (C5)."""
 
-    #: Whether the container is its first lane, and ends when that does.
-    container_ends_with_lane: ClassVar[bool] = True
-
     def __init__(
-        self, api: docker.APIClient, container: str, first: Channel | Lane | None,
-        request: OpenRequest, *, number: int = 0, sees_root: bool = True,
+        self, api: docker.APIClient, container: str, first: Lane | None, request: OpenRequest,
+        *, number: int = 0, sees_root: bool = True,
     ) -> None:  # fmt: skip
         """Over ``first``, lane 0 that the container was started with, or else over a lane
         ``number`` by the engine's exec."""
@@ -65,8 +65,6 @@ class ContainerSandbox(ResidentSandbox):
         self._api = api
         self._user = user(request)
         self.home = request.config.working_dir  # a tmpfs is mounted there
-        self._freezing = threading.Lock()
-        self._paused = False
         self._gateway: Gateway | None = None
         self._proxy: dict[str, str] = {}
         seconds = request.config.startup_timeout_seconds
@@ -168,32 +166,11 @@ class ContainerSandbox(ResidentSandbox):
 
     # -- capabilities ----------------------------------------------------------
 
-    def pause(self) -> None:
-        with self._freezing:
-            self._ask(self._api.pause)
-            self._paused = True
-
-    def resume(self) -> None:
-        with self._freezing:
-            self._ask(self._api.unpause)
-            self._paused = False
-
-    def _ask(self, act: Callable[[str], None]) -> None:
+    def freeze(self, yes: bool) -> None:
         try:
-            act(self.container)
+            (self._api.pause if yes else self._api.unpause)(self.container)
         except FAILURES as error:
             raise SandboxLostError(f"the engine could not do it: {error}") from error
-
-    def overdue(self, lane: Lane) -> None:
-        """A program of a paused session passed its deadline: let it end, and freeze the rest."""
-        with self._freezing:
-            if self._paused:
-                with contextlib.suppress(*FAILURES):
-                    self._api.unpause(self.container)
-                    time.sleep(_THAW_SECONDS)
-                    self._api.pause(self.container)
-                    return
-        super().overdue(lane)
 
     def changes(self) -> Changes | None:
         if not self._sees_root:
@@ -226,8 +203,8 @@ class ContainerSandbox(ResidentSandbox):
 
     def close(self) -> None:
         # The engine removes a container that has ended in less time than it takes to kill
-        # and remove it; one that does not end by itself is killed.
-        if self.container_ends_with_lane and not self._paused:
+        # and remove it; one that does not end by itself is killed. Only lane 0 is its end.
+        if self._first == 0 and not self._paused:
             self.wind_down(_WIND_DOWN_SECONDS)
         super().close()
 
@@ -257,7 +234,6 @@ class SharedSandbox(ContainerSandbox):
     """A durable container: other processes' lanes come and go in it."""
 
     counts_processes = False
-    container_ends_with_lane: ClassVar[bool] = False
 
 
 def _death(state: dict[str, Any]) -> Death:

@@ -7,14 +7,13 @@ import functools
 import logging
 import math
 import shlex
-import threading
 import time
 from typing import Any
 
 from stockade.config import SandboxConfig
 from stockade.errors import DestroyError, SandboxLostError, SandboxStartError
 from stockade.resident import NEEDS, Channel, Death, ResidentSandbox, supervisor
-from stockade.resident.lane import Lane, LaneLostError
+from stockade.resident.lane import LaneLostError
 from stockade.wall import OpenRequest
 from stockade_microsandbox.channel import ProgramChannel
 from stockade_microsandbox.loop import call
@@ -68,10 +67,9 @@ class VmSandbox(ResidentSandbox):
     def __init__(self, vm: Any, name: str, first: Channel, request: OpenRequest) -> None:
         self._vm = vm
         self.kill_seconds = float(request.options["kill_seconds"])
+        self.thaw_seconds = self.kill_seconds / 3
         self.name = name
         self._user = _user(request.config)
-        self._freezing = threading.Lock()
-        self._paused = False
         super().__init__(first, startup_seconds=request.config.startup_timeout_seconds)
 
     @classmethod
@@ -125,28 +123,8 @@ class VmSandbox(ResidentSandbox):
         with contextlib.suppress(Exception):
             call(self._vm.kill, _KILL_SECONDS)
 
-    def pause(self) -> None:
-        with self._freezing:
-            self._ask("pause")
-            self._paused = True
-
-    def resume(self) -> None:
-        with self._freezing:
-            self._ask("resume")
-            self._paused = False
-
-    def overdue(self, lane: Lane) -> None:
-        """A program of a paused session passed its deadline: let it end, and freeze the rest."""
-        with self._freezing:
-            if self._paused:
-                with contextlib.suppress(SandboxLostError):
-                    self._ask("resume")
-                    time.sleep(self.kill_seconds / 3)
-                    self._ask("pause")
-                    return
-        super().overdue(lane)
-
-    def _ask(self, what: str) -> None:
+    def freeze(self, yes: bool) -> None:
+        what = "pause" if yes else "resume"
         try:
             call(getattr(self._vm, what), _ASK_SECONDS)
         except Exception as error:
