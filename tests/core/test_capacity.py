@@ -9,15 +9,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import stockade
 from core.test_pool import CountingWall
 from core.walls import make_provider, until_killed
-from stockade import CapacityError, ConfigError, SandboxConfig, SessionStateError, Settings
+from stockade import CapacityError, SandboxConfig, SessionStateError, Settings
 from stockade.aio import _start
-from stockade.capacity import Capacity, Seat
+from stockade.capacity import Capacity
 from stockade.plugin import Event, EventKind, hookimpl
 from stockade.pool import Pool
 from stockade.providers import WallProvider
@@ -330,79 +328,7 @@ def test_a_pools_session_that_nobody_took_is_nobodys_again() -> None:
     assert capacity.used == 0
 
 
-# -- the model ----------------------------------------------------------------------------
-
-
-@given(
-    st.integers(1, 4),
-    st.integers(1, 3),
-    st.lists(
-        st.tuples(st.sampled_from(["ask", "release", "abandon"]), st.integers(0, 3),
-                  st.integers(0, 20)),
-        max_size=60,
-    ),
-)  # fmt: skip
-def test_seats_and_line_follow_the_model(
-    most: int, each: int, steps: list[tuple[str, int, int]]
-) -> None:
-    """The model: walk the line, oldest first, and let in whoever fits."""
-    settings = Settings(max_sessions=most, max_sessions_per_agent=each, queue_seconds=60)
-    capacity = Capacity(lambda: settings)
-    line: list[Any] = []
-    held: list[tuple[Any, Seat]] = []
-
-    def admit() -> None:
-        for turn in list(line):
-            mine = sum(other.agent_id == turn.agent_id for other, _ in held)
-            if len(held) < most and mine < each:
-                line.remove(turn)
-                held.append((turn, turn.future.result(0)))
-
-    for what, agent, which in steps:
-        if what == "ask":
-            line.append(capacity.ask(f"agent-{agent}"))
-        elif what == "release" and held:
-            held.pop(which % len(held))[1].release()
-        elif what == "abandon" and line:
-            capacity.abandon(line.pop(which % len(line)))
-        admit()
-        assert capacity.used == len(held) and capacity.waiting == len(line)
-        assert not any(turn.future.done() for turn in line)
-
-
-# -- settings -------------------------------------------------------------------------------
-
-
-def test_settings_come_from_the_environment() -> None:
-    found = Settings.from_environment(
-        {"STOCKADE_MAX_SESSIONS": "5", "STOCKADE_QUEUE_SECONDS": "1.5",
-         "STOCKADE_MAX_WAITING": "none", "STOCKADE_START_RETRIES": ""}
-    )  # fmt: skip
-    assert found == Settings(max_sessions=5, queue_seconds=1.5)
-    for name, value in (("MAX_SESSIONS", "0"), ("QUEUE_SECONDS", "nan"), ("START_RETRIES", "x")):
-        with pytest.raises(ConfigError, match=f"STOCKADE_{name}"):
-            Settings.from_environment({f"STOCKADE_{name}": value})
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [{"max_sessions": 0}, {"max_sessions": True}, {"max_sessions": 1.5}, {"queue_seconds": -1},
-     {"queue_seconds": float("inf")}, {"start_retries": None}, {"shutdown_seconds": "1"}],
-)  # fmt: skip
-def test_settings_that_make_no_sense(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=next(iter(wrong))):
-        Settings(**wrong)
-
-
-def test_configure_changes_the_default_runtime() -> None:
-    before = stockade.default_runtime().settings
-    try:
-        assert stockade.configure(max_sessions=7).max_sessions == 7
-        assert stockade.configure(queue_seconds=1).max_sessions == 7
-        with pytest.raises(ConfigError, match="did you mean 'max_sessions'"):
-            stockade.configure(max_session=1)
-    finally:
-        stockade.default_runtime().settings = before
+# -- the end ------------------------------------------------------------------------------
 
 
 def test_who_waits_is_sent_away_when_all_is_ended() -> None:

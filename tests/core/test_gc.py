@@ -6,14 +6,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 
-from core.walls import ScriptedWall, make_provider
+from core.engine_walls import Engine, EngineWall, OtherWall
+from core.walls import make_provider
 from stockade import SandboxConfig, collect
 from stockade import gc as gc_module
 from stockade.gc import collect_quietly
@@ -24,40 +24,6 @@ from stockade.registry import SessionRecord
 from stockade.results import SessionStatus
 from stockade.runtime import Runtime
 from stockade.wall import Leftover, Wall
-
-
-@attrs.define
-class Engine:
-    """Where sandboxes are, beside all processes."""
-
-    there: list[Leftover] = attrs.field(factory=list)
-    fails: int = 0  #: removals that fail before one works
-    away: bool = False
-    removed: list[str] = attrs.field(factory=list)
-
-
-_engine = threading.Lock()
-
-
-class EngineWall(ScriptedWall):
-    engine: Engine
-
-    def leftovers(self) -> Sequence[Leftover]:
-        if self.engine.away:
-            raise ConnectionError("the engine is away")
-        return list(self.engine.there)
-
-    def remove(self, leftover: Leftover) -> None:
-        if self.engine.fails:
-            self.engine.fails -= 1
-            raise RuntimeError("it is stuck")
-        with _engine:  # several are removed at a time, and lists take one change at a time
-            self.engine.removed.append(leftover.session_id)
-            self.engine.there.remove(leftover)
-
-
-class OtherWall(ScriptedWall):
-    """A second provider, which has nothing."""
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import attrs
 from stockade.capabilities import Capabilities, Feature, Isolation
 from stockade.config import SandboxConfig
 from stockade.providers import WallProvider
+from stockade.registry import SessionRecord
 from stockade.runtime import Runtime
 from stockade.session import Session
 from stockade.wall import (
@@ -117,3 +118,9 @@ def session(
         yield opened
     finally:
         opened.close()
+
+
+def made_record(session_id: str = "ses-1", **config: Any) -> SessionRecord:
+    record = SessionRecord(session_id, "agent", "wall", None, SandboxConfig(**config), "wall")
+    record.expires_at = record.created_at + 60
+    return record
