@@ -51,8 +51,6 @@ def main(names: list[str]) -> int:
         for log in verdict.logs:
             print(f"== {part.name}\n{log}")
     for part, verdict in zip(parts, verdicts, strict=True):
-        if part.left_out:
-            print(f"vm: {part.name}: left out, for time: {', '.join(part.left_out)}")
         for text in verdict.told:
             print(f"vm: {part.name}: {text}")
         print(f"vm: {part.name}: {verdict.summary}")
