@@ -31,8 +31,6 @@ _USER = "10001:10001"
 _PERIOD = 100_000
 _ASK_SECONDS = 20.0
 _KILL_SECONDS = 20.0
-#: A VM has come up by then where nothing is wrong.
-_USUAL_START_SECONDS = 10.0
 _SETTLE_SECONDS = 3.0
 
 # As root, before any program runs. The package gives each VM a network device, also where its
@@ -75,16 +73,13 @@ class VmSandbox(ResidentSandbox):
         super().__init__(first, startup_seconds=request.config.startup_timeout_seconds)
 
     @classmethod
-    def start_vm(cls, request: OpenRequest, image: str, pull: str, *, here: bool) -> VmSandbox:
-        """Create the VM, set its limits, start the supervisor; ``here``: its image is at hand,
-        so that nothing but the VM is waited for. Raises SandboxStartError."""
+    def start_vm(cls, request: OpenRequest, image: str, pull: str) -> VmSandbox:
+        """Create the VM, set its limits, start the supervisor. Raises SandboxStartError."""
         config = request.config
-        seconds = config.startup_timeout_seconds
-        until = time.monotonic() + seconds
+        until = time.monotonic() + config.startup_timeout_seconds
         name = request.session_id
         try:
-            patience = max(seconds / 3, _USUAL_START_SECONDS) if here else seconds
-            vm = _created(name, image, pull, request, until, patience)
+            vm = _created(name, image, pull, request, until)
         except Exception as error:
             _remove_quietly(name)
             raise SandboxStartError(f"the VM of {image} did not start: {error}.") from error
@@ -147,29 +142,20 @@ def _user(config: SandboxConfig) -> str:
     return user if ":" in user else f"{user}:{user}"
 
 
-def _created(
-    name: str, image: str, pull: str, request: OpenRequest, until: float, patience: float
-) -> Any:
-    """The VM, started up to three times until then, each time for no longer than ``patience``.
-
-    A machine that has not come up long after it should have never does. And the package asks
-    the monitor it brings for its version, and takes one that answers late, on a busy machine,
-    for one that is too old.
-    """
+def _created(name: str, image: str, pull: str, request: OpenRequest, until: float) -> Any:
+    """The VM. The package asks the monitor it brings for its version, and takes one that answers
+    late, on a busy machine, for one that is too old: then it is asked again."""
     from microsandbox import UnsupportedError
 
-    for last in (False, False, True):
+    tries = 3
+    while True:
+        tries -= 1
         left = max(0.1, until - time.monotonic())
         try:
-            create = functools.partial(_create, name, image, pull, request)
-            return call(create, left if last else min(left, patience))
-        except TimeoutError:
-            if last or time.monotonic() >= until:
-                raise
+            return call(functools.partial(_create, name, image, pull, request), left)
         except UnsupportedError as error:
-            if last or "runtime" not in str(error):
+            if not tries or "runtime" not in str(error):
                 raise
-    raise AssertionError("the last try ends it")
 
 
 async def _create(name: str, image: str, pull: str, request: OpenRequest) -> Any:

@@ -107,6 +107,5 @@ class MicrosandboxWall(Wall):
                 f"working_dir={folder!r} cannot be a folder of its own; use /workspace or another "
                 "place outside of /tmp, /proc, /sys and /dev."
             )
-        target = images.check_target(self.target)
-        image, pull = images.reference(target), str(self.chosen["pull"])
-        return VmSandbox.start_vm(request, image, pull, here=images.is_path(target))
+        image = images.reference(images.check_target(self.target))
+        return VmSandbox.start_vm(request, image, str(self.chosen["pull"]))
