@@ -9,6 +9,7 @@ from guest import recipe
 
 #: The one factor by which time bounds are widened in the emulated guest.
 TIME_FACTOR = 8
+#: Past so long in one check, the guest's log gets the stacks of all threads, once.
 _STANDING_SECONDS = 180
 
 
@@ -35,7 +36,6 @@ class Part:
             # Ended inside first, so that what was printed until then is seen.
             f"STOCKADE_REQUIRE={self.requires} timeout -k 10 {self.seconds - 60} "
             f"python3 -m pytest -v --tb=short -p no:cacheprovider -o timeout={self.seconds} "
-            # Who stands still for so long shows where.
             f"-o faulthandler_timeout={_STANDING_SECONDS} "
             "--durations=5 --junitxml=/mnt/reports/junit.xml "
             f"{words}",

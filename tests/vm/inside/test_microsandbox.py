@@ -19,7 +19,10 @@ from stockade.session import Session
 
 FACTOR = float(os.environ.get("STOCKADE_TIME_FACTOR", "1"))
 FOLDER = "/srv/stockade-busybox"
-STRING = f"microsandbox:{FOLDER}?memory_mb=128&max_processes=40&cpu_limit=0.5&kill_seconds=6"
+STRING = (
+    f"microsandbox:{FOLDER}?memory_mb=128&max_processes=40&cpu_limit=0.5"
+    f"&kill_seconds={0.75 * FACTOR:g}"
+)
 
 
 @pytest.fixture(scope="module")
