@@ -27,6 +27,8 @@ _INLINE_BYTES = 32 * 1024
 ANSWER_SECONDS = 20.0
 #: After this much silence it is asked whether the sandbox still lives.
 _SILENCE_SECONDS = 1.0
+#: By then a zygote that was woken is up; jobs that come sooner wait for none.
+_ZYGOTE_SECONDS = 0.3
 #: Between two reads of what nobody wants, so that an endless print costs little here.
 _DRAIN_PAUSE = 0.005
 #: An answer is one line, and shorter.
@@ -100,12 +102,26 @@ class Lane:
     def __init__(self, number: int, channel: Channel) -> None:
         self.number = number
         self.hello: Hello | None = None
-        self.awake = False  # whether its zygote was woken
+        self.served = False  # whether its zygote has the lane for itself
+        self._woken: float | None = None  # when its zygote was
         self.dirty = False  # whether output of an ended program may still come
         self._channel = channel
         self._sending = threading.Lock()
         self._gone = threading.Event()
         self._hailed: bytes | None = None  # the token of a greeting under way
+
+    @property
+    def awake(self) -> bool:
+        """Whether its zygote was woken."""
+        return self._woken is not None
+
+    @property
+    def processes(self) -> int:
+        """How many processes it is made of: the shell, the worker and the control, and a
+        zygote beside; or the shell and the zygote, when that serves it alone."""
+        if self.served:
+            return 2
+        return 3 + bool(self.hello and self.hello.zygote)
 
     @property
     def lost(self) -> bool:
@@ -158,8 +174,13 @@ class Lane:
 
     def wake(self) -> None:
         """Start the zygote; it costs nothing here and some 15 ms in the background inside."""
-        self.awake = True
+        self._woken = time.monotonic()
         self._send(b"z - 0 0\n")
+
+    def none_ahead(self) -> None:
+        """Have it keep no process ready for the next program, until there was one."""
+        if self.served:
+            self._send(b"n - 0 0\n")
 
     def expire_in(self, seconds: float) -> None:
         """Have the supervisor, and the sandbox with it, end itself then; 0 takes that back."""
@@ -193,7 +214,10 @@ class Lane:
     def begin(self, job: Job) -> None:
         """Hand over a job; its end is awaited by ``finish``."""
         self._token = _token()
-        head, stdin = job.order(self._token)
+        over = b"" if self.served or not self._zygote_serves(job) else b"h - 0 0\n"
+        self.served = self.served or bool(over)
+        head, stdin = job.order(self._token, served=self.served)
+        head = over + head
         if len(head) + len(stdin) <= _INLINE_BYTES:
             self._sender = None
             self._send(head + stdin)
@@ -205,6 +229,13 @@ class Lane:
         )
         self._sender = sender
         sender.start()
+
+    def _zygote_serves(self, job: Job) -> bool:
+        """Whether to give the lane to its zygote now: where forks are dear, and once it
+        has surely started, or is to be waited for anyway."""
+        if self._woken is None or self.hello is None or self.hello.marked:
+            return False
+        return job.kind == "p" or time.monotonic() - self._woken > _ZYGOTE_SECONDS
 
     def _send_large(self, head: bytes, stdin: bytes) -> None:
         try:

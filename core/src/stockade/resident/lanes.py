@@ -32,8 +32,6 @@ _TIDY_SECONDS = 0.02
 _RETRY_SECONDS = 0.25
 #: How long processes that were killed may be seen.
 _DYING_SECONDS = 0.5
-#: A lane's own processes: the shell, the worker and the control, and a zygote beside.
-_LANE_PROCESSES = 3
 #: How often it is asked whether programs left behind have ended: soon, then ever less.
 _FIRST_LOOK_SECONDS, _LAST_LOOK_SECONDS = 0.5, 8.0
 
@@ -59,6 +57,7 @@ class Lanes(Sandbox):
         lane = first if isinstance(first, Lane) else Lane(number, first)
         self._first = number
         self.hello: Hello = lane.greet(startup_seconds)
+        self._before = lane.processes  # that were its own when they were counted
         self._lanes: dict[int, Lane] = {number: lane}
         self._idle: list[Lane] = [lane]
         self._opening: set[int] = set()
@@ -259,8 +258,9 @@ class Lanes(Sandbox):
         with self._lock:
             if self._opening or self._busy - {lane.number}:
                 return None
-            own = _LANE_PROCESSES + bool(self.hello.zygote)
-            return self.hello.processes + own * (len(self._lanes) - 1)
+            # What another lane has forked ahead is not counted: then it is looked closer.
+            own = sum(lane.processes for lane in self._lanes.values())
+            return self.hello.processes - self._before + own
 
     def must_check(self, lane: Lane) -> bool:
         """Whether to look for a program that hides; asked when one has ended, before its
@@ -275,6 +275,10 @@ class Lanes(Sandbox):
         """Whether there are processes that no lane answers for: a program that was to end
         has taken off its mark, where one can (D6). What is dying still gets some time."""
         until = time.monotonic() + _DYING_SECONDS
+        with self._lock:
+            lanes = list(self._lanes.values())
+        for one in lanes:
+            one.none_ahead()
         usual = self._usual_processes(lane)
         while usual is not None and lane.clean() > usual:
             if time.monotonic() > until:

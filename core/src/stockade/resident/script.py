@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import shlex
+from collections.abc import Callable
 from importlib.resources import files
 
 import attrs
@@ -33,13 +34,19 @@ class Job:
     kind: str  #: "r" for the worker, "p" for the zygote
     text: bytes = attrs.field(repr=False)
     stdin: bytes = attrs.field(repr=False)
+    #: The same for a zygote that serves its lane alone; None: no such can run it.
+    served: Callable[[], bytes] | None = attrs.field(default=None, repr=False)
 
-    def order(self, token: bytes) -> tuple[bytes, bytes]:
+    def order(self, token: bytes, *, served: bool = False) -> tuple[bytes, bytes]:
         """What is written to the lane: the head with the text, and the input."""
-        inline = self.kind == "r" and len(self.text) <= _LINE_BYTES
-        text = self.text + b"\n" if inline and not self.text.endswith(b"\n") else self.text
+        kind, text = self.kind, self.text
+        if served and self.served is not None:
+            kind, text = "p", self.served()
+        inline = kind == "r" and len(text) <= _LINE_BYTES
+        if inline and not text.endswith(b"\n"):
+            text += b"\n"
         length = -text.count(b"\n") if inline else len(text)
-        head = b"%s %s %d %d\n" % (self.kind.encode(), token, length, len(self.stdin))
+        head = b"%s %s %d %d\n" % (kind.encode(), token, length, len(self.stdin))
         return head + text, self.stdin
 
 
@@ -52,7 +59,8 @@ def supervisor() -> tuple[str, str]:
     here = files("stockade.resident")
     script = here.joinpath("supervisor.sh").read_text()
     bare = "\n".join(line for line in script.splitlines() if not line.lstrip().startswith("#"))
-    return bare, here.joinpath("zygote.py").read_text()
+    parts = ("zygote.py", "spawning.py", "served.py")
+    return bare, "".join(here.joinpath(name).read_text() for name in parts)
 
 
 def supervisor_argv(number: int, shell: str = "sh") -> list[str]:
@@ -83,7 +91,8 @@ def prepare(
     # Few letters, since the shell reads them one by one; `at` is the supervisor's.
     where = "" if request.working_dir == home else f" {shlex.quote(request.working_dir)}"
     text = f"at{where};{_exports(request)}{body}"
-    return Job("r", text.encode("utf-8", "surrogateescape"), stdin)
+    data = text.encode("utf-8", "surrogateescape")
+    return Job("r", data, stdin, functools.partial(_served_text, request))
 
 
 def can_be_warm(request: ExecRequest) -> bool:
@@ -125,8 +134,17 @@ def _shell_body(line: str) -> str:
 
 
 def _zygote_job(request: ExecRequest) -> Job:
-    flag = "s" if request.state else "f"
+    return Job("p", _packed("s" if request.state else "f", request, request.script), request.stdin)
+
+
+def _served_text(request: ExecRequest) -> bytes:
+    """An argument vector or a shell's line, for served.py."""
+    if request.form is Form.SHELL:
+        return _packed("l", request, request.script)
+    return _packed("x", request, "\0".join(request.argv))
+
+
+def _packed(flag: str, request: ExecRequest, body: str) -> bytes:
     env = [f"{name}={value}" for name, value in request.env.items()]
     head = "\0".join([flag, request.working_dir, *env]) + "\0\0"
-    text = (head + request.script).encode("utf-8", "surrogateescape")
-    return Job("p", text, request.stdin)
+    return (head + body).encode("utf-8", "surrogateescape")

@@ -257,6 +257,10 @@ worker() {
         read -r _
         ;;
       z) echo wake >&8 ;;
+      h) # the zygote has the whole lane from now on; what was reported stays as it is
+        echo h >&8
+        break
+        ;;
       d) echo "d $tok" >&8 ;; # end all in $tok seconds
       K) end_tree $tok $n ;;
       c) # how many of this lane's programs live
@@ -292,7 +296,7 @@ become_zygote() {
   [ $zp != 0 ] || keep_time
   read -r _ || exit 0
   branded 2>/dev/null
-  exec $py -c "$zygote" "$events" "$seen" 2>/dev/null
+  exec $py -c "$zygote" "$events" "$seen" $lane 2>/dev/null
 }
 
 command eval 'control 9>&- | worker 8>&1 >/dev/null 2>&9 9>&- | become_zygote 9>&-'

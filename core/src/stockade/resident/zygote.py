@@ -1,10 +1,12 @@
 """The zygote of a lane: forks Python programs that start clean from a warm interpreter.
 
 Runs inside the sandbox, under any Python 3 with nothing but built-in modules; it
-shares the lane's streams with supervisor.sh, which wakes it and hands it jobs.
+shares the lane's streams with supervisor.sh, which wakes it and hands it jobs, and may
+hand it the whole lane (spawning.py and served.py, whose text follows and starts it all).
 """
 
 import atexit
+import errno
 import gc
 import io
 import linecache
@@ -12,6 +14,7 @@ import os
 import select
 import signal
 import sys
+import time
 import types
 
 __file__ = sys._getframe().f_code.co_filename
@@ -19,15 +22,17 @@ NOWHERE = 256  # no exit status: the working folder could not be entered
 JOBS, HOST, OUT, ERR, CONTROL, DONE = 0, 3, 4, 5, 6, 7
 
 
-def exactly(descriptor, count):
-    parts = []
+def pieces(descriptor, count):
     while count:
         part = os.read(descriptor, min(count, 1 << 20))
         if not part:
             os._exit(0)
-        parts.append(part)
         count -= len(part)
-    return b"".join(parts)
+        yield part
+
+
+def exactly(descriptor, count):
+    return b"".join(pieces(descriptor, count))
 
 
 def kills():
@@ -53,13 +58,9 @@ def settle(cwd, env, stdin):
     return True
 
 
-def feed(descriptor, count):
-    """The host's next bytes into the program's input, or to nowhere once it reads no more."""
-    while count:
-        part = os.read(HOST, min(count, 1 << 16))
-        if not part:
-            os._exit(0)
-        count -= len(part)
+def feed(descriptor, parts):
+    """The host's bytes into the program's input, or to nowhere once it reads no more."""
+    for part in parts:
         while part and descriptor is not None:
             try:
                 part = part[os.write(descriptor, part) :]
@@ -76,10 +77,9 @@ class Notebook:
     def __init__(self):
         self.pid = None
 
-    def run(self, job, count):
-        """The status (as waitpid's) of one job; the child starts with its first."""
-        data = exactly(HOST, count)
-        os.write(CONTROL, b"g\n")
+    def run(self, job, data, ready):
+        """The status (as waitpid's) of one job; the child starts with its first. `ready`
+        says, after a while at the most, whether a descriptor can be read."""
         if self.pid is None:
             self.start()
         message = b"%d %d\n" % (len(job), len(data)) + job + data
@@ -88,7 +88,7 @@ class Notebook:
                 message = message[os.write(self.jobs, message) :]
         except OSError:
             pass
-        return self.status()
+        return self.status(ready)
 
     def start(self):
         theirs, self.jobs = os.pipe()
@@ -105,13 +105,13 @@ class Notebook:
         os.close(theirs)
         os.close(answer)
 
-    def status(self):
+    def status(self, ready):
         while True:
-            ready, _, _ = select.select([self.answers], [], [], 0.05)
-            line = os.read(self.answers, 64) if ready else b""
+            said = ready(self.answers)
+            line = os.read(self.answers, 64) if said else b""
             if line:
                 return int(line) << 8
-            pid, status = os.waitpid(self.pid, 0 if ready else os.WNOHANG)
+            pid, status = os.waitpid(self.pid, 0 if said else os.WNOHANG)
             if pid:
                 os.close(self.jobs)
                 os.close(self.answers)
@@ -214,11 +214,14 @@ def parse(job):
     return flag, cwd, env, code
 
 
-def tell(token, status, before, nowhere=False):
+def processes():
+    return 0 if seen else sum(name.isdigit() for name in os.listdir("/proc"))
+
+
+def tell(token, status, before, nowhere, count):
     """As supervisor.sh reports: status, signal, kills before and after, processes."""
     signalled = int(os.WIFSIGNALED(status))
     code = 128 + os.WTERMSIG(status) if signalled else os.WEXITSTATUS(status)
-    count = 0 if seen else sum(name.isdigit() for name in os.listdir("/proc"))
     after = kills() if code == 137 else before
     word = "N" if nowhere else signalled
     line = (
@@ -226,7 +229,6 @@ def tell(token, status, before, nowhere=False):
     )
     os.write(ERR, token)
     os.write(OUT, token + line.encode())
-    os.write(DONE, b"d\n")
 
 
 def weigh(light):
@@ -248,6 +250,13 @@ def hardy(yes):
     """Whether common signals leave this process alone, as they do the supervisor, and the
     memory limit while there is a program to end."""
     weigh(yes)
+    handle_signals(yes)
+
+
+def handle_signals(yes):
+    if not yes:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for name in ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGALRM"):
         usual = signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL
         signal.signal(getattr(signal, name), (lambda *_: None) if yes else usual)
@@ -266,6 +275,10 @@ def keep_time(parent, seconds):
     signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
+def soon(descriptor):
+    return select.select([descriptor], [], [], 0.05)[0]
+
+
 def serve():
     """Serve jobs for ever; in a child it returns the code to run."""
     parent = os.getppid()
@@ -277,6 +290,8 @@ def serve():
     while True:
         orders = orders or os.read(JOBS, 4096).splitlines() or os._exit(0)
         line = orders.pop(0)
+        if line == b"h":
+            return Lane(900 - int(lane), parent, nothing, notebook).serve()
         if line.startswith(b"d "):
             keep_time(parent, int(line.split()[1]))
             continue
@@ -285,8 +300,11 @@ def serve():
         flag, cwd, env, code = parse(job)
         before = kills()
         if flag == b"s":
-            status = notebook.run(job, count)
-            tell(token, status, before, status == NOWHERE << 8)
+            data = exactly(HOST, count)
+            os.write(CONTROL, b"g\n")
+            status = notebook.run(job, data, soon)
+            tell(token, status, before, status == NOWHERE << 8, processes())
+            os.write(DONE, b"d\n")
             continue
         stdin, sink = os.pipe() if count else (os.dup(nothing), None)
         if not count:
@@ -317,25 +335,25 @@ def serve():
         os.close(stdin)
         os.close(move)
         if count:
-            feed(sink, count)
+            feed(sink, pieces(HOST, count))
             os.write(CONTROL, b"g\n")
         nowhere = os.read(moved, 1) == b"N"
         os.close(moved)
         _, status = os.waitpid(pid, 0)
-        tell(token, status, before, nowhere)
+        tell(token, status, before, nowhere, processes())
+        os.write(DONE, b"d\n")
 
 
 def main():
     # What the zygote itself is made of is nothing that a collection must look at.
     gc.collect()
-    gc.freeze()
-    code = serve()
+    getattr(gc, "freeze", int)()  # not before Python 3.7
+    try:
+        code = serve()
+    except Born as born:
+        code = born.code
     module = types.ModuleType("__main__")
     module.__builtins__ = __builtins__
     sys.modules["__main__"] = module
     sys.argv[1:] = []
     leave(run_cell(code, module.__dict__), module.__dict__)
-
-
-events, seen = sys.argv[1:3]
-main()
