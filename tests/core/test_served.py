@@ -98,8 +98,9 @@ def served(request: pytest.FixtureRequest) -> Iterator[Served]:
 def job(form: Form = Form.ARGV, **more: Any) -> Job:
     """As for a wall whose interpreter is warm."""
     more = {"working_dir": "/tmp", **more}
-    language = {"language": "python"} if form is Form.CODE else {}
-    request = ExecRequest(execution_id="e", form=form, **language, **more)
+    if form is Form.CODE:
+        more["language"] = "python"
+    request = ExecRequest(execution_id="e", form=form, **more)
     return prepare(request, warm=form is Form.CODE)
 
 
@@ -159,7 +160,7 @@ def test_code(served: Served) -> None:
 
 
 def test_a_named_interpreter(served: Served) -> None:
-    cell = {"form": Form.CODE, "state": "a"}
+    cell: dict[str, Any] = {"form": Form.CODE, "state": "a"}
     assert served.run(job(**cell, script="n = 1"))[0] == 0
     time.sleep(0.1)
     assert served.run(job(**cell, script="print(n, input())", stdin=b"in\n"))[1] == b"1 in\n"
