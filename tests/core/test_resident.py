@@ -74,6 +74,7 @@ class Processes:
 
 class LocalSandbox(ResidentSandbox):
     counts_processes = False
+    path = "/usr/bin:/bin"
 
     def __init__(self, shell: tuple[str, ...], folder: Path, processes: Processes) -> None:
         self._shell = shell
@@ -88,7 +89,7 @@ class LocalSandbox(ResidentSandbox):
             [*self._processes.enter(self._folder), *self._shell, "-c", script, "sh", str(number),
              zygote],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env={"PATH": "/usr/bin:/bin"}, start_new_session=True,
+            env={"PATH": self.path}, start_new_session=True,
         )  # fmt: skip
         self._started.append(process)
         return PipeChannel.over(process)
@@ -264,6 +265,24 @@ def test_warm_python(sandbox: LocalSandbox, tmp_path: Path) -> None:
     python(sandbox, "f = open('kept', 'w'); f.write('written')")
     assert (tmp_path / "kept").read_text() == "written"
     assert python(sandbox, "import sys; print(sys.stdin.read())", stdin=b"in")[1] == b"in\n"
+
+
+def test_an_interpreter_that_does_not_work_is_told(
+    sandbox: LocalSandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "bin" / "python3"
+    broken.parent.mkdir()
+    broken.write_text("#!/bin/sh\nsleep 0.2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(LocalSandbox, "path", f"{broken.parent}:/usr/bin:/bin")
+    other = LocalSandbox(sandbox._shell, tmp_path, sandbox._processes)
+    try:
+        for stdin in (b"", b"x" * 100_000):
+            ended, out, err = python(other, "print(1)", stdin=stdin)
+            assert (ended.code, out) == (126, b"") and b"does not work here" in err
+            assert run(other, argv=("cat",), stdin=stdin) == (Exit(code=0), stdin, b"")
+    finally:
+        other.close()
 
 
 def test_named_interpreters(sandbox: LocalSandbox) -> None:

@@ -6,18 +6,18 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import docker
 import pytest
 
 import stockade
 from conftest import need
-from plugins.docker.conftest import PYTHON, until
+from plugins.docker.conftest import BUSYBOX, PYTHON, until
 from stockade.errors import (
     SandboxLostError,
     SessionStateError,
     StockadeError,
     WorkingDirectoryError,
 )
-from stockade.resident import lane as lanes
 from stockade.resident.lane import Lane
 from stockade.results import SandboxResult, Verdict
 from stockade.session import Session
@@ -61,10 +61,17 @@ CASES: dict[str, Callable[[Session], SandboxResult]] = {
 
 
 @pytest.fixture
-def session() -> Iterator[Session]:
+def unserved() -> Iterator[Session]:
     need("gvisor")
     with stockade.open(f"gvisor:{PYTHON}", env_vars={"A": "1 2"}) as opened:
         yield opened
+
+
+@pytest.fixture
+def session(unserved: Session) -> Session:
+    """One whose lane is served."""
+    hand_over(unserved)
+    return unserved
 
 
 def lane_of(session: Session) -> Lane:
@@ -74,25 +81,31 @@ def lane_of(session: Session) -> Lane:
     return lane
 
 
+def hand_over(session: Session) -> None:
+    lane = lane_of(session)
+    lane._hand_over_after = 0
+    assert until(lambda: session.run(["true"]).success and lane.served)
+
+
 def told(result: SandboxResult) -> tuple[Any, ...]:
     lines = sorted(result.stdout.splitlines())
     # A syntax error's line is the only thing a here-document moves.
     return result.verdict, result.exit_code, lines, result.stderr.replace("sh: 2:", "sh: 1:")
 
 
-def test_all_is_as_in_the_shells_own(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_is_as_in_the_shells_own(unserved: Session) -> None:
+    session = unserved
+    lane_of(session)._hand_over_after = None
     session.shell(FILES)
-    monkeypatch.setattr(lanes, "_ZYGOTE_SECONDS", float("inf"))
     before = {}
     for name, run in CASES.items():
         assert not lane_of(session).served
         before[name] = told(run(session))
-    monkeypatch.setattr(lanes, "_ZYGOTE_SECONDS", 0)
+    hand_over(session)
     for _ in range(2):
         for name, run in CASES.items():
-            lane = lane_of(session)
+            lane_of(session)
             assert (name, told(run(session))) == (name, before[name])
-            assert lane.served
     with pytest.raises(WorkingDirectoryError):
         session.run(["true"], working_dir="/nope")
 
@@ -133,7 +146,6 @@ def test_a_named_interpreter_beside_code(session: Session) -> None:
 
 @pytest.mark.parametrize("signal", ["KILL", "STOP"])
 def test_who_ends_what_waits_for_code_harms_nothing(session: Session, signal: str) -> None:
-    session.code("1")
     time.sleep(0.2)
     zygote = pid_inside(session)
     line = f"""
@@ -149,7 +161,6 @@ def test_who_ends_what_waits_for_code_harms_nothing(session: Session, signal: st
 
 
 def test_who_ends_the_zygote_ends_the_session(session: Session) -> None:
-    session.code("1")
     with pytest.raises(SandboxLostError):
         session.shell(f"kill -9 {pid_inside(session)}; sleep 60", timeout=50)
     with pytest.raises(SessionStateError):
@@ -157,7 +168,6 @@ def test_who_ends_the_zygote_ends_the_session(session: Session) -> None:
 
 
 def test_a_stopped_zygote_costs_its_own_session(session: Session) -> None:
-    session.code("1")
     line = f"kill -STOP {pid_inside(session)}; sleep 60"
     assert session.shell(line, timeout=1).verdict is Verdict.TIMED_OUT
     with pytest.raises(SandboxLostError):
@@ -167,7 +177,6 @@ def test_a_stopped_zygote_costs_its_own_session(session: Session) -> None:
 def test_who_hides_in_the_place_of_what_waits_for_code_is_missed(session: Session) -> None:
     """gVisor lets a program take off its mark (D6); the count of processes tells. One that
     ends the child forked ahead does not make up for itself by that."""
-    session.code("1")
     time.sleep(0.2)
     hide = f"""
     for p in /proc/[0-9]*; do p=${{p#/proc/}}
@@ -207,3 +216,33 @@ def test_many_at_once_in_served_lanes(session: Session) -> None:
     late = session.shell("setsid sleep 60 & sleep 60", timeout=0.5)
     assert late.verdict is Verdict.TIMED_OUT
     assert "sleep" not in session.shell("cat /proc/[0-9]*/comm").stdout
+
+
+@pytest.fixture
+def broken(engine: docker.APIClient) -> Iterator[str]:
+    """An image whose interpreter does not work."""
+    name = "stockade-test/broken"
+    write = "printf '#!/bin/sh\\nexit 1\\n' >/bin/python3; chmod 755 /bin/python3"
+    made = engine.create_container(BUSYBOX, ["sh", "-c", write])["Id"]
+    try:
+        engine.start(made)
+        assert engine.wait(made)["StatusCode"] == 0
+        engine.commit(made, name)
+    finally:
+        engine.remove_container(made, force=True)
+    yield name
+    engine.remove_image(name, force=True)
+
+
+@pytest.mark.parametrize("wall", ["docker", "gvisor"])
+def test_an_interpreter_that_does_not_work_is_in_nobodys_way(wall: str, broken: str) -> None:
+    need(wall)
+    with stockade.open(f"{wall}:{broken}") as session:
+        for _ in range(4):
+            assert session.run(["echo", "on"]).stdout == "on\n"
+            time.sleep(0.4)
+        assert not lane_of(session).served
+        result = session.code("print(1)", stdin=b"in", timeout=30)
+        assert (result.exit_code, result.verdict) == (126, Verdict.EXITED)
+        assert "does not work here" in result.stderr
+        assert session.run(["cat"], stdin=b"on").stdout == "on"

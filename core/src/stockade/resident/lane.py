@@ -27,7 +27,7 @@ _INLINE_BYTES = 32 * 1024
 ANSWER_SECONDS = 20.0
 #: After this much silence it is asked whether the sandbox still lives.
 _SILENCE_SECONDS = 1.0
-#: By then a zygote that was woken is up; jobs that come sooner wait for none.
+#: By then a zygote that was woken should be up, and can be given its lane.
 _ZYGOTE_SECONDS = 0.3
 #: Between two reads of what nobody wants, so that an endless print costs little here.
 _DRAIN_PAUSE = 0.005
@@ -103,17 +103,14 @@ class Lane:
         self.number = number
         self.hello: Hello | None = None
         self.served = False  # whether its zygote has the lane for itself
-        self._woken: float | None = None  # when its zygote was
+        self.awake = False  # whether its zygote was woken
+        self._hand_over_after: float | None = None  # when that is tried; None: never
+        self._tries = 0
         self.dirty = False  # whether output of an ended program may still come
         self._channel = channel
         self._sending = threading.Lock()
         self._gone = threading.Event()
         self._hailed: bytes | None = None  # the token of a greeting under way
-
-    @property
-    def awake(self) -> bool:
-        """Whether its zygote was woken."""
-        return self._woken is not None
 
     @property
     def processes(self) -> int:
@@ -174,7 +171,9 @@ class Lane:
 
     def wake(self) -> None:
         """Start the zygote; it costs nothing here and some 15 ms in the background inside."""
-        self._woken = time.monotonic()
+        self.awake = True
+        if self.hello is not None and not self.hello.marked:  # where forks are dear
+            self._hand_over_after = time.monotonic() + _ZYGOTE_SECONDS
         self._send(b"z - 0 0\n")
 
     def none_ahead(self) -> None:
@@ -213,11 +212,10 @@ class Lane:
 
     def begin(self, job: Job) -> None:
         """Hand over a job; its end is awaited by ``finish``."""
+        if self._hand_over_after is not None and time.monotonic() > self._hand_over_after:
+            self._hand_over()
         self._token = _token()
-        over = b"" if self.served or not self._zygote_serves(job) else b"h - 0 0\n"
-        self.served = self.served or bool(over)
         head, stdin = job.order(self._token, served=self.served)
-        head = over + head
         if len(head) + len(stdin) <= _INLINE_BYTES:
             self._sender = None
             self._send(head + stdin)
@@ -230,12 +228,12 @@ class Lane:
         self._sender = sender
         sender.start()
 
-    def _zygote_serves(self, job: Job) -> bool:
-        """Whether to give the lane to its zygote now: where forks are dear, and once it
-        has surely started, or is to be waited for anyway."""
-        if self._woken is None or self.hello is None or self.hello.marked:
-            return False
-        return job.kind == "p" or time.monotonic() - self._woken > _ZYGOTE_SECONDS
+    def _hand_over(self) -> None:
+        """Give the lane to its zygote, if that is up by now; tried ever more seldom."""
+        self.served = self._ask(b"h", ANSWER_SECONDS) == b"1"
+        self._tries += 1
+        pause = _ZYGOTE_SECONDS * 2**self._tries
+        self._hand_over_after = None if self.served else time.monotonic() + pause
 
     def _send_large(self, head: bytes, stdin: bytes) -> None:
         try:

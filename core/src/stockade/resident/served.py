@@ -39,9 +39,8 @@ class Child:
 
     def close(self, *names):
         for name in names:
-            if getattr(self, name) is not None:
-                os.close(getattr(self, name))
-                setattr(self, name, None)
+            close(getattr(self, name))
+            setattr(self, name, None)
 
     def bury(self):
         self.close("jobs", "sink", "moved")
@@ -56,8 +55,7 @@ def run_in_child(job, jobs, stdin, move, nothing, unneeded):
     handle_signals(False)
     os.dup2(OUT, 1)
     os.dup2(ERR, 2)
-    for descriptor in unneeded:
-        os.close(descriptor)
+    close(*unneeded)
     has_input = stdin is not None
     if job is None:
         head = exactly(jobs, 13)
@@ -71,10 +69,14 @@ def run_in_child(job, jobs, stdin, move, nothing, unneeded):
     except OSError:
         os.write(move, b"N")
         os._exit(126)
-    for descriptor in (jobs, stdin, move, nothing):
+    close(jobs, stdin, move, nothing)
+    raise Born(code)
+
+
+def close(*descriptors):
+    for descriptor in descriptors:
         if descriptor is not None:
             os.close(descriptor)
-    raise Born(code)
 
 
 class Lane:
@@ -229,18 +231,15 @@ class Lane:
         theirs, jobs = (None, None) if job else os.pipe()
         stdin, sink = os.pipe() if count else (None, None)
         moved, move = os.pipe()
-        child = Child(None, jobs, sink, moved)
+        pid = None
         try:
-            child.pid = os.fork()
+            pid = os.fork()
         finally:
-            if not child.pid:  # in the child, or there is none
-                child.close("jobs", "sink", "moved")
-        if child.pid == 0:
+            close(*[] if pid == 0 else [theirs, stdin, move])
+            close(*[] if pid else [jobs, sink, moved])
+        if pid == 0:
             run_in_child(job, theirs, stdin, move, self.nothing, self.own)
-        for descriptor in (theirs, stdin, move):
-            if descriptor is not None:
-                os.close(descriptor)
-        return child
+        return Child(pid, jobs, sink, moved)
 
     def fork_ahead(self):
         """While nothing is to be done: a fork is the dearest part of a run."""
@@ -278,9 +277,7 @@ class Lane:
             pid, status = 0, no_fork()
         else:
             pid, status = launch(argv, variables, files, script)
-        for descriptor in (stdin, script):
-            if descriptor is not None:
-                os.close(descriptor)
+        close(stdin, script)
         feed(sink, self.input(count))
         return (self.until_end(pid) if pid else status), False
 
