@@ -43,7 +43,7 @@ os.closerange(8, 200)
 open("/proc/self/oom_score_adj", "w").write("{900 - NUMBER}")
 """
         self.process = subprocess.Popen(
-            [sys.executable, "-c", start + before + supervisor()[1], "", "", str(NUMBER)],
+            [sys.executable, "-c", start + before + supervisor()[1], "", "", str(NUMBER), ""],
             stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, pass_fds=(orders, out, err),
         )  # fmt: skip
         for descriptor in (orders, out, err):

@@ -59,8 +59,8 @@ def supervisor() -> tuple[str, str]:
     here = files("stockade.resident")
     script = here.joinpath("supervisor.sh").read_text()
     bare = "\n".join(line for line in script.splitlines() if not line.lstrip().startswith("#"))
-    parts = ("zygote.py", "spawning.py", "served.py")
-    return bare, "".join(here.joinpath(name).read_text() for name in parts)
+    served = "".join(here.joinpath(name).read_text() for name in ("spawning.py", "served.py"))
+    return bare, f"SERVED = {served!r}\n" + here.joinpath("zygote.py").read_text()
 
 
 def supervisor_argv(number: int, shell: str = "sh") -> list[str]:

@@ -6,18 +6,11 @@ without a copy of the shell: under gVisor, where a fork and every system call ar
 execution takes half of the time. The wire is the same, but for the text of a job, which is
 the zygote's. Only for lanes whose mark is the OOM adjustment (see supervisor.sh).
 
-Its text follows zygote.py's and spawning.py's, whose names it uses; none is ever imported.
+Part of the zygote's own module, with spawning.py, where a lane may be served; never imported.
 """
 
 PIPE_BYTES = 60000  # of what an empty pipe takes
 IDLE_SECONDS = 0.005  # after so long without an order none is kept waiting by a fork
-
-
-class Born(BaseException):
-    """Raised in a forked child, up to main(), with the code to run."""
-
-    def __init__(self, code):
-        self.code = code
 
 
 class Child:
@@ -304,7 +297,3 @@ class Lane:
                 self.writers.append(pid)
         os.close(theirs)
         return ours
-
-
-events, seen, lane = sys.argv[1:4]
-main()

@@ -1,6 +1,6 @@
 """What a served lane (served.py) needs of the system: programs started, trees found and ended.
 
-A part of the zygote's text, after zygote.py; never imported.
+Part of the zygote's own module, as served.py is; never imported.
 """
 
 SHELL = b"/bin/sh"

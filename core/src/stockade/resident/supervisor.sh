@@ -323,7 +323,7 @@ become_zygote() {
   [ $zp != 0 ] || keep_time
   read -r _ || exit 0
   branded 2>/dev/null
-  exec $py -c "$zygote" "$events" "$seen" $lane 2>/dev/null
+  exec $py -c "$zygote" "$events" "$seen" $lane "$mark" 2>/dev/null
 }
 
 command eval 'control 9>&- | worker 8>&1 >/dev/null 2>&9 9>&- | become_zygote 9>&-'

@@ -2,7 +2,7 @@
 
 Runs inside the sandbox, under any Python 3 with nothing but built-in modules; it
 shares the lane's streams with supervisor.sh, which wakes it and hands it jobs, and may
-hand it the whole lane (spawning.py and served.py, whose text follows and starts it all).
+hand it the whole lane (served.py, whose text with spawning.py's is in SERVED).
 """
 
 import atexit
@@ -344,6 +344,13 @@ def serve():
         os.write(DONE, b"d\n")
 
 
+class Born(BaseException):
+    """Raised in a forked child, up to main(), with the code to run."""
+
+    def __init__(self, code):
+        self.code = code
+
+
 def main():
     # What the zygote itself is made of is nothing that a collection must look at.
     gc.collect()
@@ -357,3 +364,9 @@ def main():
     sys.modules["__main__"] = module
     sys.argv[1:] = []
     leave(run_cell(code, module.__dict__), module.__dict__)
+
+
+events, seen, lane, mark = sys.argv[1:5]
+if not mark:  # else the lane stays the shell's, and what is forked is the smaller without
+    exec(compile(SERVED, __file__, "exec"))
+main()
