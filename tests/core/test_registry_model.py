@@ -364,3 +364,19 @@ def test_an_ending_while_all_is_opened_and_run() -> None:
         thread.join(30)
     assert refused and not fickle.alive and not story.states and not story.wrong
     assert provider.runtime.registry.records() == [] and provider.runtime.capacity.used == 0
+
+
+def test_who_ends_one_whose_opening_has_just_failed_finds_it_gone() -> None:
+    """It is in the list that an end of all goes through, and told of no more."""
+    fickle, story, provider = fresh()
+    fickle.fail_open = True
+    intended: list[SessionRecord] = []
+    story.intend = intended.append  # type: ignore[method-assign]
+    with pytest.raises(SandboxStartError):
+        provider.open_record("alice")
+    (record,) = intended
+    story.wrong.clear()
+    with pytest.raises(SessionNotFoundError):
+        provider.runtime.destroy(record)
+    assert record.status is SessionStatus.FAILED and not story.wrong and not story.states
+    assert provider.runtime.capacity.used == 0

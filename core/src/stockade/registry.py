@@ -64,6 +64,7 @@ class SessionRecord:
     status: SessionStatus = SessionStatus.PROVISIONING
     executions: dict[str, Execution] = attrs.field(factory=dict)
     reason: str = ""  #: why it failed
+    undone: bool = False  #: its opening failed, and it is forgotten
     paused: bool = False
     attached: bool = False  #: another process made it (C10)
     noted: bool | None = None  #: the ledger's own mark: ``paused``, as it was written last

@@ -205,8 +205,13 @@ class Runtime:
             timer.cancel()
         if record.sandbox is not None:
             self.openings.discard(record.sandbox)
-        record.fail(type(error).__name__)
-        self.registry.remove(record)
+        with record.lock:  # who would end it in the same moment finds it gone
+            record.undone = record.status not in (
+                SessionStatus.DESTROYING, SessionStatus.DESTROYED,
+            )  # fmt: skip
+            record.fail(type(error).__name__)
+        if record.undone:  # else who ends it forgets it, too
+            self.registry.remove(record)
         self.tell(
             EventKind.SESSION_FAILED, record.provider, record.agent_id, record,
             reason=type(error).__name__,
@@ -286,7 +291,7 @@ class Runtime:
         """Take the right to destroy it; waits while somebody else has it."""
         while True:
             with record.lock:
-                if record.status is SessionStatus.DESTROYED:
+                if record.status is SessionStatus.DESTROYED or record.undone:
                     raise SessionNotFoundError(record.session_id)
                 if record.status is not SessionStatus.DESTROYING:
                     record.move(SessionStatus.DESTROYING)

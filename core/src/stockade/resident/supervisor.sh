@@ -115,18 +115,23 @@ living() {
 
 # End all of lane $1 but its zygote $2. Stop first: what is stopped cannot fork away.
 end_tree() {
-  rounds=0 before=
+  rounds=0 before= killed=
   while [ $rounds -lt 60 ]; do
     rounds=$((rounds + 1))
     find_marked $1
-    living $2
+    alive=
+    for p in $found; do
+      [ $p = $2 ] || alive="$alive $p"
+    done
+    # Whether they are dead already costs far more to see than to find them.
+    [ "$alive" != "$killed" ] || living $2
     [ -n "$alive" ] || break
     if [ "$alive" != "$before" ] && [ $rounds -lt 20 ]; then
       kill -STOP $alive
       before=$alive
     else
       kill -KILL $alive
-      before=
+      before= killed=$alive
     fi
   done
 } 2>/dev/null
