@@ -369,13 +369,16 @@ def test_an_ending_while_all_is_opened_and_run() -> None:
 def test_who_ends_one_whose_opening_has_just_failed_finds_it_gone() -> None:
     """It is in the list that an end of all goes through, and told of no more."""
     fickle, story, provider = fresh()
-    fickle.fail_open = True
     intended: list[SessionRecord] = []
-    story.intend = intended.append  # type: ignore[method-assign]
+
+    def fail(_: OpenRequest) -> ScriptedSandbox:
+        intended.extend(provider.runtime.registry.records())
+        raise SandboxStartError("not now", retryable=False)
+
+    fickle.wall.on_open = fail
     with pytest.raises(SandboxStartError):
         provider.open_record("alice")
     (record,) = intended
-    story.wrong.clear()
     with pytest.raises(SessionNotFoundError):
         provider.runtime.destroy(record)
     assert record.status is SessionStatus.FAILED and not story.wrong and not story.states
