@@ -383,3 +383,28 @@ def test_who_ends_one_whose_opening_has_just_failed_finds_it_gone() -> None:
         provider.runtime.destroy(record)
     assert record.status is SessionStatus.FAILED and not story.wrong and not story.states
     assert provider.runtime.capacity.used == 0
+
+
+def test_one_that_is_ended_while_it_opens_is_forgotten_once() -> None:
+    fickle, story, provider = fresh()
+    forgotten: list[str] = []
+    forget = story.forget
+
+    def count(record: SessionRecord) -> None:
+        forgotten.append(record.session_id)
+        forget(record)
+
+    story.forget = count  # type: ignore[method-assign]
+    open_ = fickle.wall.on_open
+
+    def end_meanwhile(request: OpenRequest) -> ScriptedSandbox:
+        (record,) = provider.runtime.registry.records()
+        provider.runtime.destroy(record)
+        return open_(request)  # type: ignore[no-any-return, misc]
+
+    fickle.wall.on_open = end_meanwhile
+    with pytest.raises(SessionStateError):
+        provider.open_record("alice")
+    assert len(forgotten) == 1 and not story.wrong
+    provider.runtime.close_all(30)
+    assert not fickle.alive and provider.runtime.capacity.used == 0

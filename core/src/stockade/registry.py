@@ -137,6 +137,14 @@ class SessionRecord:
                 self.reason = reason
                 self.move(_S.FAILED)
 
+    def undo(self, reason: str) -> bool:
+        """Mark it failed, since its opening did; False when somebody is ending it by now, who
+        forgets it, too. Who would end it later finds it gone."""
+        with self.lock:
+            self.undone = self.status not in (_S.DESTROYING, _S.DESTROYED)
+            self.fail(reason)
+            return self.undone
+
 
 class Ledger(Protocol):
     """Where records are kept beyond this process's memory (C9).

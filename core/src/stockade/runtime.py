@@ -205,12 +205,7 @@ class Runtime:
             timer.cancel()
         if record.sandbox is not None:
             self.openings.discard(record.sandbox)
-        with record.lock:  # who would end it in the same moment finds it gone
-            record.undone = record.status not in (
-                SessionStatus.DESTROYING, SessionStatus.DESTROYED,
-            )  # fmt: skip
-            record.fail(type(error).__name__)
-        if record.undone:  # else who ends it forgets it, too
+        if record.undo(type(error).__name__):
             self.registry.remove(record)
         self.tell(
             EventKind.SESSION_FAILED, record.provider, record.agent_id, record,

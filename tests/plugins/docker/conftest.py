@@ -11,7 +11,7 @@ import docker
 import pytest
 
 from conftest import need
-from stockade.errors import StockadeError
+from stockade.errors import SandboxLostError, StockadeError
 from stockade.runtime import Runtime
 from stockade.session import Session
 from stockade_docker.create import LABEL
@@ -50,6 +50,15 @@ def ours(engine: docker.APIClient, pid: int | None = None) -> set[str]:
     number = str(os.getpid() if pid is None else pid)
     # The owner's label ends with the process's id and its start.
     return {c["Id"] for c in found if c["Labels"][f"{LABEL}owner"].split(":")[-2] == number}
+
+
+def is_lost(session: Session) -> bool:
+    """Whether it runs nothing any more."""
+    try:
+        session.run(["true"])
+    except SandboxLostError:
+        return True
+    return False
 
 
 def until(what: Callable[[], object], seconds: float = 10.0) -> bool:

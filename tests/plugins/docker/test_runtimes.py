@@ -11,7 +11,7 @@ import pytest
 
 import stockade
 from conftest import need
-from plugins.docker.conftest import BUSYBOX, PYTHON, ours, until
+from plugins.docker.conftest import BUSYBOX, PYTHON, is_lost, ours, until
 from stockade.errors import SandboxLostError, SandboxStartError
 from stockade.providers import inspect_providers
 from stockade.results import Verdict
@@ -137,12 +137,4 @@ def test_a_program_that_hides_from_its_deadline_takes_the_session_along() -> Non
         assert session.run(["sleep", "60"], timeout=0.5).verdict is Verdict.TIMED_OUT
         assert session.run(["echo", "fine"]).stdout == "fine\n"  # an honest one costs nothing
         assert session.shell(hide, timeout=1).verdict is Verdict.TIMED_OUT
-
-        def gone() -> bool:
-            try:
-                session.run(["true"])
-            except SandboxLostError:
-                return True
-            return False
-
-        assert until(gone, 10)
+        assert until(lambda: is_lost(session), 10)

@@ -11,13 +11,8 @@ import pytest
 
 import stockade
 from conftest import need
-from plugins.docker.conftest import BUSYBOX, PYTHON, until
-from stockade.errors import (
-    SandboxLostError,
-    SessionStateError,
-    StockadeError,
-    WorkingDirectoryError,
-)
+from plugins.docker.conftest import BUSYBOX, PYTHON, is_lost, until
+from stockade.errors import SandboxLostError, SessionStateError, WorkingDirectoryError
 from stockade.resident.lane import Lane
 from stockade.results import SandboxResult, Verdict
 from stockade.session import Session
@@ -83,7 +78,7 @@ def lane_of(session: Session) -> Lane:
 
 def hand_over(session: Session) -> None:
     lane = lane_of(session)
-    lane._hand_over_after = 0
+    lane._due = 0
     assert until(lambda: session.run(["true"]).success and lane.served)
 
 
@@ -95,7 +90,7 @@ def told(result: SandboxResult) -> tuple[Any, ...]:
 
 def test_all_is_as_in_the_shells_own(unserved: Session) -> None:
     session = unserved
-    lane_of(session)._hand_over_after = None
+    lane_of(session)._due = None
     session.shell(FILES)
     before = {}
     for name, run in CASES.items():
@@ -185,15 +180,7 @@ def test_who_hides_in_the_place_of_what_waits_for_code_is_missed(session: Sessio
     done
     (echo 0 >/proc/self/oom_score_adj; exec setsid sleep 611) & exec sleep 60"""
     assert session.shell(hide, timeout=2).verdict is Verdict.TIMED_OUT
-
-    def gone() -> bool:
-        try:
-            session.run(["true"])
-        except StockadeError:
-            return True
-        return False
-
-    assert until(gone, 10)
+    assert until(lambda: is_lost(session), 10)
 
 
 def test_programs_that_were_left_are_found_among_served_lanes(session: Session) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import secrets
@@ -104,8 +105,7 @@ class Lane:
         self.hello: Hello | None = None
         self.served = False  # whether its zygote has the lane for itself
         self.awake = False  # whether its zygote was woken
-        self._hand_over_after: float | None = None  # when that is tried; None: never
-        self._tries = 0
+        self._due: float | None = None  # when the zygote can be given the lane; None: never
         self.dirty = False  # whether output of an ended program may still come
         self._channel = channel
         self._sending = threading.Lock()
@@ -173,13 +173,25 @@ class Lane:
         """Start the zygote; it costs nothing here and some 15 ms in the background inside."""
         self.awake = True
         if self.hello is not None and not self.hello.marked:  # where forks are dear
-            self._hand_over_after = time.monotonic() + _ZYGOTE_SECONDS
+            self._due = time.monotonic() + _ZYGOTE_SECONDS
         self._send(b"z - 0 0\n")
 
+    @property
+    def due(self) -> bool:
+        """Whether its zygote should be up by now, and be given the lane."""
+        return self._due is not None and time.monotonic() > self._due
+
+    def hand_over(self) -> None:
+        """Give an idle lane to its zygote, unless that has ended. Raises LaneLostError."""
+        self._due = None
+        self.served = self._ask(b"h", ANSWER_SECONDS) == b"1"
+
     def none_ahead(self) -> None:
-        """Have it keep no process ready for the next program, until there was one."""
+        """Have it keep no process ready for the next program, until there was one. A lane
+        that is lost keeps none, and is found out when it is used."""
         if self.served:
-            self._send(b"n - 0 0\n")
+            with contextlib.suppress(LaneLostError):
+                self._send(b"n - 0 0\n")
 
     def expire_in(self, seconds: float) -> None:
         """Have the supervisor, and the sandbox with it, end itself then; 0 takes that back."""
@@ -212,8 +224,6 @@ class Lane:
 
     def begin(self, job: Job) -> None:
         """Hand over a job; its end is awaited by ``finish``."""
-        if self._hand_over_after is not None and time.monotonic() > self._hand_over_after:
-            self._hand_over()
         self._token = _token()
         head, stdin = job.order(self._token, served=self.served)
         if len(head) + len(stdin) <= _INLINE_BYTES:
@@ -227,13 +237,6 @@ class Lane:
         )
         self._sender = sender
         sender.start()
-
-    def _hand_over(self) -> None:
-        """Give the lane to its zygote, if that is up by now; tried ever more seldom."""
-        self.served = self._ask(b"h", ANSWER_SECONDS) == b"1"
-        self._tries += 1
-        pause = _ZYGOTE_SECONDS * 2**self._tries
-        self._hand_over_after = None if self.served else time.monotonic() + pause
 
     def _send_large(self, head: bytes, stdin: bytes) -> None:
         try:

@@ -204,6 +204,8 @@ class Lanes(Sandbox):
                 return
             if self._checking and self._strangers(lane):
                 self.overdue(lane)
+            if lane.due:
+                lane.hand_over()
         except LaneLostError as error:
             if not self._closed:
                 _log.warning("lane %d is given up: %s", lane.number, error)

@@ -72,6 +72,7 @@ class LaneRunning(Running):
         elif (
             self._sandbox.must_check(lane)
             or lane.dirty
+            or lane.due
             or not self._sandbox.surely_alone(lane, ended)
         ):
             self._sandbox.tidy(lane, ended)

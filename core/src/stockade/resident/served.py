@@ -54,12 +54,7 @@ def run_in_child(job, jobs, stdin, move, nothing, unneeded):
         head = exactly(jobs, 13)
         job, has_input = exactly(jobs, int(head[:12])), head[12:] == b"1"
     _, cwd, env, code = parse(job)
-    os.dup2(stdin if has_input else nothing, 0)
-    for name, _, value in (entry.partition(b"=") for entry in env):
-        os.environb[name] = value
-    try:
-        os.chdir(cwd)
-    except OSError:
+    if not enter(cwd, env, stdin if has_input else nothing):
         os.write(move, b"N")
         os._exit(126)
     close(jobs, stdin, move, nothing)
@@ -104,7 +99,7 @@ class Lane:
                 if self.ahead and not select.select([HOST], [], [], IDLE_SECONDS)[0]:
                     self.fork_ahead()
                 self.read_ahead()
-            words = self.next_line().split() or [b""]
+            words = self.next_words()
             if words[0] == b"p":
                 self.run(words[1], int(words[2]), int(words[3]))
             else:
@@ -118,9 +113,9 @@ class Lane:
             os._exit(0)
         self.held += part
 
-    def next_line(self):
+    def next_words(self):
         line, _, self.held = self.held.partition(b"\n")
-        return line
+        return line.split() or [b""]
 
     def input(self, count):
         """The host's next bytes, in pieces."""
@@ -161,17 +156,15 @@ class Lane:
         return processes() - bool(self.spare)
 
     def look(self, *descriptors):
-        """Wait until something may have happened; orders that came are obeyed. Which of
-        the descriptors can be read."""
+        """Wait until something may have happened; orders that came are obeyed, those that
+        were read with the job among them. Which of the descriptors can be read."""
+        while b"\n" in self.held:
+            self.obey(self.next_words())
         ready, _, _ = select.select([HOST, self.bell, *descriptors], [], [])
         if self.bell in ready:
             os.read(self.bell, 4096)
         if HOST in ready:
             self.read_ahead()
-            while b"\n" in self.held:
-                words = self.next_line().split()
-                if words:
-                    self.obey(words)
         return [descriptor for descriptor in descriptors if descriptor in ready]
 
     def until_end(self, pid):
@@ -258,8 +251,7 @@ class Lane:
         variables = dict(self.environment)
         variables[b"OLDPWD"] = variables.get(b"PWD", cwd)
         variables[b"PWD"] = cwd
-        for name, _, value in (entry.partition(b"=") for entry in env):
-            variables[name] = value
+        variables.update(entry.split(b"=", 1) for entry in env)
         if flag == b"l":
             argv, script = [b"sh", b"-c", b". /proc/self/fd/9", b"sh"], self.script(body)
         else:

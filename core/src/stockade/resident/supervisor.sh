@@ -200,21 +200,9 @@ hear() {
   done
 }
 
-# Whether the zygote is up, in $up; false while it starts. An interpreter may be there and
-# not work. One that is up has a session of its own.
-look_at_zygote() {
-  if { read -r _ _ state _ _ session _ </proc/$zpid/stat; } 2>/dev/null; then
-    case $state$session in
-      [ZX]*) up=0;;
-      *[!0-9]$zpid) up=1;;
-      *) return 1;;
-    esac
-  elif [ -r /proc/$$/stat ]; then
-    up=0
-  else
-    up=1 # it cannot be seen
-  fi
-}
+# Wait until the zygote is up; false when it has ended, since an interpreter may be there
+# and not work. More than a pipe holds gets through to who reads, and breaks at who is gone.
+wait_for_zygote() { [ $up = 1 ] || { printf '%65600s\n' '' >&8 && up=1; }; }
 
 nowhere() { echo N >&2; exit 126; }
 
@@ -241,7 +229,7 @@ run() {
 worker() {
   hardy
   exec 9</dev/null
-  up=
+  up=0
   read -r _ zpid tpid <&7
   [ "$zpid" != x ] || return
   while :; do
@@ -274,22 +262,20 @@ worker() {
         read -r _
         ;;
       p) # the same by the zygote: it reads what follows and tells the rest
-        [ "$up" = 1 ] || until look_at_zygote; do :; done
-        if [ $up = 1 ] && echo "$tok $n $m" >&8; then
+        if wait_for_zygote && echo "$tok $n $m" >&8; then
           read -r _ <&7
         else
-          up=0
           take $((n + m)) >/dev/null
           echo g >&6
-          echo "sh: $py does not work here" >&5
+          echo "sh: $py does not work here; have an image with a Python 3 that starts" >&5
           s=126 before=0
           report 0
         fi
         read -r _
         ;;
       z) echo wake >&8 ;;
-      h) # the zygote has the whole lane from now on, if it is up
-        look_at_zygote || up=0
+      h) # the zygote has the whole lane from now on, unless it has ended
+        wait_for_zygote
         printf '%s%s\n' "$tok" $up >&4; printf %s "$tok" >&5
         [ $up = 0 ] || { echo h >&8; break; }
         ;;

@@ -46,9 +46,13 @@ def kills():
 def settle(cwd, env, stdin):
     """In the child: what the program finds around it."""
     hardy(False)
-    os.dup2(stdin, 0)
     os.dup2(OUT, 1)
     os.dup2(ERR, 2)
+    return enter(cwd, env, stdin)
+
+
+def enter(cwd, env, stdin):
+    os.dup2(stdin, 0)
     for name, _, value in (entry.partition(b"=") for entry in env):
         os.environb[name] = value
     try:
@@ -285,11 +289,14 @@ def serve():
     os.setsid()
     hardy(True)
     notebook = Notebook()
-    orders = []
+    orders = b""
     nothing = os.open(os.devnull, os.O_RDONLY)
     while True:
-        orders = orders or os.read(JOBS, 4096).splitlines() or os._exit(0)
-        line = orders.pop(0)
+        while b"\n" not in orders:
+            orders += os.read(JOBS, 1 << 17) or os._exit(0)
+        line, _, orders = orders.partition(b"\n")
+        if not line.strip():  # the shell waited until this is up
+            continue
         if line == b"h":
             return Lane(900 - int(lane), parent, nothing, notebook).serve()
         if line.startswith(b"d "):
