@@ -278,6 +278,39 @@ def test_who_attaches_in_the_moment_of_its_removal_wins(
     assert not engine.removed and done.kept == 1
 
 
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize("then", ["detaches", "dies"])
+def test_one_that_is_made_and_left_during_a_look_is_kept(
+    runtime: Runtime, engine: Engine, dead: str, listed: bool, then: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """What was read while it was being made says nothing about it once it is there."""
+    assert runtime.ledger is not None
+    ledger = runtime.ledger
+    config = SandboxConfig(durable=True)
+    record = SessionRecord("ses-1", "a", "eng", None, config, "eng")
+    ledger.intend(record)
+    if then == "dies":
+        with ledger.file.writing() as db:
+            db.execute("UPDATE attachments SET owner = ?", (dead,))
+            db.execute("UPDATE sessions SET owner = ?", (dead,))
+
+    def leftovers(_: EngineWall) -> list[Leftover]:
+        record.status = SessionStatus.READY
+        ledger.change(record)
+        ledger.flush()
+        if then == "detaches":
+            ledger.detach("ses-1")
+        return list(engine.there)
+
+    monkeypatch.setattr(EngineWall, "leftovers", leftovers)
+    if listed:
+        _there(engine, "ses-1", dead, durable=True)
+    done = collect(runtime=runtime)
+    assert (engine.removed, done.forgotten, done.kept) == ([], [], 1)
+    assert [found.state for found in ledger.sessions()] == ["ready"]
+
+
 def test_a_bad_ledger_does_not_keep_walls_from_being_looked_at(
     runtime: Runtime, engine: Engine, dead: str
 ) -> None:

@@ -266,6 +266,9 @@ class _Pass:
             return
         try:
             if not self._dry and self._ledger is not None:
+                if not self._ledger.claim(record):
+                    self._keep()  # what was looked for was not there yet when we looked
+                    return
                 self._ledger.drop(record.session_id)
         except LedgerError as error:
             self._done.failed.append((record.session_id, str(error)))

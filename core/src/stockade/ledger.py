@@ -296,6 +296,10 @@ class SqliteLedger(ExecutionLog):
         with self.file.writing() as db:
             self._drop_dead(db, session_id)
             db.execute(
+                "UPDATE sessions SET generation = generation + 1 WHERE session_id = ?",
+                (session_id,),
+            )
+            db.execute(
                 "UPDATE sessions SET owner = coalesce("
                 "(SELECT owner FROM attachments WHERE session_id = :id ORDER BY slot LIMIT 1), "
                 "owner) WHERE session_id = :id AND owner = :me",
@@ -330,13 +334,15 @@ class SqliteLedger(ExecutionLog):
     # -- what gc does --------------------------------------------------------------
 
     def claim(self, seen: LedgerRecord) -> bool:
-        """Take a record over for its destruction; False where it changed since it was read."""
+        """Take a record over for its destruction; False where somebody came, left or finished
+        making it since it was read."""
         with self.file.writing() as db:
             done = db.execute(
                 "UPDATE sessions SET state = 'destroying', owner = ? WHERE session_id = ? "
-                "AND owner = ? AND generation = ?",
-                (self.owner, seen.session_id, seen.owner, seen.generation),
-            )
+                "AND owner = ? AND generation = ? AND (state = 'provisioning') = ?",
+                (self.owner, seen.session_id, seen.owner, seen.generation,
+                 seen.state == "provisioning"),
+            )  # fmt: skip
             return bool(done.rowcount == 1)
 
     def fail(self, seen: LedgerRecord, reason: str) -> None:

@@ -96,7 +96,7 @@ class LedgerRecord:
     expires_at: float | None  #: Unix time, by the clock as it is set now
     idle_seconds: float | None
     last_used: float  #: Unix time, by the clock as it is set now
-    generation: int  #: how often it was attached
+    generation: int  #: how often somebody attached to it or left it
     reason: str  #: why it failed
 
     @classmethod
