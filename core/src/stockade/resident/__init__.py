@@ -12,7 +12,7 @@ from stockade.resident.channel import Channel, PipeChannel
 from stockade.resident.lane import Ended, Lane, LaneLostError
 from stockade.resident.running import Death
 from stockade.resident.sandbox import ResidentSandbox
-from stockade.resident.script import NEEDS, supervisor, supervisor_argv
+from stockade.resident.script import NEEDS, supervisor, supervisor_argv, supervisor_by_input
 
 __all__ = [
     "NEEDS",
@@ -25,4 +25,5 @@ __all__ = [
     "ResidentSandbox",
     "supervisor",
     "supervisor_argv",
+    "supervisor_by_input",
 ]

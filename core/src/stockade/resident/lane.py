@@ -136,11 +136,12 @@ class Lane:
 
     # -- small orders --------------------------------------------------------
 
-    def hail(self) -> None:
+    def hail(self, before: bytes = b"") -> None:
         """Send the greeting ahead, over a channel that holds it until the supervisor is up;
-        then ``greet`` only waits. Raises LaneLostError."""
+        then ``greet`` only waits. ``before`` is what the supervisor is made of, where it
+        comes by its input. Raises LaneLostError."""
         self._hailed = _token()
-        self._send(b"y %s 0 0\n" % self._hailed)
+        self._send(b"%sy %s 0 0\n" % (before, self._hailed))
 
     def greet(self, seconds: float) -> Hello:
         """Wait until the supervisor is up. Raises LaneLostError with what it said instead."""

@@ -14,10 +14,12 @@ from stockade.errors import ConfigError
 from stockade.lower import lower
 from stockade.wall import ExecRequest, Form
 
-__all__ = ["NEEDS", "Job", "prepare", "supervisor", "supervisor_argv"]
+__all__ = ["NEEDS", "Job", "prepare", "supervisor", "supervisor_argv", "supervisor_by_input"]
 
 #: What a sandbox must hold for the supervisor to run.
 NEEDS = "sh, cat, dd, grep, mkfifo and rm, and a writable /tmp"
+#: Runs the text that its own input begins with, $2 bytes, and leaves the rest to it.
+_BY_INPUT = 'eval "$(dd iflag=count_bytes,fullblock bs=65536 count=$2 2>/dev/null)"'
 #: Names that a shell can export. What others would need (``env``) shows values to
 #: every reader of the process list (B4).
 _EXPORTABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -68,6 +70,15 @@ def supervisor_argv(number: int, shell: str = "sh") -> list[str]:
     standard streams."""
     script, zygote = supervisor()
     return [shell, "-c", script, "sh", str(number), zygote]
+
+
+def supervisor_by_input(number: int) -> tuple[list[str], bytes]:
+    """The same in few words, and what must come over the channel before anything else (see
+    ``Lane.hail``): for who keeps the command, as an engine does, and writes it to its disk
+    with each change of the container's state."""
+    script, zygote = supervisor()
+    text = f'set -- "$1" {shlex.quote(zygote)}\n{script}'.encode()
+    return ["sh", "-c", _BY_INPUT, "sh", str(number), str(len(text))], text
 
 
 def prepare(

@@ -39,7 +39,17 @@ for f in /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control \
   /sys/fs/cgroup$group/memory.events; do
   [ -r $f ] && events=$f
 done
-if [ -z "$seen" ]; then
+# Three pipes, each open for both. Most shells make one of a here-document, at the price of
+# no program; bash has a file, or nothing, in its place.
+pipes() {
+  exec 6<<A 7<<B 9<<C
+A
+B
+C
+  [ -p /proc/self/fd/6 ] && [ -p /proc/self/fd/7 ] && [ -p /proc/self/fd/9 ] &&
+    { command exec 6<>/proc/self/fd/6 7<>/proc/self/fd/7 9<>/proc/self/fd/9; } 2>/dev/null
+}
+if [ -z "$seen" ] && ! pipes; then
   mkfifo -m 600 $d.g $d.d $d.m || exit 90
   exec 6<>$d.g 7<>$d.d 9<>$d.m
   rm -f $d.g $d.d $d.m # now, not beside the worker: processes are counted
@@ -277,7 +287,7 @@ worker() {
       h) # the zygote has the whole lane from now on, unless it has ended
         wait_for_zygote
         printf '%s%s\n' "$tok" $up >&4; printf %s "$tok" >&5
-        [ $up = 0 ] || { echo h >&8; break; }
+        [ $up = 0 ] || { echo h >&8; echo q >&6; return; }
         ;;
       d) echo "d $tok" >&8 ;; # end all in $tok seconds
       K) end_tree $tok $n ;;
@@ -296,6 +306,7 @@ worker() {
   done
   echo q >&6
   [ $zpid$lane != 00 ] || kill -KILL $tpid # the lane ends with all of its processes
+  [ $PPID$lane != 10 ] || kill -KILL $$ # and with its init all others, sooner than one by one
 }
 
 # The zygote keeps the time too, once it is told a deadline; without Python it is this.

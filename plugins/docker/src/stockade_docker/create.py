@@ -11,7 +11,7 @@ import docker
 from docker.types import LogConfig, Mount, Ulimit
 
 from stockade.deadlines import moment
-from stockade.resident import supervisor
+from stockade.resident import supervisor_by_input
 from stockade.wall import OpenRequest
 from stockade_docker.mounts import checked
 
@@ -50,12 +50,12 @@ class Shape:
 def arguments(api: docker.APIClient, request: OpenRequest, shape: Shape) -> dict[str, Any]:
     """The keyword arguments of docker-py's ``create_container``."""
     config = request.config
-    entry, command = _durable_entry(request) if config.durable else _entry()
+    entry = _durable_entry(request) if config.durable else supervisor_by_input(0)[0]
     return {
         "image": shape.image,
         "name": name_of(request.session_id),
         "entrypoint": entry,
-        "command": command,
+        "command": [],
         "hostname": "sandbox",
         "user": user(request),
         "working_dir": config.working_dir,
@@ -94,21 +94,15 @@ def name_of(session_id: str) -> str:
     return f"stockade-{session_id}"
 
 
-def _entry() -> tuple[list[str], list[str]]:
-    """The first lane, which ends with the connection of the process that owns it."""
-    script, zygote = supervisor()
-    return ["sh", "-c", script, "sh"], ["0", zygote]
-
-
-def _durable_entry(request: OpenRequest) -> tuple[list[str], list[str]]:
+def _durable_entry(request: OpenRequest) -> list[str]:
     """What holds a durable container and ends it at its deadline (C11), whoever lives then.
 
     All its lanes come by the engine's exec, each ending with its own process.
     """
     if request.expires_at is None:
-        return ["sh", "-c", "while sleep 86400; do :; done"], []
+        return ["sh", "-c", "while sleep 86400; do :; done"]
     left = max(1, math.ceil(request.expires_at - time.time() + _INSIDE_LATER))
-    return ["sleep", str(left)], []
+    return ["sleep", str(left)]
 
 
 def _labels(request: OpenRequest) -> dict[str, str]:

@@ -22,6 +22,7 @@ from stockade.resident import (
     LaneLostError,
     ResidentSandbox,
     supervisor,
+    supervisor_by_input,
 )
 from stockade.wall import (
     Changes,
@@ -90,9 +91,12 @@ class ContainerSandbox(ResidentSandbox):
             # Attached before it starts, so that nothing it says is missed.
             channel = EngineChannel(api.attach_socket(container, params=_ATTACH))
             lane = Lane(0, channel)
+            text = supervisor_by_input(0)[1]
             if not shape.podman:  # which takes no input before the start
-                lane.hail()
+                lane.hail(text)
             api.start(container)
+            if shape.podman:
+                lane.hail(text)
             sandbox = cls(api, container, lane, request, sees_root=shape.sees_root)
             sandbox.expire_at(request.expires_at)
             return sandbox
