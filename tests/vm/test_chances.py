@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).parent))
 
-from guest import chances, outcome
+from guest import chances, machine, outcome
 
 _FIRST, _OTHER = "tests/a.py::TestA::test_one", "tests/a.py::test_two"
 _FAILING = outcome.Outcome(passed=5, skipped=2, failed=(_FIRST, _OTHER))
@@ -89,3 +93,41 @@ def test_a_run_without_a_report_tells_why(tmp_path: Path) -> None:
     assert "code 2" in outcome.read(tmp_path, 2, "").trouble
     Path(tmp_path, "junit.xml").write_text("<testsuites><testsuite/></testsuites>")
     assert "none that failed" in outcome.read(tmp_path, 1, "").trouble
+
+
+# -- a guest that stands still -----------------------------------------------------------
+
+
+def test_only_what_stood_still_for_long_enough_is_frozen() -> None:
+    still = machine.Stillness(150)
+    counts = [(0, None), (100, None), (200, 5), (340, 5), (345, 6), (490, 6), (495, 6)]
+    assert [still.seen(count, now) for now, count in counts] == [
+        False, False, False, False, False, False, True,
+    ]  # fmt: skip
+
+
+def test_a_processor_is_seen_by_its_threads_name() -> None:
+    name = Path("/proc/self/comm").read_text().strip()[:4]
+    assert machine.ticks_of(os.getpid(), name) is not None
+    assert machine.ticks_of(os.getpid(), "no such thread") is None
+    with subprocess.Popen(["true"]) as gone:
+        gone.wait()
+    assert machine.ticks_of(gone.pid, "true") is None
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["sleep", "60"], "the emulator has frozen"),  # it takes no time
+        (["sh", "-c", "while :; do :; done"], "did not end within 2 s"),
+    ],
+)
+def test_a_frozen_emulator_is_given_up_early(
+    command: list[str], said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(machine, "_FROZEN_SECONDS", 0.5)
+    monkeypatch.setattr(machine, "_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(machine, "_PROCESSOR", command[0])
+    monkeypatch.setattr(machine, "_command", lambda *_: command)
+    with pytest.raises(machine.GuestError, match=said):
+        machine.run(tmp_path, tmp_path, 2)

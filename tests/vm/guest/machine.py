@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import time
 from pathlib import Path
+
+import attrs
 
 #: Memory of a guest.
 MEMORY = "3G"
@@ -17,10 +20,41 @@ _KERNEL = (
     "console=ttyS0 root=/dev/vda rw init=/stockade-init mitigations=off panic=-1 "
     "no_timer_check quiet"
 )
+#: A guest whose processor takes no time at all for so long is frozen: what idles has its timers.
+_FROZEN_SECONDS, _LOOK_SECONDS = 150.0, 10.0
+#: How QEMU names the threads that are the guest's processors.
+_PROCESSOR = "CPU "
 
 
 class GuestError(Exception):
     """The guest did not run its job to the end."""
+
+
+@attrs.define
+class Stillness:
+    """Tells whether a count has stood still for so long."""
+
+    seconds: float
+    _count: int | None = None
+    _since: float = 0.0
+
+    def seen(self, count: int | None, now: float) -> bool:
+        """Take a count, None where there is none; whether it has stood still for too long."""
+        if count is None or count != self._count:
+            self._count, self._since = count, now
+        return now - self._since >= self.seconds
+
+
+def ticks_of(pid: int, name: str) -> int | None:
+    """The time that a process's threads of this name took, or None where there is none."""
+    total = None
+    with contextlib.suppress(OSError):
+        for thread in Path("/proc", str(pid), "task").iterdir():
+            head, _, rest = (thread / "stat").read_text().rpartition(")")
+            if head.partition("(")[2].startswith(name):
+                fields = rest.split()
+                total = (total or 0) + int(fields[11]) + int(fields[12])
+    return total
 
 
 def run(guest: Path, job: Path, seconds: float) -> int:
@@ -28,30 +62,50 @@ def run(guest: Path, job: Path, seconds: float) -> int:
 
     Its output is in ``job/log``, the console in ``job/console``; the image itself is left
     as it is. QEMU emulates a processor of AMD's, so that ``kvm_amd`` in the guest gives it
-    a real ``/dev/kvm``. Raises GuestError past ``seconds`` or where the guest broke down.
+    a real ``/dev/kvm``. Raises GuestError past ``seconds``, and where the guest broke down or
+    stands still.
     """
-    console = job / "console"
     began = time.monotonic()
-    try:
-        done = subprocess.run(
-            _command(guest, job, console), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, timeout=seconds, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        raise GuestError(f"the guest did not end within {seconds:g} s\n{_last(job)}") from None
+    with subprocess.Popen(
+        _command(guest, job, job / "console"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as emulator:  # fmt: skip
+        try:
+            said = _watched(emulator, began + seconds)
+        except GuestError as error:
+            raise GuestError(f"{error}\n{_last(job)}") from None
+        finally:
+            emulator.kill()
     code = job / "exit-code"
-    if done.returncode or not code.exists():
-        said = done.stdout.decode("utf-8", "replace")[-2000:]
+    if emulator.returncode or not code.exists():
+        words = said.decode("utf-8", "replace")[-2000:]
         took = time.monotonic() - began
-        raise GuestError(f"the guest broke down after {took:.0f} s\n{said}\n{_last(job)}")
+        raise GuestError(f"the guest broke down after {took:.0f} s\n{words}\n{_last(job)}")
     return int(code.read_text())
+
+
+def _watched(emulator: subprocess.Popen[bytes], until: float) -> bytes:
+    """Wait for its end; what it printed. Raises GuestError where it does not come."""
+    began = time.monotonic()
+    still = Stillness(_FROZEN_SECONDS)
+    while (now := time.monotonic()) < until:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return emulator.communicate(timeout=min(_LOOK_SECONDS, until - now))[0]
+        now = time.monotonic()
+        if still.seen(ticks_of(emulator.pid, _PROCESSOR), now):
+            raise GuestError(
+                f"the guest's processor took no time for {_FROZEN_SECONDS:g} s, after "
+                f"{now - began:.0f} s: the emulator has frozen"
+            )
+    raise GuestError(f"the guest did not end within {until - began:.0f} s")
 
 
 def _command(guest: Path, job: Path, console: Path) -> list[str]:
     return [
         # It ends with the lane, however that ends.
         "setpriv", "--pdeathsig", "KILL",
-        "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot",
+        "qemu-system-x86_64", "-name", "stockade,debug-threads=on",  # see _PROCESSOR
+        "-nodefaults", "-no-user-config", "-no-reboot",
         "-M", "q35,sata=off,usb=off", "-accel", "tcg", "-cpu", _CPU,
         # One cpu: with two the emulation is no faster, and was less steady.
         "-smp", "1", "-m", MEMORY, "-display", "none", "-monitor", "none",
