@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -19,7 +20,15 @@ import pytest
 
 from stockade.errors import ConfigError, WorkingDirectoryError
 from stockade.output import BoundedOutput
-from stockade.resident import Channel, Death, PipeChannel, ResidentSandbox, supervisor
+from stockade.resident import (
+    Channel,
+    Death,
+    Lane,
+    PipeChannel,
+    ResidentSandbox,
+    supervisor,
+    supervisor_by_input,
+)
 from stockade.resident import lanes as resident
 from stockade.resident.lane import _Scanner
 from stockade.results import Stream
@@ -63,7 +72,8 @@ class Processes:
 
     def enter(self, folder: Path) -> list[str]:
         """What an argument vector begins with that runs in it."""
-        line = 'cd "$1"; shift; exec "$@"'
+        # In a session of its own: nsenter waits outside, and signals to the group are not its.
+        line = 'cd "$1"; shift; exec setsid "$@"'
         return ["nsenter", "-t", self._inside, *self._user, "-p", "-m", "--",
                 "sh", "-c", line, "sh", str(folder)]  # fmt: skip
 
@@ -236,6 +246,61 @@ def test_a_kill_that_comes_at_once(sandbox: LocalSandbox) -> None:
         running.kill()
         assert running.wait() == Exit(signal=9)
         assert run(sandbox, argv=("echo", "next"))[1] == b"next\n"
+
+
+def test_signals_to_the_supervisor_end_nothing(
+    sandbox: LocalSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a program sends them to its group, or a kernel to one whose stopped members were left
+    alone. Wherever it waits: not every shell tells by its status that a `read` was broken off."""
+    outside = sandbox._started[0].pid
+    inside = int(Path(f"/proc/{outside}/task/{outside}/children").read_text())
+    first = sandbox._lanes[0]
+
+    def signal_all() -> None:
+        os.killpg(inside, signal.SIGHUP)
+        time.sleep(0.1)
+
+    signal_all()  # for an order
+    assert run(sandbox, argv=("echo", "idle"))[1] == b"idle\n"
+    running, output = start(sandbox, script="trap '' HUP; echo begun; sleep 0.5; echo done")
+    time.sleep(0.2)
+    signal_all()  # for the program's end, and for the host's word
+    assert running.wait() == Exit(code=0) and output.data(Stream.STDOUT) == b"begun\ndone\n"
+    send = first._send
+
+    def send_late(data: bytes) -> None:
+        if data == b"e\n":
+            signal_all()  # for the host to have read it all
+        send(data)
+
+    monkeypatch.setattr(first, "_send", send_late)
+    for _ in range(3):
+        assert run(sandbox, argv=("echo", "next")) == (Exit(code=0), b"next\n", b"")
+    assert list(sandbox._lanes.values()) == [first] and not first.lost
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: shell[0])
+def test_a_supervisor_that_comes_by_its_input(shell: tuple[str, ...], tmp_path: Path) -> None:
+    if shutil.which(shell[0]) is None or shutil.which("unshare") is None:
+        pytest.skip(f"no {shell[0]} or no unshare here")
+    command, text = supervisor_by_input(0)
+    assert sum(map(len, command)) < 200 < len(text)
+    processes = Processes()
+    try:
+        with subprocess.Popen(
+            [*processes.enter(tmp_path), *shell, *command[1:]], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={"PATH": LocalSandbox.path},
+        ) as process:  # fmt: skip
+            lane = Lane(0, PipeChannel.over(process))
+            lane.hail(text)
+            hello = lane.greet(20)
+            assert hello.python == shutil.which("python3", path=LocalSandbox.path)
+            assert lane.count() == 0
+            lane.close()
+            process.wait(20)
+    finally:
+        processes.end()
 
 
 def test_executions_at_the_same_time(sandbox: LocalSandbox) -> None:

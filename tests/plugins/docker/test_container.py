@@ -156,13 +156,6 @@ def test_an_image_by_its_digest(engine: docker.APIClient) -> None:
         stockade.open(f"docker:{wrong}?pull=never")
 
 
-def test_an_image_without_a_shell(engine: docker.APIClient) -> None:
-    before = ours(engine)
-    with pytest.raises(SandboxStartError, match=r"no shell.*needs sh"):
-        stockade.open("docker:stockade-test/noshell?pull=never")
-    assert ours(engine) == before  # C5
-
-
 def test_a_custom_seccomp_profile(engine: docker.APIClient, tmp_path: Path) -> None:
     profile = tmp_path / "profile.json"
     profile.write_text(json.dumps({

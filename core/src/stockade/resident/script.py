@@ -17,7 +17,7 @@ from stockade.wall import ExecRequest, Form
 __all__ = ["NEEDS", "Job", "prepare", "supervisor", "supervisor_argv", "supervisor_by_input"]
 
 #: What a sandbox must hold for the supervisor to run.
-NEEDS = "sh, cat, dd, grep, mkfifo and rm, and a writable /tmp"
+NEEDS = "sh, cat, dd and grep (mkfifo and rm, too, where sh is bash), and a writable /tmp"
 #: Runs the text that its own input begins with, $2 bytes, and leaves the rest to it.
 _BY_INPUT = 'eval "$(dd iflag=count_bytes,fullblock bs=65536 count=$2 2>/dev/null)"'
 #: Names that a shell can export. What others would need (``env``) shows values to

@@ -57,8 +57,16 @@ fi
 # Handled, not ignored: `kill 0` in a program (or the kernel's hang-up of a group
 # whose stopped members were orphaned) leaves the supervisor alone, and programs
 # still start with the default. Every subshell must say so anew.
-hardy() { trap : HUP INT QUIT PIPE TERM USR1 USR2 ALRM; }
+rung=
+hardy() { trap rung=1 HUP INT QUIT PIPE TERM USR1 USR2 ALRM; }
 hardy
+
+# Whether the `read` that has just failed was broken off by a signal, and its input has not
+# ended. Most shells tell by the status; busybox's does not.
+broken_off() {
+  [ $? -gt 128 ] || [ -n "$rung" ] || return 1
+  rung=
+}
 
 branded() {
   [ -z "$mark" ] || ulimit -d $mark
@@ -150,7 +158,7 @@ control() {
   hardy
   zpid=0
   while :; do
-    read -r word rest <&6 || { [ $? -gt 128 ] && continue; exit; }
+    read -r word rest <&6 || { broken_off && continue; exit; }
     case $word in
       z) zpid=$rest; continue;;
       q) exit;;
@@ -163,7 +171,7 @@ control() {
           K) end_tree $rest;;
         esac
       else
-        [ $? -gt 128 ] && continue
+        broken_off && continue
         [ -n "$seen" ] || end_tree $lane $zpid # the host is gone, and so is the reason to run
         exit
       fi
@@ -201,7 +209,7 @@ count_processes() {
 hear() {
   heard=0
   echo . >&2
-  while read -r line <&2 || [ $? -gt 128 ]; do
+  while read -r line <&2 || broken_off; do
     case $line in
       .) break;;
       N) heard=N;;
@@ -213,6 +221,9 @@ hear() {
 # Wait until the zygote is up; false when it has ended, since an interpreter may be there
 # and not work. More than a pipe holds gets through to who reads, and breaks at who is gone.
 wait_for_zygote() { [ $up = 1 ] || { printf '%65600s\n' '' >&8 && up=1; }; }
+
+# Wait for a line that says no more than that it is there.
+await() { until read -r _; do broken_off || return; done; }
 
 nowhere() { echo N >&2; exit 126; }
 
@@ -240,15 +251,15 @@ worker() {
   hardy
   exec 9</dev/null
   up=0
-  read -r _ zpid tpid <&7
+  until read -r _ zpid tpid <&7; do broken_off || return; done
   [ "$zpid" != x ] || return
   while :; do
-    read -r op tok n m <&3 || { [ $? -gt 128 ] && continue; break; }
+    read -r op tok n m <&3 || { broken_off && continue; break; }
     case $op in
       r) # run $n bytes of text (-$n: as many lines) with $m bytes of input
         text=
         while [ $n -lt 0 ]; do
-          IFS= read -r line <&3
+          until IFS= read -r line <&3; do broken_off || break; done
           text="$text$line
 "
           n=$((n + 1))
@@ -269,11 +280,11 @@ worker() {
               s=$?'
           done
         fi
-        read -r _
+        await
         ;;
       p) # the same by the zygote: it reads what follows and tells the rest
         if wait_for_zygote && echo "$tok $n $m" >&8; then
-          read -r _ <&7
+          await <&7
         else
           take $((n + m)) >/dev/null
           echo g >&6
@@ -281,7 +292,7 @@ worker() {
           s=126 before=0
           report 0
         fi
-        read -r _
+        await
         ;;
       z) echo wake >&8 ;;
       h) # the zygote has the whole lane from now on, unless it has ended

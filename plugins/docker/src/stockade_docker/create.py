@@ -15,10 +15,12 @@ from stockade.resident import supervisor_by_input
 from stockade.wall import OpenRequest
 from stockade_docker.mounts import checked
 
-__all__ = ["LABEL", "NOBODY", "Shape", "arguments", "name_of", "user"]
+__all__ = ["HELPER", "LABEL", "NOBODY", "Shape", "arguments", "name_of", "user"]
 
 #: Labels are this and a word: session, agent (a hash), owner, created, expires, durable.
 LABEL = "io.stockade."
+#: On a container that is no session's, its owner; on an image, what it was made of.
+HELPER = f"{LABEL}helper"
 NOBODY = "65534:65534"
 #: Processes that the supervisor and the init are; the limit is the program's beside them.
 _OWN_PROCESSES = 5

@@ -8,7 +8,7 @@ import docker
 
 from stockade.deadlines import read_moment
 from stockade.wall import Leftover, Usage
-from stockade_docker.create import LABEL
+from stockade_docker.create import HELPER, LABEL
 
 __all__ = ["all_of", "usage_of"]
 
@@ -16,7 +16,16 @@ __all__ = ["all_of", "usage_of"]
 def all_of(api: docker.APIClient) -> list[Leftover]:
     """Every container that carries the labels, whatever its state. Raises one of FAILURES."""
     found = api.containers(all=True, filters={"label": f"{LABEL}session"})
-    return [_leftover(entry) for entry in found]
+    helpers = api.containers(all=True, filters={"label": HELPER, "status": "created"})
+    return [_leftover(entry) for entry in found] + [
+        Leftover(
+            session_id=f"helper-{entry['Id'][:12]}",
+            handle=str(entry["Id"]),
+            owner=entry["Labels"][HELPER],
+            words=f"container {entry['Id'][:12]} (to make an image)",
+        )
+        for entry in helpers
+    ]
 
 
 def _leftover(entry: dict[str, Any]) -> Leftover:

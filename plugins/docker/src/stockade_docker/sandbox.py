@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 import docker
+import requests
 from docker.errors import APIError, ImageNotFound, NotFound
 
 from stockade.egress import Gateway, Names
@@ -38,7 +39,7 @@ from stockade_docker.create import Shape, arguments, user
 from stockade_docker.engine import FAILURES, never_reached
 from stockade_docker.terminal import EngineTerminal
 
-__all__ = ["ContainerSandbox", "SharedSandbox", "explain"]
+__all__ = ["ContainerSandbox", "NoShellError", "SharedSandbox", "explain"]
 
 _log = logging.getLogger(__name__)
 
@@ -48,8 +49,14 @@ _SETTLE_SECONDS = 3.0
 _REMOVE_SECONDS = 20.0
 #: How long an idle container may take to end by itself before it is killed.
 _WIND_DOWN_SECONDS = 0.2
+#: What podman's init says of a command that is not there; docker's tells by its code.
+_INIT_FOUND_NONE = "failed to exec pid1"
 #: How long the way out to named hosts may take to open.
 _EGRESS_SECONDS = 20.0
+
+
+class NoShellError(SandboxStartError):
+    """The image holds no shell that could run programs."""
 
 
 class ContainerSandbox(ResidentSandbox):
@@ -250,12 +257,19 @@ def _death(state: dict[str, Any]) -> Death:
 def _remove(api: docker.APIClient, container: str) -> None:
     """Kill and remove; also where somebody else is at it. Raises one of FAILURES."""
     until = time.monotonic() + _REMOVE_SECONDS
+    broke_off = False
     while True:
         try:
             api.remove_container(container, force=True, v=True)
             return
         except NotFound:
             return
+        except requests.exceptions.ConnectionError as error:
+            # A connection that was kept may have ended on the other side; asking once more
+            # harms nothing, whether the engine was told or not.
+            if broke_off or never_reached(error):
+                raise
+            broke_off = True
         except APIError as error:
             # 409: another removal runs, or the kill was not seen through yet.
             if error.status_code not in (409, 500) or time.monotonic() > until:
@@ -286,7 +300,7 @@ def _silent(error: Exception, state: dict[str, Any], shape: Shape) -> SandboxSta
         return SandboxStartError(
             "the memory limit ended the container before it was up; raise memory_mb."
         )
-    if code in (126, 127):
+    if code in (126, 127) or _INIT_FOUND_NONE in str(error):
         return _no_shell(shape, "the init found no sh")
     return SandboxStartError(
         f"the container of {shape.image} started and did not answer{detail}: {error}. "
@@ -294,8 +308,8 @@ def _silent(error: Exception, state: dict[str, Any], shape: Shape) -> SandboxSta
     )
 
 
-def _no_shell(shape: Shape, words: str) -> SandboxStartError:
-    return SandboxStartError(
+def _no_shell(shape: Shape, words: str) -> NoShellError:
+    return NoShellError(
         f"image {shape.image} has no shell to run programs with; the wall needs {NEEDS} in the "
         f"image. The engine says: {words}",
         retryable=False,

@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import attrs
 import docker
 from docker.errors import ImageNotFound
 
@@ -32,10 +33,10 @@ from stockade.wall import (
     Wall,
 )
 from stockade_docker import engine as engines
-from stockade_docker import images, leftovers
+from stockade_docker import images, leftovers, shells
 from stockade_docker.create import Shape
 from stockade_docker.durable import AttachedSandbox, find, open_first
-from stockade_docker.sandbox import ContainerSandbox, SharedSandbox
+from stockade_docker.sandbox import ContainerSandbox, NoShellError, SharedSandbox
 
 __all__ = ["CAPABILITIES", "OPTIONS", "ContainerWall", "DockerWall"]
 
@@ -44,6 +45,10 @@ def _pull(text: str) -> str:
     if text not in images.PULL_POLICIES:
         raise ValueError("one of missing, always, never is needed")
     return text
+
+
+def _shell(text: str) -> str:
+    return text if text == "none" else images.check_reference(text)
 
 
 def _seconds(text: str) -> float:
@@ -84,6 +89,10 @@ OPTIONS: Mapping[str, Option] = {
     "seccomp": Option(_seccomp, None, "a seccomp profile's path, in place of the engine's own"),
     "apparmor": Option(
         _apparmor, None, "an AppArmor profile of the engine's machine; else docker-default"
+    ),
+    "shell": Option(
+        _shell, shells.DEFAULT_SHELL, "an image with a static busybox, whose shell is put beside "
+        "the files of an image that has none; none: such an image is refused",
     ),
     "shm_mb": Option(_megabytes, None, "MiB of /dev/shm; there is none unless asked for"),
 }  # fmt: skip
@@ -229,12 +238,7 @@ class ContainerWall(Wall):
             info = self._info(api)
         except engines.FAILURES as error:
             raise _away(error) from error
-        shape = self.shape(request, info)
-        try:
-            sandbox = ContainerSandbox.start_container(api, request, shape)
-        except ImageNotFound:  # it was there when this process last looked
-            self._fetch(api)
-            sandbox = ContainerSandbox.start_container(api, request, shape)
+        sandbox = self._start(api, request, self.shape(request, info))
         try:
             self._complete(sandbox, info, names)
         except BaseException:
@@ -243,6 +247,38 @@ class ContainerWall(Wall):
         if not request.config.durable:
             return sandbox
         return AttachedSandbox(api, sandbox.container, sandbox)
+
+    def _start(self, api: docker.APIClient, request: OpenRequest, shape: Shape) -> ContainerSandbox:
+        shell = self.chosen["shell"]
+        bare = _bare.setdefault(api, set())
+        try:
+            if self.image in bare and shell != "none":
+                shape = attrs.evolve(shape, image=self._with_shell(api, request, shell))
+            return ContainerSandbox.start_container(api, request, shape)
+        except ImageNotFound:  # it was there when this process last looked
+            self._fetch(api)
+            return ContainerSandbox.start_container(api, request, shape)
+        except NoShellError:
+            if shell == "none" or self.image in bare:
+                raise
+        made = self._with_shell(api, request, shell)
+        bare.add(self.image)
+        return ContainerSandbox.start_container(api, request, attrs.evolve(shape, image=made))
+
+    def _with_shell(self, api: docker.APIClient, request: OpenRequest, shell: str) -> str:
+        """The image's likeness that has a shell, made if the engine does not have it."""
+        try:
+            try:
+                api.inspect_image(shell)
+            except ImageNotFound:
+                images.fetch(api, shell, self.chosen["pull"], self.chosen["pull_seconds"])
+            found = shells.known(api, self.image, shell)
+            return found or shells.with_shell(api, self.image, shell, request.owner)
+        except engines.FAILURES as error:
+            raise SandboxStartError(
+                f"image {self.image} has no shell, and that of {shell} could not be put beside "
+                f"its files: {error}."
+            ) from error
 
     def _complete(
         self, sandbox: ContainerSandbox, info: engines.EngineInfo, names: Names | None
@@ -338,6 +374,8 @@ def _absent(error: BaseException) -> bool:
 
 #: Images that an engine was seen to have.
 _there: weakref.WeakKeyDictionary[docker.APIClient, set[str]] = weakref.WeakKeyDictionary()
+#: Images that were seen to have no shell.
+_bare: weakref.WeakKeyDictionary[docker.APIClient, set[str]] = weakref.WeakKeyDictionary()
 
 
 _UNFILTERED = "the engine filters no system calls by default, so its containers are not hardened"

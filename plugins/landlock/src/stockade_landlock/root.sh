@@ -3,6 +3,7 @@ exec 3<&0 4>&1 </dev/null
 trap : HUP INT QUIT PIPE TERM USR1 USR2 ALRM
 sh -c "$1" sh "$1" "$2" "$3" | {
   exec 3<&- 4>&-
-  trap : HUP INT QUIT PIPE TERM USR1 USR2 ALRM
-  while read -r _ || [ $? -gt 128 ]; do :; done
+  rung= # as in the spawner
+  trap rung=1 HUP INT QUIT PIPE TERM USR1 USR2 ALRM
+  while read -r _ || [ $? -gt 128 ] || [ -n "$rung" ]; do rung=; done
 }

@@ -4,11 +4,13 @@
 # Each start leaves a new spawner, which ends the one before. So a lane is a member of a
 # pipeline in the foreground; what is started with `&` ignores SIGINT for good.
 [ -z "$4" ] || kill -9 $4
-trap : HUP INT QUIT PIPE TERM USR1 USR2 ALRM
+# Not every shell tells by the status of a `read` that a signal broke it off.
+rung=
+trap rung=1 HUP INT QUIT PIPE TERM USR1 USR2 ALRM
 setsid=
 command -v setsid >/dev/null && setsid=setsid # `kill 0` in a program is its lane's affair
 while :; do
-  read -r lane at <&3 || { [ $? -gt 128 ] && continue; break; }
+  read -r lane at <&3 || { [ $? -gt 128 ] || [ -n "$rung" ] || break; rung=; continue; }
   # A fork that fails (at the process limit) ends the pipeline and not this shell. Each
   # pipe is opened for both first: an open that waits would hold up all of sandlock.
   command eval '
