@@ -38,6 +38,11 @@ GOALS: dict[str, dict[str, float]] = {
 }  # fmt: skip
 
 
+#: Rows that are measured against another of docker-py's: to have something run must take no
+#: longer than its bare create, and the pool replaces a create.
+AGAINST = {"create, first execution": "create", "from the pool": "create"}
+
+
 def timed(times: list[float], call: Callable[[], Any]) -> Any:
     began = time.perf_counter()
     value = call()
@@ -148,6 +153,7 @@ def main() -> None:
     goals = GOALS[options.wall]
     print(title)
     print("\n".join(table(medians, goals)))
+    print("\nTo docker-py's create alone: " + "; ".join(AGAINST))
     rate = OUTPUT_BYTES / 1000 / medians["100 MB of output"]["stockade"]
     met = "" if "MB/s" not in goals else " (met)" if rate >= goals["MB/s"] else " (MISSED)"
     print(f"\n100 MB of output: {rate:.0f} MB/s{met}, this process's memory {grown:.1f} MiB more")
@@ -182,10 +188,10 @@ def run(options: argparse.Namespace) -> tuple[Times, float]:
 
 
 def ratios(medians: dict[str, dict[str, float]]) -> dict[str, float]:
-    """Of stockade's medians to docker-py's."""
-    base = medians["create"]["docker-py"]  # what the pool is measured against
+    """Of stockade's medians to docker-py's (see AGAINST)."""
     return {
-        row: values["stockade"] / values.get("docker-py", base) for row, values in medians.items()
+        row: values["stockade"] / medians[AGAINST.get(row, row)]["docker-py"]
+        for row, values in medians.items()
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 import urllib.request
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from conftest import need
 from plugins.docker.conftest import BUSYBOX, PYTHON, container_of, ours, until
 from stockade.config import Mount
 from stockade.errors import ConfigError, ProviderStringError, SandboxStartError
+from stockade.resident import lane as resident_lane
 from stockade.wall import OpenRequest
 from stockade_docker import engine as engines
 from stockade_docker.create import arguments
@@ -154,6 +156,22 @@ def test_an_image_by_its_digest(engine: docker.APIClient) -> None:
     wrong = "sha256:" + hashlib.sha256(b"no").hexdigest()
     with pytest.raises(SandboxStartError):
         stockade.open(f"docker:{wrong}?pull=never")
+
+
+@pytest.mark.parametrize(
+    "line", ["sleep 300 & echo", "sleep 300"], ids=["left behind", "timed out"]
+)
+def test_G2_a_pause_takes_as_long_as_it_takes(
+    line: str, monkeypatch: pytest.MonkeyPatch, engine: docker.APIClient
+) -> None:
+    """What is asked in the background does not take a paused sandbox for a lost one."""
+    monkeypatch.setattr(resident_lane, "ANSWER_SECONDS", 1.0)
+    with stockade.open(f"docker:{BUSYBOX}") as session:
+        session.shell(line, timeout=0.5)
+        session.pause()
+        time.sleep(3)
+        session.resume()
+        assert session.run(["echo", "on"]).stdout == "on\n"
 
 
 def test_a_custom_seccomp_profile(engine: docker.APIClient, tmp_path: Path) -> None:

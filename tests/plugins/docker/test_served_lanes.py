@@ -111,6 +111,13 @@ def pid_inside(session: Session) -> int:
     return lane.hello.zygote
 
 
+def test_a_lane_is_handed_over_in_a_pause(unserved: Session) -> None:
+    """Nobody waits for that: it needs no execution, and none is delayed by it."""
+    lanes = unserved._record.sandbox._lanes  # type: ignore[union-attr]
+    assert until(lambda: lanes[0].served, 5)
+    assert unserved.run(["true"]).success and list(lanes) == [0]
+
+
 def test_code_finds_nothing_of_what_ran_before(session: Session) -> None:
     session.code("1")
     leak = "import os, sys; os.environ['LEAK'] = '1'; os.chdir('/tmp'); sys.LEAK = 1"

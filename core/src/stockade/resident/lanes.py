@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import logging
 import threading
 import time
+from collections.abc import Callable, Iterator
 
 from stockade.errors import SandboxLostError
 from stockade.resident.channel import Channel
@@ -28,6 +30,10 @@ _OPENING_AT_ONCE = 2
 _LANE_SECONDS = 30.0
 #: How long a lane that will be free in a moment is waited for before one is opened.
 _TIDY_SECONDS = 0.02
+#: The same for one that is being handed over.
+_HAND_OVER_SECONDS = 0.1
+#: How often it is looked whether a paused sandbox goes on.
+_THAWED_SECONDS = 0.05
 #: How soon it is tried again where none could start.
 _RETRY_SECONDS = 0.25
 #: How long processes that were killed may be seen.
@@ -76,6 +82,8 @@ class Lanes(Sandbox):
         self._claimed = 0  # kills for memory that an execution answers for
         if self.hello.python:
             lane.wake()
+        if lane.due_in is not None:
+            self._in_background(self._hand_over_soon, lane)
 
     @abc.abstractmethod
     def open_channel(self, number: int) -> Channel:
@@ -117,6 +125,17 @@ class Lanes(Sandbox):
         if lane is not None and quiet and not lane.lost:
             lane.wind_down(seconds)
 
+    @contextlib.contextmanager
+    def thawed(self) -> Iterator[None]:
+        """Inside of it the sandbox is not paused: a lane that is asked something then would
+        seem to be lost. Waits for that, or for its end."""
+        while True:
+            with self._freezing:
+                if not self._paused or self._closed:
+                    yield
+                    return
+            time.sleep(_THAWED_SECONDS)
+
     # -- lanes -----------------------------------------------------------------
 
     def _idle_lane(self) -> Lane | None:
@@ -143,7 +162,8 @@ class Lanes(Sandbox):
                     return lane
                 with self._lock:
                     if self._tidying:  # better than a new one
-                        self._free_again.wait(_TIDY_SECONDS)
+                        handing = any(lane.handing_over for lane in self._lanes.values())
+                        self._free_again.wait(_HAND_OVER_SECONDS if handing else _TIDY_SECONDS)
                     if not self._idle:
                         self._open_more()
                         self._free_again.wait(_RETRY_SECONDS)
@@ -162,9 +182,7 @@ class Lanes(Sandbox):
         low = self._first + 1
         number = next(n for n in range(low, low + _MAX_LANES) if n not in taken)
         self._opening.add(number)
-        threading.Thread(
-            target=self._open_lane, args=(number,), daemon=True, name="stockade-lane"
-        ).start()
+        self._in_background(self._open_lane, number)
 
     def _open_lane(self, number: int) -> None:
         lane = None
@@ -198,20 +216,47 @@ class Lanes(Sandbox):
                 self.forget(lane)
                 return
             if lane.dirty:
-                lane.clean()
-            if not self.surely_alone(lane, ended) and self.left_behind(lane) > 0:
-                self.retire(lane)
-                return
+                with self.thawed():
+                    lane.clean()
+            if not self.surely_alone(lane, ended):
+                with self.thawed():
+                    left = self.left_behind(lane)
+                if left > 0:
+                    self.retire(lane)
+                    return
             if self._checking and self._strangers(lane):
                 self.overdue(lane)
             if lane.due:
-                lane.hand_over()
+                with self.thawed():
+                    lane.hand_over()
         except LaneLostError as error:
             if not self._closed:
                 _log.warning("lane %d is given up: %s", lane.number, error)
             self.forget(lane)
             return
         self.make_idle(lane)
+
+    def _hand_over_soon(self, lane: Lane) -> None:
+        """Hand the first lane over in a pause, so that no execution has to wait for that; one
+        that is busy then is handed over when it is given back."""
+        time.sleep(lane.due_in or 0.0)
+        with self.thawed():
+            with self._lock:
+                if self._closed or self._checking or lane not in self._idle or not lane.due:
+                    return
+                self._idle.remove(lane)
+                self._busy.add(lane.number)
+                self._tidying += 1
+            try:
+                lane.hand_over()
+            except LaneLostError as error:
+                if not self._closed:
+                    _log.warning("lane %d is given up: %s", lane.number, error)
+                self.forget(lane)
+            else:
+                self.make_idle(lane)
+            finally:
+                self.tidying(-1)
 
     def make_idle(self, lane: Lane) -> None:
         """It is fit for the next program."""
@@ -240,7 +285,10 @@ class Lanes(Sandbox):
                 self.tidying(-1)
 
         self.tidying(1)
-        threading.Thread(target=work, daemon=True, name="stockade-lane").start()
+        self._in_background(work)
+
+    def _in_background(self, call: Callable[..., None], *arguments: object) -> None:
+        threading.Thread(target=call, args=arguments, daemon=True, name="stockade-lane").start()
 
     def tidying(self, more: int) -> None:
         """Count a lane that will be free in a moment: 1, and -1 when it is."""
@@ -282,7 +330,10 @@ class Lanes(Sandbox):
         for one in lanes:
             one.none_ahead()
         usual = self._usual_processes(lane)
-        while usual is not None and lane.clean() > usual:
+        while usual is not None:
+            with self.thawed():
+                if lane.clean() <= usual:
+                    break
             if time.monotonic() > until:
                 return True
             time.sleep(0.05)
@@ -303,10 +354,12 @@ class Lanes(Sandbox):
             while not self._closed:
                 lane.drain(pause)
                 pause = min(2 * pause, _LAST_LOOK_SECONDS)
-                if self.left_behind(lane) == 0:
+                with self.thawed():
+                    if self.left_behind(lane) > 0:
+                        continue
                     lane.clean()
-                    self.make_idle(lane)
-                    return
+                self.make_idle(lane)
+                return
         except LaneLostError:
             self.forget(lane)
 

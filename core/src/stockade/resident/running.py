@@ -194,8 +194,9 @@ class NotebookRunning(LaneRunning):
             self._sandbox.forget(lane)
         elif lane.dirty:
             try:
-                self._sandbox.left_behind(lane)  # no order to end it is under way then
-                lane.clean()
+                with self._sandbox.thawed():
+                    self._sandbox.left_behind(lane)  # no order to end it is under way then
+                    lane.clean()
             except LaneLostError:
                 self._sandbox.forget(lane)
         self._notebook.turn.release()

@@ -104,8 +104,10 @@ class ResidentSandbox(Lanes):
 
         Only while nothing runs yet: while it runs a program it takes no such order.
         """
+        lane = self._lanes[self._first]
+        while lane.handing_over:  # which is no program's doing, and soon over
+            time.sleep(0.005)
         with self._lock:
-            lane = self._lanes[self._first]
             busy = lane.number in self._busy
         if busy or lane.lost or (when is None and self._until is None):
             return
@@ -129,7 +131,8 @@ class ResidentSandbox(Lanes):
                 return
             try:
                 other.end_other(lane)
-                other.clean()
+                with self.thawed():
+                    other.clean()
             finally:
                 self.give_back(other, Ended(0, False, False, 0, 0, 1 << 30))
         except (LaneLostError, SandboxLostError):
