@@ -25,6 +25,8 @@ def all_of(api: docker.APIClient) -> list[Leftover]:
             words=f"container {entry['Id'][:12]} (to make an image)",
         )
         for entry in helpers
+        # A session of such an image bears the image's label, too.
+        if f"{LABEL}session" not in entry["Labels"]
     ]
 
 

@@ -67,7 +67,7 @@ def with_shell(api: docker.APIClient, image: str, shell: str, owner: str) -> str
     """
     donor = _donor(api, shell, owner)
     key = _key(api, image, shell)
-    environment = api.inspect_image(image)["Config"].get("Env") or []
+    environment = (api.inspect_image(image).get("Config") or {}).get("Env") or []
     given = dict(entry.partition("=")[::2] for entry in environment)
     path = json.dumps(f"{given.get('PATH') or _USUAL_PATH}:{FOLDER}").replace("$", "\\$")
     with _helper(api, image, owner) as container:
@@ -124,6 +124,8 @@ def _donor(api: docker.APIClient, shell: str, owner: str) -> _Donor:
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         for member in tar:
             name = member.name.rpartition("/")[2]
+            if name in ("", ".", ".."):
+                continue
             if member.isreg():
                 files[name] = (tar.extractfile(member) or io.BytesIO()).read()
             elif member.issym() or member.islnk():

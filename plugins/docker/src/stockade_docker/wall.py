@@ -48,7 +48,10 @@ def _pull(text: str) -> str:
 
 
 def _shell(text: str) -> str:
-    return text if text == "none" else images.check_reference(text)
+    try:
+        return text if text == "none" else images.check_reference(text)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
 
 
 def _seconds(text: str) -> float:
@@ -268,10 +271,11 @@ class ContainerWall(Wall):
     def _with_shell(self, api: docker.APIClient, request: OpenRequest, shell: str) -> str:
         """The image's likeness that has a shell, made if the engine does not have it."""
         try:
-            try:
-                api.inspect_image(shell)
-            except ImageNotFound:
-                images.fetch(api, shell, self.chosen["pull"], self.chosen["pull_seconds"])
+            for name in (self.image, shell):
+                try:
+                    api.inspect_image(name)
+                except ImageNotFound:
+                    images.fetch(api, name, self.chosen["pull"], self.chosen["pull_seconds"])
             found = shells.known(api, self.image, shell)
             return found or shells.with_shell(api, self.image, shell, request.owner)
         except engines.FAILURES as error:
