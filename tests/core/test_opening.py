@@ -11,9 +11,18 @@ import pytest
 
 import stockade
 import stockade.providers
+from core.test_registry_model import fresh
 from core.walls import ScriptedSandbox, ScriptedWall, make_provider
-from stockade import ProviderUnavailableError, SandboxStartError, SessionStateError, Settings
+from stockade import (
+    ProviderUnavailableError,
+    SandboxStartError,
+    SessionNotFoundError,
+    SessionStateError,
+    SessionStatus,
+    Settings,
+)
 from stockade.providers import _require
+from stockade.registry import SessionRecord
 from stockade.retries import pauses
 from stockade.runtime import Runtime
 from stockade.wall import Availability, Check, OpenRequest
@@ -291,3 +300,47 @@ def test_a_wall_that_exits_is_its_own_fault() -> None:
     wall.on_open = leave
     with pytest.raises(stockade.WallError, match="exit the process"):
         make_provider(wall=wall).open_record("a")
+
+
+def test_who_ends_one_whose_opening_has_just_failed_finds_it_gone() -> None:
+    """It is in the list that an end of all goes through, and told of no more."""
+    fickle, story, provider = fresh()
+    intended: list[SessionRecord] = []
+
+    def fail(_: OpenRequest) -> ScriptedSandbox:
+        intended.extend(provider.runtime.registry.records())
+        raise SandboxStartError("not now", retryable=False)
+
+    fickle.wall.on_open = fail
+    with pytest.raises(SandboxStartError):
+        provider.open_record("alice")
+    (record,) = intended
+    with pytest.raises(SessionNotFoundError):
+        provider.runtime.destroy(record)
+    assert record.status is SessionStatus.FAILED and not story.wrong and not story.states
+    assert provider.runtime.capacity.used == 0
+
+
+def test_one_that_is_ended_while_it_opens_is_forgotten_once() -> None:
+    fickle, story, provider = fresh()
+    forgotten: list[str] = []
+    forget = story.forget
+
+    def count(record: SessionRecord) -> None:
+        forgotten.append(record.session_id)
+        forget(record)
+
+    story.forget = count  # type: ignore[method-assign]
+    open_ = fickle.wall.on_open
+
+    def end_meanwhile(request: OpenRequest) -> ScriptedSandbox:
+        (record,) = provider.runtime.registry.records()
+        provider.runtime.destroy(record)
+        return open_(request)  # type: ignore[no-any-return, misc]
+
+    fickle.wall.on_open = end_meanwhile
+    with pytest.raises(SessionStateError):
+        provider.open_record("alice")
+    assert len(forgotten) == 1 and not story.wrong
+    provider.runtime.close_all(30)
+    assert not fickle.alive and provider.runtime.capacity.used == 0

@@ -105,7 +105,6 @@ class Lane:
         self.hello: Hello | None = None
         self.served = False  # whether its zygote has the lane for itself
         self.awake = False  # whether its zygote was woken
-        self.handing_over = False
         self._due: float | None = None  # when the zygote can be given the lane; None: never
         self.dirty = False  # whether output of an ended program may still come
         self._channel = channel
@@ -181,20 +180,17 @@ class Lane:
     @property
     def due(self) -> bool:
         """Whether its zygote should be up by now, and be given the lane."""
-        return self._due is not None and time.monotonic() > self._due
+        return self.due_in == 0
 
     @property
     def due_in(self) -> float | None:
         """In how many seconds it will be ``due``; None: never."""
-        return None if self._due is None else max(0.0, self._due - time.monotonic()) + 0.001
+        return None if self._due is None else max(0.0, self._due - time.monotonic())
 
     def hand_over(self) -> None:
         """Give an idle lane to its zygote, unless that has ended. Raises LaneLostError."""
-        self._due, self.handing_over = None, True
-        try:
-            self.served = self._ask(b"h", ANSWER_SECONDS) == b"1"
-        finally:
-            self.handing_over = False
+        self._due = None
+        self.served = self._ask(b"h", ANSWER_SECONDS) == b"1"
 
     def none_ahead(self) -> None:
         """Have it keep no process ready for the next program, until there was one. A lane

@@ -30,8 +30,8 @@ _OPENING_AT_ONCE = 2
 _LANE_SECONDS = 30.0
 #: How long a lane that will be free in a moment is waited for before one is opened.
 _TIDY_SECONDS = 0.02
-#: The same for one that is being handed over.
-_HAND_OVER_SECONDS = 0.1
+#: The same where forks are dear, and another lane costs as much more.
+_DEAR_TIDY_SECONDS = 0.1
 #: How often it is looked whether a paused sandbox goes on.
 _THAWED_SECONDS = 0.05
 #: How soon it is tried again where none could start.
@@ -162,8 +162,8 @@ class Lanes(Sandbox):
                     return lane
                 with self._lock:
                     if self._tidying:  # better than a new one
-                        handing = any(lane.handing_over for lane in self._lanes.values())
-                        self._free_again.wait(_HAND_OVER_SECONDS if handing else _TIDY_SECONDS)
+                        cheap = self.hello.marked
+                        self._free_again.wait(_TIDY_SECONDS if cheap else _DEAR_TIDY_SECONDS)
                     if not self._idle:
                         self._open_more()
                         self._free_again.wait(_RETRY_SECONDS)
@@ -240,23 +240,16 @@ class Lanes(Sandbox):
         """Hand the first lane over in a pause, so that no execution has to wait for that; one
         that is busy then is handed over when it is given back."""
         time.sleep(lane.due_in or 0.0)
-        with self.thawed():
-            with self._lock:
-                if self._closed or self._checking or lane not in self._idle or not lane.due:
-                    return
-                self._idle.remove(lane)
-                self._busy.add(lane.number)
-                self._tidying += 1
-            try:
-                lane.hand_over()
-            except LaneLostError as error:
-                if not self._closed:
-                    _log.warning("lane %d is given up: %s", lane.number, error)
-                self.forget(lane)
-            else:
-                self.make_idle(lane)
-            finally:
-                self.tidying(-1)
+        with self._lock:
+            if self._closed or self._checking or lane not in self._idle or not lane.due:
+                return
+            self._idle.remove(lane)
+            self._busy.add(lane.number)
+            self._tidying += 1
+        try:
+            self.give_back(lane, Ended(0, False, False, 0, 0, 0))
+        finally:
+            self.tidying(-1)
 
     def make_idle(self, lane: Lane) -> None:
         """It is fit for the next program."""
@@ -294,7 +287,7 @@ class Lanes(Sandbox):
         """Count a lane that will be free in a moment: 1, and -1 when it is."""
         with self._lock:
             self._tidying += more
-            self._free_again.notify()
+            self._free_again.notify_all()
 
     def surely_alone(self, lane: Lane, ended: Ended) -> bool:
         """Whether the count of processes says that the program left none behind."""

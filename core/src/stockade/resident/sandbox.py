@@ -22,6 +22,8 @@ __all__ = ["Death", "ResidentSandbox"]
 
 _log = logging.getLogger(__name__)
 
+#: How long a lane may take to be fit for the next program.
+_TIDIED_SECONDS = 1.0
 #: How long a lane is looked for that ends the programs of another.
 _ANOTHER_SECONDS = 5.0
 #: The supervisor's own deadline comes this much after the owner's.
@@ -105,9 +107,9 @@ class ResidentSandbox(Lanes):
         Only while nothing runs yet: while it runs a program it takes no such order.
         """
         lane = self._lanes[self._first]
-        while lane.handing_over:  # which is no program's doing, and soon over
-            time.sleep(0.005)
         with self._lock:
+            # A lane that will be free in a moment has no program.
+            self._free_again.wait_for(lambda: not self._tidying, _TIDIED_SECONDS)
             busy = lane.number in self._busy
         if busy or lane.lost or (when is None and self._until is None):
             return

@@ -76,9 +76,14 @@ def supervisor_by_input(number: int) -> tuple[list[str], bytes]:
     """The same in few words, and what must come over the channel before anything else (see
     ``Lane.hail``): for who keeps the command, as an engine does, and writes it to its disk
     with each change of the container's state."""
-    script, zygote = supervisor()
-    text = f'set -- "$1" {shlex.quote(zygote)}\n{script}'.encode()
+    text = _input()
     return ["sh", "-c", _BY_INPUT, "sh", str(number), str(len(text))], text
+
+
+@functools.cache
+def _input() -> bytes:
+    script, zygote = supervisor()
+    return f'set -- "$1" {shlex.quote(zygote)}\n{script}'.encode()
 
 
 def prepare(

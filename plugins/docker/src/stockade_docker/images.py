@@ -12,12 +12,12 @@ from typing import Any
 import docker
 import requests
 from docker import auth
-from docker.errors import DockerException
+from docker.errors import DockerException, ImageNotFound
 
 from stockade.errors import ConfigError, SandboxStartError
 from stockade_docker.engine import FAILURES
 
-__all__ = ["DEFAULT_IMAGE", "PULL_POLICIES", "check_reference", "fetch"]
+__all__ = ["DEFAULT_IMAGE", "PULL_POLICIES", "check_reference", "fetch", "identity"]
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +46,16 @@ def check_reference(reference: str) -> str:
         f"image {reference!r:.100} is no image reference: write name, name:tag, name@digest or "
         "registry.example/name:tag."
     )
+
+
+def identity(api: docker.APIClient, reference: str, policy: str, seconds: float) -> str:
+    """The id of an image, which is fetched where the engine lacks it. Raises as ``fetch``
+    does, and one of FAILURES."""
+    try:
+        return str(api.inspect_image(reference)["Id"])
+    except ImageNotFound:
+        fetch(api, reference, policy, seconds)
+        return str(api.inspect_image(reference)["Id"])
 
 
 def fetch(api: docker.APIClient, reference: str, policy: str, seconds: float) -> None:

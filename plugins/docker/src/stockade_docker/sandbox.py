@@ -311,7 +311,7 @@ def _silent(error: Exception, state: dict[str, Any], shape: Shape) -> SandboxSta
 def _no_shell(shape: Shape, words: str) -> NoShellError:
     return NoShellError(
         f"image {shape.image} has no shell to run programs with; the wall needs {NEEDS} in the "
-        f"image. The engine says: {words}",
+        f"image, or an image that lends it a shell by the option shell. The engine says: {words}",
         retryable=False,
     )
 

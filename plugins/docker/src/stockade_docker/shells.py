@@ -23,8 +23,9 @@ from docker.errors import NotFound
 from stockade.errors import SandboxStartError
 from stockade_docker.create import HELPER
 from stockade_docker.engine import FAILURES
+from stockade_docker.sandbox import ContainerSandbox
 
-__all__ = ["DEFAULT_SHELL", "FOLDER", "known", "with_shell"]
+__all__ = ["DEFAULT_SHELL", "FOLDER", "key_of", "known", "with_shell"]
 
 _log = logging.getLogger(__name__)
 
@@ -48,25 +49,26 @@ class _Donor:
     names: tuple[str, ...]  #: what it is called as, "sh" among them
 
 
-def known(api: docker.APIClient, image: str, shell: str) -> str | None:
-    """The image with a shell that was made of these two as they are now, or None.
+def key_of(*identities: str) -> str:
+    """What tells an image apart that is made of those with these ids."""
+    return hashlib.sha256("\n".join(identities).encode()).hexdigest()[:32]
 
-    Raises one of FAILURES.
-    """
-    found = api.images(filters={"label": f"{HELPER}={_key(api, image, shell)}"})
+
+def known(api: docker.APIClient, key: str) -> str | None:
+    """The image of this key, where it was made. Raises one of FAILURES."""
+    found = api.images(filters={"label": f"{HELPER}={key}"})
     return str(found[0]["Id"]) if found else None
 
 
-def with_shell(api: docker.APIClient, image: str, shell: str, owner: str) -> str:
+def with_shell(api: docker.APIClient, image: str, shell: str, key: str, owner: str) -> str:
     """Make, of two images on the engine, one that is the first with a shell beside it, and
-    return its id. It stays on the engine, as an image that was pulled does.
+    return its id. It stays on the engine, as an image that was pulled does, under ``key``.
 
     ``owner`` stands on the containers that this needs for a moment. Raises ImageNotFound
     for ``shell``, SandboxStartError where that holds no busybox that could run anywhere,
     and one of FAILURES.
     """
     donor = _donor(api, shell, owner)
-    key = _key(api, image, shell)
     environment = (api.inspect_image(image).get("Config") or {}).get("Env") or []
     given = dict(entry.partition("=")[::2] for entry in environment)
     path = json.dumps(f"{given.get('PATH') or _USUAL_PATH}:{FOLDER}").replace("$", "\\$")
@@ -82,12 +84,6 @@ def with_shell(api: docker.APIClient, image: str, shell: str, owner: str) -> str
     return str(made["Id"])
 
 
-def _key(api: docker.APIClient, image: str, shell: str) -> str:
-    """What tells the image apart that is made of two, as they are at this moment."""
-    parts = [str(api.inspect_image(name)["Id"]) for name in (image, shell)]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
-
-
 @contextlib.contextmanager
 def _helper(api: docker.APIClient, image: str, owner: str) -> Iterator[str]:
     """A container that never runs, to read an image's files or to add some."""
@@ -97,8 +93,7 @@ def _helper(api: docker.APIClient, image: str, owner: str) -> Iterator[str]:
     try:
         yield made["Id"]
     finally:
-        with contextlib.suppress(NotFound):  # by `gc`, as another process's leftover
-            api.remove_container(made["Id"], v=True, force=True)
+        ContainerSandbox.remove(api, made["Id"])
 
 
 def _has(api: docker.APIClient, container: str, path: str) -> bool:

@@ -254,9 +254,9 @@ class ContainerWall(Wall):
     def _start(self, api: docker.APIClient, request: OpenRequest, shape: Shape) -> ContainerSandbox:
         shell = self.chosen["shell"]
         bare = _bare.setdefault(api, set())
+        if self.image in bare and shell != "none":
+            shape = attrs.evolve(shape, image=self._with_shell(api, request, shell))
         try:
-            if self.image in bare and shell != "none":
-                shape = attrs.evolve(shape, image=self._with_shell(api, request, shell))
             return ContainerSandbox.start_container(api, request, shape)
         except ImageNotFound:  # it was there when this process last looked
             self._fetch(api)
@@ -271,17 +271,15 @@ class ContainerWall(Wall):
     def _with_shell(self, api: docker.APIClient, request: OpenRequest, shell: str) -> str:
         """The image's likeness that has a shell, made if the engine does not have it."""
         try:
-            for name in (self.image, shell):
-                try:
-                    api.inspect_image(name)
-                except ImageNotFound:
-                    images.fetch(api, name, self.chosen["pull"], self.chosen["pull_seconds"])
-            found = shells.known(api, self.image, shell)
-            return found or shells.with_shell(api, self.image, shell, request.owner)
+            how = self.chosen["pull"], self.chosen["pull_seconds"]
+            key = shells.key_of(*(images.identity(api, n, *how) for n in (self.image, shell)))
+            found = shells.known(api, key)
+            return found or shells.with_shell(api, self.image, shell, key, request.owner)
         except engines.FAILURES as error:
             raise SandboxStartError(
                 f"image {self.image} has no shell, and that of {shell} could not be put beside "
-                f"its files: {error}."
+                f"its files: {error}; name another by the option shell, or take an image that "
+                "has one."
             ) from error
 
     def _complete(
