@@ -25,22 +25,23 @@ from ways import OUTPUT_BYTES, CommandLine, DockerPy, Raw, Stockade
 
 PRINT = "print(1)"
 Times = dict[str, dict[str, list[float]]]
+LONG_ROW = "code, 20 in a row"
 #: What the project promises, as medians against docker-py (row: limit), by wall.
 GOALS: dict[str, dict[str, float]] = {
     "docker": {
         "create": 0.6, "create, first execution": 1.0, "argv": 1 / 15, "shell": 1 / 15,
-        "code": 1 / 12, "destroy": 1.0, "from the pool": 1 / 50, "MB/s": 200,
+        "code": 1 / 12, LONG_ROW: 1 / 12, "destroy": 1.0, "from the pool": 1 / 50, "MB/s": 200,
     },
     "gvisor": {
         "argv": 1 / 4, "shell": 1 / 4, "code": 1 / 4, "code, after a pause": 1 / 4,
-        "destroy": 1.0, "from the pool": 1 / 50,
+        LONG_ROW: 1 / 4, "destroy": 1.0, "from the pool": 1 / 50,
     },
 }  # fmt: skip
 
 
 #: Rows that are measured against another of docker-py's: to have something run must take no
-#: longer than its bare create, and the pool replaces a create.
-AGAINST = {"create, first execution": "create", "from the pool": "create"}
+#: longer than its bare create, and the pool replaces a create. An exec has no row to profit of.
+AGAINST = {"create, first execution": "create", "from the pool": "create", LONG_ROW: "code"}
 
 
 def timed(times: list[float], call: Callable[[], Any]) -> Any:
@@ -108,6 +109,15 @@ def from_the_pool(ours: Stockade, rows: dict[str, list[float]]) -> None:
     time.sleep(SETTLE_SECONDS)  # nor what still starts in the background then
 
 
+def long_row(ours: Stockade, rows: dict[str, list[float]]) -> None:
+    """More code than there are interpreters that wait for it."""
+    box = ours.create()
+    time.sleep(SETTLE_SECONDS)
+    for _ in range(20):
+        timed(rows.setdefault(LONG_ROW, []), lambda: ours.execute(box, COMMANDS["code"]))
+    ours.destroy(box)
+
+
 def much_output(way: Any, rows: dict[str, list[float]]) -> float:
     """100 MB through one execution; by how many MiB this process's memory grew."""
     box = way.create()
@@ -153,7 +163,8 @@ def main() -> None:
     goals = GOALS[options.wall]
     print(title)
     print("\n".join(table(medians, goals)))
-    print("\nTo docker-py's create alone: " + "; ".join(AGAINST))
+    print("\nHeld to another row of docker-py's:")
+    print("; ".join(f"{row}: to {other}" for row, other in AGAINST.items()))
     rate = OUTPUT_BYTES / 1000 / medians["100 MB of output"]["stockade"]
     met = "" if "MB/s" not in goals else " (met)" if rate >= goals["MB/s"] else " (MISSED)"
     print(f"\n100 MB of output: {rate:.0f} MB/s{met}, this process's memory {grown:.1f} MiB more")
@@ -174,6 +185,8 @@ def run(options: argparse.Namespace) -> tuple[Times, float]:
         for way in ways[number % len(ways) :] + ways[: number % len(ways)]:
             one_round(way, times[way.name], "python" in options.image)
         from_the_pool(ours, times["stockade"])
+        if "python" in options.image:
+            long_row(ours, times["stockade"])
         if number == 0:
             times = {way.name: {} for way in ways}  # the first warms all up
     grown = 0.0

@@ -28,7 +28,7 @@ OLD = "import os; os.__dict__.pop('posix_spawnp', None)\n"
 class Served:
     """The host's end of a lane, and the zygote at the other."""
 
-    def __init__(self, before: str = "") -> None:
+    def __init__(self, before: str = "", *, pauses: bool = True) -> None:
         self.pipes = [os.pipe() for _ in range(3)]
         (orders, self.orders), (self.out, out), (self.err, err) = self.pipes
         # As the lane's shell leaves it: the wire at 3, 4 and 5, and the mark.
@@ -42,8 +42,12 @@ for number in (6, 7):
 os.closerange(8, 200)
 open("/proc/self/oom_score_adj", "w").write("{900 - NUMBER}")
 """
+        text = supervisor()[1]
+        if not pauses:
+            assert text.count("IDLE_SECONDS = 0.005 ") == 1
+            text = text.replace("IDLE_SECONDS = 0.005 ", "IDLE_SECONDS = 1e6 ")
         self.process = subprocess.Popen(
-            [sys.executable, "-c", start + before + supervisor()[1], "", "", str(NUMBER), ""],
+            [sys.executable, "-c", start + before + text, "", "", str(NUMBER), ""],
             stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, pass_fds=(orders, out, err),
         )  # fmt: skip
         for descriptor in (orders, out, err):
@@ -159,12 +163,52 @@ def test_code(served: Served) -> None:
     assert served.run(job(Form.CODE, script="import os; os.kill(os.getpid(), 9)"))[0] == -9
 
 
+LOOK = "import os, sys; print(sorted(os.listdir('/proc/self/fd')), sys.stdin.read())"
+FOUND = (0, b"['0', '1', '2', '3'] in\n", b"")
+
+
+def test_in_a_row_of_code_the_next_is_forked_while_one_runs() -> None:
+    served = Served(pauses=False)
+    try:
+        for _ in range(5):
+            assert served.run(job(Form.CODE, script=LOOK, stdin=b"in")) == FOUND
+        late = job(Form.CODE, script="import time; time.sleep(616)").order(b"LATE", served=True)
+        served.send(b"".join(late))
+        assert reaches(3)  # the zygote, what runs, and who waits for the next
+        served.send(b"k\n")
+        assert served.answer(b"LATE")[2][:2] == [b"137", b"1"]
+        assert reaches(1)  # who is ended may have done something to who waited
+        served.send(b"e\n")
+        assert served.run(job(Form.CODE, script=LOOK, stdin=b"in")) == FOUND
+    finally:
+        served.close()
+
+
+def test_in_a_pause_some_are_forked_once_there_was_code(served: Served) -> None:
+    assert reaches(2)
+    served.run(job(argv=("true",)))
+    assert len(_marked()) == 2
+    for _ in range(2):
+        served.run(job(Form.CODE, script="1"))
+        assert reaches(4)
+    for _ in range(5):  # each with nothing of the others
+        assert served.run(job(Form.CODE, script=LOOK, stdin=b"in")) == FOUND
+    assert reaches(4)
+    for pid in _marked():
+        if pid != served.process.pid:
+            os.kill(pid, 9)
+    assert served.run(job(Form.CODE, script=LOOK, stdin=b"in")) == FOUND
+
+
 def test_a_named_interpreter(served: Served) -> None:
     cell: dict[str, Any] = {"form": Form.CODE, "state": "a"}
     assert served.run(job(**cell, script="n = 1"))[0] == 0
     time.sleep(0.1)
     assert served.run(job(**cell, script="print(n, input())", stdin=b"in\n"))[1] == b"1 in\n"
     assert served.run(job(Form.CODE, script="print('n' in globals())"))[1] == b"False\n"
+    for pause in (0.0, 0.1):  # whoever runs code has none of its descriptors
+        time.sleep(pause)
+        assert served.run(job(Form.CODE, script=LOOK, stdin=b"in")) == FOUND
     look = "import signal; print(signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL)"
     assert served.run(job(**cell, script=look))[1] == b"True\n"
     assert served.run(job(**cell, script="import os; os.kill(os.getpid(), 9)"))[0] == -9
@@ -216,14 +260,19 @@ def test_what_runs_ends_when_the_host_goes() -> None:
 
 def test_nothing_is_ready_ahead_when_told_so(served: Served) -> None:
     served.run(job(Form.CODE, script="1"))
-    end = time.monotonic() + 10
-    while len(_marked()) != 2:  # the zygote, and who waits for code
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    assert reaches(4)  # the zygote, and who waits for code
     served.send(b"n - 0 0\ny HAIL 0 0\n")
     assert len(served.answer(b"HAIL")[2]) > 4
     assert _marked() == [served.process.pid]
     assert served.run(job(Form.CODE, script="print(1)"))[1] == b"1\n"
+
+
+def reaches(count: int) -> bool:
+    """Whether there come to be so many processes of the lane."""
+    end = time.monotonic() + 10
+    while len(_marked()) != count and time.monotonic() < end:
+        time.sleep(0.02)
+    return len(_marked()) == count
 
 
 def _marked() -> list[int]:

@@ -61,8 +61,15 @@ def supervisor() -> tuple[str, str]:
     here = files("stockade.resident")
     script = here.joinpath("supervisor.sh").read_text()
     bare = "\n".join(line for line in script.splitlines() if not line.lstrip().startswith("#"))
-    served = "".join(here.joinpath(name).read_text() for name in ("spawning.py", "served.py"))
-    return bare, f"SERVED = {served!r}\n" + here.joinpath("zygote.py").read_text()
+    texts = {
+        "ZYGOTE": ("zygote.py",),
+        "SERVED": ("spawning.py", "served.py"),
+    }
+    zygote = "".join(
+        f"{name} = {''.join(here.joinpath(part).read_text() for part in parts)!r}\n"
+        for name, parts in texts.items()
+    )
+    return bare, zygote + here.joinpath("compiled.py").read_text()
 
 
 def supervisor_argv(number: int, shell: str = "sh") -> list[str]:

@@ -11,6 +11,7 @@ Part of the zygote's own module, with spawning.py, where a lane may be served; n
 
 PIPE_BYTES = 60000  # of what an empty pipe takes
 IDLE_SECONDS = 0.005  # after so long without an order none is kept waiting by a fork
+SPARES = 3  # interpreters that wait for code, once there was code; until then one
 
 
 class Child:
@@ -29,6 +30,9 @@ class Child:
             return False
         self.close("jobs")
         return True
+
+    def descriptors(self):
+        return self.jobs, self.sink, self.moved
 
     def close(self, *names):
         for name in names:
@@ -74,8 +78,9 @@ class Lane:
         self.mark, self.parent, self.nothing, self.notebook = mark, parent, nothing, notebook
         self.held = b""  # of the host's, read ahead
         self.running = False
-        self.spare = None
-        self.ahead = True  # whether a spare is to be forked
+        self.spares = []
+        self.wanted = 1  # spares; 0: none until there was code again
+        self.hurried = False  # whether code comes in a row that leaves no pause to fork one in
         self.writers = []  # children that write what a pipe does not take at once
         self.environment = environment()
         self.bell, bell = os.pipe()  # rings when a child ends
@@ -83,6 +88,7 @@ class Lane:
         signal.set_wakeup_fd(bell)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         self.own = [self.bell, bell]  # what no program gets
+        notebook.unneeded += (self.bell, bell)
         for descriptor in range(3, 10):
             if descriptor not in (nothing, self.bell, bell):
                 try:
@@ -96,14 +102,21 @@ class Lane:
     def serve(self):
         while True:
             while b"\n" not in self.held:
-                if self.ahead and not select.select([HOST], [], [], IDLE_SECONDS)[0]:
-                    self.fork_ahead()
+                self.await_order()
                 self.read_ahead()
             words = self.next_words()
             if words[0] == b"p":
                 self.run(words[1], int(words[2]), int(words[3]))
             else:
                 self.obey(words)
+
+    def await_order(self):
+        while self.hurried or len(self.spares) < self.wanted:
+            if select.select([HOST], [], [], IDLE_SECONDS)[0]:
+                return
+            self.hurried = False
+            if len(self.spares) < self.wanted:
+                self.fork_ahead()
 
     def read_ahead(self):
         part = os.read(HOST, 1 << 16)
@@ -130,12 +143,13 @@ class Lane:
         """An order that is no job; unknown ones, and what comes too late, are let go."""
         op = words[0]
         if op == b"k":
+            self.drop_spares()  # who is past its deadline may have done something to them
             end_tree(self.mark, self.spared())
         elif op == b"K":
             end_tree(900 - int(words[1]), (int(words[2]),))
         elif op == b"n":
-            self.ahead = False
-            self.drop_spare()
+            self.wanted, self.hurried = 0, False
+            self.drop_spares()
         elif op == b"d":
             keep_time(self.parent, int(words[1]))
         elif op == b"c":
@@ -149,11 +163,11 @@ class Lane:
         os.write(OUT, token + said + b"\n")
 
     def spared(self):
-        return (os.getpid(), self.spare.pid if self.spare else 0)
+        return (os.getpid(), *[spare.pid for spare in self.spares])
 
     def processes(self):
         self.writers = [pid for pid in self.writers if not os.waitpid(pid, os.WNOHANG)[0]]
-        return processes() - bool(self.spare)
+        return processes() - len(self.spares)
 
     def look(self, *descriptors):
         """Wait until something may have happened; orders that came are obeyed, those that
@@ -182,7 +196,8 @@ class Lane:
         before = kills()
         flag = job[:1]
         if flag == b"s":
-            self.drop_spare()  # the notebook would hold its descriptors
+            if self.notebook.pid is None:
+                self.drop_spares()  # it would hold their descriptors
             status = self.notebook.run(job, b"".join(self.input(count)), self.look)
             nowhere = status == NOWHERE << 8
         elif flag == b"f":
@@ -194,11 +209,15 @@ class Lane:
 
     def fork(self, job, count):
         """A clean interpreter's run: by the child that was forked ahead, if it lives."""
-        child, self.spare, self.ahead = self.spare, None, True
-        waited = child is not None and child.hand(job, bool(count))
-        if not waited:
-            if child is not None:
+        # Since the one before was forked, there was no pause.
+        self.hurried |= not self.spares and self.wanted > 0
+        self.wanted, child, waited = SPARES, None, False
+        while self.spares and not waited:
+            child = self.spares.pop(0)
+            waited = child.hand(job, bool(count))
+            if not waited:
                 child.bury()
+        if not waited:
             child = attempt(lambda: self.fork_child(job, count))
         if child is None:
             feed(None, self.input(count))
@@ -211,6 +230,8 @@ class Lane:
             pass
         nowhere = os.read(child.moved, 1) == b"N"
         child.close("moved")
+        if self.hurried and not self.spares:
+            self.fork_ahead()  # while this one runs, of whose descriptors none is left here
         return self.until_end(child.pid), nowhere
 
     def fork_child(self, job=None, count=1):
@@ -224,21 +245,21 @@ class Lane:
             close(*[] if pid == 0 else [theirs, stdin, move])
             close(*[] if pid else [jobs, sink, moved])
         if pid == 0:
-            run_in_child(job, theirs, stdin, move, self.nothing, self.own)
+            others = [*self.spares, self.notebook]
+            held = [descriptor for other in others for descriptor in other.descriptors()]
+            run_in_child(job, theirs, stdin, move, self.nothing, self.own + held)
         return Child(pid, jobs, sink, moved)
 
     def fork_ahead(self):
-        """While nothing is to be done: a fork is the dearest part of a run."""
-        self.ahead = False
+        """While nothing else is to be done: a fork is the dearest part of a run."""
         try:
-            self.spare = self.fork_child()
+            self.spares.append(self.fork_child())
         except OSError:
-            pass
+            self.wanted = 0
 
-    def drop_spare(self):
-        if self.spare is not None:
-            self.spare.bury()
-            self.spare = None
+    def drop_spares(self):
+        while self.spares:
+            self.spares.pop().bury()
 
     def start(self, job, count):
         """A program (x) or a shell's line (l)."""

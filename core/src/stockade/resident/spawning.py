@@ -8,13 +8,15 @@ DEFAULT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def environment():
-    """As the lane's shell gave it: the interpreter may have added a locale."""
+    """As the lane's shell had it: the interpreter may have added a locale, and got its text."""
     try:
         with open("/proc/self/environ", "rb") as file:
             entries = file.read().split(b"\0")
     except OSError:
         return dict(os.environb)
-    return dict(entry.split(b"=", 1) for entry in entries if b"=" in entry)
+    found = dict(entry.split(b"=", 1) for entry in entries if b"=" in entry)
+    found.pop(b"STOCKADE_ZYGOTE", None)
+    return found
 
 
 def version():

@@ -1,8 +1,8 @@
 """The zygote of a lane: forks Python programs that start clean from a warm interpreter.
 
-Runs inside the sandbox, under any Python 3 with nothing but built-in modules; it
-shares the lane's streams with supervisor.sh, which wakes it and hands it jobs, and may
-hand it the whole lane (served.py, whose text with spawning.py's is in SERVED).
+Runs inside the sandbox, under any Python 3 with nothing but built-in modules, started by
+compiled.py; it shares the lane's streams with supervisor.sh, which wakes it and hands it
+jobs, and may hand it the whole lane (served.py, part of this module with spawning.py then).
 """
 
 import atexit
@@ -79,7 +79,11 @@ class Notebook:
     """A child that keeps its variables from job to job."""
 
     def __init__(self):
-        self.pid = None
+        self.pid = self.jobs = self.answers = None
+        self.unneeded = (HOST, CONTROL, DONE)
+
+    def descriptors(self):
+        return [self.jobs, self.answers] if self.pid else []
 
     def run(self, job, data, ready):
         """The status (as waitpid's) of one job; the child starts with its first. `ready`
@@ -102,7 +106,7 @@ class Notebook:
             os.close(self.jobs)
             os.close(self.answers)
             os.setsid()
-            for descriptor in (HOST, CONTROL, DONE):
+            for descriptor in self.unneeded:
                 os.close(descriptor)
             notebook_loop(theirs, answer)
             os._exit(0)
@@ -332,6 +336,7 @@ def serve():
                 nothing,
                 moved,
                 *([sink] if count else []),
+                *notebook.descriptors(),
             ):
                 os.close(descriptor)
             if not found:
@@ -374,6 +379,3 @@ def main():
 
 
 events, seen, lane, mark = sys.argv[1:5]
-if not mark:  # else the lane stays the shell's, and what is forked is the smaller without
-    exec(compile(SERVED, __file__, "exec"))
-main()
