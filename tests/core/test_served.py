@@ -185,8 +185,9 @@ def test_in_a_row_of_code_the_next_is_forked_while_one_runs() -> None:
 
 
 def test_in_a_pause_some_are_forked_once_there_was_code(served: Served) -> None:
-    assert reaches(2)
     served.run(job(argv=("true",)))
+    assert reaches(2)
+    time.sleep(0.1)
     assert len(_marked()) == 2
     for _ in range(2):
         served.run(job(Form.CODE, script="1"))
@@ -197,6 +198,7 @@ def test_in_a_pause_some_are_forked_once_there_was_code(served: Served) -> None:
     for pid in _marked():
         if pid != served.process.pid:
             os.kill(pid, 9)
+    assert reaches(1)
     assert served.run(job(Form.CODE, script=LOOK, stdin=b"in")) == FOUND
 
 
