@@ -29,7 +29,7 @@ _CLAIMED = Capabilities(
     {feature: "native" for feature in Feature if feature is not Feature.DURABLE}
 )
 
-_METHODS = ["prepare", "open", "start", "wait", "kill", "close", "languages"]
+_METHODS = ["prepare", "open", "start", "wait", "kill", "close", "languages", "interpreter"]
 
 #: What a wall's method does instead of its work; it is given the method's name.
 Act = Callable[[str], Any]
@@ -56,6 +56,9 @@ def hostile(act: Act, only: str = "") -> type[Wall]:
 
         def languages(self) -> Any:
             return do("languages", ("python",))
+
+        def interpreter(self, language: str) -> Any:
+            return do("interpreter", None)
 
         def pause(self) -> None:
             do("pause", None)
@@ -170,7 +173,14 @@ def interrupts(name: str) -> None:
 
 
 def nonsense(name: str) -> Any:
-    return {"probe": "yes", "open": 7, "wait": "done", "start": None, "languages": 5}.get(name, b"")
+    return {
+        "probe": "yes",
+        "open": 7,
+        "wait": "done",
+        "start": None,
+        "languages": 5,
+        "interpreter": 5,
+    }.get(name, b"")
 
 
 def test_a_wall_that_hangs_in_every_method(let_go: Act) -> None:
@@ -212,7 +222,7 @@ def test_a_wall_that_talks_nonsense() -> None:
     assert report.states()["A8"].state == "failing"
 
 
-@pytest.mark.parametrize("method", ["open", "start", "wait", "languages"])
+@pytest.mark.parametrize("method", ["open", "start", "wait", "languages", "interpreter"])
 def test_nonsense_of_one_method_is_told(method: str) -> None:
     report = run_suite(hostile(nonsense, only=method), ("D1",))
     notes = report.states()["D1"].note
@@ -228,7 +238,7 @@ def session_of(wall: type[Wall]) -> Session:
 
 
 @pytest.mark.parametrize("act", [raises, exits, interrupts, nonsense])
-@pytest.mark.parametrize("method", ["start", "wait", "languages", "pause"])
+@pytest.mark.parametrize("method", ["start", "wait", "languages", "interpreter", "pause"])
 def test_core_keeps_what_a_wall_raises_in_its_own_tree(act: Act, method: str) -> None:
     if (act, method) == (nonsense, "pause"):
         pytest.skip("what pause returns says nothing")
@@ -243,7 +253,9 @@ def test_core_keeps_what_a_wall_raises_in_its_own_tree(act: Act, method: str) ->
         session.close()
 
 
-@pytest.mark.parametrize("method", ["start", "wait", "kill", "languages", "pause", "close"])
+@pytest.mark.parametrize(
+    "method", ["start", "wait", "kill", "languages", "interpreter", "pause", "close"]
+)
 def test_core_hangs_with_no_method(let_go: Act, method: str) -> None:
     session = session_of(hostile(let_go, only=method))
     began = time.monotonic()

@@ -28,7 +28,7 @@ OLD = "import os; os.__dict__.pop('posix_spawnp', None)\n"
 class Served:
     """The host's end of a lane, and the zygote at the other."""
 
-    def __init__(self, before: str = "", *, pauses: bool = True) -> None:
+    def __init__(self, before: str = "") -> None:
         self.pipes = [os.pipe() for _ in range(3)]
         (orders, self.orders), (self.out, out), (self.err, err) = self.pipes
         # As the lane's shell leaves it: the wire at 3, 4 and 5, and the mark.
@@ -42,12 +42,8 @@ for number in (6, 7):
 os.closerange(8, 200)
 open("/proc/self/oom_score_adj", "w").write("{900 - NUMBER}")
 """
-        text = supervisor()[1]
-        if not pauses:
-            assert text.count("IDLE_SECONDS = 0.005 ") == 1
-            text = text.replace("IDLE_SECONDS = 0.005 ", "IDLE_SECONDS = 1e6 ")
         self.process = subprocess.Popen(
-            [sys.executable, "-c", start + before + text, "", "", str(NUMBER), ""],
+            [sys.executable, "-c", start + before + supervisor()[1], "", "", str(NUMBER), ""],
             stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, pass_fds=(orders, out, err),
         )  # fmt: skip
         for descriptor in (orders, out, err):
@@ -167,28 +163,7 @@ LOOK = "import os, sys; print(sorted(os.listdir('/proc/self/fd')), sys.stdin.rea
 FOUND = (0, b"['0', '1', '2', '3'] in\n", b"")
 
 
-def test_in_a_row_of_code_the_next_is_forked_while_one_runs() -> None:
-    served = Served(pauses=False)
-    try:
-        for _ in range(5):
-            assert served.run(job(Form.CODE, script=LOOK, stdin=b"in")) == FOUND
-        late = job(Form.CODE, script="import time; time.sleep(616)").order(b"LATE", served=True)
-        served.send(b"".join(late))
-        assert reaches(3)  # the zygote, what runs, and who waits for the next
-        served.send(b"k\n")
-        assert served.answer(b"LATE")[2][:2] == [b"137", b"1"]
-        assert reaches(1)  # who is ended may have done something to who waited
-        served.send(b"e\n")
-        assert served.run(job(Form.CODE, script=LOOK, stdin=b"in")) == FOUND
-    finally:
-        served.close()
-
-
-def test_in_a_pause_some_are_forked_once_there_was_code(served: Served) -> None:
-    served.run(job(argv=("true",)))
-    assert reaches(2)
-    time.sleep(0.1)
-    assert len(_marked()) == 2
+def test_in_a_pause_some_are_forked_ahead(served: Served) -> None:
     for _ in range(2):
         served.run(job(Form.CODE, script="1"))
         assert reaches(4)
@@ -199,6 +174,15 @@ def test_in_a_pause_some_are_forked_once_there_was_code(served: Served) -> None:
         if pid != served.process.pid:
             os.kill(pid, 9)
     assert reaches(1)
+    assert served.run(job(Form.CODE, script=LOOK, stdin=b"in")) == FOUND
+    assert reaches(4)
+    head, stdin = job(Form.CODE, script="import time; time.sleep(616)").order(b"L", served=True)
+    served.send(head + stdin)
+    time.sleep(0.3)
+    served.send(b"k\n")
+    assert served.answer(b"L")[2][:2] == [b"137", b"1"]
+    assert len(_marked()) == 1  # what is ended may have done something to who waited
+    served.send(b"e\n")
     assert served.run(job(Form.CODE, script=LOOK, stdin=b"in")) == FOUND
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from stockade.config import MIB
@@ -17,9 +18,22 @@ if TYPE_CHECKING:
     from stockade.registry import SessionRecord
     from stockade.runtime import Runtime
 
-__all__ = ["languages_of"]
+__all__ = ["has_language", "languages_of"]
 
 _LOOK_SECONDS = 20.0
+
+
+def has_language(runtime: Runtime, record: SessionRecord, name: str) -> bool:
+    """Whether code in it can run; one that the sandbox knows of costs no look for the others."""
+    sandbox = record.sandbox
+    if record.languages is None and name not in record.interpreters and sandbox is not None:
+        call = lambda: bounded(runtime.workers, lambda: sandbox.interpreter(name), _LOOK_SECONDS)  # noqa: E731
+        told = _said(record, f"interpreter({name!r})", call)
+        if isinstance(told, str):
+            record.interpreters[name] = told
+        elif told is not None:
+            raise _nonsense(record, f"interpreter({name!r})", told, "a program")
+    return name in record.interpreters or name in languages_of(runtime, record)
 
 
 def languages_of(runtime: Runtime, record: SessionRecord) -> tuple[str, ...]:
@@ -34,23 +48,35 @@ def languages_of(runtime: Runtime, record: SessionRecord) -> tuple[str, ...]:
 
 def _ask(runtime: Runtime, record: SessionRecord, sandbox: Sandbox) -> tuple[str, ...]:
     """What the sandbox says, or what it has. Raises WallError where it hangs or says nonsense."""
-    try:
+
+    def call() -> object:
         told: object = bounded(runtime.workers, sandbox.languages, _LOOK_SECONDS)
         if told is None:
-            return bounded(
-                runtime.workers, lambda: _look(runtime, record, sandbox), 2 * _LOOK_SECONDS
-            )
+            look = lambda: _look(runtime, record, sandbox)  # noqa: E731
+            return bounded(runtime.workers, look, 2 * _LOOK_SECONDS)
+        return told
+
+    told = _said(record, "languages()", call)
+    if isinstance(told, (list, tuple)) and all(isinstance(word, str) for word in told):
+        return tuple(told)
+    raise _nonsense(record, "languages()", told, "names")
+
+
+def _said(record: SessionRecord, what: str, call: Callable[[], object]) -> object:
+    try:
+        return call()
     except StockadeError:
         raise
     except Exception as error:
         raise WallError(
-            f"{record.provider} failed at saying which languages it runs: "
-            f"{type(error).__name__}: {error}; report it to its author."
+            f"{what} of {record.provider} failed: {type(error).__name__}: {error}; "
+            "report it to its author."
         ) from error
-    if isinstance(told, (list, tuple)) and all(isinstance(word, str) for word in told):
-        return tuple(told)
-    raise WallError(
-        f"languages() of {record.provider} returned {told!r:.200}, not names; "
+
+
+def _nonsense(record: SessionRecord, what: str, told: object, instead_of: str) -> WallError:
+    return WallError(
+        f"{what} of {record.provider} returned {told!r:.200}, not {instead_of}; "
         "report it to its author."
     )
 

@@ -11,7 +11,7 @@ from stockade.config import MIB, OutputPolicy, SandboxConfig, check_env, check_p
 from stockade.errors import ConfigError, LanguageError
 from stockade.execution import Execution
 from stockade.ids import new_execution_id
-from stockade.languages import languages_of
+from stockade.languages import has_language, languages_of
 from stockade.lower import canonical_language
 from stockade.registry import SessionRecord
 from stockade.runtime import Runtime
@@ -122,9 +122,8 @@ def _language(runtime: Runtime, record: SessionRecord, language: str) -> str:
     if not isinstance(language, str) or not language:
         raise ConfigError("language is missing: name it, such as language='python'.")
     name = canonical_language(language)
-    available = languages_of(runtime, record)
-    if name not in available:
-        raise LanguageError(language, available)
+    if not has_language(runtime, record, name):
+        raise LanguageError(language, languages_of(runtime, record))
     return name
 
 

@@ -172,6 +172,15 @@ class Sandbox(abc.ABC):
         """
         return None
 
+    def interpreter(self, language: str) -> str | None:
+        """The program for a language, where it is known to be there without a look; else None.
+
+        Called before the first code executions of a session, in the caller's thread: code in
+        that language then begins without the look for interpreters, and is sure to have one
+        only if this is so. Must return at once.
+        """
+        return None
+
     def expire_at(self, when: float | None) -> None:
         """Hold a new deadline inside, in place of OpenRequest.expires_at (C11).
 

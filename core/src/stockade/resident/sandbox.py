@@ -85,6 +85,9 @@ class ResidentSandbox(Lanes):
             running.begin(lane)
         return running
 
+    def interpreter(self, language: str) -> str | None:
+        return self.hello.python if language == "python" else None
+
     def close(self) -> None:
         # First: a supervisor whose input ends, ends with all it runs, so this holds (and
         # is a little quicker) when the wall cannot be reached, too.

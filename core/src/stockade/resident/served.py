@@ -11,7 +11,7 @@ Part of the zygote's own module, with spawning.py, where a lane may be served; n
 
 PIPE_BYTES = 60000  # of what an empty pipe takes
 IDLE_SECONDS = 0.005  # after so long without an order none is kept waiting by a fork
-SPARES = 3  # interpreters that wait for code, once there was code; until then one
+SPARES = 3  # interpreters that wait for code
 
 
 class Child:
@@ -79,8 +79,7 @@ class Lane:
         self.held = b""  # of the host's, read ahead
         self.running = False
         self.spares = []
-        self.wanted = 1  # spares; 0: none until there was code again
-        self.hurried = False  # whether code comes in a row that leaves no pause to fork one in
+        self.wanted = SPARES  # 0: none until there was code again
         self.writers = []  # children that write what a pipe does not take at once
         self.environment = environment()
         self.bell, bell = os.pipe()  # rings when a child ends
@@ -111,12 +110,11 @@ class Lane:
                 self.obey(words)
 
     def await_order(self):
-        while self.hurried or len(self.spares) < self.wanted:
+        """Until it comes, or so long that what can be made ahead delays none."""
+        while len(self.spares) < self.wanted:
             if select.select([HOST], [], [], IDLE_SECONDS)[0]:
-                return
-            self.hurried = False
-            if len(self.spares) < self.wanted:
-                self.fork_ahead()
+                break
+            self.fork_ahead()
 
     def read_ahead(self):
         part = os.read(HOST, 1 << 16)
@@ -148,7 +146,7 @@ class Lane:
         elif op == b"K":
             end_tree(900 - int(words[1]), (int(words[2]),))
         elif op == b"n":
-            self.wanted, self.hurried = 0, False
+            self.wanted = 0
             self.drop_spares()
         elif op == b"d":
             keep_time(self.parent, int(words[1]))
@@ -209,8 +207,6 @@ class Lane:
 
     def fork(self, job, count):
         """A clean interpreter's run: by the child that was forked ahead, if it lives."""
-        # Since the one before was forked, there was no pause.
-        self.hurried |= not self.spares and self.wanted > 0
         self.wanted, child, waited = SPARES, None, False
         while self.spares and not waited:
             child = self.spares.pop(0)
@@ -230,8 +226,6 @@ class Lane:
             pass
         nowhere = os.read(child.moved, 1) == b"N"
         child.close("moved")
-        if self.hurried and not self.spares:
-            self.fork_ahead()  # while this one runs, of whose descriptors none is left here
         return self.until_end(child.pid), nowhere
 
     def fork_child(self, job=None, count=1):
@@ -251,7 +245,7 @@ class Lane:
         return Child(pid, jobs, sink, moved)
 
     def fork_ahead(self):
-        """While nothing else is to be done: a fork is the dearest part of a run."""
+        """While nothing is to be done: a fork is the dearest part of a run."""
         try:
             self.spares.append(self.fork_child())
         except OSError:
