@@ -11,7 +11,7 @@ Part of the zygote's own module, with spawning.py, where a lane may be served; n
 
 PIPE_BYTES = 60000  # of what an empty pipe takes
 IDLE_SECONDS = 0.005  # after so long without an order none is kept waiting by a fork
-SPARES = 3  # interpreters that wait for code
+SPARES = 3  # interpreters that wait for code in the first lane; the others come and go, with one
 
 
 class Child:
@@ -79,7 +79,8 @@ class Lane:
         self.held = b""  # of the host's, read ahead
         self.running = False
         self.spares = []
-        self.wanted = SPARES  # 0: none until there was code again
+        self.usual = SPARES if lane == "0" else 1
+        self.wanted = self.usual  # 0: none until there was code again
         self.writers = []  # children that write what a pipe does not take at once
         self.environment = environment()
         self.bell, bell = os.pipe()  # rings when a child ends
@@ -207,7 +208,7 @@ class Lane:
 
     def fork(self, job, count):
         """A clean interpreter's run: by the child that was forked ahead, if it lives."""
-        self.wanted, child, waited = SPARES, None, False
+        self.wanted, child, waited = self.usual, None, False
         while self.spares and not waited:
             child = self.spares.pop(0)
             waited = child.hand(job, bool(count))
