@@ -181,7 +181,6 @@ def test_in_a_pause_the_next_is_forked_ahead(served: Served) -> None:
     time.sleep(0.3)
     served.send(b"k\n")
     assert served.answer(b"L")[2][:2] == [b"137", b"1"]
-    assert len(_marked()) == 1  # what is ended may have done something to who waited
     served.send(b"e\n")
     assert served.run(job(Form.CODE, script=LOOK, stdin=b"in")) == FOUND
 

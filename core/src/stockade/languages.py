@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -27,12 +28,12 @@ def has_language(runtime: Runtime, record: SessionRecord, name: str) -> bool:
     """Whether code in it can run; one that the sandbox knows of costs no look for the others."""
     sandbox = record.sandbox
     if record.languages is None and name not in record.interpreters and sandbox is not None:
-        call = lambda: bounded(runtime.workers, lambda: sandbox.interpreter(name), _LOOK_SECONDS)  # noqa: E731
-        told = _said(record, f"interpreter({name!r})", call)
+        what = f"interpreter({name!r})"
+        told = _said(runtime, record, what, functools.partial(sandbox.interpreter, name))
         if isinstance(told, str):
             record.interpreters[name] = told
         elif told is not None:
-            raise _nonsense(record, f"interpreter({name!r})", told, "a program")
+            raise _nonsense(record, what, told, "a program")
     return name in record.interpreters or name in languages_of(runtime, record)
 
 
@@ -48,23 +49,26 @@ def languages_of(runtime: Runtime, record: SessionRecord) -> tuple[str, ...]:
 
 def _ask(runtime: Runtime, record: SessionRecord, sandbox: Sandbox) -> tuple[str, ...]:
     """What the sandbox says, or what it has. Raises WallError where it hangs or says nonsense."""
-
-    def call() -> object:
-        told: object = bounded(runtime.workers, sandbox.languages, _LOOK_SECONDS)
-        if told is None:
-            look = lambda: _look(runtime, record, sandbox)  # noqa: E731
-            return bounded(runtime.workers, look, 2 * _LOOK_SECONDS)
-        return told
-
-    told = _said(record, "languages()", call)
+    what = "languages()"
+    told = _said(runtime, record, what, sandbox.languages)
+    if told is None:
+        what = "the look for interpreters"
+        look = functools.partial(_look, runtime, record, sandbox)
+        told = _said(runtime, record, what, look, 2 * _LOOK_SECONDS)
     if isinstance(told, (list, tuple)) and all(isinstance(word, str) for word in told):
         return tuple(told)
-    raise _nonsense(record, "languages()", told, "names")
+    raise _nonsense(record, what, told, "names")
 
 
-def _said(record: SessionRecord, what: str, call: Callable[[], object]) -> object:
+def _said(
+    runtime: Runtime,
+    record: SessionRecord,
+    what: str,
+    work: Callable[[], object],
+    seconds: float | None = None,
+) -> object:
     try:
-        return call()
+        return bounded(runtime.workers, work, seconds or _LOOK_SECONDS)
     except StockadeError:
         raise
     except Exception as error:

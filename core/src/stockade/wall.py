@@ -175,9 +175,8 @@ class Sandbox(abc.ABC):
     def interpreter(self, language: str) -> str | None:
         """The program for a language, where it is known to be there without a look; else None.
 
-        Called before the first code executions of a session, in the caller's thread: code in
-        that language then begins without the look for interpreters, and is sure to have one
-        only if this is so. Must return at once.
+        Called in a thread before a session's first code in that language, which then begins
+        without the look for all interpreters; None by default. Must return at once.
         """
         return None
 

@@ -17,8 +17,8 @@ MEMORY = "3G"
 _CPU = "max,la57=off,erms=off,pku=off,smap=off,smep=off"
 #: A loaded host delivers timer interrupts late: the kernel must not take that for a broken one.
 #: And the timer must be one that ticks by itself: QEMU loses an interrupt that comes just when a
-#: nested guest is entered or left (it changes the processor's pending ones outside its lock). One
-#: that is to set the next would be the last; here the next tick brings it along.
+#: nested guest is entered (`helper_vmrun` changes the pending ones outside its lock). One that is
+#: to set the next would be the last; here the next tick brings it along.
 _KERNEL = (
     "console=ttyS0 root=/dev/vda rw init=/stockade-init mitigations=off panic=-1 "
     "no_timer_check nohz=off highres=off quiet"

@@ -1,7 +1,7 @@
 """Starts a lane's zygote: its text is compiled by a child, and run here.
 
-What a compiler leaves of its memory would be as much as all that the zygote needs, and each
-fork copies it, or gets it copied. Runs inside the sandbox, with the texts in ZYGOTE and
+A compiler leaves as much heap behind as the zygote needs, and each fork copies it, or gets it
+copied. Runs inside the sandbox, with the texts in ZYGOTE and
 SERVED; never imported.
 """
 
@@ -11,10 +11,12 @@ import sys
 
 
 def compiled(text):
+    ours, theirs = os.pipe()
     try:
-        ours, theirs = os.pipe()
         pid = os.fork()
     except OSError:  # the process limit: the memory is not worth waiting for
+        os.close(ours)
+        os.close(theirs)
         return compile(text, "<zygote>", "exec")
     if pid == 0:
         os.close(ours)
@@ -22,6 +24,8 @@ def compiled(text):
             pipe.write(marshal.dumps(compile(text, "<zygote>", "exec")))
         os._exit(0)
     os.close(theirs)
+    import linecache, signal  # what takes longest of the zygote's imports, meanwhile
+
     with open(ours, "rb") as pipe:
         code = pipe.read()
     os.waitpid(pid, 0)

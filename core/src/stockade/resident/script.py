@@ -61,15 +61,11 @@ def supervisor() -> tuple[str, str]:
     here = files("stockade.resident")
     script = here.joinpath("supervisor.sh").read_text()
     bare = "\n".join(line for line in script.splitlines() if not line.lstrip().startswith("#"))
-    texts = {
-        "ZYGOTE": ("zygote.py",),
-        "SERVED": ("spawning.py", "served.py"),
-    }
-    zygote = "".join(
-        f"{name} = {''.join(here.joinpath(part).read_text() for part in parts)!r}\n"
-        for name, parts in texts.items()
+    zygote, served, compiled = (
+        "".join(here.joinpath(name).read_text() for name in names)
+        for names in (("zygote.py",), ("spawning.py", "served.py"), ("compiled.py",))
     )
-    return bare, zygote + here.joinpath("compiled.py").read_text()
+    return bare, f"ZYGOTE = {zygote!r}\nSERVED = {served!r}\n{compiled}"
 
 
 def supervisor_argv(number: int, shell: str = "sh") -> list[str]:

@@ -336,7 +336,7 @@ become_zygote() {
   [ $zp != 0 ] || keep_time
   read -r _ || exit 0
   branded 2>/dev/null
-  # As an argument it would stay there five times, at four bytes a letter.
+  # As an argument it would take ten times its size of the interpreter's memory, for good.
   export STOCKADE_ZYGOTE="$zygote"
   exec $py -c 'import os; exec(os.environ.pop("STOCKADE_ZYGOTE"))' \
     "$events" "$seen" $lane "$mark" 2>/dev/null
