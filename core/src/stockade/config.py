@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import posixpath
-import types
 from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import attrs
 
 from stockade.errors import ConfigError
+from stockade.frozen import FrozenMap, MaskedMap
 from stockade.options import (
     as_bool,
     as_float,
@@ -147,7 +147,11 @@ def _check_labels(_: Any, attribute: attrs.Attribute[Any], value: Mapping[str, s
 
 
 def _frozen_map(value: Any) -> Any:
-    return types.MappingProxyType(dict(value)) if isinstance(value, Mapping) else value
+    return FrozenMap(value) if isinstance(value, Mapping) else value
+
+
+def _masked_map(value: Any) -> Any:
+    return MaskedMap(value) if isinstance(value, Mapping) else value
 
 
 def _map(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
@@ -169,11 +173,6 @@ def _policy(value: Any) -> OutputPolicy:
         return OutputPolicy(value)
     except ValueError:
         raise _wrong("output_policy", value, "'drain' or 'end'") from None
-
-
-def _masked(env: Mapping[str, str]) -> str:
-    """Names only (B4)."""
-    return "{" + ", ".join(f"{name!r}: ***" for name in env) + "}"
 
 
 def _field(convert: Callable[[str], Any], **kwargs: Any) -> Any:
@@ -208,9 +207,8 @@ class SandboxConfig:
     env_vars: Mapping[str, str] = _field(
         as_map,
         factory=dict,
-        converter=_frozen_map,
+        converter=_masked_map,
         validator=[_map, _check_env],
-        repr=_masked,
         hash=False,
     )
     #: "UID" or "UID:GID" inside; None is an unprivileged one of the wall's choice.

@@ -12,7 +12,9 @@ do next. Where Python has a builtin for the case, the class is one too, so that
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from stockade.shown import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,10 +51,37 @@ __all__ = [
 
 
 class StockadeError(Exception):
-    """The root of the tree: catch this to catch everything of stockade's."""
+    """The root of the tree: catch this to catch everything of stockade's.
+
+    Errors pickle, copy and compare (B5): two are equal that are of one class, with the
+    same words and the same attributes. Their cause and traceback stay in this process.
+    """
 
     #: Whether the same call may succeed later without a change by the caller.
     retryable: bool = False
+
+    def __str__(self) -> str:
+        """The message; what a stranger's name or program put into it shows escaped."""
+        return shown(super().__str__())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Not by calling the class: its arguments are its own, ``args`` holds the message.
+        return _remade, (type(self), self.args), self.__dict__
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, StockadeError) or type(self) is not type(other):
+            return NotImplemented
+        return self.args == other.args and self.__dict__ == other.__dict__
+
+    def __hash__(self) -> int:
+        return hash((type(self), str(self)))
+
+
+def _remade(kind: type[StockadeError], arguments: tuple[Any, ...]) -> StockadeError:
+    """An error as it was, its ``__init__`` not called again; its attributes come after."""
+    error = kind.__new__(kind, *arguments)
+    error.args = arguments
+    return error
 
 
 # -- what the caller wrote ---------------------------------------------------

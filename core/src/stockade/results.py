@@ -158,24 +158,50 @@ class SandboxResult:
         return self.stdout_truncated or self.stderr_truncated
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class SessionHandle:
     """The trait's name for a session: pass its ids to the provider's methods.
 
     ``status`` is the session's present state, not a copy from creation (C4): a
-    provider hands in ``live``, which is asked each time.
+    provider hands in ``live``, which is asked each time. A copy stays live; a pickle
+    holds the state of its moment. Handles are equal while ids and states are (B5).
     """
 
     agent_id: str
     session_id: str
     _status: SessionStatus = attrs.field(default=SessionStatus.READY, alias="status")
-    _live: Callable[[], SessionStatus] | None = attrs.field(
-        default=None, alias="live", eq=False, repr=False
-    )
+    _live: Callable[[], SessionStatus] | None = attrs.field(default=None, alias="live")
 
     @property
     def status(self) -> SessionStatus:
         return self._status if self._live is None else self._live()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SessionHandle):
+            return NotImplemented
+        return (self.agent_id, self.session_id, self.status) == (
+            other.agent_id,
+            other.session_id,
+            other.status,
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.agent_id, self.session_id))
+
+    def __copy__(self) -> SessionHandle:
+        return self  # immutable, as text is
+
+    def __deepcopy__(self, _: object) -> SessionHandle:
+        return self
+
+    def __reduce__(self) -> tuple[type[SessionHandle], tuple[str, str, SessionStatus]]:
+        return SessionHandle, (self.agent_id, self.session_id, self.status)
+
+    def __repr__(self) -> str:
+        return (
+            f"SessionHandle(agent_id={self.agent_id!r}, session_id={self.session_id!r}, "
+            f"status={self.status!r})"
+        )
 
 
 @attrs.frozen

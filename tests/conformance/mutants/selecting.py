@@ -22,8 +22,16 @@ from conformance.mutants.base import (
     string_suite,
     suite,
 )
-from stockade.errors import ProviderNotFoundError
-from stockade.wall import Availability, Check, ExecRequest, OpenRequest, Sandbox
+from stockade.errors import ProviderNotFoundError, WorkingDirectoryError
+from stockade.wall import (
+    Availability,
+    Check,
+    ExecRequest,
+    OpenRequest,
+    Output,
+    Running,
+    Sandbox,
+)
 
 _count = itertools.count(1)
 
@@ -153,6 +161,18 @@ class LogsTheEnvironment(PlainSandbox):
         return super().spawn(request)
 
 
+class RaisesItsOwn(PlainSandbox):
+    """Its errors are of a class that no other process can find."""
+
+    def start(self, request: ExecRequest, output: Output) -> Running:
+        class NoFolder(WorkingDirectoryError): ...
+
+        try:
+            return super().start(request, output)
+        except WorkingDirectoryError as error:
+            raise NoFolder(error.path) from error
+
+
 class StartsElsewhere(PlainSandbox):
     def spawn(self, request: ExecRequest) -> subprocess.Popen[bytes]:
         return super().spawn(attrs.evolve(request, working_dir="/tmp"))
@@ -201,6 +221,13 @@ SELECTING = [
            make=functools.partial(suite, StartsElsewhere)),
     Mutant(name="environment-in-arguments", check="B4_environment_values_show_nowhere",
            make=functools.partial(suite, TellsTheEnvironment)),
+    Mutant(name="errors-of-a-local-class",
+           check="B5_what_callers_hold_pickles_copies_and_compares",
+           make=functools.partial(suite, RaisesItsOwn)),
+    _core("B5_what_callers_hold_pickles_copies_and_compares", "errors-are-remade-of-their-words",
+          "stockade.errors.StockadeError.__reduce__", Exception.__reduce__),
+    _core("B5_what_callers_hold_pickles_copies_and_compares", "handles-pickle-what-is-live",
+          "stockade.results.SessionHandle.__reduce__", object.__reduce__),
     Mutant(name="environment-in-the-log", check="B4_environment_values_show_nowhere",
            make=functools.partial(suite, LogsTheEnvironment)),
 ]  # fmt: skip

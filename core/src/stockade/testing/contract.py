@@ -46,6 +46,7 @@ _ALL = (
     Clause("B2", "wrong values are refused when built"),
     Clause("B3", "what cannot be held is refused before anything starts"),
     Clause("B4", "environment values show nowhere"),
+    Clause("B5", "configurations, results, handles and errors pickle, copy and compare"),
     Clause("C1", "the agent's id never shows"),
     Clause("C2", "ids cannot be guessed"),
     Clause("C3", "a session answers to its own agent alone"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import glob
 import logging
 import math
-from collections.abc import Iterator
+import pickle
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +17,12 @@ import pytest
 
 from stockade.capabilities import Feature, Isolation, refusals
 from stockade.config import MIB, Mount, SandboxConfig
-from stockade.errors import ConfigError, UnsupportedError, WorkingDirectoryError
+from stockade.errors import (
+    ConfigError,
+    StockadeError,
+    UnsupportedError,
+    WorkingDirectoryError,
+)
 from stockade.session import Session
 from stockade.testing.base import ConformanceBase, anywhere, expect
 from stockade.testing.programs import sleep, unique
@@ -52,6 +59,12 @@ _ASKS: dict[Feature, dict[str, Any]] = {
     Feature.CPU: {"cpu_limit": 0.5},
     Feature.PROCESSES: {"max_processes": 16},
     Feature.DISK: {"disk_mb": 8},
+}
+
+_COPIES: dict[str, Callable[[Any], Any]] = {
+    "copy.copy": copy.copy,
+    "copy.deepcopy": copy.deepcopy,
+    "pickle": lambda value: pickle.loads(pickle.dumps(value)),  # noqa: S301 - this very process's
 }
 
 
@@ -141,11 +154,52 @@ class Configuration(ConformanceBase):
         told = [line for line in lines if secret in line]
         expect(not told, "B4", "no secret in a log", told)
 
+    def test_B5_what_callers_hold_pickles_copies_and_compares(self) -> None:
+        provider = self.make_provider()
+        handle = provider.create_session("conformance")
+        record = provider.runtime.registry.get("conformance", handle.session_id)
+        with Session(provider, record) as session:
+            execution = self.start(session, sleep(0))
+            held = [provider.config, handle, execution.result(), execution.handle()]
+            held += self._errors(session)
+            for value in held:
+                for how, copied in _COPIES.items():
+                    _same(value, how, copied)
+
+    def _errors(self, session: Session) -> list[StockadeError]:
+        """Those that a wall may raise as its own."""
+        found: list[StockadeError] = []
+        calls: list[Callable[[], object]] = [
+            lambda: self.run(session, sleep(0), working_dir="/no/such/folder"),
+            lambda: session.code("x", language="cobol-85"),
+            lambda: session.run([]),
+            lambda: session.provider.runtime.registry.get("conformance", "ses-none"),
+        ]
+        for call in calls:
+            try:
+                call()
+            except StockadeError as error:
+                found.append(error)
+        expect(len(found) >= 3, "B5", "errors of stockade's own", found)
+        return found
+
     def _fails_without(self, session: Session, secret: str) -> None:
         try:
             self.run(session, sleep(0), working_dir="/no/such/folder")
         except WorkingDirectoryError as error:
             expect(secret not in str(error), "B4", "no secret in an error", error)
+
+
+def _same(value: object, how: str, copied: Callable[[Any], Any]) -> None:
+    """The copy is the same kind of thing, equal and with the same words."""
+    name = type(value).__name__
+    try:
+        other = copied(value)
+    except Exception as error:
+        expect(False, "B5", f"{how} of {name}", f"{type(error).__name__}: {error}")
+        return
+    same = type(other) is type(value) and other == value and str(other) == str(value)
+    expect(same, "B5", f"{how} of {name} that is equal: {value!s:.200}", other)
 
 
 @contextmanager

@@ -1,0 +1,26 @@
+"""Text of strangers, made fit for a terminal and a log.
+
+File names, a program's words in an error, a label, a plug-in's summary: any of them may
+hold escape sequences that move a cursor, colour a screen or turn text around. What a
+person reads passes through here; data for programs (results, JSON) stays as it is.
+"""
+
+from __future__ import annotations
+
+__all__ = ["shown"]
+
+_KEPT = frozenset("\n\t")
+
+
+def shown(text: str) -> str:
+    """``text`` with every character that does not print as ``\\x1b`` and the like.
+
+    Line ends and tabs stay. Control characters, those that turn the direction of text,
+    and halves of surrogates do not print.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or char in _KEPT else char.encode("unicode_escape").decode()
+        for char in text
+    )
