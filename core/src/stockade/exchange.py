@@ -80,7 +80,8 @@ class ExecRequest:
     working_dir: str = "/workspace"
     #: The whole environment asked for: the session's and the execution's, merged (D9).
     env: Mapping[str, str] = attrs.field(factory=dict, repr=lambda env: f"<{len(env)} names>")
-    timeout_seconds: float = 60.0  #: core keeps it; for walls that can keep it inside as well
+    #: Core keeps it; for walls that can keep it inside as well. None: no deadline (D15).
+    timeout_seconds: float | None = 60.0
 
 
 @attrs.frozen(kw_only=True)

@@ -133,10 +133,12 @@ class Execution:
     # -- what core uses ------------------------------------------------------
 
     def begin(self) -> None:
-        """Start it in a worker, with its deadline running."""
+        """Start it in a worker, with its deadline running where it has one (D15)."""
         self._status = ExecutionStatus.RUNNING
-        deadline = self._started + self._request.timeout_seconds
-        self._timers.append(self._clock.at(deadline, lambda: self.stop(Verdict.TIMED_OUT)))
+        seconds = self._request.timeout_seconds
+        if seconds is not None:
+            deadline = self._started + seconds
+            self._timers.append(self._clock.at(deadline, lambda: self.stop(Verdict.TIMED_OUT)))
         self._workers.run(self._drive)
 
     def stop(self, why: Verdict) -> None:

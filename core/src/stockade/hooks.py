@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from typing import TypeVar
 
 import attrs
 import pluggy
@@ -11,7 +12,7 @@ import pluggy
 from stockade import plugin as api
 from stockade.config import SandboxConfig
 from stockade.discovery import installed, load_module
-from stockade.errors import PolicyError, PolicyRefusedError
+from stockade.errors import ConfigError, PolicyError, PolicyRefusedError
 from stockade.events import Event
 from stockade.proposals import (
     ExecutionProposal,
@@ -24,6 +25,7 @@ from stockade.proposals import (
 __all__ = ["Hooks"]
 
 _log = logging.getLogger(__name__)
+_N = TypeVar("_N", bound=float)
 
 
 class Hooks:
@@ -136,15 +138,37 @@ def _tighten(
     impl: pluggy.HookImpl, proposal: ExecutionProposal, change: Tighten
 ) -> ExecutionProposal:
     request = proposal.request
-    timeout = change.timeout_seconds or request.timeout_seconds
-    output = change.output_limit_bytes or proposal.output_limit_bytes
-    if timeout > request.timeout_seconds or output > proposal.output_limit_bytes:
-        raise PolicyError(
-            f"policy {impl.plugin_name} would loosen an execution's limits; a policy may only "
-            "tighten. Mend the policy or remove it."
-        )
+    _check_limits(impl, change)
+    seconds = _smaller(impl, "timeout_seconds", change.timeout_seconds, request.timeout_seconds)
+    output = _smaller(
+        impl, "output_limit_bytes", change.output_limit_bytes, proposal.output_limit_bytes
+    )
+    assert output is not None  # since the proposal's is not
     return attrs.evolve(
         proposal,
-        request=attrs.evolve(request, timeout_seconds=timeout),
+        request=attrs.evolve(request, timeout_seconds=seconds),
         output_limit_bytes=output,
     )
+
+
+def _check_limits(impl: pluggy.HookImpl, change: Tighten) -> None:
+    """A limit that is none (NaN, zero, text) would otherwise pass as a small one (B2)."""
+    limits = attrs.asdict(change)
+    try:
+        SandboxConfig().with_(
+            **{name: value for name, value in limits.items() if value is not None}
+        )
+    except ConfigError as error:
+        raise PolicyError(f"policy {impl.plugin_name} answered {change!r}: {error}") from error
+
+
+def _smaller(impl: pluggy.HookImpl, name: str, new: _N | None, old: _N | None) -> _N | None:
+    """The limit that a policy leaves; None is no limit in ``old``, no change in ``new``."""
+    if new is None:
+        return old
+    if old is not None and new > old:
+        raise PolicyError(
+            f"policy {impl.plugin_name} would loosen {name} of an execution from {old!r} to "
+            f"{new!r}; a policy may only tighten. Mend the policy or remove it."
+        )
+    return new

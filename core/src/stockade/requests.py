@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import posixpath
 from collections.abc import Mapping, Sequence
-from typing import Any
+from enum import Enum
+from typing import Any, Literal
 
 from stockade.capabilities import Feature
 from stockade.config import MIB, OutputPolicy, SandboxConfig, check_env, check_path
@@ -18,6 +20,15 @@ from stockade.runtime import Runtime
 from stockade.wall import ExecRequest, Form, Wall
 
 __all__ = ["MAX_STDIN_BYTES", "check_argv", "check_form", "start"]
+
+
+class _Left(Enum):
+    """What stands for an argument that was not given, where None says something else."""
+
+    OUT = "left out"
+
+
+_LeftOut = Literal[_Left.OUT]
 
 #: Standard input is handed over as bytes, so it is bounded like a file is.
 MAX_STDIN_BYTES = 256 * MIB
@@ -61,19 +72,24 @@ def start(
     stdin: bytes = b"",
     env: Mapping[str, str] | None = None,
     working_dir: str | None = None,
-    timeout: float | None = None,
+    timeout: float | _LeftOut | None = _Left.OUT,
     output_limit_bytes: int | None = None,
     output_policy: OutputPolicy | str | None = None,
     live: bool = False,
 ) -> Execution:
     """Check everything, then start the request. Raises ConfigError, UnsupportedError,
-    LanguageError, PolicyRefusedError, SessionStateError."""
+    LanguageError, PolicyRefusedError, SessionStateError.
+
+    A ``timeout`` of None is no deadline, one that is left out the session's; a relative
+    ``working_dir`` starts at the session's (D15).
+    """
     check_form(record.provider, wall, form)
     if form is Form.ARGV:
         argv = check_argv(argv)
     elif not isinstance(script, str):
         raise ConfigError(f"the {form} to run is text, not {type(script).__name__}.")
     config = _execution_config(record.config, timeout, output_limit_bytes, output_policy)
+    seconds = None if timeout is None else config.timeout_seconds
     if form is Form.CODE:
         language = _language(runtime, record, language or "")
     if state is not None:
@@ -89,7 +105,7 @@ def start(
         stdin=_stdin(stdin),
         working_dir=_working_dir(record.config, working_dir),
         env=_environment(record.config, env),
-        timeout_seconds=config.timeout_seconds,
+        timeout_seconds=seconds,
     )
     return runtime.execute(
         record,
@@ -102,19 +118,19 @@ def start(
 
 def _execution_config(
     config: SandboxConfig,
-    timeout: float | None,
+    timeout: float | _LeftOut | None,
     output_limit: int | None,
     policy: OutputPolicy | str | None,
 ) -> SandboxConfig:
     """The session's limits with the execution's own, checked by the same rules (B2)."""
     changes: dict[str, Any] = {
-        "timeout_seconds": timeout,
+        "timeout_seconds": None if timeout is _Left.OUT else timeout,
         "output_limit_bytes": output_limit,
         "output_policy": policy,
     }
     changes = {name: value for name, value in changes.items() if value is not None}
-    if timeout is not None and isinstance(timeout, (int, float)) and math.isinf(timeout):
-        raise ConfigError("timeout=inf is not allowed: give seconds; every execution ends.")
+    if isinstance(timeout, float) and math.isinf(timeout):
+        raise ConfigError("timeout=inf is not allowed: give seconds, or None for no deadline.")
     return config.with_(**changes) if changes else config
 
 
@@ -148,8 +164,17 @@ def _stdin(stdin: object) -> bytes:
 
 
 def _working_dir(config: SandboxConfig, working_dir: str | None) -> str:
+    """The folder that an execution starts in; a relative one is below the session's (D15)."""
     if working_dir is None:
         return config.working_dir
+    if isinstance(working_dir, str) and working_dir and not working_dir.startswith("/"):
+        if ".." in working_dir.split("/"):
+            # Where a link leads is known inside alone: as text it would be a guess.
+            raise ConfigError(
+                f"working_dir={working_dir!r} is not allowed: a relative folder is one below the "
+                f"session's ({config.working_dir}); write the absolute path of any other."
+            )
+        working_dir = posixpath.normpath(posixpath.join(config.working_dir, working_dir))
     check_path("working_dir", working_dir)
     return working_dir
 

@@ -35,10 +35,12 @@ DEFAULT_AGENT = "default"
 class RunOptions(TypedDict, total=False):
     """What every way to execute takes besides the request itself."""
 
-    timeout: float  #: seconds; default the session's timeout_seconds (D6)
+    #: Seconds; default the session's timeout_seconds (D6). None: no deadline, and the
+    #: session's lifetimes alone end it (D15).
+    timeout: float | None
     stdin: bytes  #: default empty (D8)
     env: Mapping[str, str]  #: on top of the session's (D9)
-    working_dir: str  #: default the session's (D9)
+    working_dir: str  #: default the session's, which is where a relative one starts (D9, D15)
     output_limit_bytes: int  #: of each stream; default the session's (D5)
     #: Code in Python only: the named interpreter that runs it and keeps its variables from
     #: call to call, as a notebook does; default a clean one. One call at a time; when it is

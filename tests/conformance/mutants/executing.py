@@ -277,6 +277,24 @@ class MixesOutput(PlainSandbox):
         return super().start(request, self.first)
 
 
+class KeepsADeadlineOfItsOwn(PlainSandbox):
+    """A wall that knows no execution without a deadline."""
+
+    def start(self, request: ExecRequest, output: Output) -> Running:
+        running = super().start(request, output)
+        timer = threading.Timer(request.timeout_seconds or 1.0, running.kill)
+        timer.daemon = True
+        timer.start()
+        return running
+
+
+class StartsAtTheTop(PlainSandbox):
+    """Every folder is the session's own."""
+
+    def spawn(self, request: ExecRequest) -> subprocess.Popen[bytes]:
+        return super().spawn(attrs.evolve(request, working_dir="/workspace"))
+
+
 class DiesQuietly(PlainSandbox):
     """A sandbox that died looks like a program that was killed."""
 
@@ -289,6 +307,13 @@ class DiesQuietly(PlainSandbox):
                     return Exit(signal=9)
 
         return Quiet(super().start(request, output))
+
+
+def _with_a_deadline(**fields: Any) -> ExecRequest:
+    """None is taken for "not given"."""
+    if fields["timeout_seconds"] is None:
+        fields["timeout_seconds"] = 1.0
+    return ExecRequest(**fields)
 
 
 def _on(check: str, sandbox: type[PlainSandbox], name: str = "", **more: Any) -> Mutant:
@@ -338,4 +363,12 @@ EXECUTING = [
     _on("D12_cancel_ends_the_whole_tree", KillsNothing),
     _on("D13_pieces_come_as_they_are_printed", HoldsOutputBack),
     _on("D14_a_sandbox_that_dies", DiesQuietly),
+    _on("D15_no_deadline_is_none_and_left_out_is_the_sessions", KeepsADeadlineOfItsOwn),
+    _core("D15_no_deadline_is_none_and_left_out_is_the_sessions", "none-is-the-sessions",
+          "stockade.requests.ExecRequest", _with_a_deadline),
+    _core("D15_without_a_deadline_the_lifetime_stands", "lives-for-ever",
+          "stockade.runtime.arm", lambda *_: None, factor=0.3),
+    _on("D15_a_relative_folder_starts_at_the_sessions", StartsAtTheTop),
+    _core("D15_a_relative_folder_starts_at_the_sessions", "starts-at-the-root",
+          "stockade.requests._working_dir", lambda _, folder: f"/{folder or 'workspace'}"),
 ]  # fmt: skip

@@ -1,4 +1,5 @@
-"""Checks of D, first part: forms, codes, verdicts, folders, many at once (D1 to D3, D9 to D11)."""
+"""Checks of D, first part: forms, codes, verdicts, folders, many at once (D1 to D3, D9 to D11,
+D15)."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from stockade.capabilities import Feature
-from stockade.errors import LanguageError
+from stockade.errors import ConfigError, LanguageError
 from stockade.execution import Execution as RunningExecution
 from stockade.results import ExecutionStatus, Verdict
 from stockade.testing.base import ConformanceBase, expect
@@ -193,6 +194,38 @@ class Execution(ConformanceBase):
             expect(both, "D11", "both at the same time", result)
             slow.cancel()
             slow.result(self.scaled(20))
+
+    def test_D15_no_deadline_is_none_and_left_out_is_the_sessions(self) -> None:
+        with self.session(timeout_seconds=1.0) as session:
+            limit = session._record.config.timeout_seconds
+            free = self.start(session, sleep(limit + self.scaled(1.5)), timeout=None)
+            usual = self.start(session, sleep(30)).result(self.scaled(20))
+            seen = (usual.verdict, usual.duration_seconds < limit + self.scaled(2))
+            expect(seen == (Verdict.TIMED_OUT, True), "D15", f"timed out after {limit:g} s", usual)
+            result = free.result(self.scaled(20))
+            expect(result.success, "D15", "without a deadline it ends by itself", result)
+
+    def test_D15_without_a_deadline_the_lifetime_stands(self) -> None:
+        seconds = self.scaled(3.0)
+        with self.session(lifetime_seconds=seconds) as session:
+            free = self.start(session, sleep(60), timeout=None)
+            result = free.result(seconds + self.scaled(15))
+            expect(result.verdict is Verdict.CANCELLED, "D15", "ended with its session", result)
+
+    def test_D15_a_relative_folder_starts_at_the_sessions(self) -> None:
+        self.need(Feature.SHELL)
+        with self.shared() as session:
+            name = unique("sub")
+            session.shell(f"mkdir -p {name}/below; echo here > {name}/below/f")
+            for folder in (f"{name}/below", f"./{name}/below/"):
+                seen = session.shell("cat f", working_dir=folder).stdout
+                expect(seen == "here\n", "D15", f"programs that start in {folder}", seen)
+            seen = session.shell(f"cat {name}/below/f", working_dir=".").stdout
+            expect(seen == "here\n", "D15", "'.' is the session's own", seen)
+            with pytest.raises(FileNotFoundError, match="no-such-folder"):
+                session.shell("true", working_dir=f"{name}/no-such-folder")
+            with pytest.raises(ConfigError, match="absolute path"):
+                session.shell("true", working_dir=f"{name}/../..")
 
 
 def _thrice(number: int) -> Program:
