@@ -17,7 +17,7 @@ LAYERS = [
     "discovery hooks registry execution languages audit ledger ledger_file ledger_log judging "
     "capacity opening",
     "runtime closing pausing requests providers detaching lifetimes journal gc",
-    "process files snapshots session attaching overview pool aio measure testing cli",
+    "process files snapshots session attaching overview pool aio measure testing cli toolkit",
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}
 
@@ -53,6 +53,19 @@ def test_every_module_has_its_layer() -> None:
     names = {path.name.removesuffix(".py") for path in CORE.iterdir()}
     names -= {"__init__", "py.typed", "__pycache__"}
     assert names == set(LEVEL)
+
+
+def test_core_does_without_the_toolkit() -> None:
+    """It is for walls: it builds on words and on the wall's interface, and core not on it."""
+    for path in CORE.rglob("*.py"):
+        own = path.relative_to(CORE).parts[0].removesuffix(".py")
+        for module in imports(path):
+            parts = module.split(".")
+            if own != "toolkit":
+                assert parts[:2] != ["stockade", "toolkit"], f"{path.name} imports {module}"
+            elif parts[0] == "stockade" and len(parts) > 1 and parts[1] in LEVEL:
+                low = LEVEL[parts[1]] <= LEVEL["wall"] or parts[1] == "toolkit"
+                assert low, f"{path.name} imports {module}"
 
 
 def test_core_depends_on_three_packages() -> None:

@@ -12,7 +12,7 @@ import pytest
 import stockade
 from conftest import need
 from stockade import Session
-from stockade_bubblewrap import cgroups
+from stockade.toolkit.local import cgroups
 from stockade_bubblewrap.sandbox import BubblewrapSandbox
 
 #: The wall with limits held in either way; by a cgroup only where one can be made.
@@ -77,6 +77,11 @@ def marked(mark: str) -> dict[int, str]:
 
 def gone(mark: str, seconds: float = 30.0) -> bool:
     return until(lambda: not marked(mark), seconds)
+
+
+def trace_name(session: str) -> str:
+    """What all that a session has on the host is called."""
+    return cgroups.group_name("bubblewrap", session)
 
 
 def groups(name: str) -> list[str]:

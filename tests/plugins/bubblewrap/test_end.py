@@ -16,7 +16,7 @@ import attrs
 import pytest
 
 import stockade
-from plugins.bubblewrap.conftest import gone, groups, inner, marked, until
+from plugins.bubblewrap.conftest import gone, groups, inner, marked, trace_name, until
 from stockade import (
     SandboxLostError,
     SandboxStartError,
@@ -47,7 +47,7 @@ def owner(wall: str, mark: str) -> tuple[subprocess.Popen[bytes], str]:
     """Another process with a session in which programs run; the name of its traces."""
     process = subprocess.Popen([sys.executable, "-c", _OWNER, wall, mark], stdout=subprocess.PIPE)
     assert process.stdout is not None
-    return process, f"stockade-{process.stdout.readline().decode().strip()}"
+    return process, trace_name(process.stdout.readline().decode().strip())
 
 
 def test_C9_killing_the_owner_leaves_nothing(wall: str) -> None:
@@ -63,7 +63,7 @@ def test_C9_killing_the_owner_leaves_nothing(wall: str) -> None:
 def listed(name: str) -> list[Leftover]:
     """What the wall finds of a session, without having opened it."""
     wall = stockade.provider("bubblewrap").wall
-    return [found for found in wall.leftovers() if f"stockade-{found.session_id}" == name]
+    return [found for found in wall.leftovers() if trace_name(found.session_id) == name]
 
 
 def test_C9_killing_owner_and_keeper_at_once_leaves_what_is_found(wall: str) -> None:
@@ -93,7 +93,7 @@ def test_C9_gc_keeps_what_has_an_owner_and_removes_what_has_none(grouped: str) -
         process.wait()
         assert gone(f"sleep {mark}") and groups(name)
         collected = stockade.collect(strings=[grouped])
-        assert name in {f"stockade-{removed[0]}" for removed in collected.removed}
+        assert name in {trace_name(removed[0]) for removed in collected.removed}
         assert not traces(name)
         assert mine.run(["true"]).success
 
@@ -101,7 +101,7 @@ def test_C9_gc_keeps_what_has_an_owner_and_removes_what_has_none(grouped: str) -
 def test_what_a_session_uses_is_told(wall: str) -> None:
     with stockade.open(wall) as session:
         session.start(code="x = bytearray(64 << 20)\nimport time; time.sleep(30)")
-        (found,) = listed(f"stockade-{session.session_id}")
+        (found,) = listed(trace_name(session.session_id))
 
         def grown() -> bool:
             used = session.provider.wall.usage(found)
@@ -113,7 +113,7 @@ def test_what_a_session_uses_is_told(wall: str) -> None:
         session.provider.wall.remove(found)
         with pytest.raises((SandboxLostError, SessionStateError)):
             session.run(["true"])
-    assert not listed(f"stockade-{session.session_id}")
+    assert not listed(trace_name(session.session_id))
 
 
 def _keeper_of(pid: int) -> int:
@@ -139,7 +139,7 @@ def test_C11_a_lifetime_holds_though_its_owner_stands_still(wall: str) -> None:
 def test_D14_a_death_is_told_at_once(wall: str, victim: str) -> None:
     mark = f"54{os.getpid()}"
     with stockade.open(wall) as session:
-        name = f"stockade-{session.session_id}"
+        name = trace_name(session.session_id)
         execution = session.start(shell=f"echo so far; setsid sleep {mark} & sleep {mark}")
         assert until(lambda: len(marked(f"sleep {mark}")) >= 2)
         sandbox = inner(session)
@@ -165,7 +165,7 @@ def test_a_program_cannot_end_the_first_process_or_the_keeper(bubblewrap: str) -
 def test_C7_closing_ends_what_runs(wall: str) -> None:
     mark = f"55{os.getpid()}"
     session = stockade.open(wall)
-    name = f"stockade-{session.session_id}"
+    name = trace_name(session.session_id)
     execution = session.start(shell=f"setsid sleep {mark} & sleep {mark}")
     assert until(lambda: len(marked(f"sleep {mark}")) >= 2)
     session.close()
@@ -327,7 +327,7 @@ def test_a_fork_of_the_owner_does_not_keep_the_session(bubblewrap: str) -> None:
     )  # fmt: skip
     with process:
         assert process.stdout is not None
-        name = f"stockade-{process.stdout.readline().decode().strip()}"
+        name = trace_name(process.stdout.readline().decode().strip())
         process.kill()
         try:
             assert gone(f"sleep {mark}") and until(lambda: not traces(name))

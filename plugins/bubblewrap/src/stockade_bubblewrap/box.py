@@ -12,8 +12,9 @@ import time
 from collections import deque
 from typing import Any
 
-from stockade_bubblewrap import enter, seccomp, tree
-from stockade_bubblewrap.cgroups import Group
+from stockade.toolkit.local import seccomp, tree
+from stockade.toolkit.local.cgroups import Group
+from stockade_bubblewrap import enter
 
 __all__ = ["Box"]
 

@@ -11,9 +11,9 @@ import shutil
 import subprocess
 
 from stockade.errors import SandboxStartError
+from stockade.toolkit.local.seccomp import SUPPORTED
 from stockade.wall import Check
 from stockade_bubblewrap.root import ISOLATION
-from stockade_bubblewrap.seccomp import SUPPORTED
 
 __all__ = ["checks", "find_bwrap", "outside_ids", "reachable"]
 

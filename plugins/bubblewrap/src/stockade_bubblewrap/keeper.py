@@ -18,9 +18,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from stockade_bubblewrap import enter, link
+from stockade.toolkit.local import link
+from stockade.toolkit.local.watch import Watch
+from stockade_bubblewrap import enter
 from stockade_bubblewrap.box import Box
-from stockade_bubblewrap.watch import Watch
 
 __all__ = ["main"]
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import logging
 import os
 import socket
 import subprocess
-import sys
 import threading
 import time
 from typing import Any
@@ -16,10 +14,10 @@ from typing import Any
 from stockade.errors import DestroyError, SandboxLostError, SandboxStartError
 from stockade.resident import NEEDS, Channel, Death, PipeChannel, ResidentSandbox, supervisor
 from stockade.resident.lane import Ended, Lane, LaneLostError
+from stockade.toolkit.local import keeper_command, link
+from stockade.toolkit.local.cgroups import Group
+from stockade.toolkit.local.leftovers import marks
 from stockade.wall import ExecRequest, Output, Running
-from stockade_bubblewrap import link
-from stockade_bubblewrap.cgroups import PREFIX, Group
-from stockade_bubblewrap.marks import OWNER, SESSION
 
 __all__ = ["BubblewrapSandbox"]
 
@@ -31,11 +29,6 @@ _REMOVE_SECONDS = 8.0
 _KILLED = 128 + 9
 #: How long it may take until the keeper has seen that the sandbox has ended.
 _SETTLE_SECONDS = 3.0
-
-_KEEPER = (
-    "import sys; sys.path.insert(0, {path!r}); "
-    "from stockade_bubblewrap.keeper import main; main({link})"
-)
 
 
 class BubblewrapSandbox(ResidentSandbox):
@@ -238,20 +231,16 @@ class _Keeper:
 
 
 def _start_keeper(theirs: socket.socket, order: dict[str, Any]) -> subprocess.Popen[bytes]:
-    spec = importlib.util.find_spec("stockade_bubblewrap")
-    if spec is None or spec.origin is None:
-        raise SandboxStartError("stockade_bubblewrap is gone; pip install stockade-bubblewrap.")
-    path = os.path.dirname(os.path.dirname(spec.origin))
+    command = keeper_command("stockade_bubblewrap.keeper", theirs.fileno(), ["stockade_bubblewrap"])
     return subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", _KEEPER.format(path=path, link=theirs.fileno())],
+        command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env={
             "PATH": "/usr/bin:/bin",
             "LANG": "C.UTF-8",
-            SESSION: order["name"].removeprefix(PREFIX),
-            OWNER: order["owner_mark"],
+            **marks("bubblewrap", order["session"], order["owner_mark"]),
         },
         cwd="/",
         start_new_session=True,

@@ -9,14 +9,16 @@ from typing import Any, ClassVar
 from stockade.capabilities import Capabilities, Isolation
 from stockade.config import MIB
 from stockade.hostroot import SYSTEM_PATH, cpu_share, interpreter_folders, python_option
+from stockade.toolkit.local import cgroups
+from stockade.toolkit.local.leftovers import Leftovers, counter_path
 from stockade.wall import Availability, Leftover, OpenRequest, Option, Sandbox, Usage, Wall
-from stockade_bubblewrap import cgroups, host
-from stockade_bubblewrap.cgroups import PREFIX
-from stockade_bubblewrap.leftovers import counter_path
+from stockade_bubblewrap import host
 from stockade_bubblewrap.root import Root, check_place
 
 __all__ = ["BubblewrapWall"]
 
+_NAME = "bubblewrap"
+_LEFTOVERS = Leftovers(_NAME)
 #: Who the code is inside, unless asked otherwise.
 _INSIDE = 1000
 
@@ -111,19 +113,13 @@ class BubblewrapWall(Wall):
     # -- what outlives a process ----------------------------------------------
 
     def leftovers(self) -> Sequence[Leftover]:
-        from stockade_bubblewrap import leftovers
-
-        return leftovers.all_of()
+        return _LEFTOVERS.all_of()
 
     def remove(self, leftover: Leftover) -> None:
-        from stockade_bubblewrap import leftovers
-
-        leftovers.remove(leftover.session_id)
+        _LEFTOVERS.remove(leftover.session_id)
 
     def usage(self, leftover: Leftover) -> Usage | None:
-        from stockade_bubblewrap import leftovers
-
-        return leftovers.usage_of(leftover.session_id)
+        return _LEFTOVERS.usage(leftover.session_id)
 
     def _order(self, request: OpenRequest) -> dict[str, Any]:
         """Everything the keeper is told of a session, but for what runs in it."""
@@ -144,10 +140,10 @@ class BubblewrapWall(Wall):
             gid=int(inside[2] or inside[0]),
             extra=python,
         )
-        name = f"{PREFIX}{request.session_id}"
         share, cpus = cpu_share(config.cpu_limit)
         return {
-            "name": name,
+            "session": request.session_id,
+            "name": cgroups.group_name(_NAME, request.session_id),
             "owner": os.getpid(),
             "owner_mark": request.owner,
             "bwrap": host.require(self.target),
@@ -163,7 +159,7 @@ class BubblewrapWall(Wall):
             "uid": uid,
             "gid": gid,
             "cgroups": dict(self._cgroups()),
-            "counter": counter_path(name),
+            "counter": counter_path(_NAME, request.session_id),
             "memory_bytes": None if config.memory_mb is None else config.memory_mb * MIB,
             "max_processes": config.max_processes,
             "cpu_limit": config.cpu_limit,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stockade_bubblewrap import cgroups
+from stockade.toolkit.local import cgroups
 
 _Row = tuple[str, str, str, set[str]]
 _Look = Callable[[list[_Row], dict[str, str]], dict[str, str]]

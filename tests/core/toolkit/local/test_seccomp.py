@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from stockade_bubblewrap import seccomp
+from stockade.toolkit.local import seccomp
 
 X86_64, AARCH64 = 0xC000003E, 0xC00000B7
 ALLOW = 0x7FFF0000

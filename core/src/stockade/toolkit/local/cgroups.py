@@ -14,17 +14,21 @@ import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["PREFIX", "Group", "attempt", "named", "parents"]
+__all__ = ["Group", "attempt", "group_name", "named", "parents"]
 
-#: What the name of a group of stockade's begins with, and that of a session's.
-PREFIX = "stockade-"
-SESSION_PREFIX = PREFIX + "ses-"
+#: What the name of a group of stockade's begins with.
+_PREFIX = "stockade-"
 #: Where a group tells its owner: what root may write everywhere, and what others may.
 _ATTRIBUTES = ("trusted.stockade.owner", "user.stockade.owner")
 _CONTROLLERS = ("memory", "pids", "cpu", "freezer")
 _PERIOD_US = 100_000
 _MIN_QUOTA_US = 1000
 _TRY_SECONDS = 10.0
+
+
+def group_name(wall: str, session: str) -> str:
+    """What the group of a wall's session is called, in each hierarchy."""
+    return f"{_PREFIX}{wall}-{session}"
 
 
 def _mounts() -> Iterator[tuple[str, str, str, set[str]]]:
@@ -109,7 +113,7 @@ def attempt(found: Mapping[str, str]) -> Mapping[str, str]:
     """Those of the folders in which a group can be made that takes a process in."""
     usable = {}
     for name, folder in found.items():
-        group = Group({name: folder}, f"{PREFIX}try-{os.urandom(8).hex()}")
+        group = Group({name: folder}, f"{_PREFIX}try-{os.urandom(8).hex()}")
         try:
             group.make()
             join = " ".join(f"echo $$ >{path}/cgroup.procs;" for path in group.folders)
@@ -247,15 +251,17 @@ class Group:
             time.sleep(0.005)
 
 
-def named() -> Iterator[tuple[str, str]]:
-    """Every session's group on this machine, in any hierarchy: its folder and its owner."""
+def named(wall: str) -> Iterator[tuple[str, str, str]]:
+    """Every group of a wall's sessions on this machine, in any hierarchy: the session, the
+    group's folder, and its owner."""
+    prefix = group_name(wall, "")
     for _, _, place, _ in _mounts():
         for folder, below, _ in os.walk(place):
             for name in below:
-                if name.startswith(SESSION_PREFIX):
+                if name.startswith(prefix):
                     path = os.path.join(folder, name)
-                    yield path, _owner_of(path)
-            below[:] = [name for name in below if not name.startswith(PREFIX)]
+                    yield name.removeprefix(prefix), path, _owner_of(path)
+            below[:] = [name for name in below if not name.startswith(_PREFIX)]
 
 
 def _owner_of(folder: str) -> str:

@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from stockade_bubblewrap import tree
+from stockade.toolkit.local import tree
 
 __all__ = ["Watch"]
 

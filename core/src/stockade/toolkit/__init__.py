@@ -1,0 +1,1 @@
+"""What walls may build on, strangers' walls too; core itself never imports it."""
