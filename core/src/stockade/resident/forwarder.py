@@ -1,7 +1,7 @@
 """Inside a sandbox without a network: carries connections to a loopback port to the host.
 
 Standard input and output are the only way out; what goes where is decided at the
-other end (stockade.egress). Frames: connection (4 bytes), kind (1), length (4), data.
+other end (stockade.toolkit.egress). Frames: connection (4 bytes), kind (1), length (4), data.
 Kinds: o opened, d data, w so many bytes were taken, c closed.
 """
 
@@ -34,6 +34,7 @@ def main():
     listener = socket.create_server(("127.0.0.1", 0), backlog=64)
     os.write(1, b"%d\n" % listener.getsockname()[1])
     connections, numbers, buffer, last = {}, {}, b"", 0
+    spare = os.open(os.devnull, os.O_RDONLY)
     while True:
         reading = [0, listener] + [c.sock for c in connections.values() if c.credit > 0]
         writing = [c.sock for c in connections.values() if c.out]
@@ -45,8 +46,17 @@ def main():
                     return
                 buffer = take(buffer + data, connections)
             elif sock is listener:
+                try:
+                    accepted, _ = listener.accept()
+                except OSError:  # no descriptor is left: this one is refused, the others go on
+                    os.close(spare)
+                    try:
+                        listener.accept()[0].close()
+                    except OSError:
+                        pass
+                    spare = os.open(os.devnull, os.O_RDONLY)
+                    continue
                 last += 1
-                accepted, _ = listener.accept()
                 accepted.setblocking(False)
                 connections[last] = Connection(accepted)
                 numbers[accepted] = last
