@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import http.server
-import socket
-import ssl
 import threading
 from collections.abc import Iterator
 
@@ -13,10 +11,12 @@ import pytest
 
 import stockade
 from conftest import need
+from core.toolkit.egress.hellos import ANSWERS, forged, hello
+from core.toolkit.egress.network import Server
 from plugins.docker.conftest import BUSYBOX, PYTHON
-from stockade import egress
 from stockade.errors import ConfigError, SandboxStartError
 from stockade.session import Session
+from stockade.toolkit.egress import addresses
 
 pytestmark = pytest.mark.engine
 
@@ -47,19 +47,29 @@ def page() -> Iterator[int]:
     server.server_close()
 
 
+@pytest.fixture
+def secure() -> Iterator[Server]:
+    """Answers a greeting of TLS as its servers do."""
+    server = Server(lambda _: ANSWERS)
+    yield server
+    server.close()
+
+
 @pytest.fixture(params=["docker", "gvisor"])
 def session(
-    request: pytest.FixtureRequest, page: int, monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    page: int,
+    secure: Server,
+    monkeypatch: pytest.MonkeyPatch,
     engine: docker.APIClient,
-) -> Iterator[Session]:  # fmt: skip
-    """May reach allowed.example; its name leads to the server above."""
+) -> Iterator[Session]:
+    """May reach allowed.example, which leads to the page, and other.example, to TLS."""
     need(request.param)
 
     def resolve(name: str, port: int) -> list[tuple[str, int]]:
-        assert name in ("allowed.example", "other.example")
-        return [("127.0.0.1", page)]
+        return [{"allowed.example": ("127.0.0.1", page), "other.example": secure.address}[name]]
 
-    monkeypatch.setattr(egress, "resolve", resolve)
+    monkeypatch.setattr(addresses, "resolve", resolve)
     string = f"{request.param}:{PYTHON}?network_allow=allowed.example,other.example%3A8443"
     with stockade.open(string) as opened:
         yield opened
@@ -87,16 +97,6 @@ def talk(session: Session, data: bytes, *, half: bool = False) -> bytes:
     )
     assert result.success, result.stderr
     return result.stdout_bytes
-
-
-def hello(name: str) -> bytes:
-    """A real client's first message to a server of that name."""
-    context = ssl.create_default_context()
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client = context.wrap_bio(incoming, outgoing, server_hostname=name)
-    with pytest.raises(ssl.SSLWantReadError):
-        client.do_handshake()
-    return outgoing.read()
 
 
 def test_a_named_host_is_reached(session: Session) -> None:
@@ -131,15 +131,22 @@ def test_a_second_request_cannot_name_another_host(session: Session) -> None:
     assert b"/1 for allowed.example" in answer and b"/2" not in answer
 
 
-def test_a_tunnel_speaks_tls_to_the_name_it_was_opened_for(session: Session) -> None:
-    open_it = b"CONNECT allowed.example:443 HTTP/1.1\r\n\r\n"
+def test_a_tunnel_speaks_tls_to_the_name_it_was_opened_for(
+    session: Session, secure: Server
+) -> None:
+    open_it = b"CONNECT other.example:8443 HTTP/1.1\r\n\r\n"
     established = b"HTTP/1.1 200 Connection established\r\n\r\n"
-    right = talk(session, open_it + hello("allowed.example"), half=True)
-    # The server speaks no TLS: it answers the greeting with an error of its own.
-    assert right.startswith(established) and b"400" in right[len(established) :]
-    for wrong in (hello("evil.example"), b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n"):
-        answer = talk(session, open_it + wrong, half=True)
-        assert b"for evil.example" not in answer and b"400" not in answer
+    right = hello("other.example")
+    answer = talk(session, open_it + right + b"finished", half=True)
+    assert answer.startswith(established + ANSWERS)
+    assert secure.all_seen() == right + b"finished"
+    for wrong in (
+        hello("evil.example"),
+        forged("evil.example", "other.example"),
+        b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+    ):
+        assert ANSWERS not in talk(session, open_it + wrong, half=True)
+        assert secure.all_seen() == b""
 
 
 def test_no_other_way_out(session: Session, page: int) -> None:
@@ -165,13 +172,3 @@ def test_what_cannot_be_held_is_refused(engine: docker.APIClient) -> None:
         stockade.open(f"docker:{PYTHON}?network_allow=10.0.0.1")
     with pytest.raises(SandboxStartError, match="needs Python"):
         stockade.open(f"docker:{BUSYBOX}?network_allow=allowed.example")
-
-
-def test_private_addresses_are_not_reached(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name of the list that its owner points at the host's own network."""
-    for address in ("127.0.0.1", "10.1.2.3", "169.254.169.254", "::1", "fd00::1", "0.0.0.0"):
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        found = [(family, socket.SOCK_STREAM, 6, "", (address, 80))]
-        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, found=found, **__: found)
-        with pytest.raises(egress.RefusedError, match="not public"):
-            egress.resolve("allowed.example", 80)

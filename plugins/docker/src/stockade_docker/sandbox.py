@@ -13,7 +13,6 @@ import docker
 import requests
 from docker.errors import APIError, ImageNotFound, NotFound
 
-from stockade.egress import Gateway, Names
 from stockade.errors import DestroyError, SandboxLostError, SandboxStartError
 from stockade.resident import (
     NEEDS,
@@ -25,6 +24,7 @@ from stockade.resident import (
     supervisor,
     supervisor_by_input,
 )
+from stockade.toolkit.egress import Gateway, Names
 from stockade.wall import (
     Changes,
     ExecRequest,
@@ -37,6 +37,7 @@ from stockade.wall import (
 from stockade_docker.channel import EngineChannel
 from stockade_docker.create import Shape, arguments, user
 from stockade_docker.engine import FAILURES, never_reached
+from stockade_docker.forwarding import Forwarding
 from stockade_docker.terminal import EngineTerminal
 
 __all__ = ["ContainerSandbox", "NoShellError", "SharedSandbox", "explain"]
@@ -73,7 +74,7 @@ class ContainerSandbox(ResidentSandbox):
         self._api = api
         self._user = user(request)
         self.home = request.config.working_dir  # a tmpfs is mounted there
-        self._gateway: Gateway | None = None
+        self._forwarding: Forwarding | None = None
         self._proxy: dict[str, str] = {}
         seconds = request.config.startup_timeout_seconds
         super().__init__(first or self.open_channel(number), startup_seconds=seconds, number=number)
@@ -135,8 +136,9 @@ class ContainerSandbox(ResidentSandbox):
             )
         try:
             code = files("stockade.resident").joinpath("forwarder.py").read_text()
-            self._gateway = Gateway(self._exec([self.hello.python, "-c", code]), names)
-            url = f"http://127.0.0.1:{self._gateway.start(_EGRESS_SECONDS)}"
+            channel = self._exec([self.hello.python, "-c", code])
+            self._forwarding = Forwarding(channel, Gateway(names))
+            url = f"http://127.0.0.1:{self._forwarding.start(_EGRESS_SECONDS)}"
             self.hello = self._lanes[self._first].greet(
                 _EGRESS_SECONDS
             )  # one process more is usual now
@@ -221,12 +223,12 @@ class ContainerSandbox(ResidentSandbox):
 
     def detach(self) -> None:
         self.release()
-        if self._gateway is not None:
-            self._gateway.close()
+        if self._forwarding is not None:
+            self._forwarding.close()
 
     def destroy(self) -> None:
-        if self._gateway is not None:
-            self._gateway.close()
+        if self._forwarding is not None:
+            self._forwarding.close()
         self.remove(self._api, self.container)
 
     @staticmethod

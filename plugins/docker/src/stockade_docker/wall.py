@@ -14,13 +14,13 @@ import docker
 from docker.errors import ImageNotFound
 
 from stockade.capabilities import Capabilities, Isolation
-from stockade.egress import Names
 from stockade.errors import (
     ConfigError,
     ProviderUnavailableError,
     SandboxStartError,
     StockadeError,
 )
+from stockade.toolkit.egress import Names
 from stockade.wall import (
     AttachRequest,
     Availability,

@@ -1,0 +1,297 @@
+"""One program's connection after the other: a request is read, judged, and carried (E10)."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import threading
+import time
+
+import attrs
+
+from stockade.toolkit.egress import addresses
+from stockade.toolkit.egress.head import Head, read_head
+from stockade.toolkit.egress.hello import (
+    ALERT,
+    CHANGE_CIPHER_SPEC,
+    Handshake,
+    asks_again,
+    read_hello,
+)
+from stockade.toolkit.egress.names import Names, RefusedError, place
+from stockade.toolkit.egress.relay import relay
+
+__all__ = ["Gateway", "Limits"]
+
+_log = logging.getLogger(__name__)
+
+_PIECE = 16 * 1024
+_MAX_REQUEST_HEAD = 32 * 1024
+#: What is read of a program that was answered and still sends, and for how long: closed
+#: with bytes unread, its connection would lose the answer.
+_MAX_IGNORED = 1 << 20
+_LEAVE_SECONDS = 2.0
+_TURN_AWAY_SECONDS = 0.1  # these count for no limit, so they are short
+_ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
+#: A TLS alert (fatal, access denied), so that a program's own TLS says what happened.
+_DENIED = b"\x15\x03\x03\0\x02\x02\x31"
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """What the gateway bounds for one sandbox; times are in seconds."""
+
+    connections: int = 128  #: at the same time; one more is answered with 503
+    head_seconds: float = 30.0  #: for the whole request's head, or greeting of TLS
+    connect_seconds: float = 15.0  #: for all addresses of a name together
+    idle_seconds: float = 120.0  #: without a byte in either direction
+
+
+class Gateway:
+    """Carries the connections of one sandbox's programs to the hosts that are allowed.
+
+    A wall makes one for a session with ``network_allow``, and hands it every connection
+    that a program opens to the loopback port inside. Safe from any thread.
+    """
+
+    def __init__(
+        self,
+        names: Names,
+        *,
+        resolver: addresses.Resolver | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        """``resolver`` says where a name leads; default :func:`addresses.resolve`."""
+        self.names = names
+        self.limits = limits or Limits()
+        self._resolver = resolver
+        self._lock = threading.Lock()
+        self._held: set[socket.socket] = set()
+        self._serving = 0
+        self._closed = False
+
+    def serve(self, connection: socket.socket) -> None:
+        """Serve one program's connection until it ends, and close it. Never raises.
+
+        Blocks: call it in a thread of its own. ``connection`` is a connected stream socket,
+        whose other end reaches the program; it is the gateway's from here on.
+        """
+        with connection:
+            with self._lock:
+                closed, crowded = self._closed, self._serving >= self.limits.connections
+                self._serving += not crowded
+            try:
+                if crowded:
+                    self._turn_away(connection)
+                elif not closed:
+                    _Conversation(self, connection).run()
+            except Exception:
+                _log.exception("serving a program's connection failed")
+            finally:
+                with self._lock:
+                    self._serving -= not crowded
+
+    def _turn_away(self, connection: socket.socket) -> None:
+        most = self.limits.connections
+        words = f"{most} connections are open, the most that a sandbox may have: close one first"
+        _answer(connection, "503 Service Unavailable", words)
+        _leave(connection, _TURN_AWAY_SECONDS)
+
+    def close(self) -> None:
+        """End all connections, and refuse new ones. May be called again."""
+        with self._lock:
+            self._closed = True
+            for sock in self._held:
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+
+    def addresses(self, name: str, port: int) -> list[tuple[str, int]]:
+        """Where a name leads. Raises RefusedError."""
+        return list((self._resolver or addresses.resolve)(name, port))
+
+    def hold(self, sock: socket.socket) -> None:
+        """Have it ended by :meth:`close`. Raises OSError where that has happened."""
+        with self._lock:
+            if self._closed:
+                raise OSError("the gateway is closed")
+            self._held.add(sock)
+
+    def let_go(self, sock: socket.socket) -> None:
+        with self._lock:
+            self._held.discard(sock)
+
+
+class _Conversation:
+    """What one connection asks for, from its first byte to its end."""
+
+    def __init__(self, gateway: Gateway, program: socket.socket) -> None:
+        self._gateway = gateway
+        self._limits = gateway.limits
+        self._program = program
+        self._server: socket.socket | None = None
+        self._tunnel = False  # what the program hears is TLS, no more HTTP
+
+    def run(self) -> None:
+        try:
+            self._gateway.hold(self._program)
+            self._carry()
+        except RefusedError as error:
+            _log.info("egress refused: %s", error)
+            if self._tunnel:
+                _send(self._program, _DENIED)
+            else:
+                _answer(self._program, "403 Forbidden", str(error))
+        except OSError as error:
+            _log.info("egress failed: %s", error)
+            if not self._tunnel:
+                _answer(self._program, "502 Bad Gateway", str(error))
+        finally:
+            if self._server is not None:
+                self._gateway.let_go(self._server)
+                self._server.close()
+            _leave(self._program)
+            self._gateway.let_go(self._program)
+
+    def _carry(self) -> None:
+        until = time.monotonic() + self._limits.head_seconds
+        data = bytearray()
+        while b"\r\n\r\n" not in data:
+            piece = _receive(self._program, until)
+            if not piece or len(data) > _MAX_REQUEST_HEAD:
+                raise RefusedError(
+                    f"expected a request whose head is at most {_MAX_REQUEST_HEAD} bytes"
+                )
+            data += piece
+        lines, _, rest = bytes(data).partition(b"\r\n\r\n")
+        head = read_head(lines)
+        if head.method == "CONNECT":
+            self._connected(head, rest)
+        else:
+            self._plain(head, rest)
+
+    # -- plain HTTP -----------------------------------------------------------------
+
+    def _plain(self, head: Head, rest: bytes) -> None:
+        """One request in the form that proxies take, and its answer."""
+        if not head.target.lower().startswith("http://"):
+            raise RefusedError("this is a proxy: ask for http://NAME/… or CONNECT NAME:443")
+        authority, _, path = head.target[7:].partition("/")
+        host, port = place(authority, 80)
+        name = self._gateway.names.check(host, port)
+        # One request a connection: what follows could name another host.
+        lines = (
+            f"{head.method} /{path} {head.version}",
+            f"Host: {name}" if port == 80 else f"Host: {name}:{port}",
+            *head.headers,
+            "Connection: close\r\n\r\n",
+        )
+        body = rest[: head.length]
+        server = self._connect(name, port)
+        server.sendall("\r\n".join(lines).encode("latin-1") + body)
+        left = head.length - len(body)
+        if not relay(self._program, server, upload=left, idle=self._limits.idle_seconds):
+            raise OSError(f"{name}:{port} gave no answer")
+
+    # -- a tunnel -------------------------------------------------------------------
+
+    def _connected(self, head: Head, rest: bytes) -> None:
+        if head.length:
+            raise RefusedError("expected CONNECT without a Content-Length")
+        host, port = place(head.target, 443)
+        name = self._gateway.names.check(host, port)
+        server = self._connect(name, port)
+        self._program.sendall(_ESTABLISHED)
+        self._tunnel = True
+        rest = self._greet(server, name, Handshake(), rest)
+        again, answer = self._answered(server)
+        self._program.sendall(answer)
+        if again:
+            rest = self._greet(server, name, Handshake(CHANGE_CIPHER_SPEC), rest)
+        server.settimeout(self._limits.idle_seconds)
+        server.sendall(rest)
+        relay(self._program, server, upload=None, idle=self._limits.idle_seconds)
+
+    def _greet(self, server: socket.socket, name: str, handshake: Handshake, begun: bytes) -> bytes:
+        """Pass on a ClientHello that asks for that name; what came after it, unjudged."""
+        until = time.monotonic() + self._limits.head_seconds
+        handshake.feed(begun)
+        while (body := handshake.client_hello()) is None:
+            piece = _receive(self._program, until)
+            if not piece:
+                raise RefusedError("expected a TLS ClientHello, and the connection ended")
+            handshake.feed(piece)
+        asked = read_hello(body)
+        if asked != name:
+            raise RefusedError(f"the tunnel is to {name}, and the TLS in it asks for {asked!r:.80}")
+        server.sendall(handshake.taken())
+        return handshake.rest
+
+    def _answered(self, server: socket.socket) -> tuple[bool, bytes]:
+        """Whether the server wants a second ClientHello, and all that it has said.
+
+        Until then nothing more is passed on to it: a second one could name another host.
+        """
+        until = time.monotonic() + self._limits.head_seconds
+        handshake = Handshake(ALERT)
+        while (answer := handshake.answer()) is None:
+            piece = _receive(server, until)
+            if not piece:  # it has refused the first one, and said why
+                return False, bytes(handshake.raw)
+            handshake.feed(piece)
+        return asks_again(answer), bytes(handshake.raw)
+
+    # -- the server -----------------------------------------------------------------
+
+    def _connect(self, name: str, port: int) -> socket.socket:
+        """To one of the name's addresses: those that were judged, and no other look-up."""
+        until = time.monotonic() + self._limits.connect_seconds
+        failure = OSError(f"{name}:{port} has no address")
+        for address in self._gateway.addresses(name, port):
+            family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+            self._server = server = socket.socket(family, socket.SOCK_STREAM)
+            try:
+                self._gateway.hold(server)
+                server.settimeout(max(0.01, until - time.monotonic()))
+                server.connect(address)
+                server.settimeout(self._limits.idle_seconds)
+                return server
+            except OSError as error:
+                reason = error.strerror or error
+                failure = OSError(f"{name}:{port} could not be reached: {reason}")
+                self._gateway.let_go(server)
+                server.close()
+                self._server = None
+        raise failure
+
+
+def _receive(sock: socket.socket, until: float) -> bytes:
+    """The next piece; raises TimeoutError past ``until``."""
+    sock.settimeout(max(0.01, until - time.monotonic()))
+    return sock.recv(_PIECE)
+
+
+def _answer(program: socket.socket, status: str, words: str) -> None:
+    """An answer of the gateway's own."""
+    body = words.encode("ascii", "backslashreplace") + b"\n"
+    head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    _send(program, head.encode("ascii") + body)
+
+
+def _send(program: socket.socket, data: bytes) -> None:
+    with contextlib.suppress(OSError):
+        program.settimeout(_LEAVE_SECONDS)
+        program.sendall(data)
+
+
+def _leave(program: socket.socket, seconds: float = _LEAVE_SECONDS) -> None:
+    """End what goes to the program, and read for a moment what it had sent already."""
+    until = time.monotonic() + seconds
+    ignored = 0
+    with contextlib.suppress(OSError):
+        program.shutdown(socket.SHUT_WR)
+        while ignored < _MAX_IGNORED and time.monotonic() < until:
+            piece = _receive(program, until)
+            if not piece:
+                return
+            ignored += len(piece)
