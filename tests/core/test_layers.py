@@ -19,8 +19,6 @@ LAYERS = [
     "runtime closing pausing requests providers detaching lifetimes journal gc",
     "process files snapshots session attaching overview pool aio measure testing cli toolkit",
 ]
-#: What walls may build on: it uses the words and the wall, and core never imports it.
-TOOLKIT = "toolkit"
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}
 
 
@@ -45,24 +43,15 @@ def test_imports_go_one_way() -> None:
         own = path.relative_to(CORE).parts[0].removesuffix(".py")
         if own == "__init__":
             continue
-        allowed = LEVEL.get(own, 1)
         for module in imports(path):
             parts = module.split(".")
             if parts[0] == "stockade" and len(parts) > 1 and parts[1] in LEVEL:
-                assert LEVEL[parts[1]] <= allowed, f"{own} imports {parts[1]}"
-
-
-def test_core_does_not_import_the_toolkit() -> None:
-    for path in CORE.rglob("*.py"):
-        if path.relative_to(CORE).parts[0] == TOOLKIT:
-            continue
-        for module in imports(path):
-            assert not module.startswith(f"stockade.{TOOLKIT}"), f"{path.name} imports {module}"
+                assert LEVEL[parts[1]] <= LEVEL[own], f"{own} imports {parts[1]}"
 
 
 def test_every_module_has_its_layer() -> None:
     names = {path.name.removesuffix(".py") for path in CORE.iterdir()}
-    names -= {"__init__", "py.typed", "__pycache__", TOOLKIT}
+    names -= {"__init__", "py.typed", "__pycache__"}
     assert names == set(LEVEL)
 
 
