@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import attrs
 import pluggy
 import pytest
 
 from core.walls import ScriptedWall, make_provider
-from stockade import PolicyError, PolicyRefusedError, SandboxConfig
+from stockade import Mount, OutputPolicy, PolicyError, PolicyRefusedError, SandboxConfig
 from stockade.plugin import (
     Event,
     ExecutionProposal,
@@ -18,7 +19,7 @@ from stockade.plugin import (
     Tighten,
     hookimpl,
 )
-from stockade.proposals import loosened
+from stockade.proposals import RULES, loosened
 from stockade.runtime import Runtime
 from stockade.session import Session
 
@@ -163,15 +164,66 @@ OLD = SandboxConfig(
     [
         ({"memory_mb": 512, "idle_seconds": 5.0, "network_allow": ("a.org",)}, []),
         ({"network_allow": (), "env_vars": {}}, []),
-        ({"idle_seconds": None}, ["idle_seconds"]),
+        ({"labels": {"judged": "yes"}}, []),
         ({"cpu_limit": None}, ["cpu_limit"]),
-        ({"network_allow": ("c.org",)}, ["network_allow"]),
         ({"network_allow": (), "network_enabled": True}, ["network_enabled"]),
-        ({"read_only_fs": False}, ["read_only_fs"]),
-        ({"env_vars": {"A": "2"}}, ["env_vars"]),
-        ({"user": "1000"}, ["user"]),
-        ({"output_limit_bytes": 2**21}, ["output_limit_bytes"]),
+        ({"memory_mb": 1, "user": "1000", "cpu_limit": None}, ["cpu_limit", "user"]),
     ],
 )
 def test_what_counts_as_looser(changes: dict[str, Any], fields: list[str]) -> None:
     assert loosened(OLD.with_(**changes), OLD) == fields
+
+
+STRICT = SandboxConfig(output_policy=OutputPolicy.END, idle_seconds=60.0, network_allow=("a.org",))
+#: Of every field, what allows more than STRICT does; None where nothing can.
+LOOSER: dict[str, Any] = {
+    "timeout_seconds": {"timeout_seconds": 61.0},
+    "memory_mb": {"memory_mb": 513},
+    "cpu_limit": {"cpu_limit": None},
+    "network_enabled": {"network_enabled": True, "network_allow": ()},
+    "read_only_fs": {"read_only_fs": False},
+    "env_vars": {"env_vars": {"PATH": "/evil"}},
+    "user": {"user": "1000"},
+    "working_dir": {"working_dir": "/etc"},
+    "disk_mb": {"disk_mb": 257},
+    "max_processes": {"max_processes": None},
+    "output_limit_bytes": {"output_limit_bytes": 2**21},
+    "output_policy": {"output_policy": "drain"},
+    "lifetime_seconds": {"lifetime_seconds": None},
+    "idle_seconds": {"idle_seconds": None},
+    "durable": {"durable": True},
+    "startup_timeout_seconds": {"startup_timeout_seconds": 61.0},
+    "mounts": {"mounts": (Mount("/srv", "/srv"),)},
+    "network_allow": {"network_allow": ("a.org", "b.org")},
+    "ports": {"ports": (8080,), "network_enabled": True, "network_allow": ()},
+    "labels": None,
+}
+
+
+@pytest.mark.parametrize("field", [field.name for field in attrs.fields(SandboxConfig)])
+def test_every_field_has_a_rule_that_finds_what_is_looser(field: str) -> None:
+    assert field in RULES, f"say in stockade.proposals.RULES when {field} allows more"
+    assert field in LOOSER, f"say here what of {field} allows more"
+    assert not RULES[field](STRICT, STRICT)
+    if LOOSER[field] is None:
+        return
+    new = STRICT.with_(**LOOSER[field])
+    assert RULES[field](new, STRICT) and field in loosened(new, STRICT)
+    policy = SessionPolicy(lambda p: p.config.with_(**LOOSER[field]))
+    provider = make_provider(runtime=runtime(policy), **attrs.asdict(STRICT, recurse=False))
+    with pytest.raises(PolicyError, match=field):
+        provider.create_session("a")
+
+
+def test_ports_are_tightened_and_never_loosened() -> None:
+    published = SandboxConfig(network_enabled=True, ports=(80, 8080))
+    assert loosened(published.with_(ports=(80,)), published) == []
+    assert loosened(published.with_(ports=(80, 81)), published) == ["ports"]
+    assert loosened(published.with_(durable=True), published) == ["durable"]
+    kept = published.with_(durable=True)
+    assert loosened(kept.with_(durable=False), kept) == []
+
+
+def test_a_field_without_a_rule_may_not_be_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(RULES, "memory_mb")
+    assert loosened(SandboxConfig(memory_mb=1), SandboxConfig()) == ["memory_mb"]

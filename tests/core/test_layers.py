@@ -16,7 +16,7 @@ LAYERS = [
     "tar archives trait plugin",
     "discovery hooks registry execution languages audit ledger ledger_file ledger_log judging "
     "capacity opening",
-    "runtime closing pausing requests providers detaching lifetimes journal gc",
+    "runtime closing pausing requests providers detaching lifetimes journal gc terminals",
     "process files snapshots session attaching overview pool aio measure testing cli toolkit",
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}

@@ -40,6 +40,7 @@ from stockade import (
     SessionStatus,
     Settings,
     StockadeError,
+    Verdict,
 )
 from stockade.execution import Execution
 from stockade.registry import MOVES, SessionRecord
@@ -281,7 +282,7 @@ def one(provider: Any, fickle: Fickle, shared: list[SessionRecord], dice: random
         Session(provider, record).start(["x"])
     elif step == "cancel":
         for execution in list(record.executions.values()):
-            execution.cancel()
+            execution.stop(Verdict.CANCELLED)
     elif step == "stuck":
         sandbox: Any = record.sandbox
         if sandbox is not None:

@@ -69,6 +69,10 @@ class ScriptedSandbox(Sandbox):
     def languages(self) -> tuple[str, ...]:
         return ("python", "sh")
 
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
 
 class ScriptedWall(Wall):
     """Opens the sandbox it is given; ``on_open`` may raise instead."""

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 
 from stockade.errors import LedgerError, SessionNotFoundError, SessionStateError
 from stockade.events import Event, EventKind
-from stockade.registry import SessionRecord
+from stockade.registry import Counted, SessionRecord
 from stockade.results import SessionStatus, Verdict
 from stockade.workers import bounded
 
 if TYPE_CHECKING:
-    from stockade.execution import Execution
     from stockade.runtime import Runtime
 
 __all__ = ["detach"]
@@ -57,7 +56,7 @@ def detach(runtime: Runtime, record: SessionRecord) -> None:
     )  # fmt: skip
 
 
-def _leave(record: SessionRecord) -> dict[str, Execution]:
+def _leave(record: SessionRecord) -> dict[str, Counted]:
     """Close the record to new executions, in this process alone; what runs in it."""
     with record.lock:
         if record.status is SessionStatus.DESTROYED:

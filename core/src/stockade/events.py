@@ -51,7 +51,7 @@ class Event:
     exit_code: int | None = None
     stdout_bytes: int | None = None  #: how many were written, kept or not
     stderr_bytes: int | None = None
-    form: str | None = None  #: argv, shell or code
+    form: str | None = None  #: argv, shell, code or terminal
     reason: str | None = None  #: why it failed or was refused
 
     @property

@@ -143,7 +143,6 @@ def _tighten(
     output = _smaller(
         impl, "output_limit_bytes", change.output_limit_bytes, proposal.output_limit_bytes
     )
-    assert output is not None  # since the proposal's is not
     return attrs.evolve(
         proposal,
         request=attrs.evolve(request, timeout_seconds=seconds),

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from stockade.errors import StockadeError
-from stockade.events import EventKind
+from stockade.errors import PolicyRefusedError, StockadeError
+from stockade.events import Event, EventKind
+from stockade.proposals import ExecutionProposal
 from stockade.registry import SessionRecord
 from stockade.results import SandboxResult
 from stockade.wall import ExecRequest
@@ -15,22 +16,46 @@ from stockade.wall import ExecRequest
 if TYPE_CHECKING:
     from stockade.runtime import Runtime
 
-__all__ = ["begun", "ended"]
+__all__ = ["begun", "ended", "judged"]
 
 
-def begun(runtime: Runtime, record: SessionRecord, request: ExecRequest) -> None:
-    """An execution starts."""
+def judged(runtime: Runtime, proposal: ExecutionProposal) -> ExecutionProposal:
+    """What the policies leave of a request. Raises what they refuse it with, and reports that."""
+    try:
+        return runtime.hooks.judge_execution(proposal)
+    except StockadeError as error:
+        # A policy's own words; of other errors the type, since a message may hold anything.
+        told = str(error) if isinstance(error, PolicyRefusedError) else type(error).__name__
+        runtime.hooks.tell(
+            Event(
+                kind=EventKind.EXECUTION_REFUSED,
+                provider=proposal.provider,
+                agent_id=proposal.agent_id,
+                session_id=proposal.session_id,
+                execution_id=proposal.request.execution_id,
+                form="terminal" if proposal.terminal else None,
+                reason=told,
+            )
+        )
+        raise
+
+
+def begun(
+    runtime: Runtime, record: SessionRecord, request: ExecRequest, form: str | None = None
+) -> None:
+    """An execution starts; ``form`` is what it is called where it is none of the three."""
+    form = form or str(request.form)
     runtime.tell(
         EventKind.EXECUTION_STARTED, record.provider, record.agent_id, record,
-        execution_id=request.execution_id, form=str(request.form),
+        execution_id=request.execution_id, form=form,
     )  # fmt: skip
-    _note(runtime, record, request, form=str(request.form), started_at=time.time())
+    _note(runtime, record, request, form=form, started_at=time.time())
 
 
 def ended(
-    runtime: Runtime, record: SessionRecord, request: ExecRequest
+    runtime: Runtime, record: SessionRecord, request: ExecRequest, form: str | None = None
 ) -> Callable[[SandboxResult | StockadeError], None]:
-    """What tells of the end of an execution."""
+    """What tells of the end of an execution; ``form`` as above."""
 
     def tell(end: SandboxResult | StockadeError) -> None:
         about: dict[str, Any] = {}
@@ -51,7 +76,7 @@ def ended(
             about["duration_seconds"] = end.duration_seconds
         runtime.tell(
             kind, record.provider, record.agent_id, record,
-            execution_id=request.execution_id, form=str(request.form), **about,
+            execution_id=request.execution_id, form=form or str(request.form), **about,
         )  # fmt: skip
 
     return tell

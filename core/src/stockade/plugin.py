@@ -90,7 +90,7 @@ class SystemHooks:
 
     @hookspec
     def stockade_execution_policy(self, proposal: ExecutionProposal) -> Tighten | Refuse | None:
-        """Judge a request before it is executed.
+        """Judge a request before it is executed, or a terminal before it is opened.
 
         Called by core in the calling thread, as above. Return None to agree,
         ``Tighten(...)`` for a shorter deadline or a smaller output, or

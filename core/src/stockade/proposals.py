@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import attrs
 
-from stockade.config import Mount, OutputPolicy, SandboxConfig
+from stockade.config import OutputPolicy, SandboxConfig
 from stockade.wall import ExecRequest
 
-__all__ = ["ExecutionProposal", "Refuse", "SessionProposal", "Tighten", "loosened"]
+__all__ = ["RULES", "ExecutionProposal", "Refuse", "SessionProposal", "Tighten", "loosened"]
 
 
 @attrs.frozen
@@ -31,34 +31,49 @@ class SessionProposal:
 
 @attrs.frozen(kw_only=True)
 class ExecutionProposal:
-    """A request that is about to be executed, script, arguments and environment included."""
+    """A request that is about to be executed, script, arguments and environment included.
+
+    A deadline of None is none (``request.timeout_seconds``, D15).
+    """
 
     agent_id: str
     provider: str
     session_id: str
     request: ExecRequest
-    output_limit_bytes: int
+    output_limit_bytes: int | None  #: of each stream; None for a terminal, which has none
+    #: It is a program on a terminal, for a person: ``request`` is its argument vector, ``sh``
+    #: for the sandbox's own shell.
+    terminal: bool = False
 
 
 @attrs.frozen(kw_only=True)
 class Tighten:
-    """What an execution policy may change; larger values than proposed are refused."""
+    """What an execution policy may change; larger values than proposed are refused.
+
+    None leaves a limit as it is. A terminal that passes one is closed.
+    """
 
     timeout_seconds: float | None = None
     output_limit_bytes: int | None = None
 
 
-_LIMITS = (
-    "timeout_seconds",
-    "memory_mb",
-    "cpu_limit",
-    "disk_mb",
-    "max_processes",
-    "output_limit_bytes",
-    "lifetime_seconds",
-    "idle_seconds",
-    "startup_timeout_seconds",
-)
+#: Whether the first configuration allows more than the second in one field.
+_Rule = Callable[[SandboxConfig, SandboxConfig], bool]
+
+
+def _limit(name: str) -> _Rule:
+    """A number: more is looser, and None is no limit."""
+
+    def looser(new: SandboxConfig, old: SandboxConfig) -> bool:
+        before, after = getattr(old, name), getattr(new, name)
+        return before is not None and (after is None or after > before)
+
+    return looser
+
+
+def _fixed(name: str) -> _Rule:
+    """A choice of which none is stricter: any other one is refused."""
+    return lambda new, old: getattr(new, name) != getattr(old, name)
 
 
 def _network(config: SandboxConfig) -> int:
@@ -66,33 +81,52 @@ def _network(config: SandboxConfig) -> int:
     return 2 if config.network_enabled else 1 if config.network_allow else 0
 
 
-def _subset(new: Mapping[str, str], old: Mapping[str, str]) -> bool:
-    return all(name in old and old[name] == value for name, value in new.items())
+def _more_hosts(new: SandboxConfig, old: SandboxConfig) -> bool:
+    if _network(new) != 1 or _network(old) == 2:
+        return False
+    return not set(new.network_allow) <= set(old.network_allow)
 
 
-def _mount_allowed(mount: Mount, old: tuple[Mount, ...]) -> bool:
-    return mount in old or (mount.read_only and attrs.evolve(mount, read_only=False) in old)
+def _other_variables(new: SandboxConfig, old: SandboxConfig) -> bool:
+    known = old.env_vars
+    return any(known.get(name) != value for name, value in new.env_vars.items())
+
+
+def _other_mounts(new: SandboxConfig, old: SandboxConfig) -> bool:
+    """More of them, or one that may be written and could not."""
+    allowed = {*old.mounts, *(attrs.evolve(mount, read_only=True) for mount in old.mounts)}
+    return not allowed.issuperset(new.mounts)
+
+
+#: Of every field of the configuration, when it allows more. A field that is missing here may
+#: not be changed by a policy at all, and a test fails until it is said.
+RULES: Mapping[str, _Rule] = {
+    "timeout_seconds": _limit("timeout_seconds"),
+    "memory_mb": _limit("memory_mb"),
+    "cpu_limit": _limit("cpu_limit"),
+    "network_enabled": lambda new, old: _network(new) == 2 and _network(old) < 2,
+    "read_only_fs": lambda new, old: old.read_only_fs and not new.read_only_fs,
+    "env_vars": _other_variables,
+    "user": _fixed("user"),
+    "working_dir": _fixed("working_dir"),
+    "disk_mb": _limit("disk_mb"),
+    "max_processes": _limit("max_processes"),
+    "output_limit_bytes": _limit("output_limit_bytes"),
+    "output_policy": lambda new, old: (
+        old.output_policy is OutputPolicy.END and new.output_policy is OutputPolicy.DRAIN
+    ),
+    "lifetime_seconds": _limit("lifetime_seconds"),
+    "idle_seconds": _limit("idle_seconds"),
+    "durable": lambda new, old: new.durable and not old.durable,
+    "startup_timeout_seconds": _limit("startup_timeout_seconds"),
+    "mounts": _other_mounts,
+    "network_allow": _more_hosts,
+    "ports": lambda new, old: not set(new.ports) <= set(old.ports),
+    "labels": lambda _new, _old: False,  # marks for listings, which allow nothing
+}
 
 
 def loosened(new: SandboxConfig, old: SandboxConfig) -> list[str]:
     """The fields of ``new`` that allow more than ``old`` does."""
-    found = []
-    for name in _LIMITS:
-        before, after = getattr(old, name), getattr(new, name)
-        if before is not None and (after is None or after > before):
-            found.append(name)
-    hosts_grew = _network(new) == 1 == _network(old) and not (
-        set(new.network_allow) <= set(old.network_allow)
-    )
-    checks = {
-        "network_enabled": _network(new) > _network(old) and _network(new) == 2,
-        "network_allow": hosts_grew or (_network(new) == 1 and _network(old) == 0),
-        "read_only_fs": old.read_only_fs and not new.read_only_fs,
-        "env_vars": not _subset(new.env_vars, old.env_vars),
-        "mounts": not all(_mount_allowed(mount, old.mounts) for mount in new.mounts),
-        "user": new.user != old.user,
-        "working_dir": new.working_dir != old.working_dir,
-        "output_policy": old.output_policy is OutputPolicy.END
-        and new.output_policy is OutputPolicy.DRAIN,
-    }
-    return found + [name for name, looser in checks.items() if looser]
+    names = [field.name for field in attrs.fields(SandboxConfig)]
+    return [name for name in names if RULES.get(name, _fixed(name))(new, old)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Protocol
 
 import attrs
@@ -16,15 +17,14 @@ import attrs
 from stockade.config import SandboxConfig
 from stockade.deadlines import moment
 from stockade.errors import SessionNotFoundError, SessionStateError
-from stockade.results import SessionStatus
+from stockade.results import SandboxResult, SessionStatus, Verdict
 
 if TYPE_CHECKING:
     from stockade.capacity import Seat
-    from stockade.execution import Execution
     from stockade.wall import Sandbox
     from stockade.workers import Timer
 
-__all__ = ["MOVES", "Ledger", "MemoryLedger", "SessionRecord", "SessionRegistry"]
+__all__ = ["MOVES", "Counted", "Ledger", "MemoryLedger", "SessionRecord", "SessionRegistry"]
 
 _S = SessionStatus
 
@@ -62,7 +62,7 @@ class SessionRecord:
     ends: str | None = attrs.field(init=False, default=None)
     sandbox: Sandbox | None = None
     status: SessionStatus = SessionStatus.PROVISIONING
-    executions: dict[str, Execution] = attrs.field(factory=dict)
+    executions: dict[str, Counted] = attrs.field(factory=dict)
     reason: str = ""  #: why it failed
     undone: bool = False  #: its opening failed, and it is forgotten
     paused: bool = False
@@ -97,7 +97,7 @@ class SessionRecord:
             if self.on_move is not None:
                 self.on_move(self)
 
-    def add(self, execution: Execution) -> None:
+    def add(self, execution: Counted) -> None:
         """Count one more execution; raises SessionStateError unless ready or executing."""
         with self.lock:
             if self.status is _S.READY:
@@ -110,7 +110,7 @@ class SessionRecord:
                 )
             self.executions[execution.execution_id] = execution
 
-    def discard(self, execution: Execution) -> None:
+    def discard(self, execution: Counted) -> None:
         """Count one less."""
         with self.lock:
             self.executions.pop(execution.execution_id, None)
@@ -144,6 +144,23 @@ class SessionRecord:
             self.undone = self.status not in (_S.DESTROYING, _S.DESTROYED)
             self.fail(reason)
             return self.undone
+
+
+class Counted(Protocol):
+    """What makes a session executing: an execution, or a program on a terminal."""
+
+    @property
+    def execution_id(self) -> str: ...
+
+    @property
+    def future(self) -> Future[SandboxResult]:
+        """Done once it has ended."""
+
+    def stop(self, why: Verdict) -> None:
+        """Begin to end it; returns at once."""
+
+    def conclude(self) -> None:
+        """The sandbox is gone: it has ended, whatever the wall does."""
 
 
 class Ledger(Protocol):

@@ -19,7 +19,7 @@ from stockade.registry import SessionRecord
 from stockade.runtime import Runtime
 from stockade.wall import ExecRequest, Form, Wall
 
-__all__ = ["MAX_STDIN_BYTES", "check_argv", "check_form", "start"]
+__all__ = ["MAX_STDIN_BYTES", "check_argv", "check_form", "environment", "start"]
 
 
 class _Left(Enum):
@@ -104,7 +104,7 @@ def start(
         state=state,
         stdin=_stdin(stdin),
         working_dir=_working_dir(record.config, working_dir),
-        env=_environment(record.config, env),
+        env=environment(record.config, env),
         timeout_seconds=seconds,
     )
     return runtime.execute(
@@ -179,7 +179,8 @@ def _working_dir(config: SandboxConfig, working_dir: str | None) -> str:
     return working_dir
 
 
-def _environment(config: SandboxConfig, env: Mapping[str, str] | None) -> Mapping[str, str]:
+def environment(config: SandboxConfig, env: Mapping[str, str] | None) -> Mapping[str, str]:
+    """The session's variables with the execution's own on top (D9). Raises ConfigError."""
     if not env:
         return config.env_vars
     if not isinstance(env, Mapping):

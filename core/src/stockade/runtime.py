@@ -20,7 +20,6 @@ from stockade.errors import (
     CapacityError,
     DestroyError,
     LedgerError,
-    PolicyRefusedError,
     SessionNotFoundError,
     SessionStateError,
     StockadeError,
@@ -29,14 +28,14 @@ from stockade.events import Event, EventKind
 from stockade.execution import Execution
 from stockade.hooks import Hooks
 from stockade.ids import agent_hash, check_agent_id, new_session_id
-from stockade.journal import begun, ended
+from stockade.journal import begun, ended, judged
 from stockade.ledger import SqliteLedger, default_ledger
 from stockade.lifetimes import arm
 from stockade.opening import Openings
 from stockade.output import BoundedOutput
 from stockade.owner import Owner
 from stockade.proposals import ExecutionProposal, SessionProposal
-from stockade.registry import Ledger, SessionRecord, SessionRegistry
+from stockade.registry import Counted, Ledger, SessionRecord, SessionRegistry
 from stockade.results import SessionStatus, Verdict
 from stockade.settings import Settings
 from stockade.spec import recipe
@@ -247,7 +246,7 @@ class Runtime:
         self._destroyed(record, executions, closing)
 
     def _destroyed(
-        self, record: SessionRecord, executions: list[Execution], closing: Future[None]
+        self, record: SessionRecord, executions: list[Counted], closing: Future[None]
     ) -> None:
         """Settle a destruction, as its sandbox's ``close`` went."""
         error = closing.exception() if closing.done() else TimeoutError(
@@ -282,7 +281,7 @@ class Runtime:
             f"{error}. It is marked failed; destroy it again."
         ) from error
 
-    def _begin_destroying(self, record: SessionRecord) -> list[Execution]:
+    def _begin_destroying(self, record: SessionRecord) -> list[Counted]:
         """Take the right to destroy it; waits while somebody else has it."""
         while True:
             with record.lock:
@@ -340,14 +339,7 @@ class Runtime:
             request=request,
             output_limit_bytes=output_limit,
         )
-        try:
-            proposal = self.hooks.judge_execution(proposal)
-        except StockadeError as error:
-            self.tell(
-                EventKind.EXECUTION_REFUSED, record.provider, record.agent_id, record,
-                execution_id=request.execution_id, reason=_reason(error),
-            )  # fmt: skip
-            raise
+        proposal = judged(self, proposal)
         execution: Execution
 
         def excess() -> None:
@@ -355,7 +347,9 @@ class Runtime:
 
         end = output_policy is OutputPolicy.END
         output = BoundedOutput(
-            proposal.output_limit_bytes, live=live, on_excess=excess if end else None
+            proposal.output_limit_bytes or output_limit,
+            live=live,
+            on_excess=excess if end else None,
         )
         execution = Execution(
             record, proposal.request, output,
@@ -375,11 +369,6 @@ class Runtime:
         self.hooks.tell(
             Event(kind=kind, provider=provider, agent_id=agent_id, session_id=session_id, **more)
         )
-
-
-def _reason(error: StockadeError) -> str:
-    """A policy's own words; of other errors the type, since a message may hold anything."""
-    return str(error) if isinstance(error, PolicyRefusedError) else type(error).__name__
 
 
 def _nothing() -> None:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from stockade import pausing, requests
-from stockade.capabilities import Feature
 from stockade.config import OutputPolicy
 from stockade.detaching import detach
 from stockade.errors import ConfigError, SessionNotFoundError
@@ -16,7 +15,8 @@ from stockade.providers import WallProvider
 from stockade.providers import provider as select
 from stockade.results import SandboxResult, SessionStatus
 from stockade.snapshots import DEFAULT_SNAPSHOT_BYTES, Snapshot, restore, take
-from stockade.wall import Form, Sandbox, Terminal, TerminalRequest
+from stockade.terminals import open_terminal
+from stockade.wall import Form, Sandbox, Terminal
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -198,24 +198,29 @@ class Session:
         return self._sandbox().address_of(number)
 
     def terminal(
-        self, argv: Sequence[str] = (), *, rows: int = 24, columns: int = 80,
+        self,
+        argv: Sequence[str] = (),
+        *,
+        rows: int = 24,
+        columns: int = 80,
         env: Mapping[str, str] | None = None,
-    ) -> Terminal:  # fmt: skip
+    ) -> Terminal:
         """Start a program, by default the shell, on a terminal of its own.
 
-        For people: it is no execution, so no deadline and no output limit hold; it
-        ends with the session. Raises UnsupportedError.
+        For people: no deadline and no output limit hold but those that a policy sets. It
+        is one of the session's executions until it ends or is closed, and ends with the
+        session. Raises ConfigError, UnsupportedError, PolicyRefusedError, PolicyError,
+        SessionStateError, SessionNotFoundError, SandboxLostError, WallError.
         """
-        wall = self._provider.wall
-        wall.capabilities.require(Feature.TERMINAL, self._provider.name, "use run or shell.")
-        checked = requests.check_argv(argv) if argv else ()
-        config = self._record.config
-        return self._sandbox().terminal(
-            TerminalRequest(
-                argv=checked, rows=rows, columns=columns, working_dir=config.working_dir,
-                env={**config.env_vars, **(env or {})},
-            )
-        )  # fmt: skip
+        return open_terminal(
+            self._provider.runtime,
+            self._provider.wall,
+            self._record,
+            argv,
+            rows=rows,
+            columns=columns,
+            env=env,
+        )
 
     def _sandbox(self) -> Sandbox:
         sandbox = self._record.sandbox

@@ -1,0 +1,250 @@
+"""A program on a terminal, asked of the policies and reported as executions are (D19).
+
+It makes its session executing, so it is seen, is no idleness, and ends with the session.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+from stockade import requests
+from stockade.capabilities import Feature
+from stockade.errors import (
+    ConfigError,
+    SessionNotFoundError,
+    SessionStateError,
+    StockadeError,
+    WallError,
+)
+from stockade.ids import new_execution_id
+from stockade.journal import begun, ended, judged
+from stockade.proposals import ExecutionProposal
+from stockade.results import SandboxResult, Verdict
+from stockade.wall import ExecRequest, Form, Terminal, TerminalRequest
+
+if TYPE_CHECKING:
+    from stockade.registry import SessionRecord
+    from stockade.runtime import Runtime
+    from stockade.wall import Sandbox, Wall
+    from stockade.workers import Timer
+
+__all__ = ["open_terminal"]
+
+_log = logging.getLogger(__name__)
+
+_FORM = "terminal"
+_KILLED = 137
+_LARGEST = 65535
+
+
+def open_terminal(
+    runtime: Runtime,
+    wall: Wall,
+    record: SessionRecord,
+    argv: Sequence[str],
+    *,
+    rows: int,
+    columns: int,
+    env: Mapping[str, str] | None,
+) -> Terminal:
+    """What ``Session.terminal`` does. Raises ConfigError, UnsupportedError,
+    PolicyRefusedError, PolicyError, SessionStateError, SandboxLostError, WallError."""
+    wall.capabilities.require(Feature.TERMINAL, record.provider, "use run or shell.")
+    request = TerminalRequest(
+        argv=requests.check_argv(argv) if argv else (),
+        rows=_size("rows", rows),
+        columns=_size("columns", columns),
+        working_dir=record.config.working_dir,
+        env=requests.environment(record.config, env),
+    )
+    if record.paused:
+        raise SessionStateError(
+            f"session {record.session_id} is paused; resume it before it executes."
+        )
+    proposal = judged(runtime, _proposal(record, request))
+    watched = _Watched(runtime, record, proposal)
+    sandbox = record.sandbox
+    if sandbox is None:
+        raise SessionNotFoundError(record.session_id)
+    record.add(watched)
+    begun(runtime, record, proposal.request, _FORM)
+    watched.begin(sandbox, request)
+    return watched
+
+
+def _size(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _LARGEST:
+        raise ConfigError(f"{name}={value!r} is not allowed: a whole number from 1 to {_LARGEST}.")
+    return value
+
+
+def _proposal(record: SessionRecord, request: TerminalRequest) -> ExecutionProposal:
+    """What policies judge: the same fields as of any request."""
+    return ExecutionProposal(
+        agent_id=record.agent_id,
+        provider=record.provider,
+        session_id=record.session_id,
+        request=ExecRequest(
+            execution_id=new_execution_id(),
+            form=Form.ARGV,
+            argv=request.argv or ("sh",),
+            working_dir=request.working_dir,
+            env=request.env,
+            timeout_seconds=None,
+        ),
+        output_limit_bytes=None,
+        terminal=True,
+    )
+
+
+class _Watched(Terminal):
+    """The wall's terminal, within the limits that the policies set; one of the session's
+    executions until it ends."""
+
+    def __init__(
+        self, runtime: Runtime, record: SessionRecord, proposal: ExecutionProposal
+    ) -> None:
+        self._runtime = runtime
+        self._record = record
+        self._request = proposal.request
+        self._limit = proposal.output_limit_bytes
+        self._on_end: Callable[[SandboxResult | StockadeError], None] = ended(
+            runtime, record, proposal.request, _FORM
+        )
+        self._lock = threading.Lock()
+        self._inner: Terminal | None = None
+        self._started = time.monotonic()
+        self._shown = 0
+        self._stop: Verdict | None = None
+        self._over = False
+        self._timer: Timer | None = None
+        self._future: Future[SandboxResult] = Future()
+
+    # -- as the registry counts it ---------------------------------------------
+
+    @property
+    def execution_id(self) -> str:
+        return self._request.execution_id
+
+    @property
+    def future(self) -> Future[SandboxResult]:
+        return self._future
+
+    def begin(self, sandbox: Sandbox, request: TerminalRequest) -> None:
+        """Have the wall start it; what it raises ends it."""
+        try:
+            inner = sandbox.terminal(request)
+        except StockadeError as error:
+            self._settle(error)
+            raise
+        except Exception as error:
+            wall = WallError(
+                f"the wall {self._record.provider!r} failed at a terminal: "
+                f"{type(error).__name__}: {error}. Report it to its author."
+            )
+            self._settle(wall)
+            raise wall from error
+        seconds = self._request.timeout_seconds
+        with self._lock:
+            self._inner = inner
+            stopped = self._stop is not None
+            if seconds is not None and not stopped:
+                deadline = self._started + seconds
+                late = lambda: self.stop(Verdict.TIMED_OUT)  # noqa: E731
+                self._timer = self._runtime.clock.at(deadline, late)
+        if stopped:
+            self._hang_up()
+
+    def stop(self, why: Verdict) -> None:
+        with self._lock:
+            if self._stop is not None or self._over:
+                return
+            self._stop = why
+            begun = self._inner is not None
+        if begun:
+            self._runtime.workers.run(self._hang_up)
+
+    def conclude(self) -> None:
+        with self._lock:
+            self._stop = self._stop or Verdict.CANCELLED
+        self._settle(None)
+
+    def _hang_up(self) -> None:
+        assert self._inner is not None
+        try:
+            self._inner.close()
+        except Exception:
+            _log.exception("closing terminal %s failed", self.execution_id)
+        finally:
+            self._settle(None)
+
+    def _settle(self, error: StockadeError | None) -> None:
+        """It has ended; only the first end counts."""
+        with self._lock:
+            if self._over:
+                return
+            self._over = True
+            timer = self._timer
+        if timer is not None:
+            timer.cancel()
+        end = error or self._result()
+        self._record.discard(self)
+        self._on_end(end)
+        self._future.set_result(self._result())
+
+    def _result(self) -> SandboxResult:
+        code = _KILLED if self._stop or self._inner is None else self._inner.exit_code()
+        return SandboxResult(
+            exit_code=code,
+            verdict=self._stop or Verdict.EXITED,
+            duration_seconds=time.monotonic() - self._started,
+            stdout_total_bytes=self._shown,
+        )
+
+    # -- as its user has it ----------------------------------------------------
+
+    def _wall(self) -> Terminal:
+        assert self._inner is not None  # it was handed out only once it was there
+        return self._inner
+
+    def fileno(self) -> int:
+        return self._wall().fileno()
+
+    def read(self) -> bytes:
+        if self._stopped():
+            return b""
+        data = self._wall().read()
+        if self._stopped():
+            return b""
+        if not data:
+            self._settle(None)
+            return b""
+        self._shown += len(data)
+        excess = 0 if self._limit is None else self._shown - self._limit
+        if excess > 0:
+            self.stop(Verdict.OUTPUT_LIMIT)
+            return data[:-excess] if excess < len(data) else b""
+        return data
+
+    def _stopped(self) -> bool:
+        return self._stop is not None
+
+    def write(self, data: bytes) -> None:
+        self._wall().write(data)
+
+    def resize(self, rows: int, columns: int) -> None:
+        self._wall().resize(_size("rows", rows), _size("columns", columns))
+
+    def exit_code(self) -> int:
+        return _KILLED if self._stopped() else self._wall().exit_code()
+
+    def close(self) -> None:
+        with self._lock:
+            if not self._over and self._stop is None:
+                self._stop = Verdict.CANCELLED
+        self._hang_up()
