@@ -15,7 +15,8 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("wheels")
-    sources = [str(ROOT / "core"), *map(str, sorted((ROOT / "plugins").iterdir()))]
+    plugins = map(str, sorted((ROOT / "plugins").iterdir()))
+    sources = [str(ROOT / "core"), str(ROOT / "supervisor"), *plugins]
     subprocess.run(
         [sys.executable, "-m", "pip", "-q", "wheel", "--no-deps", "--no-build-isolation",
          "-w", str(folder), *sources],
@@ -25,7 +26,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def test_each_wheel_is_typed_and_holds_its_package_alone(wheels: list[Path]) -> None:
-    assert len(wheels) == 1 + len(list((ROOT / "plugins").iterdir()))
+    assert len(wheels) == 2 + len(list((ROOT / "plugins").iterdir()))
     for wheel in wheels:
         names = zipfile.ZipFile(wheel).namelist()
         package = wheel.name.partition("-")[0]

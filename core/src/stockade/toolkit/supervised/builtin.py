@@ -1,0 +1,101 @@
+"""Commands of the supervisor's own, such as those on files, run to their end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+from stockade.errors import CancelledError
+from stockade.toolkit.supervised.call import End
+from stockade.toolkit.supervised.link import Link, Order, _Collected
+
+__all__ = ["run_builtin"]
+
+#: How often a caller that may be cancelled is asked.
+_ASK_SECONDS = 0.05
+#: How long what was ended may take to be gone.
+_END_SECONDS = 5.0
+
+
+def run_builtin(
+    link: Link,
+    order: Order,
+    stdin: Iterable[bytes],
+    receive: Callable[[bytes], None],
+    timeout: float | None,
+    cancelled: Callable[[], bool] | None,
+) -> tuple[int, bytes]:
+    """See :meth:`Link.builtin`."""
+    until = None if timeout is None else time.monotonic() + timeout
+    sink = _Collected(receive)
+    pieces = iter(stdin)
+    first = next(pieces, None)
+    call = link.start(order, sink, b"" if first is None else None)
+    feeder = None
+    if first is not None:
+        feeder = _feed(call, first, pieces)
+    timed_out = was_cancelled = False
+
+    def left() -> float | None:
+        nonlocal timed_out, was_cancelled
+        if call.killed_at is not None:
+            if time.monotonic() > call.killed_at + _END_SECONDS:
+                raise TimeoutError("it did not end")
+            return _ASK_SECONDS
+        was_cancelled = cancelled is not None and cancelled()
+        timed_out = until is not None and time.monotonic() >= until
+        if timed_out or was_cancelled:
+            threading.Thread(target=call.kill, daemon=True, name="stockade-kill").start()
+            return _ASK_SECONDS
+        if cancelled is not None:
+            return _ASK_SECONDS
+        return None if until is None else max(0.0, until - time.monotonic())
+
+    try:
+        outcome = call.wait(left)
+    except BaseException:
+        with contextlib.suppress(Exception):
+            call.kill()
+        raise
+    finally:
+        link.forget(call)
+    if was_cancelled:
+        raise CancelledError("the transfer was cancelled.")
+    if timed_out:
+        raise TimeoutError("the transfer took longer than its time limit")
+    if feeder is not None and feeder.error is not None:
+        raise feeder.error
+    if not isinstance(outcome, End):
+        raise OSError(outcome.errno, os.strerror(outcome.errno))
+    code = os.waitstatus_to_exitcode(outcome.status)
+    return (128 - code if code < 0 else code), sink.stderr
+
+
+class _Feeder:
+    error: BaseException | None = None
+
+
+def _feed(call: object, first: bytes, rest: Iterable[bytes]) -> _Feeder:
+    from stockade.toolkit.supervised.call import Call
+
+    assert isinstance(call, Call)
+    feeder = _Feeder()
+
+    def run() -> None:
+        try:
+            call.write(first)
+            for piece in rest:
+                if call.over:
+                    return
+                call.write(piece)
+        except BaseException as error:  # the caller's own iterator raised
+            feeder.error = error
+            call.kill()
+        else:
+            call.feed(b"", end=True)
+
+    threading.Thread(target=run, daemon=True, name="stockade-feed").start()
+    return feeder

@@ -1,0 +1,290 @@
+"""One execution as this end of the link sees it: input, output and end."""
+
+from __future__ import annotations
+
+import struct
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+import attrs
+
+from stockade.results import Stream
+from stockade.toolkit.supervised.frames import BODY_BYTES, Frame, Kind
+
+if TYPE_CHECKING:
+    from stockade.toolkit.supervised.link import Link
+
+__all__ = ["INPUT_WINDOW", "OUTPUT_WINDOW", "Call", "End", "FailedToStart", "Failure", "LinkLost"]
+
+#: What a stream may send before the other side has granted more, either way.
+OUTPUT_WINDOW = 1024 * 1024
+INPUT_WINDOW = 256 * 1024
+_STREAMS = (Stream.STDOUT, Stream.STDERR)
+_END = struct.Struct("<IIQQQQ")
+_NUMBER = struct.Struct("<I")
+_PAIR = struct.Struct("<II")
+
+
+class LinkLost(Exception):
+    """The supervisor is gone, or what comes from it cannot be trusted."""
+
+
+class Sink(Protocol):
+    """Where output goes: core's Output, or whatever has these four methods."""
+
+    def write(self, stream: Stream, data: bytes) -> None: ...
+
+    def room(self, stream: Stream) -> int: ...
+
+    def full(self, stream: Stream) -> bool: ...
+
+    def drop(self, stream: Stream, count: int) -> None: ...
+
+
+class Failure:
+    """Why an order could not be carried out."""
+
+    BAD_ORDER = 1
+    NO_FOLDER = 2
+    NO_PROCESS = 3
+    NO_USER = 4
+    NO_INTERPRETER = 5
+    NO_RESOURCES = 6
+    NO_PORT = 7
+
+
+@attrs.frozen
+class FailedToStart:
+    """The order was refused inside: one of Failure's numbers, and the kernel's."""
+
+    why: int
+    errno: int
+
+
+@attrs.frozen(kw_only=True)
+class End:
+    """How the program ended, as the supervisor saw it."""
+
+    status: int  #: as ``waitpid`` gives it
+    out_of_memory: bool  #: a kill for memory was counted that is this program's
+    cpu_seconds: float
+    peak_bytes: int
+
+
+#: The end of what is no program: a connection to a port.
+_NOTHING_MORE = End(status=0, out_of_memory=False, cpu_seconds=0.0, peak_bytes=0)
+
+
+class Call:
+    """Made by :meth:`Link.start`. ``wait`` is called in one thread, the rest from any."""
+
+    def __init__(self, link: Link, number: int, output: Sink) -> None:
+        self.id = number
+        self.pid = 0  #: the program's, as the sandbox numbers it; 0 until it has started
+        self._link = link
+        self._output = output
+        self._changed = threading.Condition()
+        self._pending: deque[tuple[Stream, bytes]] = deque()
+        self._writing = False  # one piece is being handed to a slow reader
+        self._owed = {Stream.STDOUT: 0, Stream.STDERR: 0}
+        self._discarding: set[Stream] = set()
+        self._outcome: End | FailedToStart | None = None
+        self._lost: LinkLost | None = None
+        self._output_over = False  # of a connection: the program sends nothing more
+        self._input: deque[memoryview] = deque()
+        self._input_credit = INPUT_WINDOW
+        self._input_ended = False
+        self._sending = threading.Lock()
+        self.killed_at: float | None = None  #: monotonic
+
+    # -- input -----------------------------------------------------------------
+
+    def feed(self, data: bytes, *, end: bool) -> None:
+        """Queue bytes for the program's standard input; ``end``: they are the last.
+
+        Sends what the program has room for; the rest follows as it reads (D8).
+        """
+        with self._changed:
+            if data:
+                self._input.append(memoryview(data))
+            self._input_ended = self._input_ended or end
+        self._send_input()
+
+    def write(self, data: bytes) -> None:
+        """Like ``feed``, and wait until no more than a window's worth is queued (D17)."""
+        self.feed(data, end=False)
+        with self._changed:
+            self._changed.wait_for(lambda: not self._input or self._over())
+
+    def _over(self) -> bool:
+        return self._outcome is not None or self._lost is not None
+
+    def _next_input(self) -> tuple[memoryview | None, bool]:
+        with self._changed:
+            if self._over():
+                self._input.clear()
+                return None, False
+            if not self._input:
+                ended, self._input_ended = self._input_ended, False
+                self._changed.notify_all()
+                return None, ended
+            most = min(self._input_credit, BODY_BYTES)
+            if not most:
+                return None, False
+            view = self._input[0]
+            piece, rest = view[:most], view[most:]
+            if rest:
+                self._input[0] = rest
+            else:
+                self._input.popleft()
+            self._input_credit -= len(piece)
+            return piece, False
+
+    def _send_input(self) -> None:
+        with self._sending:  # pieces stay in order
+            while True:
+                piece, ended = self._next_input()
+                if piece is not None:
+                    self._link.send(Kind.INPUT, self.id, piece)
+                elif ended:
+                    self._link.send(Kind.INPUT_END, self.id)
+                    return
+                else:
+                    return
+
+    # -- what the owner may ask ------------------------------------------------
+
+    def kill(self) -> None:
+        """End its whole tree, at once; ``wait`` returns when nothing of it is left (D6)."""
+        with self._changed:
+            if self._over() or self.killed_at is not None:
+                return
+            self.killed_at = time.monotonic()
+            self._changed.notify_all()
+        self._link.send(Kind.KILL, self.id)
+
+    def signal(self, number: int, *, group: bool = False) -> None:
+        """Send the program a signal, or all of its process group (D18)."""
+        self._link.send(Kind.SIGNAL, self.id, _NUMBER.pack(number), int(group))
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Report the size of a terminal's window (D19)."""
+        self._link.send(Kind.RESIZE, self.id, _PAIR.pack(rows, columns))
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, or its link is lost."""
+        with self._changed:
+            return self._over()
+
+    def settled(self, seconds: float) -> bool:
+        """Wait up to so long for its end; whether it has come."""
+        with self._changed:
+            return self._changed.wait_for(self._over, seconds)
+
+    def wait(self, overdue: Callable[[], float | None]) -> End | FailedToStart:
+        """Hand over the output until the end, and return that. Raises LinkLost.
+
+        ``overdue`` says how many seconds are left for an order to end it, None for none
+        given; when they are over it is called once more and must see to the sandbox's end.
+        """
+        while True:
+            with self._changed:
+                while not self._pending and not self._over() and not self._output_over:
+                    left = overdue()
+                    self._changed.wait(left)
+                if self._pending:
+                    self._writing = True
+                    stream, data = self._pending.popleft()
+                elif self._outcome is not None:
+                    return self._outcome
+                elif self._output_over:
+                    return _NOTHING_MORE
+                else:
+                    assert self._lost is not None
+                    raise self._lost
+            self._output.write(stream, data)
+            with self._changed:
+                self._writing = False
+            self._taken(stream, len(data))
+
+    # -- what the link's reader reports -----------------------------------------
+
+    def take(self, frame: Frame) -> None:
+        """A frame about this execution. Never blocks on a slow reader of its output."""
+        if frame.kind == Kind.OUTPUT:
+            self._take_output(_STREAMS[frame.arg & 1], frame.body)
+        elif frame.kind == Kind.STARTED:
+            self.pid = _NUMBER.unpack(frame.body)[0]
+        elif frame.kind == Kind.INPUT_CREDIT:
+            with self._changed:
+                self._input_credit += _NUMBER.unpack(frame.body)[0]
+            self._send_input()
+        elif frame.kind == Kind.FAILED:
+            self._settle(FailedToStart(*_PAIR.unpack(frame.body)))
+        elif frame.kind == Kind.ENDED:
+            self._take_end(frame.body)
+        elif frame.kind == Kind.OUTPUT_END:
+            with self._changed:
+                self._output_over = True
+                self._changed.notify_all()
+        elif frame.kind == Kind.GONE and not self.over:
+            self._settle(_NOTHING_MORE)
+
+    def _take_output(self, stream: Stream, data: bytes) -> None:
+        with self._changed:
+            room = self._output.room(stream)
+            later = (
+                self._pending
+                or self._writing
+                or (room < len(data) and not self._output.full(stream))
+            )
+            if later:
+                self._pending.append((stream, data))
+                self._changed.notify_all()
+                return
+        self._output.write(stream, data)
+        self._taken(stream, len(data))
+
+    def _taken(self, stream: Stream, count: int) -> None:
+        """Grant the program as much again, or have the rest only counted (D5)."""
+        if stream in self._discarding or self.over:
+            return
+        arg = _STREAMS.index(stream)
+        if self._output.full(stream):
+            self._discarding.add(stream)
+            self._link.send(Kind.DISCARD, self.id, arg=arg)
+            return
+        self._owed[stream] += count
+        if self._owed[stream] >= OUTPUT_WINDOW // 4:
+            owed, self._owed[stream] = self._owed[stream], 0
+            self._link.send(Kind.CREDIT, self.id, _NUMBER.pack(owed), arg)
+
+    def _take_end(self, body: bytes) -> None:
+        status, flags, out, err, cpu, peak = _END.unpack(body)
+        for stream, count in zip(_STREAMS, (out, err), strict=True):
+            if count:
+                self._output.drop(stream, count)
+        self._settle(
+            End(
+                status=status,
+                out_of_memory=bool(flags & 1),
+                cpu_seconds=cpu / 1e6,
+                peak_bytes=peak * 1024,
+            )
+        )
+
+    def _settle(self, outcome: End | FailedToStart) -> None:
+        with self._changed:
+            self._outcome = outcome
+            self._changed.notify_all()
+
+    def lose(self, error: LinkLost) -> None:
+        """The link is gone."""
+        with self._changed:
+            if self._outcome is None:
+                self._lost = error
+            self._changed.notify_all()

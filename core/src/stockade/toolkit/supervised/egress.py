@@ -1,0 +1,99 @@
+"""The way out to named hosts: a port of the sandbox's loopback, carried over its link (E10)."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable
+
+from stockade.results import Stream
+from stockade.toolkit.egress import Gateway, Names
+from stockade.toolkit.supervised.call import Call, LinkLost
+from stockade.toolkit.supervised.link import Link
+
+__all__ = ["Egress", "carry"]
+
+_PIECE = 64 * 1024
+#: How long a program may take to close what was closed to it.
+_LINGER_SECONDS = 10.0
+_VARIABLES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
+
+
+class Egress:
+    """A gateway on this side for the connections that programs open to a port inside."""
+
+    def __init__(self, link: Link, names: Names) -> None:
+        self._link = link
+        self._gateway = Gateway(names)
+
+    def open(self, seconds: float) -> dict[str, str]:
+        """Start to serve; the environment that leads programs there. Raises LinkLost."""
+        self._link.on_opened = self._opened
+        port = self._link.listen(seconds)
+        return dict.fromkeys(_VARIABLES, f"http://127.0.0.1:{port}")
+
+    def _opened(self, number: int) -> None:
+        ours, theirs = socket.socketpair()
+        carry(self._link, number, ours)
+        _in_thread(self._gateway.serve, theirs)
+
+    def close(self) -> None:
+        """End every connection; may be called again."""
+        self._link.on_opened = None
+        self._gateway.close()
+
+
+class _Relay:
+    """A sink that writes to a socket; in the thread that waits for the call."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    def write(self, stream: Stream, data: bytes) -> None:
+        with contextlib.suppress(OSError):  # the gateway has closed it: the rest is for nobody
+            self._connection.sendall(data)
+
+    def room(self, stream: Stream) -> int:
+        return 0
+
+    def full(self, stream: Stream) -> bool:
+        return False
+
+    def drop(self, stream: Stream, count: int) -> None:
+        return
+
+
+def carry(link: Link, number: int, connection: socket.socket) -> Call:
+    """Join a stream that a program has opened to a socket of this side, which is closed when
+    both directions have ended."""
+    call = link.adopt(number, _Relay(connection))
+    _in_thread(_outward, call, connection)
+    _in_thread(_inward, link, call, connection)
+    return call
+
+
+def _outward(call: Call, connection: socket.socket) -> None:
+    """What the program sends, to the gateway."""
+    with contextlib.suppress(LinkLost, OSError):
+        call.wait(lambda: None)
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_WR)
+
+
+def _inward(link: Link, call: Call, connection: socket.socket) -> None:
+    """What the gateway answers, to the program; then nothing of it is left."""
+    try:
+        while data := connection.recv(_PIECE):
+            call.write(data)
+    except OSError:
+        pass
+    call.feed(b"", end=True)
+    if not call.settled(_LINGER_SECONDS):
+        call.kill()  # the program holds an end open that nobody answers
+    link.forget(call)
+    connection.close()
+
+
+def _in_thread(call: Callable[..., object], *args: object) -> None:
+    threading.Thread(target=call, args=args, daemon=True, name="stockade-egress").start()

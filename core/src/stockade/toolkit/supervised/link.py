@@ -1,0 +1,369 @@
+"""The link: one framed connection to the supervisor of a sandbox, used by any number of calls."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import struct
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import attrs
+
+from stockade.results import Stream
+from stockade.toolkit.supervised.call import Call, LinkLost, Sink
+from stockade.toolkit.supervised.frames import VERSION, Decoder, Encoder, Frame, FrameError, Kind
+from stockade.toolkit.supervised.transport import Transport
+
+__all__ = ["Flag", "Hello", "Link", "Order"]
+
+_log = logging.getLogger(__name__)
+
+_HELLO = struct.Struct("<IIIII")
+_ORDER = struct.Struct("<7I")
+#: Connections that programs open have numbers from here on.
+_OWN_IDS = 0x80000000
+
+
+class Flag:
+    """What an order says beside its words."""
+
+    INPUT = 1
+    MERGE = 2
+    PTY = 4
+    BUILTIN = 8
+    WARM = 16
+    NAMED = 32
+    USER = 64
+
+
+@attrs.frozen(kw_only=True)
+class Order:
+    """One program to start, in the supervisor's terms."""
+
+    argv: Sequence[str | bytes]
+    cwd: str = "/"
+    env: Mapping[str, str] = attrs.field(factory=dict, repr=lambda env: f"<{len(env)} names>")
+    flags: int = 0
+    #: What the program finds on descriptor 9, a file of nobody's; None for nothing.
+    blob: bytes | None = attrs.field(default=None, repr=False)
+    name: str = ""  #: of an interpreter that keeps its state
+    uid: int = 0
+    gid: int = 0
+    rows: int = 24
+    columns: int = 80
+
+    def packed(self) -> bytes:
+        """As it travels; raises ValueError for a word that holds NUL."""
+        env = [f"{name}={value}" for name, value in self.env.items()]
+        words = [_bytes(word) for word in (self.name, self.cwd, *self.argv, *env)]
+        if any(b"\0" in word for word in words):
+            raise ValueError("a word of the order holds NUL")
+        head = _ORDER.pack(
+            self.flags, self.uid, self.gid, self.rows, self.columns, len(self.argv), len(env)
+        )
+        return head + b"".join(word + b"\0" for word in words)
+
+
+def _bytes(word: str | bytes) -> bytes:
+    return word if isinstance(word, bytes) else word.encode("utf-8", "surrogateescape")
+
+
+@attrs.frozen(kw_only=True)
+class Hello:
+    """What the supervisor is, and what its kernel gives it."""
+
+    subreaper: bool  #: a keeper adopts what its program leaves behind, so each tree is known
+    hidden: bool  #: the kernel says that programs can neither read nor trace it
+    alone: bool  #: it is process 1 of a namespace of its own
+    pid: int
+    uid: int
+    gid: int
+    machine: str
+    release: str  #: of the kernel that it runs on
+    version: str  #: as ``uname -v`` shows it
+
+
+class _Collected:
+    """A sink for what a command of the supervisor's own prints."""
+
+    def __init__(self, receive: Callable[[bytes], None]) -> None:
+        self._receive = receive
+        self.stderr = b""
+
+    def write(self, stream: Stream, data: bytes) -> None:
+        if stream is Stream.STDOUT:
+            self._receive(data)
+        else:
+            self.stderr = (self.stderr + data)[:4096]
+
+    def room(self, stream: Stream) -> int:
+        return 0  # always handed over in the caller's thread
+
+    def full(self, stream: Stream) -> bool:
+        return False
+
+    def drop(self, stream: Stream, count: int) -> None:
+        return
+
+
+class Link:
+    """Safe from any thread. Whoever made it calls ``greet`` first and ``close`` last."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._encoder = Encoder()
+        self._secret = secrets.randbits(64)
+        self._decoder = Decoder(self._secret)
+        self._sending = threading.Lock()
+        self._lock = threading.Lock()
+        self._calls: dict[int, Call] = {}
+        self._last = 0
+        self._answers: dict[int, tuple[threading.Event, list[bytes]]] = {}
+        self._greeted = threading.Event()
+        self._hello: Hello | None = None
+        self._error: LinkLost | None = None
+        self._source_sent = False
+        self._reader: threading.Thread | None = None
+        #: Called in the reader's thread with a stream that a program has opened.
+        self.on_opened: Callable[[int], None] | None = None
+        #: Called in the reader's thread when the supervisor cannot keep a promise (D6).
+        self.on_broken: Callable[[], None] | None = None
+
+    # -- the start -------------------------------------------------------------
+
+    def hail(self) -> None:
+        """Send the first frame; may be done before the other side has started."""
+        body = struct.pack("<IQI", VERSION, self._secret, 0)
+        self.send(Kind.HELLO, 0, body)
+
+    def greet(self, seconds: float, *, hailed: bool = False) -> Hello:
+        """Wait for the supervisor's first word. Raises LinkLost."""
+        if not hailed:
+            self.hail()
+        self._reader = threading.Thread(target=self._read, daemon=True, name="stockade-link")
+        self._reader.start()
+        if not self._greeted.wait(seconds):
+            self.fail(LinkLost(f"the supervisor did not answer within {seconds:g} s"))
+        if self._error is not None:
+            raise self._error
+        assert self._hello is not None
+        return self._hello
+
+    # -- calls -----------------------------------------------------------------
+
+    def start(self, order: Order, output: Sink, stdin: bytes | None = b"") -> Call:
+        """Start a program; its call is there at once. ``stdin`` None: it stays open.
+
+        Raises LinkLost, and ValueError for a word that holds NUL.
+        """
+        flags = order.flags
+        if (stdin is None or stdin) and not flags & Flag.PTY:
+            flags |= Flag.INPUT
+        packed = attrs.evolve(order, flags=flags).packed()
+        with self._lock:
+            if self._error is not None:
+                raise self._error
+            self._last = (self._last % (_OWN_IDS - 1)) + 1
+            while self._last in self._calls:
+                self._last += 1
+            call = Call(self, self._last, output)
+            self._calls[call.id] = call
+        with self._sending:
+            frames: list[bytes] = []
+            if order.blob is not None:
+                frames += self._encoder.pieces(Kind.BLOB, call.id, order.blob)
+            frames += self._encoder.pieces(Kind.START, call.id, packed, more=True)
+            self._put(b"".join(frames))
+        if stdin:
+            call.feed(stdin, end=True)
+        return call
+
+    def builtin(
+        self,
+        argv: Sequence[str | bytes],
+        *,
+        stdin: Iterable[bytes] = (),
+        receive: Callable[[bytes], None],
+        timeout: float | None,
+        cwd: str = "/",
+        env: Mapping[str, str] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> tuple[int, bytes]:
+        """Run a command of the supervisor's own to its end: exit code and standard error.
+
+        ``receive`` gets its output in the caller's thread. Raises LinkLost, TimeoutError, and
+        CancelledError when ``cancelled``, asked now and then, says so.
+        """
+        from stockade.toolkit.supervised.builtin import run_builtin
+
+        order = Order(argv=argv, cwd=cwd, env=env or {}, flags=Flag.BUILTIN)
+        return run_builtin(self, order, stdin, receive, timeout, cancelled)
+
+    def forget(self, call: Call) -> None:
+        """Its end has been taken; called by whoever waited for it."""
+        with self._lock:
+            self._calls.pop(call.id, None)
+
+    def source(self, boot: str, text: str) -> None:
+        """Hand over, once, what warm interpreters are made of."""
+        with self._sending:
+            if self._source_sent:
+                return
+            self._source_sent = True
+            data = boot.encode() + b"\0" + text.encode()
+            self._put(b"".join(self._encoder.pieces(Kind.SOURCE, 0, data, more=True)))
+
+    def expire_in(self, seconds: float | None) -> None:
+        """Have the supervisor end by itself, and its sandbox with it; None: never (C11)."""
+        left = 0 if seconds is None else max(1, int(seconds * 1000))
+        self.send(Kind.DEADLINE, 0, struct.pack("<Q", left))
+
+    def listen(self, seconds: float) -> int:
+        """Have a port of the sandbox's loopback listened on; its number. Raises LinkLost."""
+        port, error = struct.unpack("<II", self._ask(Kind.LISTEN, seconds))
+        if not port:
+            raise LinkLost(f"no port could be listened on inside (error {error})")
+        return int(port)
+
+    def counts(self, seconds: float) -> tuple[int, int, int]:
+        """Processes there are, executions that run, kills for memory so far. Raises LinkLost."""
+        return struct.unpack("<IIQ", self._ask(Kind.COUNTS, seconds))
+
+    def open_port(self, port: int, output: Sink) -> Call:
+        """Connect to a port of the sandbox's loopback: a call without a program."""
+        with self._lock:
+            if self._error is not None:
+                raise self._error
+            self._last += 1
+            call = Call(self, self._last, output)
+            self._calls[call.id] = call
+        self.send(Kind.CONNECT, call.id, struct.pack("<I", port))
+        return call
+
+    def adopt(self, number: int, output: Sink) -> Call:
+        """The call for a stream that a program has opened; called from ``on_opened``."""
+        call = Call(self, number, output)
+        with self._lock:
+            self._calls[number] = call
+            error = self._error
+        if error is not None:
+            call.lose(error)
+        return call
+
+    def _ask(self, kind: Kind, seconds: float) -> bytes:
+        with self._lock:
+            if self._error is not None:
+                raise self._error
+            self._last += 1
+            number = self._last
+            waiting = (threading.Event(), list[bytes]())
+            self._answers[number] = waiting
+        self.send(kind, number)
+        came = waiting[0].wait(seconds)
+        with self._lock:
+            self._answers.pop(number, None)
+        if self._error is not None:
+            raise self._error
+        if not came:
+            raise LinkLost(f"the supervisor did not answer within {seconds:g} s")
+        return waiting[1][0]
+
+    # -- bytes -----------------------------------------------------------------
+
+    def send(self, kind: Kind, id: int = 0, body: bytes | memoryview = b"", arg: int = 0) -> None:
+        """Send one frame; what fails is noticed by the reader, so it raises nothing."""
+        with self._sending:
+            self._put(self._encoder.frame(kind, id, body, arg))
+
+    def _put(self, data: bytes) -> None:
+        try:
+            self._transport.send(data)
+        except OSError as error:
+            self.fail(LinkLost(f"the link broke: {error}"))
+
+    def _read(self) -> None:
+        error = LinkLost("the supervisor has ended")
+        try:
+            while data := self._transport.receive():
+                for frame in self._decoder.feed(data):
+                    self._take(frame)
+        except FrameError as found:
+            error = LinkLost(str(found))
+        except OSError as found:
+            error = LinkLost(f"the link broke: {found}")
+        except BaseException as found:
+            error = LinkLost(f"the link failed: {type(found).__name__}: {found}")
+            _log.exception("a supervisor's frame could not be taken")
+        finally:
+            self.fail(error)
+
+    def _take(self, frame: Frame) -> None:
+        if frame.kind == Kind.HELLO_BACK:
+            self._take_hello(frame.body)
+        elif frame.kind == Kind.ANSWER:
+            with self._lock:
+                waiting = self._answers.get(frame.id)
+            if waiting is not None:
+                waiting[1].append(frame.body)
+                waiting[0].set()
+        elif frame.kind == Kind.OPENED:
+            if self.on_opened is not None:
+                self.on_opened(frame.id)
+        elif frame.kind == Kind.LOST:
+            if self.on_broken is not None:
+                self.on_broken()
+        else:
+            with self._lock:
+                call = self._calls.get(frame.id)
+            if call is not None:
+                call.take(frame)
+
+    def _take_hello(self, body: bytes) -> None:
+        version, flags, pid, uid, gid = _HELLO.unpack_from(body)
+        words = body[_HELLO.size :].decode("utf-8", "replace").split("\n")
+        if version != VERSION:
+            raise FrameError(f"the supervisor speaks version {version}, this is {VERSION}")
+        self._hello = Hello(
+            subreaper=bool(flags & 1),
+            hidden=bool(flags & 2),
+            alone=bool(flags & 4),
+            pid=pid,
+            uid=uid,
+            gid=gid,
+            machine=words[0],
+            release=words[1] if len(words) > 1 else "",
+            version=words[2] if len(words) > 2 else "",
+        )
+        self._greeted.set()
+
+    # -- the end ---------------------------------------------------------------
+
+    @property
+    def lost(self) -> bool:
+        """Whether nothing can be started over it any more."""
+        return self._error is not None
+
+    def fail(self, error: LinkLost) -> None:
+        """Nothing comes over it any more: whoever waits hears so. The first reason stands."""
+        with self._lock:
+            if self._error is None:
+                self._error = error
+            calls = list(self._calls.values())
+            answers = list(self._answers.values())
+        for call in calls:
+            call.lose(self._error)
+        for event, _ in answers:
+            event.set()
+        self._greeted.set()
+        with contextlib.suppress(OSError):
+            self._transport.close()
+
+    def wind_down(self, seconds: float) -> None:
+        """End the input, at which the supervisor ends, and wait up to ``seconds`` for that."""
+        self._transport.wind_down(seconds)
+
+    def close(self) -> None:
+        """Let go of it; a supervisor whose input ends, ends with all that it runs."""
+        self.fail(LinkLost("the session is closed"))

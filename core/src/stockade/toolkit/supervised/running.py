@@ -1,0 +1,105 @@
+"""One execution behind a supervisor, as core sees it."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+import attrs
+
+from stockade.errors import SandboxLostError, WorkingDirectoryError
+from stockade.results import Stream
+from stockade.toolkit.supervised.call import Call, End, FailedToStart, Failure, LinkLost
+from stockade.wall import ExecRequest, Exit, Output, Running
+
+if TYPE_CHECKING:
+    from stockade.toolkit.supervised.sandbox import SupervisedSandbox
+
+__all__ = ["Death", "SupervisedRunning"]
+
+_KILLED = 9
+
+
+@attrs.frozen
+class Death:
+    """What a wall finds out about a sandbox that has died."""
+
+    reason: str
+    out_of_memory: bool = False
+
+
+class SupervisedRunning(Running):
+    """Over a call that has been started."""
+
+    def __init__(
+        self, sandbox: SupervisedSandbox, call: Call, output: Output, request: ExecRequest
+    ) -> None:
+        self._sandbox = sandbox
+        self._call = call
+        self._output = output
+        self._request = request
+        self._overdue = False
+
+    def wait(self) -> Exit:
+        try:
+            outcome = self._call.wait(self._left)
+        except LinkLost as error:
+            return self._lost(error)
+        finally:
+            self._sandbox.done(self._call)
+        if isinstance(outcome, FailedToStart):
+            return self._failed(outcome)
+        return _exit(outcome)
+
+    def _left(self) -> float | None:
+        """How long an order to end it may still take; then its sandbox is ended (D6)."""
+        if self._call.killed_at is None or self._overdue:
+            return None
+        left = self._call.killed_at + self._sandbox.kill_seconds - time.monotonic()
+        if left <= 0:
+            self._overdue = True
+            self._sandbox.overdue()
+            return None
+        return left
+
+    def _failed(self, outcome: FailedToStart) -> Exit:
+        if outcome.why == Failure.NO_FOLDER:
+            raise WorkingDirectoryError(self._request.working_dir)
+        word, code = _WORDS.get(outcome.why, ("the order could not be carried out", 126))
+        reason = os.strerror(outcome.errno) if outcome.errno else "no reason was given"
+        self._output.write(Stream.STDERR, f"stockade: {word}: {reason}\n".encode())
+        return Exit(code=code)
+
+    def _lost(self, error: LinkLost) -> Exit:
+        if self._call.killed_at is not None:
+            # It was to end, and it has. What became of the sandbox is found out without
+            # keeping the result back: an engine may not answer.
+            return Exit(signal=_KILLED)
+        loss = self._sandbox.loss(error)
+        if self._sandbox.died_of_memory:
+            return Exit(signal=_KILLED, out_of_memory=True)
+        raise loss
+
+    def kill(self) -> None:
+        self._sandbox.kill_call(self._call)
+
+
+_WORDS = {
+    Failure.NO_PROCESS: ("no process can be started, the process limit is reached", 126),
+    Failure.NO_USER: ("the user cannot be taken", 126),
+    Failure.NO_RESOURCES: ("the sandbox has no room to start it", 126),
+    Failure.NO_INTERPRETER: ("the interpreter does not start", 126),
+}
+
+
+def _exit(end: End) -> Exit:
+    code = os.waitstatus_to_exitcode(end.status)
+    if end.out_of_memory:
+        return Exit(signal=_KILLED, out_of_memory=True)
+    return Exit(signal=-code) if code < 0 else Exit(code=code)
+
+
+def lost(death: Death) -> SandboxLostError:
+    """The error for a sandbox that has died."""
+    return SandboxLostError(f"the sandbox has died: {death.reason}; open a new session.")

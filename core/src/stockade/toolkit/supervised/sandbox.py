@@ -1,0 +1,215 @@
+"""The ``Sandbox`` of walls that have a supervisor inside: a wall adds how it ends."""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Sequence
+
+from stockade.errors import SandboxLostError, SandboxStartError
+from stockade.lower import INTERPRETERS
+from stockade.toolkit.supervised.call import Call, LinkLost
+from stockade.toolkit.supervised.link import Hello, Link
+from stockade.toolkit.supervised.running import Death, SupervisedRunning, lost
+from stockade.toolkit.supervised.starting import order_of
+from stockade.toolkit.supervised.terminal import SupervisedTerminal
+from stockade.toolkit.supervised.transport import Transport
+from stockade.wall import ExecRequest, Output, Running, Sandbox, Terminal, TerminalRequest
+
+__all__ = ["SupervisedSandbox"]
+
+_log = logging.getLogger(__name__)
+
+#: The supervisor's own deadline comes this much after the owner's.
+_EXPIRY_GRACE_SECONDS = 3.0
+_WHICH_SECONDS = 10.0
+
+
+class SupervisedSandbox(Sandbox):
+    """Executions, terminals, files and deadlines over one link.
+
+    A wall starts the program of :func:`stockade_supervisor.path` inside with ``serve`` and
+    hands over its standard streams as a transport; it gives ``destroy`` and, where it can,
+    ``post_mortem``, ``force_end`` and ``freeze``.
+    """
+
+    #: How long a program may outlive the order to end it before its sandbox is ended (D6).
+    kill_seconds: float = 0.9
+    #: How long a paused sandbox is let go on to end one program.
+    thaw_seconds: float = 0.2
+
+    def __init__(
+        self,
+        transport: Transport | Link,
+        *,
+        startup_seconds: float,
+        expires_at: float | None = None,
+    ) -> None:
+        """Waits for the supervisor's first word. Raises LinkLost, and leaves the rest to the
+        caller, who made the sandbox."""
+        hailed = isinstance(transport, Link)
+        self.link = transport if isinstance(transport, Link) else Link(transport)
+        self._lock = threading.Lock()
+        self._freezing = threading.RLock()
+        self._death: Death | None = None
+        self._paused = False
+        self._interpreters: dict[str, str] | None = None
+        self.link.on_broken = self._broken
+        self.hello: Hello = self.link.greet(startup_seconds, hailed=hailed)
+        if expires_at is not None:
+            self.expire_at(expires_at)
+
+    # -- what the wall gives ---------------------------------------------------
+
+    @abc.abstractmethod
+    def destroy(self) -> None:
+        """End the sandbox itself and remove all that it made; may be called again."""
+
+    def force_end(self) -> None:
+        """Kill the sandbox, since it obeys no more; bounded in time, never raises.
+
+        By default nothing: the link is closed after it, at which a supervisor ends.
+        """
+
+    def post_mortem(self, *, settle: bool) -> Death | None:
+        """Why the sandbox has died, or None where it seems to live.
+
+        Called from any thread when the link broke. ``settle``: wait a few seconds for the
+        engine or the kernel to notice. By default nothing is known.
+        """
+        return None
+
+    def freeze(self, yes: bool) -> None:
+        """Stop everything inside, or let it go on (G2): of walls that claim the capability.
+        Raises SandboxLostError."""
+        raise NotImplementedError("this wall cannot freeze its sandboxes")
+
+    # -- the Sandbox interface -------------------------------------------------
+
+    def start(self, request: ExecRequest, output: Output) -> Running:
+        order, stdin = order_of(request)
+        try:
+            call = self.link.start(order, output, stdin)
+        except LinkLost as error:
+            raise self.loss(error) from error
+        return SupervisedRunning(self, call, output, request)
+
+    def terminal(self, request: TerminalRequest) -> Terminal:
+        try:
+            return SupervisedTerminal(self.link, request)
+        except LinkLost as error:
+            raise self.loss(error) from error
+
+    def languages(self) -> Sequence[str] | None:
+        return tuple(self._known_interpreters())
+
+    def interpreter(self, language: str) -> str | None:
+        return self._known_interpreters().get(language)
+
+    def _known_interpreters(self) -> dict[str, str]:
+        """Language to the program that runs it, looked for once."""
+        if self._interpreters is None:
+            names = [name for group in INTERPRETERS.values() for name in group]
+            found = bytearray()
+            try:
+                self.link.builtin(["which", *names], receive=found.extend, timeout=_WHICH_SECONDS)
+            except LinkLost as error:
+                raise self.loss(error) from error
+            present = set(found.decode("utf-8", "replace").split())
+            self._interpreters = {
+                language: next(name for name in group if name in present)
+                for language, group in INTERPRETERS.items()
+                if present.intersection(group)
+            }
+        return self._interpreters
+
+    def close(self) -> None:
+        # First: a supervisor whose input ends, ends with all it runs, so this holds when
+        # the wall cannot be reached, too.
+        self.link.close()
+        self.destroy()
+
+    def release(self) -> None:
+        """Let go of the link alone."""
+        self.link.close()
+
+    def expire_at(self, when: float | None) -> None:
+        left = None if when is None else max(1.0, when - time.time() + _EXPIRY_GRACE_SECONDS)
+        self.link.expire_in(left)
+
+    def pause(self) -> None:
+        with self._freezing:
+            self.freeze(True)
+            self._paused = True
+
+    def resume(self) -> None:
+        with self._freezing:
+            self.freeze(False)
+            self._paused = False
+
+    # -- ending one execution ----------------------------------------------------
+
+    def kill_call(self, call: Call) -> None:
+        """End one execution's tree; a paused sandbox goes on for as long as that needs (D6)."""
+        with self._freezing:
+            if not self._paused:
+                call.kill()
+                return
+            with contextlib.suppress(SandboxLostError):
+                self.freeze(False)
+                call.kill()
+                until = time.monotonic() + self.thaw_seconds
+                while not call.over and time.monotonic() < until:
+                    time.sleep(0.005)
+                self.freeze(True)
+
+    def done(self, call: Call) -> None:
+        """An execution has ended, and its end was taken."""
+        self.link.forget(call)
+
+    def overdue(self) -> None:
+        """A program outlived its end: the supervisor is stopped, or worse; called once for
+        each, returns at once."""
+        _log.warning("a program did not end when told to, so its sandbox is ended")
+        with self._lock:
+            self._death = self._death or Death("a program in it did not end when told to")
+        threading.Thread(target=self._end_it, daemon=True, name="stockade-kill").start()
+        self.link.fail(LinkLost("a program in it did not end when told to"))
+
+    def _end_it(self) -> None:
+        self.force_end()
+        self.link.close()
+
+    def _broken(self) -> None:
+        """Whose the processes are that were left behind cannot be told: all of it ends (D6)."""
+        with self._lock:
+            self._death = self._death or Death(
+                "several executions left processes behind, and this kernel does not say whose "
+                "they are"
+            )
+        threading.Thread(target=self._end_it, daemon=True, name="stockade-kill").start()
+
+    # -- the end of the sandbox --------------------------------------------------
+
+    @property
+    def died_of_memory(self) -> bool:
+        """Whether the sandbox as a whole was ended for its memory (E5)."""
+        return self._death is not None and self._death.out_of_memory
+
+    def loss(self, error: BaseException) -> SandboxLostError:
+        """The error to raise when the link fails in use; finds out why, once (D14)."""
+        with self._lock:
+            known = self._death
+        if known is None:
+            known = self.post_mortem(settle=True) or Death(str(error))
+            with self._lock:
+                self._death = known = self._death or known
+        return lost(known)
+
+
+def start_error(error: LinkLost, what: str) -> SandboxStartError:
+    """For a wall: the error of a sandbox that started and whose supervisor did not answer."""
+    return SandboxStartError(f"{what}: {error}")

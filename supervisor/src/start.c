@@ -1,0 +1,239 @@
+/* From an order to a running program. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "run.h"
+#include "wire.h"
+
+/* How long an order waits while the process limit is reached: programs come and go. */
+#define RETRY_MS 500
+static int weight_fd = -1;
+static char weight_own[16] = "0";
+static const char weight_program[] = "500";
+
+/* A program weighs more for the out-of-memory killer than the supervisor does. The file is
+ * opened while it still may be; children inherit what stands in it. */
+void weight_open(void) {
+    weight_fd = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC);
+    if (weight_fd < 0) return;
+    keep_fd(weight_fd);
+    ssize_t got = pread(weight_fd, weight_own, sizeof weight_own - 1, 0);
+    if (got <= 0) close_fd(&weight_fd);
+    else weight_own[got] = 0;
+    if (got > 0 && atoi(weight_own) >= 500) close_fd(&weight_fd);
+}
+
+void child_weight(bool program) {
+    const char *text = program ? weight_program : weight_own;
+    if (weight_fd >= 0 && pwrite(weight_fd, text, strlen(text), 0) < 0) return;
+}
+
+/* As a new program expects them: the supervisor ignores SIGPIPE and blocks SIGCHLD. */
+void child_signals(void) {
+    struct sigaction usual = {.sa_handler = SIG_DFL};
+    for (int number = 1; number < 32; number++)
+        if (number != SIGKILL && number != SIGSTOP) sigaction(number, &usual, NULL);
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+void run_fail(struct run *run, uint32_t why, int error) {
+    uint8_t body[8];
+    put32(body, why);
+    put32(body + 4, (uint32_t)error);
+    wire_send(K_FAILED, 0, run->id, body, sizeof body);
+    run_free(run);
+}
+
+static bool pipe_to(int *ours, int *theirs, bool reading) {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) < 0) return false;
+    *ours = keep_fd(ends[reading ? 0 : 1]);
+    *theirs = keep_fd(ends[reading ? 1 : 0]);
+    fcntl(*ours, F_SETFL, O_NONBLOCK);
+    return true;
+}
+
+static bool terminal_make(struct run *run, struct plan *plan) {
+    int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
+    if (master < 0) return false;
+    run->out[0] = keep_fd(master);
+    char name[64];
+    if (grantpt(master) < 0 || unlockpt(master) < 0 || ptsname_r(master, name, sizeof name))
+        return false;
+    plan->terminal = open(name, O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (plan->terminal < 0) return false;
+    keep_fd(plan->terminal);
+    struct winsize size = {.ws_row = (unsigned short)run->order.rows,
+                           .ws_col = (unsigned short)run->order.columns};
+    ioctl(master, TIOCSWINSZ, &size);
+    plan->in = plan->out = plan->err = plan->terminal;
+    int copy = fcntl(master, F_DUPFD_CLOEXEC, 3);
+    if (copy < 0) return false;
+    run->in = keep_fd(copy);
+    run->terminal = true;
+    return true;
+}
+
+bool streams_make(struct run *run, struct plan *plan) {
+    uint32_t flags = run->order.flags;
+    if (flags & F_PTY) return terminal_make(run, plan);
+    if (flags & F_INPUT) {
+        if (!pipe_to(&run->in, &plan->in, false)) return false;
+    } else {
+        int nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        if (nothing < 0) return false;
+        plan->in = keep_fd(nothing);
+    }
+    if (!pipe_to(&run->out[0], &plan->out, true)) return false;
+    if (flags & F_MERGE) {
+        plan->err = plan->out;
+        return true;
+    }
+    return pipe_to(&run->out[1], &plan->err, true);
+}
+
+void plan_close(struct plan *plan) {
+    int terminal = plan->terminal;
+    if (plan->err != plan->out) close_fd(&plan->err);
+    if (plan->out != terminal) close_fd(&plan->out);
+    if (plan->in != terminal) close_fd(&plan->in);
+    close_fd(&plan->terminal);
+    close_fd(&plan->report);
+}
+
+/* A command of the supervisor's own: the child is the program, and needs no other. */
+static _Noreturn void builtin_child(const struct plan *plan) {
+    int low[3] = {plan->in, plan->out, plan->err};
+    for (int i = 0; i < 3; i++) low[i] = fcntl(low[i], F_DUPFD_CLOEXEC, 16);
+    for (int i = 0; i < 3; i++) dup2(low[i], i);
+    const int keep[] = {0, 1, 2};
+    close_all_but(keep, 3);
+    child_signals();
+    signal(SIGPIPE, SIG_IGN);
+    if (chdir(plan->order->cwd) < 0 && chdir("/") < 0) _exit(1);
+    _exit(builtin_main((int)plan->order->argc, plan->order->argv));
+}
+
+/* With a keeper where the kernel lets one adopt; else the program is this process's child. */
+static pid_t child_of(struct run *run, struct plan *plan, int *stage) {
+    *stage = 0;
+    if (run->order.flags & F_BUILTIN) {
+        pid_t pid = fork();
+        if (pid == 0) builtin_child(plan);
+        *stage = R_NOFORK;
+        return pid;
+    }
+    if (!subreaper) return program_start(plan, stage);
+    if (!pipe_to(&run->report, &plan->report, true)) {
+        *stage = 0;
+        return -1;
+    }
+    pid_t pid = fork();
+    if (pid == 0) keeper_main(plan);
+    *stage = R_NOFORK;
+    return pid;
+}
+
+void streams_drop(struct run *run) {
+    close_fd(&run->in);
+    close_fd(&run->out[0]);
+    close_fd(&run->out[1]);
+    close_fd(&run->report);
+    run->terminal = false;
+}
+
+static uint32_t why_of(int stage) {
+    switch (stage) {
+        case R_NOWHERE: return NO_FOLDER;
+        case R_NOBODY: return NO_USER;
+        case R_NOFORK: return NO_PROCESS;
+        default: return NO_RESOURCES;
+    }
+}
+
+/* An order that finds no process waits a little, since others may end. */
+static bool wait_for_process(struct run *run, int stage) {
+    if (stage != R_NOFORK || (errno != EAGAIN && errno != ENOMEM)) return false;
+    if (!run->retry_until) run->retry_until = now_ms() + RETRY_MS;
+    if (now_ms() >= run->retry_until) return false;
+    run->state = WAITING;
+    return true;
+}
+
+void run_start(struct run *run) {
+    if (run->order.flags & (F_WARM | F_NAMED)) {
+        memory_begin(nobody_runs());
+        warm_start(run);
+        return;
+    }
+    struct plan plan = {.order = &run->order, .in = -1, .out = -1, .err = -1, .blob = run->blob,
+                        .report = -1, .terminal = -1, .socket = -1, .source = -1};
+    bool made = streams_make(run, &plan);
+    int stage = 0;
+    pid_t pid = -1;
+    if (made) {
+        if (!subreaper) orphans_look();
+        memory_begin(nobody_runs());
+        child_weight(true);
+        pid = child_of(run, &plan, &stage);
+        int error = errno;
+        child_weight(false);
+        errno = error;
+    }
+    int error = errno;
+    plan_close(&plan);
+    errno = error;
+    if (pid < 0) {
+        streams_drop(run);
+        if (!wait_for_process(run, stage)) run_fail(run, why_of(stage), error);
+        return;
+    }
+    close_fd(&run->blob);
+    run->state = RUNNING;
+    run->keeper = pid;
+    if (run->report < 0) run_started(run, pid);
+}
+
+void run_started(struct run *run, pid_t pid) {
+    uint8_t body[4];
+    run->program = pid;
+    put32(body, (uint32_t)pid);
+    wire_send(K_STARTED, 0, run->id, body, sizeof body);
+}
+
+/* A warm interpreter below a keeper, or as this process's child; the child's pid or -1. */
+pid_t start_interpreter(struct slot *slot, const char *program, const char *mode, int socket) {
+    char *argv[] = {(char *)program, "-c", (char *)warm_boot(), (char *)mode, NULL};
+    char *env[] = {NULL};
+    struct order order = {.argc = 4, .argv = argv, .env = env, .cwd = "/"};
+    int nothing = keep_fd(open("/dev/null", O_RDWR | O_CLOEXEC));
+    struct plan plan = {.order = &order, .in = nothing, .out = nothing, .err = nothing,
+                        .blob = -1, .report = -1, .terminal = -1, .warm = true,
+                        .socket = socket, .source = warm_source_fd()};
+    pid_t pid = -1;
+    int stage = 0;
+    child_weight(true);
+    if (nothing >= 0 && plan.source >= 0) {
+        if (!subreaper) pid = program_start(&plan, &stage);
+        else if (pipe_to(&slot->report, &plan.report, true)) {
+            pid = fork();
+            if (pid == 0) keeper_main(&plan);
+        }
+    }
+    int error = errno;
+    child_weight(false);
+    close_fd(&nothing);
+    close_fd(&plan.report);
+    close_fd(&plan.source);
+    if (pid < 0) close_fd(&slot->report);
+    errno = error;
+    return pid;
+}
