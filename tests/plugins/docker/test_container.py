@@ -22,6 +22,7 @@ from stockade_docker import engine as engines
 from stockade_docker.create import arguments
 from stockade_docker.engine import EngineInfo
 from stockade_docker.mounts import checked
+from stockade_docker.seccomp import own
 from stockade_docker.wall import DockerWall
 
 pytestmark = pytest.mark.engine
@@ -212,24 +213,32 @@ def test_profiles_are_stated(
     request = OpenRequest(
         session_id="x", agent_hash="x", target=None, config=stockade.SandboxConfig()
     )
-    shape = DockerWall().shape(request, _info(*security))
+    shape = DockerWall(options={"seccomp": "engine"}).shape(request, _info(*security))
     assert arguments(engine, request, shape)["host_config"]["SecurityOpt"] == stated
+    shape = DockerWall().shape(request, _info(*security))
+    assert (
+        f"seccomp={own(network=False)}"
+        in (arguments(engine, request, shape)["host_config"]["SecurityOpt"])
+    )
 
 
 def test_an_engine_that_filters_nothing_is_refused(
-    engine: docker.APIClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    engine: docker.APIClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for security in ((), ("name=seccomp,profile=unconfined",)):
+    cases: list[tuple[dict[str, str], tuple[str, ...]]] = [
+        ({}, ()),
+        ({"seccomp": "engine"}, ("name=seccomp,profile=unconfined",)),
+    ]
+    request = OpenRequest(
+        session_id="x", agent_hash="x", target=None, config=stockade.SandboxConfig()
+    )
+    for options, security in cases:
         monkeypatch.setattr(engines, "look", lambda _, s=security: _info(*s))
-        assert "filters no system calls" in DockerWall().probe().reason
-        request = OpenRequest(
-            session_id="x", agent_hash="x", target=None, config=stockade.SandboxConfig()
-        )
+        assert "filters no system calls" in DockerWall(options=options).probe().reason
         with pytest.raises(SandboxStartError, match="filters no system calls"):
-            DockerWall().shape(request, _info(*security))
-    profile = tmp_path / "profile.json"
-    profile.write_text("{}")
-    assert DockerWall(options={"seccomp": str(profile)}).probe()
+            DockerWall(options=options).shape(request, _info(*security))
+    monkeypatch.setattr(engines, "look", lambda _: _info("name=seccomp,profile=unconfined"))
+    assert DockerWall().probe()  # it is told another
 
 
 def test_an_apparmor_profile_needs_apparmor(engine: docker.APIClient) -> None:

@@ -35,7 +35,7 @@ class Shape:
 
     image: str
     runtime: str | None = None
-    #: A profile's JSON, or a word that the engine has for one; None is the engine's own.
+    #: A profile as the engine takes it (JSON, a path of its own, a word); None: its own one.
     seccomp: str | None = None
     apparmor: str | None = None  #: a profile that the engine's machine has loaded
     shm_mb: int | None = None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import platform
 import weakref
 from collections.abc import Mapping, Sequence
@@ -33,72 +31,14 @@ from stockade.wall import (
     Wall,
 )
 from stockade_docker import engine as engines
-from stockade_docker import images, leftovers, shells
+from stockade_docker import images, leftovers, seccomp, shells
 from stockade_docker.create import Shape
 from stockade_docker.durable import AttachedSandbox, find, open_first
+from stockade_docker.options import OPTIONS
 from stockade_docker.sandbox import ContainerSandbox, NoShellError, SharedSandbox
 
 __all__ = ["CAPABILITIES", "OPTIONS", "ContainerWall", "DockerWall"]
 
-
-def _pull(text: str) -> str:
-    if text not in images.PULL_POLICIES:
-        raise ValueError("one of missing, always, never is needed")
-    return text
-
-
-def _shell(text: str) -> str:
-    try:
-        return text if text == "none" else images.check_reference(text)
-    except ConfigError as error:
-        raise ValueError(str(error)) from None
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 < value <= 86_400:
-        raise ValueError("seconds from 1 to 86400 are needed")
-    return value
-
-
-def _megabytes(text: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= 1 << 20:
-        raise ValueError("a whole number of MiB is needed")
-    return int(text)
-
-
-def _seccomp(text: str) -> str:
-    if not os.path.isabs(text):
-        raise ValueError("an absolute path of a seccomp profile in JSON is needed")
-    return text
-
-
-def _apparmor(text: str) -> str:
-    if (
-        text == "unconfined"
-        or not text.replace("-", "").replace("_", "").replace(".", "").isalnum()
-    ):
-        raise ValueError("the name of an AppArmor profile is needed, and not unconfined")
-    return text
-
-
-OPTIONS: Mapping[str, Option] = {
-    "engine": Option(
-        str, None, "a docker context's name or a URL (unix://, tcp://, ssh://); else DOCKER_HOST, "
-        "DOCKER_CONTEXT or the current context",
-    ),
-    "pull": Option(_pull, "missing", "when an image is pulled: missing, always or never"),
-    "pull_seconds": Option(_seconds, 600.0, "how long a pull may take"),
-    "seccomp": Option(_seccomp, None, "a seccomp profile's path, in place of the engine's own"),
-    "apparmor": Option(
-        _apparmor, None, "an AppArmor profile of the engine's machine; else docker-default"
-    ),
-    "shell": Option(
-        _shell, shells.DEFAULT_SHELL, "an image with a static busybox, whose shell is put beside "
-        "the files of an image that has none; none: such an image is refused",
-    ),
-    "shm_mb": Option(_megabytes, None, "MiB of /dev/shm; there is none unless asked for"),
-}  # fmt: skip
 
 _ALLOW_LIST = (
     "an HTTP proxy on loopback, carried over the session's own connection to this process; "
@@ -160,27 +100,19 @@ class ContainerWall(Wall):
 
     def shape(self, request: OpenRequest, info: engines.EngineInfo) -> Shape:
         """What the container is made with beside the configuration."""
+        local = engines.is_local(self._client())
         return Shape(
             image=self.image,
             runtime=self.runtime(info),
-            seccomp=self._seccomp(info),
+            seccomp=seccomp.stated(
+                self.chosen["seccomp"], info, network=request.config.network_enabled, local=local
+            ),
             apparmor=self._apparmor(info),
             shm_mb=self.chosen["shm_mb"],
-            local_engine=engines.is_local(self._client()),
+            local_engine=local,
             podman=info.is_podman,
             knows_network_disabled=info.is_docker,
         )
-
-    def _seccomp(self, info: engines.EngineInfo) -> str | None:
-        """The filter of system calls, stated wherever the engine has a word for it."""
-        if self.chosen["seccomp"] is not None:
-            return _read_profile(self.chosen["seccomp"])
-        if info.seccomp in (None, "unconfined"):
-            raise SandboxStartError(
-                f"{_UNFILTERED}; {_FILTER_IT}, or name one with the option seccomp.",
-                retryable=False,
-            )
-        return "builtin" if info.seccomp == "builtin" else None
 
     def _apparmor(self, info: engines.EngineInfo) -> str | None:
         name: str | None = self.chosen["apparmor"]
@@ -200,19 +132,21 @@ class ContainerWall(Wall):
         except (StockadeError, *engines.FAILURES) as error:
             soon = not isinstance(error, ConfigError) and not _absent(error)
             return Availability((Check("engine", False, str(error), _start_it(), soon),))
-        filtered = info.seccomp not in (None, "unconfined") or (
-            info.seccomp is not None and self.chosen["seccomp"] is not None
-        )
         name = "podman" if info.is_podman else "docker"
         checks = [
             Check("engine", True, f"{name} {info.version} on {info.operating_system}"),
-            Check(
-                "seccomp", filtered, f"the engine filters system calls (profile {info.seccomp})"
-                if filtered else _UNFILTERED, "" if filtered else _FILTER_IT,
-            ),
+            self._seccomp_check(info),
             *self.runtime_checks(info),
-        ]  # fmt: skip
+        ]
         return Availability(tuple(checks))
+
+    def _seccomp_check(self, info: engines.EngineInfo) -> Check:
+        choice = self.chosen["seccomp"]
+        if not seccomp.filtered(choice, info):
+            return Check("seccomp", False, seccomp.UNFILTERED, seccomp.FILTER_IT)
+        engines_own = f"the engine's own profile ({info.seccomp})"
+        words = {None: "stockade's own profile", seccomp.ENGINE: engines_own}
+        return Check("seccomp", True, words.get(choice, f"the profile {choice}"))
 
     def prepare(self, request: OpenRequest) -> None:
         """Have the image on the engine; whoever lacks it waits for as long as it is allowed."""
@@ -357,18 +291,6 @@ def _names(words: tuple[str, ...]) -> Names | None:
         raise ConfigError(f"network_allow: {error}.") from None
 
 
-def _read_profile(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
-        json.loads(text)
-    except OSError as error:
-        raise ConfigError(f"seccomp={path!r} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise ConfigError(f"seccomp={path!r} is no profile in JSON: {error}.") from error
-    return text
-
-
 def _absent(error: BaseException) -> bool:
     """Whether there is no engine at all, rather than one that is being restarted."""
     return engines.caused_by(error, FileNotFoundError)
@@ -378,10 +300,6 @@ def _absent(error: BaseException) -> bool:
 _there: weakref.WeakKeyDictionary[docker.APIClient, set[str]] = weakref.WeakKeyDictionary()
 #: Images that were seen to have no shell.
 _bare: weakref.WeakKeyDictionary[docker.APIClient, set[str]] = weakref.WeakKeyDictionary()
-
-
-_UNFILTERED = "the engine filters no system calls by default, so its containers are not hardened"
-_FILTER_IT = "run it on a kernel with seccomp and without seccomp-profile=unconfined"
 
 
 def _away(error: BaseException) -> SandboxStartError:

@@ -1,0 +1,213 @@
+"""The filter of system calls: what is in the profiles, and what it does in a container (E1, E3)."""
+
+from __future__ import annotations
+
+import errno
+import json
+import signal
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import docker
+import pytest
+
+import stockade
+from conformance.test_podman import SOCKET
+from plugins.docker.calls import errno_of, needs_x86_64
+from plugins.docker.conftest import BUSYBOX, PYTHON, container_of
+from stockade.errors import ConfigError, ProviderStringError, SandboxStartError
+from stockade.session import Session
+from stockade_docker import seccomp
+from stockade_docker.engine import EngineInfo
+
+PODMAN = f"docker:{BUSYBOX}?engine={quote(f'unix://{SOCKET}', safe='')}"
+AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_ALG, AF_VSOCK = 1, 2, 10, 16, 17, 38, 40
+STREAM, DATAGRAM, RAW, SEQUENCES = 1, 2, 3, 5
+
+
+# -- what stands in them -----------------------------------------------------------
+
+
+def _profile(network: bool) -> Any:
+    return json.loads(seccomp.own(network=network))
+
+
+def _answers(network: bool) -> dict[str, set[int]]:
+    """Each call's answers: 0 where it is allowed, else the error."""
+    found: dict[str, set[int]] = {}
+    for rule in _profile(network)["syscalls"]:
+        for name in rule["names"]:
+            found.setdefault(name, set()).add(rule.get("errnoRet", 0))
+    return found
+
+
+@pytest.mark.parametrize("network", [False, True])
+def test_nothing_is_named_in_two_ways(network: bool) -> None:
+    """Of rules that overlap, which one holds would be each library's choice."""
+    judged = {"clone", "personality", "socket", "socketpair"}
+    names = [name for rule in _profile(network)["syscalls"] for name in rule["names"]]
+    twice = {name for name in names if names.count(name) > 1}
+    assert twice <= judged
+    for rule in _profile(network)["syscalls"]:
+        assert ("args" in rule) == bool(judged & set(rule["names"])), rule
+
+
+def test_what_is_refused_elsewhere_is_allowed_here_nowhere() -> None:
+    from stockade.toolkit.local.seccomp import _CALLS
+
+    allowed = {name for name, answers in _answers(True).items() if answers == {0}}
+    assert not allowed & set(_CALLS)
+
+
+def test_the_two_profiles_differ_in_netlink_alone() -> None:
+    def without(network: bool) -> list[Any]:
+        netlink = {"index": 0, "value": AF_NETLINK, "op": "SCMP_CMP_EQ"}
+        rules = _profile(network)["syscalls"]
+        return [rule for rule in rules if netlink not in rule.get("args", ())]
+
+    assert without(False) == without(True)
+    for name in ("offline.json", "networked.json"):
+        text = files("stockade_docker").joinpath(f"profiles/{name}").read_text()
+        assert all(rule["comment"] for rule in json.loads(text)["syscalls"])
+
+
+# -- what it does -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["docker", "podman"])
+def offline(request: pytest.FixtureRequest, engine: docker.APIClient) -> Iterator[Session]:
+    string = f"docker:{BUSYBOX}" if request.param == "docker" else PODMAN
+    if request.param == "podman" and not Path(SOCKET).exists():
+        pytest.skip("no podman here")
+    with stockade.open(string) as session:
+        yield session
+
+
+@pytest.mark.engine
+@needs_x86_64
+def test_E1_what_leads_out_is_refused(offline: Session) -> None:
+    for call in ("ptrace", "adjtimex", "chroot", "mount", "init_module", "mbind", "kexec_load",
+                 "add_key", "keyctl", "unshare", "perf_event_open", "fanotify_init",
+                 "open_by_handle_at", "setns", "process_vm_readv", "bpf", "userfaultfd",
+                 "open_tree", "fsopen", "pidfd_getfd", "mount_setattr"):  # fmt: skip
+        assert errno_of(offline, call) == errno.EPERM, call
+    # As if the kernel had them not: programs then take another way.
+    for name in ("io_uring_setup", "io_setup", "clone3", "memfd_secret", "statmount"):
+        assert errno_of(offline, name) == errno.ENOSYS, name
+    assert errno_of(offline, 600) == errno.ENOSYS  # younger than any list
+
+
+@pytest.mark.engine
+@needs_x86_64
+def test_E1_no_namespace_by_clone_and_no_other_personality(offline: Session) -> None:
+    for flag in (0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000):
+        assert errno_of(offline, "clone", flag | signal.SIGCHLD) == errno.EPERM, hex(flag)
+    assert errno_of(offline, "clone", signal.SIGCHLD) == 0
+    assert errno_of(offline, "personality", 0xFFFFFFFF) == 0
+    assert errno_of(offline, "personality", 0x0400000) != 0  # READ_IMPLIES_EXEC
+
+
+@pytest.mark.engine
+@needs_x86_64
+def test_E1_the_interface_of_32_bits_is_closed(offline: Session) -> None:
+    """By it ``socketcall`` would make any socket: its arguments are where no filter sees them."""
+    assert errno_of(offline, 20, by_32_bits=True) == 128 + signal.SIGSYS  # getpid
+
+
+@pytest.mark.engine
+@needs_x86_64
+def test_E3_which_sockets_can_be_made_without_a_network(offline: Session) -> None:
+    for family, kind, protocol in (
+        (AF_UNIX, STREAM, 0), (AF_INET, STREAM, 0), (AF_INET, DATAGRAM, 17), (AF_INET6, STREAM, 6),
+    ):  # fmt: skip
+        assert errno_of(offline, "socket", family, kind, protocol) == 0
+    refused = (0, *range(3, AF_INET6), *range(AF_INET6 + 1, 64), 0xFFFFFFFF, 1 << 32 | AF_VSOCK)
+    for family in refused:
+        for kind in (STREAM, SEQUENCES) if family < 64 else (STREAM,):
+            assert errno_of(offline, "socket", family, kind) == errno.EAFNOSUPPORT, family
+    for protocol in (132, 33, 136, 115, 255, 262):  # SCTP, DCCP, UDP-Lite, L2TP, raw, MPTCP
+        assert errno_of(offline, "socket", AF_INET, DATAGRAM, protocol) in (
+            errno.EPERM, errno.ENOSYS,
+        )  # fmt: skip
+    assert errno_of(offline, "socketpair", AF_INET, STREAM, 0) == errno.EAFNOSUPPORT
+
+
+@pytest.mark.engine
+@needs_x86_64
+def test_E3_a_network_brings_netlinks_routes_alone(engine: docker.APIClient) -> None:
+    with stockade.open(f"docker:{BUSYBOX}?network_enabled=true") as session:
+        assert errno_of(session, "socket", AF_NETLINK, RAW, 0) == 0
+        for protocol in (2, 9, 15, 16):  # user sockets, audit, device events, generic
+            assert errno_of(session, "socket", AF_NETLINK, RAW, protocol) == errno.EPROTONOSUPPORT
+        for family in (AF_PACKET, AF_ALG, AF_VSOCK):
+            assert errno_of(session, "socket", family, RAW, 0) == errno.EAFNOSUPPORT
+
+
+@pytest.mark.engine
+@needs_x86_64
+def test_the_engines_own_by_name(engine: docker.APIClient) -> None:
+    with stockade.open(f"docker:{BUSYBOX}?seccomp=engine") as session:
+        assert errno_of(session, "socket", AF_NETLINK, RAW, 0) == 0
+        found = engine.inspect_container(container_of(session))
+        assert found["HostConfig"]["SecurityOpt"] == ["no-new-privileges"]
+
+
+@pytest.mark.engine
+def test_ordinary_programs_run(engine: docker.APIClient) -> None:
+    code = (
+        "import os, socket, subprocess, threading, select, tempfile, signal\n"
+        "t = threading.Thread(target=print, args=('thread',)); t.start(); t.join()\n"
+        "print(subprocess.run(['sh', '-c', 'echo child'], capture_output=True).stdout)\n"
+        "s = socket.create_server(('', 0)); socket.create_connection(s.getsockname())\n"
+        "a, b = socket.socketpair(); p = select.epoll(); p.register(a, select.EPOLLIN)\n"
+        "os.memfd_create('x'); os.pidfd_open(os.getpid())\n"
+        "signal.setitimer(signal.ITIMER_REAL, 5)\n"
+        "with tempfile.NamedTemporaryFile() as f: os.utime(f.name)\n"
+        "print('done')\n"
+    )
+    with stockade.open(f"docker:{PYTHON}") as session:
+        result = session.code(code)
+        assert result.stdout == "thread\nb'child\\n'\ndone\n", result.stderr
+
+
+# -- which one an engine is told ------------------------------------------------------
+
+
+def _info(profile: str | None, *, podman: bool = False) -> EngineInfo:
+    security = () if profile is None else (f"name=seccomp,profile={profile}",)
+    return EngineInfo("27.1", "6.1", "Linux", ("runc",), security, "2", is_podman=podman)
+
+
+def test_an_engine_is_told_one_that_filters() -> None:
+    for profile in ("default", "builtin", "unconfined"):
+        for network in (False, True):
+            text = seccomp.stated(None, _info(profile), network=network, local=False)
+            assert text == seccomp.own(network=network)
+    told = seccomp.stated("engine", _info("builtin"), network=False, local=True)
+    assert told == "builtin"
+    assert seccomp.stated("engine", _info("default"), network=False, local=True) is None
+    filters_none = (("engine", _info("unconfined")), ("engine", _info(None)), (None, _info(None)))
+    for choice, info in filters_none:
+        with pytest.raises(SandboxStartError, match="filters no system calls"):
+            seccomp.stated(choice, info, network=False, local=True)
+
+
+def test_podman_is_told_a_path(tmp_path: Path) -> None:
+    podman = _info("default", podman=True)
+    for network in (False, True):
+        path = seccomp.stated(None, podman, network=network, local=True)
+        assert path is not None
+        assert json.loads(Path(path).read_text())["defaultAction"] == "SCMP_ACT_ERRNO"
+    with pytest.raises(ConfigError, match=r"copy .*offline\.json there"):
+        seccomp.stated(None, podman, network=False, local=False)
+    assert seccomp.stated("/there", podman, network=False, local=False) == "/there"
+    with pytest.raises(ConfigError, match="cannot be read"):
+        seccomp.stated(f"{tmp_path}/none", podman, network=False, local=True)
+
+
+def test_a_word_that_is_no_profile() -> None:
+    with pytest.raises(ProviderStringError, match="engine, or the absolute path"):
+        stockade.open(f"docker:{BUSYBOX}?seccomp=unconfined")
