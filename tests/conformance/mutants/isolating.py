@@ -74,9 +74,11 @@ def _anything_goes(data: bytes, destination: Any) -> None:
         archive.extractall(destination, filter="fully_trusted")
 
 
-def _claims(check: str, name: str, sandbox: type[PlainSandbox] = NoWall, **more: Any) -> Mutant:
+def _claims(
+    check: str, name: str, sandbox: type[PlainSandbox] = NoWall, says: str = "", **more: Any
+) -> Mutant:
     """A claim with nothing behind it; the base is no wall, so there is no control."""
-    return Mutant(name=name, check=check, make=functools.partial(suite, sandbox, **more))
+    return Mutant(name=name, check=check, make=functools.partial(suite, sandbox, **more), says=says)
 
 
 def _unrefused(check: str, name: str) -> Mutant:
@@ -95,6 +97,8 @@ ISOLATING = [
     _claims("E3_no_way_out", "a-network", network_off="native"),
     _claims("E3_no_way_out_with_the_programs_there_are", "a-network", network_off="native"),
     _claims("E3_no_unix_socket_of_the_host", "unix-sockets", network_off="native"),
+    _claims("E3_no_family_of_sockets_outside_of_a_namespace", "every-family",
+            says="in no namespace", network_off="native"),
     _claims("E4_the_process_limit_holds", "no-process-limit", processes="native"),
     _claims("E5_the_memory_limit_holds", "no-memory-limit", memory="native"),
     _claims("E6_the_cpu_limit_holds", "no-cpu-limit", TakesTheCpu, cpu="native"),

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from stockade.capabilities import Feature
+from stockade.capabilities import Isolation as Between
 from stockade.config import Mount
 from stockade.errors import ConfigError, SandboxLostError, StockadeError
 from stockade.session import Session
@@ -43,6 +44,29 @@ for host in {hosts!r}:
 try: print('dns', socket.getaddrinfo('example.org', 80))
 except OSError: pass
 """
+
+#: Prints what sockets can be made beside those of a family that a network namespace holds.
+_FAMILIES = """
+try: import socket
+except ImportError: raise SystemExit
+def made(*words):
+    try: socket.socket(*words).close()
+    except OSError: return False
+    return True
+for family in range(1, 64):
+    protocols = range(32) if family == {netlink} else (0,)
+    for protocol in protocols:
+        held = protocol in {held} if family == {netlink} else family in {families}
+        if not held and any(made(family, kind, protocol) for kind in (1, 2, 3, 5)):
+            print(family, protocol)
+"""
+_NETLINK = 16
+#: AF_UNIX, AF_INET, AF_INET6, AF_PACKET, AF_CAN, AF_TIPC
+_IN_A_NAMESPACE = (1, 2, 10, 17, 29, 30)
+#: NETLINK_ROUTE, _SOCK_DIAG, _XFRM, _FIB_LOOKUP, _NETFILTER
+_NETLINK_IN_A_NAMESPACE = (0, 4, 6, 10, 12)
+#: What leads out of a virtual machine too.
+_AF_VSOCK = 40
 
 _LOOK = """
 import os
@@ -136,6 +160,21 @@ class Isolation(ConformanceBase):
                     )
                     result = session.code(code, timeout=self.scaled(20))
                     expect(not result.stdout, "E3", f"no way to {name!r}", result.stdout)
+
+    def test_E3_no_family_of_sockets_outside_of_a_namespace(self) -> None:
+        self.need(Feature.NETWORK_OFF)
+        with self.shared() as session:
+            self.need_python(session)
+            code = _FAMILIES.format(
+                netlink=_NETLINK, held=_NETLINK_IN_A_NAMESPACE, families=_IN_A_NAMESPACE
+            )
+            result = session.code(code, timeout=self.scaled(20))
+            expect(result.success, "E3", "an answer for each family", result)
+            made = [tuple(map(int, line.split())) for line in result.stdout.splitlines()]
+            if session.provider.wall.isolation in (Between.KERNEL, Between.VM):
+                # Of a kernel of its own the others reach no further than itself.
+                made = [pair for pair in made if pair[0] == _AF_VSOCK]
+            expect(not made, "E3", "no socket (family, protocol) that is in no namespace", made)
 
     def test_E7_nothing_of_the_host_shows(self) -> None:
         self.need_a_wall()
