@@ -14,7 +14,8 @@ from typing import Any
 from stockade.errors import DestroyError, SandboxLostError, SandboxStartError
 from stockade.resident import NEEDS, Channel, Death, PipeChannel, ResidentSandbox, supervisor
 from stockade.resident.lane import Ended, Lane, LaneLostError
-from stockade.toolkit.local import keeper_command, link
+from stockade.toolkit.local import link
+from stockade.toolkit.local.bare import keeper_command
 from stockade.toolkit.local.cgroups import Group
 from stockade.toolkit.local.leftovers import marks
 from stockade.wall import ExecRequest, Output, Running

@@ -76,7 +76,8 @@ def test_limits_of_version_2(tmp_path: Path) -> None:
     made = cgroups.Group(dict.fromkeys(("memory", "pids", "cpu"), str(tmp_path)), "stockade-ses-x")
     made.make()
     folder = tmp_path / "stockade-ses-x"
-    fill(folder, "memory.max", "memory.swap.max", "memory.events", "pids.max", "cpu.max")
+    fill(tmp_path, "cgroup.controllers")
+    fill(folder, "memory.max", "memory.swap.max", "pids.max", "cpu.max")
     made.limit(1 << 20, 10, 0.5)
     assert texts(folder) == {
         "memory.max": "1048576", "memory.swap.max": "0", "pids.max": "10",

@@ -156,12 +156,22 @@ class Group:
 
     @property
     def counter(self) -> str | None:
-        """The file in which the kernel counts kills for memory."""
+        """The file in which the kernel counts kills for memory, once the group is made."""
         folder = self._at.get("memory")
         if folder is None:
             return None
-        second = os.path.join(folder, "memory.events")
-        return second if os.path.exists(second) else os.path.join(folder, "memory.oom_control")
+        # The parent tells the version before the group is there.
+        second = os.path.exists(os.path.join(os.path.dirname(folder), "cgroup.controllers"))
+        return os.path.join(folder, "memory.events" if second else "memory.oom_control")
+
+    def kills(self) -> int:
+        """How many processes the kernel has ended for the group's memory."""
+        if self.counter is None:
+            return 0
+        with contextlib.suppress(OSError), open(self.counter) as file:
+            words = [line.split() for line in file]
+            return sum(int(word[1]) for word in words if word[0] == "oom_kill")
+        return 0
 
     def make(self, owner: str = "") -> None:
         for folder in self.folders:

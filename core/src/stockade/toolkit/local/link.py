@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import array
+import errno
 import json
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["pair", "receive", "send"]
+__all__ = ["is_passing", "pair", "receive", "send"]
 
-#: A session's order holds its root's list of mounts and the supervisor's text.
 _MAX_BYTES = 1 << 20
+#: The kernel takes 253 in one message.
+_MAX_DESCRIPTORS = 64
+#: What a machine that is short of something answers with for a while.
+_PASSING = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC)
+
+
+def is_passing(error: OSError) -> bool:
+    """Whether what failed so may work in a moment."""
+    return error.errno in _PASSING
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
@@ -21,7 +31,7 @@ def pair() -> tuple[socket.socket, socket.socket]:
     return ours, theirs
 
 
-def send(link: socket.socket, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
+def send(link: socket.socket, message: Mapping[str, Any], descriptors: Sequence[int] = ()) -> None:
     """Raises OSError when the other side is gone, or the message is past what a packet takes."""
     data = json.dumps(message).encode()
     socket.send_fds(link, [data], list(descriptors), socket.MSG_NOSIGNAL)
@@ -32,12 +42,19 @@ def receive(link: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
 
     Raises TimeoutError where the link has a time limit.
     """
+    room = socket.CMSG_SPACE(_MAX_DESCRIPTORS * array.array("i").itemsize)
     try:
-        data, descriptors, flags, _ = socket.recv_fds(link, _MAX_BYTES, 4, socket.MSG_CMSG_CLOEXEC)
+        # socket.recv_fds drops its flags before Python 3.13, so that programs which this
+        # process starts would inherit what came.
+        data, beside, flags, _ = link.recvmsg(_MAX_BYTES, room, socket.MSG_CMSG_CLOEXEC)
     except TimeoutError:
         raise
     except OSError:
         return None
+    descriptors = array.array("i")
+    for level, kind, content in beside:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
     if not data or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
         for descriptor in descriptors:
             os.close(descriptor)

@@ -1,0 +1,161 @@
+"""Calls of the kernel that Python has no name for, and forks that make them."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import resource
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+__all__ = [
+    "become_subreaper",
+    "call",
+    "filter_calls",
+    "give_up_privileges",
+    "hide_command_line",
+    "in_fork",
+    "limit",
+    "remount",
+    "take_ids",
+]
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+_PR_SET_NO_NEW_PRIVS, _PR_CAPBSET_DROP, _PR_SET_DUMPABLE, _PR_SET_SECCOMP = 38, 24, 4, 22
+_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, _PR_SET_CHILD_SUBREAPER = 47, 4, 36
+_NEW_USER, _NEW_MOUNT = 0x10000000, 0x00020000
+_NS_GET_USERNS = 0xB701
+_MS_NOSUID, _MS_NODEV, _MS_REMOUNT = 2, 4, 32
+_SECCOMP_FILTER = 2
+_LAST_CAPABILITY = 63
+
+
+class _Filter(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p))
+
+
+def call(name: str, *args: Any) -> None:
+    """Call a function of the C library that answers 0 where it worked. Raises OSError."""
+    if getattr(_libc, name)(*args) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), name)
+
+
+def become_subreaper() -> None:
+    """Become the parent of every process below this one whose own parent dies."""
+    call("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def hide_command_line(name: bytes) -> None:
+    """Have this process, and its forks, show under ``name`` alone.
+
+    A fork on its way into a sandbox is in sight there before it becomes the program; of
+    all that it has of the host's only the command line can be read then.
+    """
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    start, end = int(fields[45]), int(fields[46])  # arg_start and arg_end of proc(5)
+    if 0 < start < end:
+        shown = name[: end - start - 1]
+        ctypes.memmove(start, shown + bytes(end - start - len(shown)), end - start)
+
+
+def take_ids(ids: tuple[int, int]) -> None:
+    """Become an ordinary user (uid, gid) for good. Raises OSError."""
+    uid, gid = ids
+    os.setgroups([])
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+
+
+def give_up_privileges() -> None:
+    """Empty every set of capabilities and gain none by a program, for good (E1).
+
+    Raises OSError.
+    """
+    _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    for capability in range(_LAST_CAPABILITY + 1):
+        if _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) != 0:
+            break  # past the kernel's last one
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3
+    call("capset", ctypes.byref(header), ctypes.byref((ctypes.c_uint32 * 6)()))
+    call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
+def filter_calls(code: bytes) -> None:
+    """Install a filter (seccomp.program) for this process and all below it, for good.
+
+    It needs ``give_up_privileges`` before. Raises OSError.
+    """
+    held = ctypes.create_string_buffer(code, len(code))
+    told = _Filter(len(code) // 8, ctypes.addressof(held))
+    call("prctl", _PR_SET_SECCOMP, _SECCOMP_FILTER, ctypes.byref(told), 0, 0)
+
+
+def in_fork(act: Callable[[], bytes]) -> str:
+    """What ``act`` gives, in a fork that ends with it; of a process with one thread.
+
+    Raises OSError with what failed.
+    """
+    answer, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(answer)
+            os.write(tell, b"+" + act() + b"\0")
+        except BaseException:
+            os.write(tell, traceback.format_exc(limit=-2).encode()[-2000:] + b"\0")
+        finally:
+            os._exit(0)
+    os.close(tell)
+    said = b""
+    # Not until end-of-file: what entered may hold the pipe, and be stopped by code inside.
+    while not said.endswith(b"\0") and (piece := os.read(answer, 4096)):
+        said += piece
+    os.close(answer)
+    os.waitpid(child, 0)
+    words = said.rstrip(b"\0").decode(errors="replace")
+    if not words.startswith("+"):
+        raise OSError(f"the keeper could not reach into the sandbox: {words.strip()}")
+    return words[1:]
+
+
+def remount(pid: int, ids: tuple[int, int] | None, paths: Sequence[str], options: str) -> None:
+    """Change the options of file systems that the sandbox with the process ``pid`` has
+    mounted itself. Raises OSError."""
+
+    def change() -> bytes:
+        # As the sandbox's own user, who has the rights over its namespaces.
+        if ids is not None:
+            take_ids(ids)
+        mounts = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        owner = fcntl.ioctl(mounts, _NS_GET_USERNS)
+        call("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)
+        call("setns", owner, _NEW_USER)
+        call("setns", mounts, _NEW_MOUNT)
+        flags = _MS_REMOUNT | _MS_NOSUID | _MS_NODEV
+        for path in paths:
+            call("mount", b"none", os.fsencode(path), None, flags, options.encode())
+        return b"done"
+
+    in_fork(change)
+
+
+def limit(
+    pids: Sequence[int], ids: tuple[int, int] | None, limits: Sequence[tuple[int, int]]
+) -> None:
+    """Lower limits of processes that run: resource and value. Raises OSError."""
+
+    def change() -> bytes:
+        if ids is not None:  # their own user may, and root may lack the right
+            take_ids(ids)
+        for pid in pids:
+            for which, value in limits:
+                resource.prlimit(pid, which, (value, value))
+        return b"done"
+
+    if limits:
+        in_fork(change)

@@ -1,0 +1,55 @@
+"""What a keeper is asked to hold: one program, its limits, and whom it belongs to."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["Order"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """Everything a keeper needs to know of a session; given once, when it starts.
+
+    Limits that are None are not held. Of those that no cgroup holds (``cgroups`` lacks the
+    controller) the keeper watches memory and the cpu share; the process limit is then the
+    wall's to set (``KeeperProcess.ready``).
+    """
+
+    wall: str  #: the wall's name, by which leftovers are found
+    session: str
+    owner: str  #: OpenRequest.owner
+    argv: Sequence[str]  #: the sandbox's first program: an absolute path, then its arguments
+    env: Mapping[str, str]  #: all of its environment
+    ids: tuple[int, int] | None = None  #: user and group to become first; of root's keepers
+    cgroups: Mapping[str, str] = dataclasses.field(default_factory=dict)  #: cgroups.parents()
+    memory_bytes: int | None = None
+    max_processes: int | None = None
+    #: The wall's own processes in the cgroup, which the limit does not count.
+    own_processes: int = 0
+    cpu_limit: float | None = None  #: cpus, for a cgroup
+    cpu_share: float | None = None  #: cpus, for the watch; hostroot.cpu_share() gives both
+    cpus: Sequence[int] = ()  #: to stay on, where no cgroup holds the cpu limit
+    #: A file that does not exist yet: where no cgroup counts the kills for memory the keeper
+    #: makes it, counts there in the words of memory.events, and removes its name at ``ready``.
+    counter: str | None = None
+    #: How many parents stand between the program that is started and the supervisor: 0 where
+    #: the program becomes it by execve, 1 where it is the program's only child.
+    depth: int = 0
+    expires_at: float | None = None  #: the end of its lifetime, in seconds since the epoch
+    startup_seconds: float = 60.0  #: the owner waits so long for it
+
+    def to_message(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_message(cls, message: Mapping[str, Any]) -> Order:
+        ids = message["ids"]
+        return cls(**{**message, "ids": None if ids is None else tuple(ids)})
+
+    @property
+    def held(self) -> frozenset[str]:
+        """The controllers that a cgroup holds the session by."""
+        return frozenset(self.cgroups)

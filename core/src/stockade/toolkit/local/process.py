@@ -1,0 +1,237 @@
+"""A keeper as its owner has it: a process, and questions over a link."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import socket
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stockade.errors import DestroyError, SandboxStartError
+from stockade.toolkit.local import link
+from stockade.toolkit.local.bare import keeper_command
+from stockade.toolkit.local.cgroups import Group, group_name
+from stockade.toolkit.local.leftovers import marks
+from stockade.toolkit.local.order import Order
+
+__all__ = ["KeeperLostError", "KeeperProcess", "State"]
+
+_log = logging.getLogger(__name__)
+
+_ANSWER_SECONDS = 20.0
+_REMOVE_SECONDS = 8.0
+#: What the program may say on its standard error; a pipe holds 16 pages at first.
+_WORDS_BYTES = 65536
+
+
+class KeeperLostError(Exception):
+    """The keeper has ended, does not answer, or could not do what it was asked; the message
+    says which."""
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """How the program that a keeper holds stands."""
+
+    ended: int | None  #: its wait status, once it has ended
+    kills: int  #: how many processes of the sandbox were ended for memory so far
+
+
+class KeeperProcess:
+    """A keeper and the program that it holds; started when made, safe from any thread."""
+
+    def __init__(self, order: Order, passed: Mapping[int, int] | None = None) -> None:
+        """Start it. ``passed``: descriptors that the program gets, its number and this
+        process's; they stay the caller's to close. 0, 1 and 2 are taken.
+
+        Raises SandboxStartError, and then nothing is left (C5).
+        """
+        self._order = order
+        self._asking = threading.Lock()
+        self._ended = False
+        #: The other end of the program's standard input and output; the caller's to close.
+        self.connection, theirs = socket.socketpair()
+        self._said, said = os.pipe()
+        for end in (self._said, said):
+            os.set_blocking(end, False)  # nobody waits for words that nobody reads
+        try:
+            with theirs:
+                places = {0: theirs.fileno(), 1: theirs.fileno(), 2: said, **(passed or {})}
+                self._start(places)
+        except BaseException:
+            self._close_words()
+            self.connection.close()
+            raise
+        finally:
+            os.close(said)
+
+    def _start(self, places: Mapping[int, int]) -> None:
+        self._link, theirs = link.pair()
+        try:
+            with theirs:
+                self._process = _started(theirs, self._order)
+            self._link.settimeout(self._order.startup_seconds)
+            message = {
+                "order": self._order.to_message(), "places": list(places), "owner": os.getpid()
+            }  # fmt: skip
+            try:
+                self._ask(message, list(places.values()))
+            except KeeperLostError as error:
+                with contextlib.suppress(DestroyError):
+                    self.end()
+                raise SandboxStartError(
+                    f"the {self._order.wall} keeper did not start: {error}."
+                ) from error
+            self._link.settimeout(_ANSWER_SECONDS)
+        except BaseException:
+            self._link.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """The keeper's own."""
+        return self._process.pid
+
+    def ready(
+        self,
+        limits: Sequence[tuple[int, int]] = (),
+        remounts: Sequence[tuple[Sequence[str], str]] = (),
+    ) -> int:
+        """The supervisor has answered and nothing of the user's has run: from now on limits
+        are watched, and the counter's file has no name any more. Call it once.
+
+        ``limits``: resources and their values for everything inside, such as RLIMIT_NPROC,
+        which is counted in the sandbox's own user namespace. ``remounts``: places inside that
+        are file systems of the sandbox's own, and new options for them, such as nr_inodes.
+        Returns the supervisor's process id, as this machine numbers it.
+        Raises KeeperLostError.
+        """
+        message = {"op": "ready", "limits": list(limits), "remounts": list(remounts)}
+        return int(self.ask(message)["first"])
+
+    def state(self) -> State:
+        """Raises KeeperLostError."""
+        answer = self.ask({"op": "state"})
+        return State(answer["ended"], answer["kills"])
+
+    def freeze(self, yes: bool) -> None:
+        """Stop everything inside, or let it go on; needs the cgroup controller ``freezer``.
+        Raises KeeperLostError."""
+        self.ask({"op": "freeze", "yes": yes})
+
+    def expire_at(self, when: float | None) -> None:
+        """A new end of its lifetime, in seconds since the epoch. Raises KeeperLostError."""
+        self.ask({"op": "expire", "at": when})
+
+    def expect(self) -> None:
+        """An execution is about to start: the watch looks more often. Never waits or raises."""
+        with contextlib.suppress(OSError):
+            link.send(self._link, {"op": "expect"})
+
+    def words(self) -> str:
+        """What the program said on its standard error since the last call; at most 64 KiB
+        are kept until then, and what comes after the end is lost."""
+        with contextlib.suppress(OSError):
+            return os.read(self._said, _WORDS_BYTES).decode(errors="replace").strip()
+        return ""
+
+    def ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Its answer. Raises KeeperLostError."""
+        with self._asking:
+            if self._ended:
+                raise KeeperLostError("the session is closed")
+            return self._ask(message)
+
+    def _ask(self, message: Mapping[str, Any], passed: Sequence[int] = ()) -> dict[str, Any]:
+        try:
+            link.send(self._link, message, passed)
+            received = link.receive(self._link)
+        except TimeoutError:
+            self._process.kill()  # its next answer would be taken for another's
+            raise KeeperLostError("the keeper does not answer") from None
+        except OSError as error:
+            raise KeeperLostError(f"the keeper has ended ({error.strerror})") from error
+        if received is None:
+            raise KeeperLostError("the keeper has ended")
+        answer, descriptors = received
+        for descriptor in descriptors:
+            os.close(descriptor)
+        if not answer["ok"]:
+            raise KeeperLostError(answer["error"])
+        return answer
+
+    def kill(self) -> None:
+        """End the keeper by force. Where the program asked for that, the kernel ends it
+        with the keeper; its cgroup is left for ``end``."""
+        self._process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_ANSWER_SECONDS)
+
+    def end(self) -> None:
+        """End the sandbox and remove all of it; may be called again. Raises DestroyError."""
+        with self._asking:
+            if self._ended:
+                return
+            if self._process.poll() is None:
+                self._end_by_keeper()
+            self.kill()
+            try:
+                self._remove_traces()
+            except OSError as error:
+                raise DestroyError(
+                    f"the session's cgroup could not be removed: {error}; close it again."
+                ) from error
+            self._ended = True
+            self._close_words()
+        self._link.close()
+
+    def _close_words(self) -> None:
+        said, self._said = self._said, -1
+        if said >= 0:
+            os.close(said)
+
+    def _remove_traces(self) -> None:
+        """What a keeper leaves that was killed; mostly there is nothing."""
+        order = self._order
+        if order.counter is not None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(order.counter)
+        if order.cgroups:
+            name = group_name(order.wall, order.session)
+            Group(order.cgroups, name).remove(_REMOVE_SECONDS)
+
+    def _end_by_keeper(self) -> None:
+        try:
+            self._ask({"op": "end"})
+            self._process.wait(_ANSWER_SECONDS)
+        except (KeeperLostError, subprocess.TimeoutExpired) as error:
+            _log.warning("the keeper could not end its session, so it is killed: %s", error)
+
+
+def _started(theirs: socket.socket, order: Order) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            keeper_command("stockade.toolkit.local.keeper", theirs.fileno()),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={
+                "PATH": "/usr/bin:/bin",
+                "LANG": "C.UTF-8",
+                **marks(order.wall, order.session, order.owner),
+            },
+            cwd="/",
+            start_new_session=True,
+            pass_fds=(theirs.fileno(),),
+        )
+    except OSError as error:
+        raise SandboxStartError(
+            f"the {order.wall} keeper did not start: {error}.",
+            retryable=link.is_passing(error),
+            nothing_began=True,
+        ) from error

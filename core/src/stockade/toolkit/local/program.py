@@ -1,0 +1,176 @@
+"""The one program that a keeper holds, with everything below it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import time
+from collections.abc import Mapping, Sequence
+
+from stockade.toolkit.local import calls, tree
+from stockade.toolkit.local.cgroups import Group, group_name
+from stockade.toolkit.local.order import Order
+
+__all__ = ["Program"]
+
+_END_SECONDS = 8.0
+#: Descriptors are moved past this before they are put in their places.
+_ASIDE = 256
+
+
+class Program:
+    """Made by ``start``, fit for use after ``ready``, gone after ``end``."""
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        self.pid = 0  #: of the program that was started, 0 before and after
+        self.first = 0  #: of the supervisor, from ``ready`` on
+        self.status: int | None = None  #: the program's wait status, once it has ended
+        name = group_name(order.wall, order.session)
+        self._group = Group(order.cgroups, name) if order.cgroups else None
+        self._counter = -1  # the keeper's own count of kills for memory
+
+    # -- starting --------------------------------------------------------------
+
+    def start(self, descriptors: Mapping[int, int]) -> None:
+        """Start it with these descriptors: its numbers, and this process's. Raises OSError."""
+        self._make_group()
+        self._make_counter()
+        failed, tell = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            self._become(descriptors, tell)
+        os.close(tell)
+        with open(failed, "rb") as file:
+            said = file.read().decode(errors="replace")
+        if said:
+            raise OSError(f"the sandbox's first program did not start: {said}")
+
+    def _make_group(self) -> None:
+        if self._group is None:
+            return
+        order = self.order
+        self._group.make(order.owner)
+        processes = order.max_processes
+        self._group.limit(
+            order.memory_bytes if "memory" in order.held else None,
+            processes + order.own_processes if processes and "pids" in order.held else None,
+            order.cpu_limit if "cpu" in order.held else None,
+        )
+
+    def _make_counter(self) -> None:
+        path = self.order.counter
+        if path is None or "memory" in self.order.held:
+            return
+        # No other file has a session's name; where one does, somebody means ill.
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._counter = os.open(path, flags, 0o644)
+        self.count_kills(0, 0)
+
+    def _become(self, descriptors: Mapping[int, int], tell: int) -> None:
+        """In the fork: into the limits first, then no more rights than an ordinary user's."""
+        try:
+            order = self.order
+            if self._group is not None:
+                self._group.join()
+            if order.cpus and "cpu" not in order.held:
+                os.sched_setaffinity(0, order.cpus)
+            tell = fcntl.fcntl(tell, fcntl.F_DUPFD_CLOEXEC, _ASIDE)
+            aside = {
+                place: fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _ASIDE)
+                for place, descriptor in descriptors.items()
+            }
+            for place, descriptor in aside.items():
+                os.dup2(descriptor, place)
+            for number in (signal.SIGPIPE, signal.SIGXFSZ):
+                signal.signal(number, signal.SIG_DFL)  # Python ignores them
+            if order.ids is not None:
+                calls.take_ids(order.ids)
+            os.execve(order.argv[0], list(order.argv), dict(order.env))
+        except BaseException as error:
+            os.write(tell, f"{type(error).__name__}: {error}".encode(errors="replace"))
+        finally:
+            os._exit(127)
+
+    def ready(
+        self, limits: Sequence[tuple[int, int]], remounts: Sequence[tuple[Sequence[str], str]]
+    ) -> None:
+        """The supervisor is up and nothing of the user's has run. Raises OSError."""
+        self._forget_counter()
+        pid = self.pid
+        for _ in range(self.order.depth):
+            below = tree.children(pid)
+            if not below:
+                raise OSError("the sandbox's first process has ended")
+            pid = below[0]
+        self.first = pid
+        calls.limit([pid, *tree.descendants(pid)], self.order.ids, limits)
+        for paths, options in remounts:
+            calls.remount(pid, self.order.ids, paths, options)
+
+    def _forget_counter(self) -> None:
+        """Once it is bound it needs no name, and can't be left behind."""
+        if self.order.counter and self._counter >= 0:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.order.counter)
+
+    # -- in use ------------------------------------------------------------------
+
+    def count_kills(self, kills: int, pid: int) -> None:
+        """So many were ended for memory, the one included that is about to be, ``pid``."""
+        if self._counter >= 0:
+            os.pwrite(self._counter, b"oom_kill %d\n" % kills, 0)
+
+    def kills(self) -> int:
+        """How many programs the kernel ended for their memory."""
+        return 0 if self._group is None else self._group.kills()
+
+    def freeze(self, yes: bool) -> None:
+        """Raises OSError where no cgroup can."""
+        if self._group is None or "freezer" not in self.order.held:
+            raise OSError("there is no cgroup that freezes")
+        self._group.freeze(yes)
+
+    def processes(self) -> tuple[list[int], list[int]]:
+        """All of the sandbox, and which of them are the user's: not the supervisor and what
+        is directly below it, which no program becomes, and nothing outside of it."""
+        everything = tree.descendants(os.getpid())
+        inside = tree.descendants(self.first) if self.first else []
+        own = set(tree.children(self.first)) if self.first else set()
+        return everything, [pid for pid in inside if pid not in own]
+
+    @property
+    def runs(self) -> bool:
+        return self.first != 0 and self.status is None
+
+    def reap(self) -> None:
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    return
+                if pid == self.pid:
+                    self.status = status
+
+    def end(self) -> None:
+        """Kill everything and remove the cgroup; may be called again. Raises OSError."""
+        self._forget_counter()
+        until = time.monotonic() + _END_SECONDS
+        while True:
+            self.reap()
+            left = [pid for pid in tree.descendants(os.getpid()) if tree.alive(pid)]
+            if self._group is not None:
+                with contextlib.suppress(OSError):
+                    self._group.remove(0.0)  # thaws, too: what is frozen does not die
+            if not left:
+                break
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+            if time.monotonic() > until:
+                raise OSError(f"processes {left} of the sandbox do not end")
+            time.sleep(0.002)
+        if self._group is not None:
+            self._group.remove(_END_SECONDS)
