@@ -92,7 +92,7 @@ def test_an_allow_list_contradicts_an_open_network() -> None:
 def test_with_names_the_nearest_field() -> None:
     assert SandboxConfig().with_(memory_mb=64).memory_mb == 64
     with pytest.raises(ConfigError, match="did you mean 'memory_mb'"):
-        SandboxConfig().with_(memry_mb=64)
+        SandboxConfig().with_(memry_mb=64)  # type: ignore[call-arg]
 
 
 def test_errors_pickle() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import posixpath
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import attrs
 
@@ -23,7 +23,10 @@ from stockade.options import (
     as_words,
 )
 
-__all__ = ["MIB", "Mount", "OutputPolicy", "SandboxConfig"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["MIB", "ConfigOptions", "Mount", "OutputPolicy", "SandboxConfig"]
 
 MIB = 1024 * 1024
 _DAY = 86_400.0
@@ -271,10 +274,11 @@ class SandboxConfig:
                 "network_enabled=False to open these hosts alone, or drop network_allow."
             )
 
-    def with_(self, **changes: Any) -> SandboxConfig:
+    def with_(self, **changes: Unpack[ConfigOptions]) -> SandboxConfig:
         """A copy with some fields changed, checked anew; an unknown field is a ConfigError."""
         known = attrs.fields_dict(SandboxConfig)
-        for name in changes:
+        asked: dict[str, Any] = {**changes}
+        for name in asked:
             if name not in known:
                 from stockade.options import nearest
 
@@ -282,4 +286,32 @@ class SandboxConfig:
                     f"SandboxConfig has no field {name!r}{nearest(name, known)}; "
                     f"the fields are {', '.join(known)}."
                 )
-        return attrs.evolve(self, **changes)
+        return attrs.evolve(self, **asked)
+
+
+class ConfigOptions(TypedDict, total=False):
+    """The fields of :class:`SandboxConfig` as keywords, for whatever opens sessions.
+
+    A type checker refuses a keyword that is misspelled, and a value of another type.
+    """
+
+    timeout_seconds: float
+    memory_mb: int | None
+    cpu_limit: float | None
+    network_enabled: bool
+    read_only_fs: bool
+    env_vars: Mapping[str, str]
+    user: str | None
+    working_dir: str
+    disk_mb: int | None
+    max_processes: int | None
+    output_limit_bytes: int
+    output_policy: OutputPolicy | str
+    lifetime_seconds: float | None
+    idle_seconds: float | None
+    durable: bool
+    startup_timeout_seconds: float
+    mounts: Sequence[Mount]
+    network_allow: Sequence[str]
+    ports: Sequence[int]
+    labels: Mapping[str, str]

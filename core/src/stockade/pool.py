@@ -22,6 +22,9 @@ from stockade.spec import recipe
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from typing_extensions import Unpack
+
+    from stockade.config import ConfigOptions
     from stockade.registry import SessionRecord
     from stockade.runtime import Runtime
 
@@ -33,7 +36,7 @@ _log = logging.getLogger(__name__)
 #: since it is no agent's id that passes the check.
 _NOBODY = "\x00pool"
 #: How long a session may wait before it is replaced by a fresh one.
-_MAX_AGE_SECONDS = 600.0
+MAX_AGE_SECONDS = 600.0
 _MAX_SIZE = 1000
 #: After a start that failed, the next is tried this much later, and twice as late each time.
 _FIRST_PAUSE, _LAST_PAUSE = 0.5, 30.0
@@ -50,9 +53,14 @@ class Pool:
     """
 
     def __init__(
-        self, string: str, *, size: int = 2, runtime: Runtime | None = None,
-        max_age_seconds: float = _MAX_AGE_SECONDS, **config: Any,
-    ) -> None:  # fmt: skip
+        self,
+        string: str,
+        *,
+        size: int = 2,
+        runtime: Runtime | None = None,
+        max_age_seconds: float = MAX_AGE_SECONDS,
+        **config: Unpack[ConfigOptions],
+    ) -> None:
         """``string`` and ``config`` as for ``stockade.open``; starting begins at once, in
         the background. A session that waited ``max_age_seconds`` is replaced unused.
         Raises what selecting the provider raises, and ConfigError."""

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -24,6 +24,11 @@ from stockade.spec import ProviderString, split_options
 from stockade.trait import SandboxProvider
 from stockade.wall import Availability, Check, Form, Wall
 from stockade.workers import bounded
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from stockade.config import ConfigOptions
 
 __all__ = [
     "PROBE_SECONDS",
@@ -139,7 +144,7 @@ def provider(
     *,
     runtime: Runtime | None = None,
     check_available: bool = False,
-    **config: Any,
+    **config: Unpack[ConfigOptions],
 ) -> WallProvider:
     """The provider that a string names, with the string's options as configuration.
 

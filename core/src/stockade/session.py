@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from stockade import pausing, requests
-from stockade.config import OutputPolicy
+from stockade.config import ConfigOptions, OutputPolicy
 from stockade.detaching import detach
 from stockade.errors import ConfigError, SessionNotFoundError
 from stockade.files import Files
@@ -279,7 +279,7 @@ def open_session(
     agent_id: str = DEFAULT_AGENT,
     runtime: Runtime | None = None,
     snapshot: Snapshot | None = None,
-    **config: Any,
+    **config: Unpack[ConfigOptions],
 ) -> Session:
     """Open a session behind the wall that ``string`` names.
 
