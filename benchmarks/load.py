@@ -133,7 +133,7 @@ async def one_awaited(string: str, number: int, times: Times) -> None:
 
     try:
         began = time.perf_counter()
-        async with await stockade.aio.open(string, agent_id=f"agent-{number % 7}") as session:
+        async with stockade.aio.open(string, agent_id=f"agent-{number % 7}") as session:
             began = times.add("open (with the wait in line)", began)
             assert (await session.run(["echo", str(number)])).stdout == f"{number}\n"
             began = times.add("run", began)

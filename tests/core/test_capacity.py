@@ -14,7 +14,7 @@ import stockade
 from core.test_pool import CountingWall
 from core.walls import make_provider, until_killed
 from stockade import CapacityError, SandboxConfig, SessionStateError, Settings
-from stockade.aio import _start
+from stockade.aio.opening import start as start_awaited
 from stockade.capacity import Capacity
 from stockade.plugin import Event, EventKind, hookimpl
 from stockade.pool import Pool
@@ -216,13 +216,13 @@ def test_awaiting_takes_no_thread_and_keeps_the_order() -> None:
     served: list[int] = []
 
     async def one(number: int) -> None:
-        async with await _start(provider, "agent"):
+        async with await start_awaited(provider, "agent"):
             served.append(number)
             await asyncio.sleep(0)
 
     async def main() -> int:
         threads = threading.active_count()
-        held = await _start(provider, "agent")
+        held = await start_awaited(provider, "agent")
         tasks = []
         for number in range(200):
             tasks.append(asyncio.create_task(one(number)))
@@ -242,15 +242,15 @@ def test_a_cancelled_await_leaves_the_line_at_once() -> None:
     provider = limited(max_sessions=1, queue_seconds=60)
 
     async def main() -> None:
-        async with await _start(provider, "a"):
-            task = asyncio.create_task(_start(provider, "b"))
+        async with await start_awaited(provider, "a"):
+            task = asyncio.create_task(start_awaited(provider, "b"))
             while not provider.runtime.capacity.waiting:
                 await asyncio.sleep(0.001)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await asyncio.wait_for(task, 10)
             assert provider.runtime.capacity.waiting == 0
-        async with await _start(provider, "c") as session:
+        async with await start_awaited(provider, "c") as session:
             assert session.agent_id == "c"
 
     asyncio.run(main())
@@ -261,9 +261,9 @@ def test_an_await_past_the_deadline() -> None:
     provider = limited(max_sessions=1, queue_seconds=0.1)
 
     async def main() -> None:
-        async with await _start(provider, "a"):
+        async with await start_awaited(provider, "a"):
             with pytest.raises(CapacityError):
-                await _start(provider, "b")
+                await start_awaited(provider, "b")
 
     asyncio.run(main())
 

@@ -119,7 +119,7 @@ def test_sigterm_while_an_asyncio_program_runs() -> None:
     after = (
         "import asyncio\n"
         "async def main():\n"
-        f"    async with await stockade.aio.open('{WALLS[0]}') as session:\n"
+        f"    async with stockade.aio.open('{WALLS[0]}') as session:\n"
         "        await session.run(['sleep', '60'])\n"
         "asyncio.run(main())\n"
     )

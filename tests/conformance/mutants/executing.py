@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import os
@@ -309,6 +310,11 @@ class DiesQuietly(PlainSandbox):
         return Quiet(super().start(request, output))
 
 
+async def _waits_for_a_piece(_: Any, waiting: asyncio.Future[Any]) -> None:
+    """A cancelled await ends nothing, and goes on with what it waited for."""
+    await asyncio.wait([waiting])
+
+
 def _with_a_deadline(**fields: Any) -> ExecRequest:
     """None is taken for "not given"."""
     if fields["timeout_seconds"] is None:
@@ -361,6 +367,8 @@ EXECUTING = [
     _on("D11_none_waits_for_another", OneAtATime, factor=0.05),
     _on("D12_cancel_from_another_thread", EndsLate),
     _on("D12_cancel_ends_the_whole_tree", KillsNothing),
+    _core("D12_cancelling_a_loop_over_a_stream", "waits-for-the-next-piece",
+          "stockade.aio.execution.AsyncExecution._end", _waits_for_a_piece, factor=0.5),
     _on("D13_pieces_come_as_they_are_printed", HoldsOutputBack),
     _on("D14_a_sandbox_that_dies", DiesQuietly),
     _on("D15_no_deadline_is_none_and_left_out_is_the_sessions", KeepsADeadlineOfItsOwn),

@@ -20,7 +20,7 @@ import stockade
 from conftest import need
 from core.walls import ScriptedRunning, make_provider, until_killed
 from stockade import SandboxLostError, SandboxStartError, Session
-from stockade.aio import _start
+from stockade.aio.opening import start as start_awaited
 from stockade.discovery import installed
 from stockade.plugin import PLUGIN_GROUP, Event, EventKind, Refuse, SessionProposal, hookimpl
 from stockade.runtime import Runtime
@@ -219,7 +219,7 @@ def test_an_awaiting_callers_trace_too(otel: Collected) -> None:
 
     async def main() -> None:
         with otel.tracer.start_as_current_span("request"):
-            async with await _start(provider, "a") as session:
+            async with await start_awaited(provider, "a") as session:
                 await session.run(["x"])
 
     asyncio.run(main())

@@ -119,6 +119,30 @@ class Trees(ConformanceBase):
             ready = self.until(lambda: session.status is SessionStatus.READY, 1)
             expect(ready, "D12", "ready", session.status)
 
+    def test_D12_cancelling_a_loop_over_a_stream(self) -> None:
+        with self.shared() as session:
+            seconds = self.scaled(6)
+            request = self._form(session, sleep(seconds, after="begun"))
+
+            async def read(begun: asyncio.Event) -> None:
+                async for _ in AsyncSession(session).stream(**request):
+                    begun.set()
+
+            async def main() -> float:
+                begun = asyncio.Event()
+                task = asyncio.create_task(read(begun))
+                await asyncio.wait_for(begun.wait(), self.scaled(20))
+                began = time.monotonic()
+                task.cancel()  # it waits for a piece that comes only at the program's end
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+                return began
+
+            began = asyncio.run(main())
+            self.within("D12", 2.5, began, "the end")
+            ready = self.until(lambda: session.status is SessionStatus.READY, 1)
+            expect(ready, "D12", "ready", session.status)
+
     async def _awaited(self, session: Session) -> None:
         request = self._form(session, sleep(30))
         awaitable = AsyncSession(session)

@@ -1,0 +1,103 @@
+"""What the awaitable calls are made of: core's threads, and calls that are entered or awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from stockade.aio.execution import AsyncExecution  # noqa: F401 - in quotes below
+    from stockade.results import Chunk
+    from stockade.runtime import Runtime
+    from stockade.workers import Narrow, Workers
+
+__all__ = ["Call", "StreamCall", "in_thread", "submit"]
+
+_T = TypeVar("_T")
+
+
+def submit(workers: Workers | Narrow, call: Callable[[], _T]) -> asyncio.Future[_T]:
+    """Start a call in one of core's threads, in the context of the one who awaits it: what
+    observers and policies find there (a trace, say) is the caller's."""
+    context = contextvars.copy_context()
+    return asyncio.wrap_future(workers.submit(functools.partial(context.run, call)))
+
+
+async def in_thread(
+    runtime: Runtime, call: Callable[[], _T], workers: Workers | Narrow | None = None
+) -> _T:
+    """Run a blocking call in one of core's threads; its end is awaited even when cancelled."""
+    future = submit(workers or runtime.workers, call)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.wait([future])
+        if not future.cancelled():
+            future.exception()
+        raise
+
+
+class _Entered(Protocol):
+    """Something that ``async with`` ends."""
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+_E = TypeVar("_E", bound=_Entered)
+
+
+class Call(Coroutine[Any, Any, _E]):
+    """A call that makes something with an end: await it, or enter it at once.
+
+        session = await stockade.aio.open("landlock")
+        async with stockade.aio.open("landlock") as session: ...
+
+    It is a coroutine in every other way: a task can be made of it, and one that is never
+    awaited is warned of.
+    """
+
+    def __init__(self, work: Coroutine[Any, Any, _E]) -> None:
+        self._work = work
+        self._made: _E | None = None
+
+    def __await__(self) -> Generator[Any, Any, _E]:
+        return self._work.__await__()
+
+    def send(self, value: Any) -> Any:
+        return self._work.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        return self._work.throw(*error)
+
+    def close(self) -> None:
+        self._work.close()
+
+    async def __aenter__(self) -> _E:
+        self._made = await self._work
+        return self._made
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._made is not None  # entered before it is left
+        await self._made.__aexit__(kind, error, trace)
+
+
+class StreamCall(Call["AsyncExecution"]):
+    """A call that starts a stream: await it, enter it, or iterate over its pieces at once."""
+
+    async def __aiter__(self) -> AsyncIterator[Chunk]:
+        async for chunk in await self._work:
+            yield chunk

@@ -1,0 +1,103 @@
+"""An execution whose result and live output are awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+from stockade.aio.calls import in_thread, submit
+from stockade.execution import KILL_GRACE_SECONDS
+from stockade.results import Chunk, ExecutionHandle, ExecutionStatus, SandboxResult
+
+if TYPE_CHECKING:
+    from stockade.execution import Execution
+    from stockade.runtime import Runtime
+
+__all__ = ["AsyncExecution"]
+
+#: How long a cancelled await stays for the end that it caused; a wall has less than that.
+_END_SECONDS = 2 * KILL_GRACE_SECONDS
+
+
+class AsyncExecution:
+    """See :class:`stockade.execution.Execution`; made by a session's ``start`` and ``stream``."""
+
+    def __init__(self, execution: Execution, runtime: Runtime) -> None:
+        self._execution = execution
+        self._runtime = runtime
+
+    @property
+    def execution_id(self) -> str:
+        return self._execution.execution_id
+
+    @property
+    def status(self) -> ExecutionStatus:
+        """The present state (C4)."""
+        return self._execution.status
+
+    @property
+    def future(self) -> Future[SandboxResult]:
+        """The result to come; read it, do not set or cancel it."""
+        return self._execution.future
+
+    def handle(self) -> ExecutionHandle:
+        """The trait's record of this execution, as it is now."""
+        return self._execution.handle()
+
+    def cancel(self) -> None:
+        """End it, tree and all; await ``result()`` for the end."""
+        self._execution.cancel()
+
+    async def result(self, timeout: float | None = None) -> SandboxResult:
+        """The result; cancelling the await cancels the execution (D12).
+
+        Raises as ``Execution.result``: TimeoutError when ``timeout`` seconds pass first,
+        and the execution runs on then.
+        """
+        future = asyncio.wrap_future(self._execution.future)
+        try:
+            done, _ = await asyncio.wait([future], timeout=timeout)
+        except asyncio.CancelledError:
+            await self._end(future)
+            raise
+        if not done:
+            raise TimeoutError(f"no result within {timeout} s; it is still running")
+        return future.result()
+
+    async def take(self) -> Chunk | None:
+        """The next live piece, or None at the end; cancelling the await cancels the
+        execution (D12)."""
+        future = submit(self._runtime.workers, self._execution.take)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await self._end(future)
+            raise
+
+    async def _end(
+        self, waiting: asyncio.Future[SandboxResult] | asyncio.Future[Chunk | None]
+    ) -> None:
+        """The await was cancelled: end the execution, and wait for what was awaited."""
+        self._execution.cancel()
+        await asyncio.wait([waiting], timeout=_END_SECONDS)
+        if waiting.done() and not waiting.cancelled():
+            waiting.exception()
+
+    async def __aiter__(self) -> AsyncIterator[Chunk]:
+        """Live pieces until the end; leaving the loop early cancels the execution."""
+        try:
+            while (chunk := await self.take()) is not None:
+                yield chunk
+        finally:
+            if not self._execution.future.done():
+                self._execution.cancel()
+
+    async def __aenter__(self) -> AsyncExecution:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        """Cancel what still runs and wait for its end."""
+        await in_thread(self._runtime, functools.partial(self._execution.__exit__, *error))

@@ -1,0 +1,137 @@
+"""Opening sessions, and attaching to them, with the waits awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from stockade.aio.calls import Call, in_thread, submit
+from stockade.aio.session import AsyncSession
+from stockade.attaching import attach as attach_session
+from stockade.errors import CapacityError
+from stockade.providers import provider as select
+from stockade.session import DEFAULT_AGENT, Session, restored
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from stockade.capacity import Seat
+    from stockade.config import ConfigOptions
+    from stockade.providers import WallProvider
+    from stockade.runtime import Runtime
+    from stockade.snapshots import Snapshot
+
+__all__ = ["attach", "open", "opened", "start", "take_seat"]
+
+
+def open(
+    string: str,
+    *,
+    agent_id: str = DEFAULT_AGENT,
+    runtime: Runtime | None = None,
+    snapshot: Snapshot | None = None,
+    **config: Unpack[ConfigOptions],
+) -> Call[AsyncSession]:
+    """As :func:`stockade.open`: await it, or enter it (``async with``), which closes it.
+
+    Where it waits for its turn it takes no thread. A session that comes up after a
+    cancelled await is closed.
+    """
+    return Call(_open(string, agent_id, runtime, snapshot, config))
+
+
+async def _open(
+    string: str,
+    agent_id: str,
+    runtime: Runtime | None,
+    snapshot: Snapshot | None,
+    config: ConfigOptions,
+) -> AsyncSession:
+    from stockade.runtime import default_runtime
+
+    runtime = runtime or default_runtime()
+    call = functools.partial(select, string, runtime=runtime, check_available=True, **config)
+    return await start(await in_thread(runtime, call, runtime.preparing), agent_id, snapshot)
+
+
+def attach(
+    session_id: str,
+    *,
+    agent_id: str = DEFAULT_AGENT,
+    runtime: Runtime | None = None,
+    env_vars: Mapping[str, str] | None = None,
+) -> Call[AsyncSession]:
+    """As :func:`stockade.attach`; a session that comes after a cancelled await is let go of."""
+    return Call(_attach(session_id, agent_id, runtime, env_vars))
+
+
+async def _attach(
+    session_id: str,
+    agent_id: str,
+    runtime: Runtime | None,
+    env_vars: Mapping[str, str] | None,
+) -> AsyncSession:
+    from stockade.runtime import default_runtime
+
+    runtime = runtime or default_runtime()
+    held = {record.session_id for record in runtime.registry.records()}
+    call = functools.partial(
+        attach_session, session_id, agent_id=agent_id, runtime=runtime, env_vars=env_vars
+    )
+    future = asyncio.wrap_future(runtime.workers.submit(call))
+    try:
+        return AsyncSession(await asyncio.shield(future))
+    except asyncio.CancelledError:
+        await asyncio.wait([future])
+        if future.exception() is None and session_id not in held:
+            await in_thread(runtime, future.result().detach)
+        raise
+
+
+async def start(
+    chosen: WallProvider, agent_id: str, snapshot: Snapshot | None = None
+) -> AsyncSession:
+    """What ``Runtime.create`` does, the wait in line awaited; called by pools, too."""
+    runtime, name, wall = chosen.runtime, chosen.name, chosen.wall
+    prepare = functools.partial(runtime.prepare, name, wall, agent_id, chosen.config)
+    config = await in_thread(runtime, prepare, runtime.preparing)
+    try:
+        seat = await take_seat(runtime, agent_id)
+    except CapacityError as error:
+        runtime.tell_refused(name, agent_id, error)
+        raise
+
+    def begin() -> Session:
+        record = runtime.start(name, wall, agent_id, config, seat)
+        return restored(Session(chosen, record), snapshot)
+
+    return await opened(runtime, begin)
+
+
+async def take_seat(runtime: Runtime, agent_id: str, seat: Seat | None = None) -> Seat:
+    """As ``Capacity.take``; cancelling the await leaves the line."""
+    capacity = runtime.capacity
+    turn = capacity.ask(agent_id, seat=seat)
+    if turn.future.done():
+        return turn.future.result()
+    future = asyncio.wrap_future(turn.future)
+    try:
+        done, _ = await asyncio.wait([future], timeout=capacity.patience)
+    except asyncio.CancelledError:
+        capacity.abandon(turn)
+        raise
+    return future.result() if done else capacity.give_up(turn)
+
+
+async def opened(runtime: Runtime, call: Callable[[], Session]) -> AsyncSession:
+    """The session that ``call`` gives; closed when nobody awaits it any more."""
+    future = submit(runtime.workers, call)
+    try:
+        return AsyncSession(await asyncio.shield(future))
+    except asyncio.CancelledError:
+        await asyncio.wait([future])
+        if future.exception() is None:
+            await in_thread(runtime, future.result().close)
+        raise

@@ -1,0 +1,206 @@
+"""A session whose calls are awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from stockade.aio.calls import Call, StreamCall, in_thread, submit
+from stockade.aio.execution import AsyncExecution
+from stockade.aio.files import AsyncFiles
+from stockade.aio.terminal import AsyncTerminal
+from stockade.snapshots import DEFAULT_SNAPSHOT_BYTES
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Unpack
+
+    from stockade.execution import Execution
+    from stockade.providers import WallProvider
+    from stockade.results import SandboxResult, SessionStatus
+    from stockade.session import RunOptions, Session
+    from stockade.snapshots import Snapshot
+    from stockade.wall import Sandbox, Terminal
+
+__all__ = ["AsyncSession"]
+
+_T = TypeVar("_T")
+
+
+class AsyncSession:
+    """See :class:`stockade.session.Session`: every call of it is here, awaited."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._runtime = session.provider.runtime
+
+    @property
+    def sync(self) -> Session:
+        """The same session, with blocking calls."""
+        return self._session
+
+    @property
+    def session_id(self) -> str:
+        return self._session.session_id
+
+    @property
+    def agent_id(self) -> str:
+        return self._session.agent_id
+
+    @property
+    def provider(self) -> WallProvider:
+        """The provider it came from; ``provider.name`` is the wall that was chosen (A7)."""
+        return self._session.provider
+
+    @property
+    def status(self) -> SessionStatus:
+        """The present state (C4)."""
+        return self._session.status
+
+    @property
+    def paused(self) -> bool:
+        return self._session.paused
+
+    @property
+    def sandbox(self) -> Sandbox:
+        """The wall's own object, for its author's tests; programs have no need of it."""
+        return self._session.sandbox
+
+    # -- executing -----------------------------------------------------------
+
+    async def run(self, argv: Sequence[str], **options: Unpack[RunOptions]) -> SandboxResult:
+        """Run an argument vector, without a shell, to its end; cancelling ends it (D12)."""
+        return await (await self.start(argv, **options)).result()
+
+    async def shell(self, line: str, **options: Unpack[RunOptions]) -> SandboxResult:
+        """Run a line (or a whole script) with the sandbox's ``sh``; else like ``run``."""
+        return await (await self.start(shell=line, **options)).result()
+
+    async def code(
+        self, text: str, language: str = "python", **options: Unpack[RunOptions]
+    ) -> SandboxResult:
+        """Run code in a language; else like ``run``."""
+        return await (await self.start(code=text, language=language, **options)).result()
+
+    def start(
+        self,
+        argv: Sequence[str] | None = None,
+        *,
+        shell: str | None = None,
+        code: str | None = None,
+        language: str = "python",
+        **options: Unpack[RunOptions],
+    ) -> Call[AsyncExecution]:
+        """Start one of the three forms: ``execution = await session.start([...])``, or
+        ``async with``, which cancels at the end of the block what still runs."""
+        start = functools.partial(
+            self._session.start, argv, shell=shell, code=code, language=language, **options
+        )
+        return Call(self._begin(start))
+
+    def stream(
+        self,
+        argv: Sequence[str] | None = None,
+        *,
+        shell: str | None = None,
+        code: str | None = None,
+        language: str = "python",
+        **options: Unpack[RunOptions],
+    ) -> StreamCall:
+        """Start with live output (D13).
+
+        async with session.stream(["make"]) as execution:
+            async for chunk in execution:
+                print(chunk.text, end="")
+            print((await execution.result()).verdict)
+        """
+        start = functools.partial(
+            self._session.stream, argv, shell=shell, code=code, language=language, **options
+        )
+        return StreamCall(self._begin(start))
+
+    async def _begin(self, call: Callable[[], Execution]) -> AsyncExecution:
+        future = submit(self._runtime.workers, call)
+        try:
+            execution = await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait([future])
+            if future.exception() is None:  # it did start: nobody will await it
+                future.result().cancel()
+            raise
+        return AsyncExecution(execution, self._runtime)
+
+    # -- files, and the whole of it --------------------------------------------
+
+    @functools.cached_property
+    def files(self) -> AsyncFiles:
+        """The sandbox's files (F). Raises UnsupportedError where it has none."""
+        return AsyncFiles(self._session)
+
+    async def snapshot(self, *, max_bytes: int = DEFAULT_SNAPSHOT_BYTES) -> Snapshot:
+        """Save the session's files (G1)."""
+        return await self._call(functools.partial(self._session.snapshot, max_bytes=max_bytes))
+
+    async def pause(self) -> None:
+        """Freeze every process (G2)."""
+        await self._call(self._session.pause)
+
+    async def resume(self) -> None:
+        """Let a paused session go on where it was."""
+        await self._call(self._session.resume)
+
+    async def port(self, number: int) -> tuple[str, int]:
+        """Host and port on this machine that lead to a port named in the option ``ports``."""
+        return await self._call(functools.partial(self._session.port, number))
+
+    def terminal(
+        self,
+        argv: Sequence[str] = (),
+        *,
+        rows: int = 24,
+        columns: int = 80,
+        env: Mapping[str, str] | None = None,
+    ) -> Call[AsyncTerminal]:
+        """Start a program, by default the shell, on a terminal of its own (D19)."""
+        start = functools.partial(self._session.terminal, argv, rows=rows, columns=columns, env=env)
+        return Call(self._terminal(start))
+
+    async def _terminal(self, call: Callable[[], Terminal]) -> AsyncTerminal:
+        future = submit(self._runtime.workers, call)
+        try:
+            return AsyncTerminal(await asyncio.shield(future), self._runtime)
+        except asyncio.CancelledError:
+            await asyncio.wait([future])
+            if future.exception() is None:
+                await self._call(future.result().close)
+            raise
+
+    # -- the end -------------------------------------------------------------
+
+    async def detach(self) -> None:
+        """Leave a durable session to others, running (C10)."""
+        await self._call(self._session.detach)
+
+    async def close(self) -> None:
+        """End the session and all that runs in it; may be called any number of times (C6)."""
+        await self._call(self._session.close)
+
+    async def _call(self, call: Callable[[], _T]) -> _T:
+        return await in_thread(self._runtime, call)
+
+    async def __aenter__(self) -> AsyncSession:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return repr(self._session)
