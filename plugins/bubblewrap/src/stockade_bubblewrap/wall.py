@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from stockade.capabilities import Capabilities, Isolation
 from stockade.config import MIB
 from stockade.hostroot import SYSTEM_PATH, cpu_share, interpreter_folders, python_option
-from stockade.toolkit.local import cgroups
+from stockade.toolkit.local import cgroups, seccomp
 from stockade.toolkit.local.leftovers import Leftovers, counter_path
 from stockade.wall import Availability, Leftover, OpenRequest, Option, Sandbox, Usage, Wall
 from stockade_bubblewrap import host
@@ -19,6 +19,9 @@ __all__ = ["BubblewrapWall"]
 
 _NAME = "bubblewrap"
 _LEFTOVERS = Leftovers(_NAME)
+#: Refused where no cgroup holds the limits: memory that is a file of nobody's escapes the
+#: watch, and affinity is what holds the cpu limit.
+_WATCHED = ("memfd_create", "sched_setaffinity", "shmget")
 #: Who the code is inside, unless asked otherwise.
 _INSIDE = 1000
 
@@ -140,6 +143,8 @@ class BubblewrapWall(Wall):
             gid=int(inside[2] or inside[0]),
             extra=python,
         )
+        held = dict(self._cgroups())
+        watched = not {"memory", "cpu"} <= set(held)
         share, cpus = cpu_share(config.cpu_limit)
         return {
             "session": request.session_id,
@@ -158,7 +163,8 @@ class BubblewrapWall(Wall):
             },
             "uid": uid,
             "gid": gid,
-            "cgroups": dict(self._cgroups()),
+            "cgroups": held,
+            "filter": seccomp.program(forbidden=_WATCHED if watched else ()).hex(),
             "counter": counter_path(_NAME, request.session_id),
             "memory_bytes": None if config.memory_mb is None else config.memory_mb * MIB,
             "max_processes": config.max_processes,

@@ -1,9 +1,10 @@
-"""The seccomp filter of every program inside, compiled here: what containers deny, and more.
+"""Filters of system calls, made here: a list of what is allowed.
 
-Refused are calls that only a system's administration needs, that look into other
-processes, that bring kernel surface which programs do without, or that make
-namespaces; the interfaces of other machines (32-bit, x32) as a whole; and every call
-younger than this list, as if the kernel had it not.
+Every call is looked up in the kernel's table. What ``ALLOWED`` names is allowed, some of it
+for certain arguments alone (``RULES``); what ``FORBIDDEN`` names is refused with EPERM, so
+that programs say what they may not; everything else, a call younger than the table
+included, is answered with ENOSYS, as by a kernel that does not have it. The interfaces of
+other machines (32-bit) are refused as a whole.
 """
 
 from __future__ import annotations
@@ -11,212 +12,241 @@ from __future__ import annotations
 import errno
 import platform
 import struct
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
 
-__all__ = ["SUPPORTED", "program"]
+from stockade.toolkit.local.table import MACHINES, NEWEST, NUMBERS
 
-#: name: its number on x86_64 and on aarch64; None where there is none.
-_CALLS: dict[str, tuple[int | None, int | None]] = {
-    # the system's administration
-    "acct": (163, 89),
-    "adjtimex": (159, 171),
-    "clock_adjtime": (305, 266),
-    "clock_settime": (227, 112),
-    "create_module": (174, None),
-    "delete_module": (176, 106),
-    "finit_module": (313, 273),
-    "get_kernel_syms": (177, None),
-    "init_module": (175, 105),
-    "ioperm": (173, None),
-    "iopl": (172, None),
-    "kexec_file_load": (320, 294),
-    "kexec_load": (246, 104),
-    "nfsservctl": (180, 42),
-    "query_module": (178, None),
-    "quotactl": (179, 60),
-    "quotactl_fd": (443, 443),
-    "reboot": (169, 142),
-    "setdomainname": (171, 162),
-    "sethostname": (170, 161),
-    "settimeofday": (164, 170),
-    "swapoff": (168, 225),
-    "swapon": (167, 224),
-    "syslog": (103, 116),
-    "vhangup": (153, 58),
-    # file systems and namespaces
-    "chroot": (161, 51),
-    "fsconfig": (431, 431),
-    "fsmount": (432, 432),
-    "fsopen": (430, 430),
-    "fspick": (433, 433),
-    "listmount": (458, 458),
-    "mount": (165, 40),
-    "mount_setattr": (442, 442),
-    "move_mount": (429, 429),
-    "name_to_handle_at": (303, 264),
-    "open_by_handle_at": (304, 265),
-    "open_tree": (428, 428),
-    "pivot_root": (155, 41),
-    "setns": (308, 268),
-    "statmount": (457, 457),
-    "umount2": (166, 39),
-    "unshare": (272, 97),
-    # other processes
-    "kcmp": (312, 272),
-    "pidfd_getfd": (438, 438),
-    "process_madvise": (440, 440),
-    "process_vm_readv": (310, 270),
-    "process_vm_writev": (311, 271),
-    "ptrace": (101, 117),
-    # kernel surface that programs do without, or that nothing else bounds
-    "_sysctl": (156, None),
-    "add_key": (248, 217),
-    "bpf": (321, 280),
-    "fanotify_init": (300, 262),
-    "fanotify_mark": (301, 263),
-    "get_mempolicy": (239, 236),
-    "io_uring_enter": (426, 426),
-    "io_uring_register": (427, 427),
-    "io_uring_setup": (425, 425),
-    "keyctl": (250, 219),
-    "lookup_dcookie": (212, 18),
-    "mbind": (237, 235),
-    "memfd_secret": (447, 447),
-    "migrate_pages": (256, 238),
-    "modify_ldt": (154, None),
-    "move_pages": (279, 239),
-    "perf_event_open": (298, 241),
-    "request_key": (249, 218),
-    "set_mempolicy": (238, 237),
-    "set_mempolicy_home_node": (450, 450),
-    "sysfs": (139, None),
-    "uselib": (134, None),
-    "userfaultfd": (323, 282),
-    "ustat": (136, None),
-    "vserver": (236, None),
-}
-#: Refused beside them where no cgroup holds the limits: memory that is a file of nobody's
-#: escapes the watch, and affinity is what holds the cpu limit.
-_WATCHED: dict[str, tuple[int | None, int | None]] = {
-    "memfd_create": (319, 279),
-    "sched_setaffinity": (203, 122),
-    "shmget": (29, 194),
-}
-#: Calls judged by an argument.
-_CLONE, _CLONE3, _IOCTL, _PERSONALITY = (56, 220), (435, 435), (16, 29), (135, 92)
-_SOCKET, _SOCKETPAIR = (41, 198), (53, 199)
-#: The first number that this list does not know; later ones are one row for all machines.
-_UNKNOWN = 467
+__all__ = ["ALLOWED", "FORBIDDEN", "OWN_PROCESS", "RULES", "SUPPORTED", "Is", "Rule", "program"]
 
-_MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
-SUPPORTED = tuple(_MACHINES)
+SUPPORTED = tuple(MACHINES)
 
-_LOAD, _AND = 0x20, 0x54
-_EQUAL, _AT_LEAST, _ANY_BIT, _JUMP, _RETURN = 0x15, 0x35, 0x45, 0x05, 0x06
-_NUMBER_AT, _ARCH_AT, _ARGUMENTS_AT = 0, 4, 16
-_ALLOW = 0x7FFF0000
-_ERRNO = 0x00050000
-#: Calls of the x32 interface share x86_64's arch with this bit set in the number.
-_X32 = 0x40000000
+#: Files: what a process may do with them is decided by mounts, owners and modes.
+_FILES = """
+access cachestat chdir chmod chown close close_range copy_file_range creat dup dup2 dup3
+faccessat faccessat2 fadvise64 fallocate fchdir fchmod fchmodat fchmodat2 fchown fchownat fcntl
+fdatasync fgetxattr flistxattr flock fremovexattr fsetxattr fstat fstatfs fsync ftruncate
+futimesat getcwd getdents getdents64 getxattr getxattrat lchown lgetxattr link linkat listxattr
+listxattrat llistxattr lremovexattr lseek lsetxattr lstat mkdir mkdirat mknod mknodat newfstatat
+open openat openat2 pread64 preadv preadv2 pwrite64 pwritev pwritev2 read readahead readlink
+readlinkat readv removexattr removexattrat rename renameat renameat2 rmdir sendfile setxattr
+setxattrat splice stat statfs statx symlink symlinkat sync sync_file_range syncfs tee truncate
+umask unlink unlinkat utime utimensat utimes vmsplice write writev
+"""
+#: Waiting, and descriptors that stand for something.
+_EVENTS = """
+epoll_create epoll_create1 epoll_ctl epoll_pwait epoll_pwait2 epoll_wait eventfd eventfd2
+inotify_add_watch inotify_init inotify_init1 inotify_rm_watch pipe pipe2 poll ppoll pselect6
+select signalfd signalfd4 timerfd_create timerfd_gettime timerfd_settime
+"""
+_MEMORY = """
+brk madvise map_shadow_stack membarrier memfd_create mincore mlock mlock2 mlockall mmap mprotect
+mremap mseal msync munlock munlockall munmap pkey_alloc pkey_free pkey_mprotect
+remap_file_pages
+"""
+#: Without a capability a process only stays what it is, or narrows its own rights.
+_PROCESSES = """
+arch_prctl capget capset execve execveat exit exit_group fork futex futex_requeue futex_wait
+futex_waitv futex_wake get_robust_list get_thread_area getcpu getegid geteuid getgid getgroups
+getpgid getpgrp getpid getppid getpriority getresgid getresuid getrlimit getrusage getsid gettid
+getuid ioprio_get ioprio_set kill landlock_add_rule landlock_create_ruleset
+landlock_restrict_self pidfd_open pidfd_send_signal prctl prlimit64 process_mrelease
+restart_syscall rseq sched_get_priority_max sched_get_priority_min sched_getaffinity
+sched_getattr sched_getparam sched_getscheduler sched_rr_get_interval sched_setaffinity
+sched_setattr sched_setparam sched_setscheduler sched_yield seccomp set_robust_list
+set_thread_area set_tid_address setfsgid setfsuid setgid setgroups setpgid setpriority setregid
+setresgid setresuid setreuid setrlimit setsid setuid sysinfo tgkill times tkill uname vfork wait4
+waitid
+"""
+_SIGNALS_AND_TIME = """
+alarm clock_getres clock_gettime clock_nanosleep getitimer getrandom gettimeofday nanosleep pause
+rt_sigaction rt_sigpending rt_sigprocmask rt_sigqueueinfo rt_sigreturn rt_sigsuspend
+rt_sigtimedwait rt_tgsigqueueinfo setitimer sigaltstack time timer_create timer_delete
+timer_getoverrun timer_gettime timer_settime
+"""
+#: Of the sandbox's own namespaces.
+_MESSAGES = """
+accept accept4 bind connect getpeername getsockname getsockopt listen mq_getsetattr mq_notify
+mq_open mq_timedreceive mq_timedsend mq_unlink msgctl msgget msgrcv msgsnd recvfrom recvmmsg
+recvmsg semctl semget semop semtimedop sendmmsg sendmsg sendto setsockopt shmat shmctl shmdt
+shmget shutdown
+"""
+ALLOWED = frozenset(
+    (_FILES + _EVENTS + _MEMORY + _PROCESSES + _SIGNALS_AND_TIME + _MESSAGES).split()
+)
+
+#: A system's administration; mounts, roots, namespaces and files by handle; the memory,
+#: descriptors and steps of other processes; kernel surface that programs do without.
+_FORBIDDEN = """
+acct adjtimex clock_adjtime clock_settime create_module delete_module finit_module
+get_kernel_syms init_module ioperm iopl kexec_file_load kexec_load nfsservctl query_module
+quotactl quotactl_fd reboot setdomainname sethostname settimeofday swapoff swapon syslog vhangup
+chroot fsconfig fsmount fsopen fspick mount mount_setattr move_mount name_to_handle_at
+open_by_handle_at open_tree open_tree_attr pivot_root setns umount2 unshare
+kcmp pidfd_getfd process_madvise process_vm_readv process_vm_writev ptrace
+add_key bpf fanotify_init fanotify_mark get_mempolicy keyctl mbind migrate_pages modify_ldt
+move_pages perf_event_open request_key set_mempolicy set_mempolicy_home_node userfaultfd
+"""
+FORBIDDEN = frozenset(_FORBIDDEN.split())
+
+
+@dataclass(frozen=True)
+class Is:
+    """A condition on one argument: under ``mask`` it has this value.
+
+    The kernel looks at the low half of flags, requests, ids and families, and so does this;
+    ``whole`` looks at both halves, as pointers need it.
+    """
+
+    argument: int  #: 0 to 5
+    value: int
+    mask: int = 0xFFFFFFFF
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class Rule:
+    """For a call that is judged by its arguments: where every condition of one case holds
+    the answer is ``then``, else ``otherwise``; 0 allows, another number is an errno."""
+
+    cases: Sequence[Sequence[Is]]
+    then: int = 0
+    otherwise: int = errno.EPERM
+
+
 #: CLONE_NEW{NS,CGROUP,UTS,IPC,USER,PID,NET}
 _NEW_NAMESPACES = 0x7E020000
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
-#: AF_UNIX, AF_INET, AF_INET6
-_FAMILIES = (1, 2, 10)
-_AF_NETLINK, _NETLINK_ROUTE = 16, 0
-#: The usual one, 32-bit naming, and the question which one it is.
-_PERSONALITIES = (0, 8, 0x20000, 0x20008, 0xFFFFFFFF)
+_UNIX, _INET, _INET6, _NETLINK, _NETLINK_ROUTE = 1, 2, 10, 16, 0
+_TCP, _UDP, _ICMP, _ICMP6 = 6, 17, 1, 58
+#: Unix and internet sockets, and the netlink that libraries ask for addresses. Protocols are
+#: the usual ones: others bring modules of the kernel in.
+_SOCKETS = Rule(
+    [
+        [Is(0, _UNIX)],
+        *[[Is(0, _INET), Is(2, protocol)] for protocol in (0, _ICMP, _TCP, _UDP)],
+        *[[Is(0, _INET6), Is(2, protocol)] for protocol in (0, _TCP, _UDP, _ICMP6)],
+        [Is(0, _NETLINK), Is(2, _NETLINK_ROUTE)],
+    ],
+    otherwise=errno.EAFNOSUPPORT,
+)
+RULES: Mapping[str, Rule] = MappingProxyType(
+    {
+        # clone3 has its flags in memory, where no filter sees them: it is in no list, so that
+        # libraries fall back to clone.
+        "clone": Rule([[Is(0, 0, mask=_NEW_NAMESPACES)]]),
+        # Typing into a terminal that others read.
+        "ioctl": Rule([[Is(1, _TIOCSTI)], [Is(1, _TIOCLINUX)]], then=errno.EPERM, otherwise=0),
+        # The usual one, 32-bit naming, and the question which one it is.
+        "personality": Rule([[Is(0, value)] for value in (0, 8, 0x20000, 0x20008, 0xFFFFFFFF)]),
+        "socket": _SOCKETS,
+        "socketpair": Rule([[Is(0, _UNIX)]], otherwise=errno.EAFNOSUPPORT),
+    }
+)
+#: On top where no namespace hides other processes of the same user: limits, priorities and
+#: scheduling of a process's own alone, and limits that are only asked for.
+OWN_PROCESS: Mapping[str, Rule] = MappingProxyType(
+    {
+        "prlimit64": Rule([[Is(0, 0)], [Is(2, 0, whole=True)]]),
+        "setpriority": Rule([[Is(0, 0), Is(1, 0)]]),
+        "sched_setparam": Rule([[Is(0, 0)]]),
+        "sched_setscheduler": Rule([[Is(0, 0)]]),
+        "sched_setattr": Rule([[Is(0, 0)]]),
+        "ioprio_set": Rule([[Is(0, 1), Is(1, 0)]]),
+    }
+)
+
+_LOAD, _AND = 0x20, 0x54
+_EQUAL, _AT_LEAST, _RETURN = 0x15, 0x35, 0x06
+_NUMBER_AT, _ARCH_AT, _ARGUMENTS_AT = 0, 4, 16
+_ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
+_MOST_STEPS = 4096
 
 
 def _step(code: int, value: int, true: int = 0, false: int = 0) -> bytes:
     return struct.pack("=HBBI", code, true, false, value)
 
 
-def _refuse(number: int = errno.EPERM) -> bytes:
-    return _step(_RETURN, _ERRNO | number)
+def _answer(number: int) -> bytes:
+    return _step(_RETURN, _ERRNO | number if number else _ALLOW)
 
 
-def _argument(index: int) -> bytes:
-    """Load the low half: what the kernel looks at of flags, requests and families."""
-    return _step(_LOAD, _ARGUMENTS_AT + 8 * index)
+def _checks(condition: Is) -> list[tuple[list[bytes], int]]:
+    """What to load, and what it must equal, for each half that counts; little-endian."""
+    at = _ARGUMENTS_AT + 8 * condition.argument
+    load = [_step(_LOAD, at)]
+    if condition.mask != 0xFFFFFFFF:
+        load.append(_step(_AND, condition.mask))
+    halves = [(load, condition.value & condition.mask & 0xFFFFFFFF)]
+    if condition.whole:
+        halves.append(([_step(_LOAD, at + 4)], condition.value >> 32))
+    return halves
 
 
-def _when(number: int, body: Sequence[bytes]) -> list[bytes]:
-    """``body``, which returns, for one call."""
-    return [_step(_EQUAL, number, 0, len(body)), *body]
+def _case(conditions: Sequence[Is], then: int) -> list[bytes]:
+    """Answer where all hold, else go on behind it."""
+    checks = [check for condition in conditions for check in _checks(condition)]
+    steps = [_answer(then)]
+    for load, value in reversed(checks):
+        steps = [*load, _step(_EQUAL, value, 0, len(steps)), *steps]
+    return steps
 
 
-def _only(index: int, values: Sequence[int], otherwise: bytes) -> list[bytes]:
-    """Allow these values of an argument."""
-    tests = [_step(_EQUAL, value, len(values) - at, 0) for at, value in enumerate(values)]
-    return [_argument(index), *tests, otherwise, _step(_RETURN, _ALLOW)]
+def _judge(rule: Rule) -> list[bytes]:
+    cases = [step for conditions in rule.cases for step in _case(conditions, rule.then)]
+    return [*cases, _answer(rule.otherwise)]
 
 
-def _families() -> list[bytes]:
-    """Unix and internet sockets, and the netlink that libc asks for addresses."""
-    return [
-        _argument(0),
-        _step(_EQUAL, _AF_NETLINK, 0, 2),
-        _argument(2),
-        _step(_EQUAL, _NETLINK_ROUTE, 4, 3),
-        *[_step(_EQUAL, family, 3 - at, 0) for at, family in enumerate(_FAMILIES)],
-        _refuse(errno.EAFNOSUPPORT),
-        _step(_RETURN, _ALLOW),
-    ]
+def _by_number(
+    allowed: Collection[str], forbidden: Collection[str], rules: Mapping[str, Rule], column: int
+) -> Iterator[tuple[int, Rule | int]]:
+    """For every number of the table the answer, or the rule that gives it."""
+    names = {numbers[column]: name for name, numbers in NUMBERS.items()}
+    for number in range(NEWEST + 1):
+        name = names.get(number)
+        if name is None:
+            yield number, errno.ENOSYS
+        elif name in forbidden:
+            yield number, errno.EPERM
+        elif name in rules:
+            yield number, rules[name]
+        else:
+            yield number, 0 if name in allowed else errno.ENOSYS
 
 
-def _by_argument(column: int) -> list[bytes]:
-    allow = _step(_RETURN, _ALLOW)
-    return [
-        *_when(
-            _CLONE[column],
-            [_argument(0), _step(_ANY_BIT, _NEW_NAMESPACES, 0, 1), _refuse(), allow],
-        ),
-        # Its flags are in memory, where no filter sees them; libc falls back to clone.
-        *_when(_CLONE3[column], [_refuse(errno.ENOSYS)]),
-        *_when(
-            _IOCTL[column],
-            [
-                _argument(1),
-                _step(_EQUAL, _TIOCSTI, 1, 0),
-                _step(_EQUAL, _TIOCLINUX, 0, 1),
-                _refuse(),
-                allow,
-            ],
-        ),
-        *_when(_PERSONALITY[column], _only(0, _PERSONALITIES, _refuse())),
-        *_when(_SOCKET[column], _families()),
-        *_when(_SOCKETPAIR[column], _families()),
-    ]
+def program(
+    *,
+    forbidden: Collection[str] = (),
+    rules: Mapping[str, Rule] | None = None,
+    machine: str | None = None,
+) -> bytes:
+    """The filter as an array of ``struct sock_filter``, for calls.filter_calls or bwrap.
 
-
-def program(*, watched: bool, machine: str | None = None) -> bytes:
-    """The filter as an array of ``struct sock_filter``.
-
-    ``watched``: the limits are held from outside, not by a cgroup. Raises KeyError on a
-    machine whose numbers are not known here.
+    ``forbidden``: calls that are refused with EPERM beside ``FORBIDDEN``; ``rules``: on top
+    of ``RULES`` or in their place; ``machine``: this one by default. Raises KeyError for a
+    machine that the table does not have, and ValueError for a name that it does not have.
     """
-    column, arch = _MACHINES[machine or platform.machine()]
-    refused = [*_CALLS.values(), *(_WATCHED.values() if watched else ())]
-    numbers = sorted(number for call in refused if (number := call[column]) is not None)
-    # Groups, so that a jump, which is a byte, always reaches its end.
-    lists: list[bytes] = []
-    for start in range(0, len(numbers), 100):
-        group = numbers[start : start + 100]
-        lists += [_step(_EQUAL, number, len(group) - at, 0) for at, number in enumerate(group)]
-        lists += [_step(_JUMP, 1), _refuse()]
-    return b"".join(
-        [
-            _step(_LOAD, _ARCH_AT),
-            _step(_EQUAL, arch, 1, 0),
-            _refuse(),
-            _step(_LOAD, _NUMBER_AT),
-            _step(_AT_LEAST, _X32, 0, 1),
-            _refuse(),
-            _step(_AT_LEAST, _UNKNOWN, 0, 1),
-            _refuse(errno.ENOSYS),
-            *_by_argument(column),
-            *lists,
-            _step(_RETURN, _ALLOW),
-        ]
-    )
+    column, arch = MACHINES[machine or platform.machine()]
+    judged = {**RULES, **(rules or {})}
+    refused = {*FORBIDDEN, *forbidden}
+    if unknown := (refused | set(judged) | ALLOWED) - set(NUMBERS):
+        raise ValueError(f"the kernel's table has no {', '.join(sorted(unknown))}")
+    # Runs of numbers that are answered alike, each with the first number behind it.
+    runs: list[tuple[int, Rule | int]] = []
+    for number, answer in _by_number(ALLOWED, refused, judged, column):
+        if runs and runs[-1][1] == answer:
+            runs.pop()
+        runs.append((number + 1, answer))
+    steps = [
+        _step(_LOAD, _ARCH_AT),
+        _step(_EQUAL, arch, 1, 0),
+        _answer(errno.EPERM),
+        _step(_LOAD, _NUMBER_AT),
+    ]
+    for behind, answer in runs:
+        body = _judge(answer) if isinstance(answer, Rule) else [_answer(answer)]
+        steps += [_step(_AT_LEAST, behind, len(body), 0), *body]
+    steps.append(_answer(errno.ENOSYS))
+    assert len(steps) <= _MOST_STEPS, "the kernel takes no longer filter"
+    return b"".join(steps)
