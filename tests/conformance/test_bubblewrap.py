@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from stockade import Session
 from stockade.testing import ProviderConformance
@@ -21,6 +23,12 @@ class TestBubblewrap(ProviderConformance):
         sandbox = session._record.sandbox
         assert isinstance(sandbox, BubblewrapSandbox)
         os.kill(sandbox.init_pid, signal.SIGKILL)
+
+    @contextmanager
+    def showing(self, folder: str) -> Iterator[tuple[Session, str]]:
+        self.provider = f"bubblewrap?python={folder}"  # type: ignore[misc]
+        with self.session() as session:
+            yield session, folder
 
 
 class TestBubblewrapWatched(Trees, Limits, ConformanceBase):

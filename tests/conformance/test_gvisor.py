@@ -14,6 +14,8 @@ class TestGVisor(ProviderConformance):
         "/proc shows to the programs",
         "E4_the_process_limit_holds": "the engine limits gVisor's own processes, and gVisor ends "
         "when it meets that limit: the session is lost, the host notices nothing",
+        "E4_threads_count_too": "threads are gVisor's own, and no limit of the engine's sees them; "
+        "what they use is held by the memory limit",
         "D6_a_bomb_of_forks_ends": "it meets the process limit, as in E4",
     }
 

@@ -7,7 +7,8 @@ base itself with a claim that is false.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import attrs
@@ -99,6 +100,11 @@ def suite(
             sandbox = session._record.sandbox
             assert isinstance(sandbox, PlainSandbox)
             sandbox.die()
+
+        @contextmanager
+        def showing(self, folder: str) -> Iterator[tuple[Session, str]]:
+            with self.session() as session:
+                yield session, folder
 
     return Checked()
 

@@ -10,8 +10,9 @@ import tarfile
 from typing import Any
 
 import attrs
+import pytest
 
-from conformance.mutants.base import Mutant, NoWall, PlainSandbox, suite
+from conformance.mutants.base import Mutant, NoWall, Patch, PlainSandbox, suite
 from conformance.mutants.executing import DropsTheEnd, LosesInput, _ends, _on, _one_code
 from conformance.mutants.selecting import _core
 from stockade.wall import ExecRequest, OpenRequest
@@ -48,6 +49,14 @@ class TakesTheCpu(PlainSandbox):
         return super().spawn(attrs.evolve(request, argv=("sh", "-c", line, "sh", *request.argv)))
 
 
+class CopiesLinks(PlainSandbox):
+    """What should be a hard link is another file."""
+
+    def spawn(self, request: ExecRequest) -> subprocess.Popen[bytes]:
+        line = 'ln() { case $1 in -s) command ln "$@";; *) cp "$@";; esac; }; ' + request.argv[-1]
+        return super().spawn(attrs.evolve(request, argv=(*request.argv[:-1], line)))
+
+
 class Pauses(PlainSandbox):
     """Says that it paused."""
 
@@ -75,10 +84,21 @@ def _anything_goes(data: bytes, destination: Any) -> None:
 
 
 def _claims(
-    check: str, name: str, sandbox: type[PlainSandbox] = NoWall, says: str = "", **more: Any
+    check: str,
+    name: str,
+    sandbox: type[PlainSandbox] = NoWall,
+    says: str = "",
+    patch: Patch = lambda _: None,
+    **more: Any,
 ) -> Mutant:
     """A claim with nothing behind it; the base is no wall, so there is no control."""
-    return Mutant(name=name, check=check, make=functools.partial(suite, sandbox, **more), says=says)
+    made = functools.partial(suite, sandbox, **more)
+    return Mutant(name=name, check=check, make=made, says=says, patch=patch)
+
+
+def _older_table(patch: pytest.MonkeyPatch) -> None:
+    """The kernel has calls that are younger than the table."""
+    patch.setattr("stockade.testing.hostcalls.NEWEST", 423)
 
 
 def _unrefused(check: str, name: str) -> Mutant:
@@ -94,12 +114,17 @@ ISOLATING = [
     _claims("E2_read_only_but_for_two_folders", "writes-nowhere", SaysYes,
             read_only_root="native"),
     _claims("E2_filling_the_space_hurts_only_the_sandbox", "no-bound", disk="native"),
+    _claims("E2_no_call_changes_a_file_of_the_host", "writes-to-the-host"),
+    _claims("E2_a_call_that_nobody_looked_at_is_not_there", "a-call-of-next-year",
+            patch=_older_table, process_hardening="native"),
+    _claims("E2_files_behave_as_a_kernels_do", "copies-links", CopiesLinks),
     _claims("E3_no_way_out", "a-network", network_off="native"),
     _claims("E3_no_way_out_with_the_programs_there_are", "a-network", network_off="native"),
     _claims("E3_no_unix_socket_of_the_host", "unix-sockets", network_off="native"),
     _claims("E3_no_family_of_sockets_outside_of_a_namespace", "every-family",
             says="in no namespace", network_off="native"),
     _claims("E4_the_process_limit_holds", "no-process-limit", processes="native"),
+    _claims("E4_threads_count_too", "no-limit-for-threads", processes="native"),
     _claims("E5_the_memory_limit_holds", "no-memory-limit", memory="native"),
     _claims("E6_the_cpu_limit_holds", "no-cpu-limit", TakesTheCpu, cpu="native"),
     _claims("E7_nothing_of_the_host_shows", "shows-the-host"),

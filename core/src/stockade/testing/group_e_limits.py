@@ -64,6 +64,15 @@ class Limits(ConformanceBase):
             expect(count <= 32, "E4", "at most 32 processes", result)
             expect(self.run(session, say("x")).success, "E4", "a usable session", "failure")
 
+    def test_E4_threads_count_too(self) -> None:
+        self.need(Feature.PROCESSES, Feature.CODE)
+        with self.session(max_processes=32) as session:
+            self.need_python(session)
+            result = session.code(_THREADS, timeout=self.scaled(20))
+            count = int(result.stdout or "0")
+            expect(0 < count <= 32, "E4", "at most 32 threads", result)
+            expect(self.run(session, say("x")).success, "E4", "a usable session", "failure")
+
     def test_E5_the_memory_limit_holds(self) -> None:
         self.need(Feature.MEMORY)
         with self.session(memory_mb=128) as session:
@@ -114,6 +123,19 @@ for folder in {folders!r}:
     path = folder + "/{name}"
     try: open(path, "w").close(); print(folder); os.remove(path)
     except (OSError, NotImplementedError): pass
+"""
+_THREADS = """
+import threading, time
+count = 0
+try:
+    while count < 100:
+        threading.Thread(target=time.sleep, args=(5,), daemon=True).start()
+        count += 1
+except RuntimeError:
+    pass
+print(count, flush=True)
+import os
+os._exit(0)
 """
 _COUNT = "i=0; while [ $i -lt 2000 ]; do i=$((i+1)); done"
 _WORK = f"while :; do {_COUNT}; echo; done"

@@ -11,6 +11,7 @@ from stockade.testing.group_d import Execution
 from stockade.testing.group_d_output import Output
 from stockade.testing.group_d_trees import Trees
 from stockade.testing.group_e import Isolation
+from stockade.testing.group_e_files import HostFiles
 from stockade.testing.group_e_limits import Limits
 from stockade.testing.group_f import FilesInAndOut
 from stockade.testing.group_g import SnapshotsAndPausing
@@ -20,6 +21,6 @@ __all__ = ["ProviderConformance"]
 
 class ProviderConformance(
     Selection, Configuration, Sessions, Durability, Execution, Output, Trees, Isolation, Limits,
-    FilesInAndOut, SnapshotsAndPausing, ConformanceBase,
+    HostFiles, FilesInAndOut, SnapshotsAndPausing, ConformanceBase,
 ):  # fmt: skip
     """Every check; see :class:`stockade.testing.base.ConformanceBase` for what may be set."""
