@@ -115,6 +115,13 @@ def test_E1_no_typing_into_a_terminal(machine: Machine) -> None:
     assert machine.asks("ioctl", 0, 0x5401) == ALLOW
 
 
+def test_E2_nothing_of_a_file_s_own_that_is_no_write(machine: Machine) -> None:
+    for command in (1024, 1026, 1036, 1038):  # a lease, word of its use, hints for the disk
+        assert machine.asks("fcntl", 3, command) == refused(errno.EPERM), command
+    for command in (0, 1, 2, 3, 4, 6, 7, 1030, 1031, 1033, 1035):
+        assert machine.asks("fcntl", 3, command) == ALLOW, command
+
+
 def test_E3_families_of_sockets(machine: Machine) -> None:
     none = refused(errno.EAFNOSUPPORT)
     for family, protocols in ((1, (0,)), (2, (0, 1, 6, 17)), (10, (0, 6, 17, 58)), (16, (0,))):

@@ -25,7 +25,7 @@ SUPPORTED = tuple(MACHINES)
 #: Files: what a process may do with them is decided by mounts, owners and modes.
 _FILES = """
 access cachestat chdir chmod chown close close_range copy_file_range creat dup dup2 dup3
-faccessat faccessat2 fadvise64 fallocate fchdir fchmod fchmodat fchmodat2 fchown fchownat fcntl
+faccessat faccessat2 fadvise64 fallocate fchdir fchmod fchmodat fchmodat2 fchown fchownat
 fdatasync fgetxattr flistxattr flock fremovexattr fsetxattr fstat fstatfs fsync ftruncate
 futimesat getcwd getdents getdents64 getxattr getxattrat lchown lgetxattr link linkat listxattr
 listxattrat llistxattr lremovexattr lseek lsetxattr lstat mkdir mkdirat mknod mknodat newfstatat
@@ -118,6 +118,8 @@ class Rule:
 #: CLONE_NEW{NS,CGROUP,UTS,IPC,USER,PID,NET}
 _NEW_NAMESPACES = 0x7E020000
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
+#: F_SETLEASE, F_NOTIFY, F_SET_RW_HINT, F_SET_FILE_RW_HINT
+_OF_THE_FILE = (1024, 1026, 1036, 1038)
 _UNIX, _INET, _INET6, _NETLINK, _NETLINK_ROUTE = 1, 2, 10, 16, 0
 _TCP, _UDP, _ICMP, _ICMP6 = 6, 17, 1, 58
 #: Unix and internet sockets, and the netlink that libraries ask for addresses. Protocols are
@@ -136,6 +138,11 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         # clone3 has its flags in memory, where no filter sees them: it is in no list, so that
         # libraries fall back to clone.
         "clone": Rule([[Is(0, 0, mask=_NEW_NAMESPACES)]]),
+        # Of a file of the host's, which is no write: its hint for the disk, a lease that holds
+        # up who opens it, and word of who uses it.
+        "fcntl": Rule(
+            [[Is(1, command)] for command in _OF_THE_FILE], then=errno.EPERM, otherwise=0
+        ),
         # Typing into a terminal that others read.
         "ioctl": Rule([[Is(1, _TIOCSTI)], [Is(1, _TIOCLINUX)]], then=errno.EPERM, otherwise=0),
         # The usual one, 32-bit naming, and the question which one it is.
