@@ -18,6 +18,8 @@
 #include "run.h"
 
 #define TEXT_FD 9
+/* What a next execution needs: a keeper and its program. */
+#define PROCESS_ROOM 2u
 
 extern char **environ;
 
@@ -132,6 +134,17 @@ static int aside(int fd) {
     return fd >= 0 && fd < 16 ? fcntl(fd, F_DUPFD_CLOEXEC, 16) : fd;
 }
 
+/* At the process limit, which programs can reach and leave behind, the next one must still
+ * start: so programs have a little less of it than this process. */
+static void leave_room(void) {
+    struct rlimit most;
+    if (getrlimit(RLIMIT_NPROC, &most) < 0 || most.rlim_cur == RLIM_INFINITY) return;
+    if (most.rlim_cur <= 2 * PROCESS_ROOM) return;
+    most.rlim_cur -= PROCESS_ROOM;
+    most.rlim_max = most.rlim_cur;
+    setrlimit(RLIMIT_NPROC, &most);
+}
+
 static _Noreturn void child(const struct plan *plan, char **env) {
     const struct order *order = plan->order;
     setsid();
@@ -146,6 +159,7 @@ static _Noreturn void child(const struct plan *plan, char **env) {
         place(link, 3);
         place(source, 4);
     }
+    leave_room();
     take_user(order);
     if (chdir(order->cwd) < 0) refused(R_NOWHERE);
     child_signals();

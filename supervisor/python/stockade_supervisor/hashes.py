@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 HASHES: dict[str, str] = {
-    "aarch64": "55ac2090c6c172771734b1ad6caa932bdb4a519ded2b3f3af0a5bad8b9961484",
-    "x86_64": "e3079177eddf643912e711cc0d297533d454e801a5b070de6ea36563ad43d440",
+    "aarch64": "6867e151c4f893298a634e5cb073f498b5b9793de2c9f9332bfa1c4d650bc448",
+    "x86_64": "b021601af2b3860aa9e5a9e088ec26a26b0a425fb1064169a0dd72b4eb503fb2",
 }

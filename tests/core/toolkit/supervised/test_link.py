@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -234,3 +236,13 @@ def _until(true: object) -> None:
     while not true():
         assert time.monotonic() < until
         time.sleep(0.01)
+
+
+def test_E4_programs_leave_room_for_the_next_one(link: Link) -> None:
+    """At the process limit the supervisor still has two more than they."""
+    (child,) = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
+    limit = "Max processes"
+    resource.prlimit(int(child), resource.RLIMIT_NPROC, (5000, 5000))
+    end, output = run(link, Order(argv=["grep", limit, "/proc/self/limits"]))
+    assert status(end) == 0
+    assert output.data(Stream.STDOUT).split()[2:4] == [b"4998", b"4998"]
