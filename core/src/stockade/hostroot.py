@@ -5,6 +5,7 @@ For authors of such walls; landlock and bubblewrap are made with it.
 
 from __future__ import annotations
 
+import glob
 import math
 import os
 import sys
@@ -12,31 +13,51 @@ from collections.abc import Callable
 
 from stockade.wall import Option
 
-__all__ = ["SYSTEM_FOLDERS", "SYSTEM_PATH", "cpu_share", "interpreter_folders", "python_option"]
+__all__ = [
+    "SYSTEM_FOLDERS",
+    "SYSTEM_PATH",
+    "accounts",
+    "cpu_share",
+    "interpreter_folders",
+    "python_option",
+]
 
+_PROGRAMS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store")
+#: Of /etc what packages put there and common programs look for: patterns. Nothing of the
+#: machine, its network or its users, and no key (ssl/private).
+_ETC = """
+R alternatives ca-certificates debian_version fonts gai.conf ghostscript host.conf inputrc java
+java-* ld.so.cache ld.so.conf ld.so.conf.d locale.alias localtime lsb-release magic magic.mime
+mime.types netconfig os-release perl pki/ca-trust/extracted pki/java pki/tls/cert.pem
+pki/tls/certs pki/tls/openssl.cnf protocols python3 python3.* rpc services shells ssl/cert.pem
+ssl/certs ssl/openssl.cnf system-release terminfo timezone xml
+"""
 #: Readable inside, where they are there: programs, libraries and what these need to start.
-#: Nothing that tells of the machine or its users.
 SYSTEM_FOLDERS = (
-    "/usr",
-    "/bin",
-    "/sbin",
-    "/lib",
-    "/lib32",
-    "/lib64",
-    "/libx32",
-    "/etc/alternatives",
-    "/etc/ld.so.cache",
-    "/etc/ld.so.conf",
-    "/etc/ld.so.conf.d",
-    "/etc/localtime",
-    "/etc/mime.types",
-    "/etc/python3",
-    "/etc/ssl/certs",
-    "/etc/ssl/openssl.cnf",
-    "/nix/store",
+    *_PROGRAMS,
+    *(path for name in _ETC.split() for path in sorted(glob.glob(f"/etc/{name}"))),
 )
 #: ``PATH`` of the programs in them.
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
+
+
+def accounts(uid: int, gid: int, home: str) -> dict[str, str]:
+    """Files of /etc that name users, groups and hosts, by path: in place of the host's own.
+
+    The code runs as ``uid`` and ``gid``, who are called "sandbox" and live in ``home``.
+    """
+    users = {0: "root:x:0:0:root:/root:/bin/sh", 65534: "nobody:x:65534:65534:nobody:/:/bin/false"}
+    users[uid] = f"sandbox:x:{uid}:{gid}:sandbox:{home}:/bin/sh"
+    groups = {0: "root:x:0:", 5: "tty:x:5:", 65534: "nogroup:x:65534:", gid: f"sandbox:x:{gid}:"}
+    return {
+        "/etc/passwd": "".join(f"{users[number]}\n" for number in sorted(users)),
+        "/etc/group": "".join(f"{groups[number]}\n" for number in sorted(groups)),
+        "/etc/hosts": "127.0.0.1\tlocalhost sandbox\n::1\tlocalhost ip6-localhost\n",
+        "/etc/nsswitch.conf": (
+            "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n"
+            "networks: files\nprotocols: files\nservices: files\nrpc: files\n"
+        ),
+    }
 
 
 def python_option() -> Option:
