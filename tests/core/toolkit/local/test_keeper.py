@@ -17,10 +17,15 @@ from typing import Any
 
 import pytest
 
+import stockade_supervisor
 from stockade.errors import SandboxStartError
+from stockade.output import BoundedOutput
 from stockade.toolkit.local import KeeperLostError, KeeperProcess, Order, cgroups
 from stockade.toolkit.local.keeper import Keeper
 from stockade.toolkit.local.leftovers import Leftovers, counter_path
+from stockade.toolkit.supervised import Link, SocketTransport
+from stockade.toolkit.supervised import Order as OrderOf
+from stockade.toolkit.supervised.call import Call
 
 WALL = "keepertest"
 
@@ -258,6 +263,32 @@ def test_E5_memory_is_watched_and_counted(start: Callable[..., KeeperProcess]) -
     assert read(keeper) == "ended 137\n"
     assert keeper.state().kills == 1
     assert os.pread(os.open(f"/proc/{first}/fd/5", os.O_RDONLY), 100, 0) == b"oom_kill 1\n"
+
+
+def test_E5_the_watch_knows_whom_it_ended(start: Callable[..., KeeperProcess]) -> None:
+    """The program, or one that came of it, and no other that ends beside it."""
+    keeper = start("", argv=[stockade_supervisor.binary(), "serve"], memory_bytes=64 << 20)
+    link = Link(SocketTransport(keeper.connection))
+    link.greet(20)
+    keeper.ready()
+
+    def ended(*argv: str) -> Call:
+        call = link.start(OrderOf(argv=argv), BoundedOutput(4096))
+        call.wait(lambda: None)
+        return call
+
+    hog = "x = bytearray(1 << 29)"
+    quiet = link.start(OrderOf(argv=["sleep", "30"]), BoundedOutput(4096))
+    keeper.expect()
+    for argv in (["python3", "-c", hog], ["sh", "-c", f"python3 -c '{hog}'; exit 137"]):
+        assert keeper.killed(ended(*argv).pid)
+    # A daemon of its own is adopted beside the program.
+    line = f"(setsid python3 -c '{hog}' &); sleep 1; kill -9 $$"
+    assert keeper.killed(ended("sh", "-c", line).pid)
+    assert not keeper.killed(ended("sh", "-c", "kill -9 $$").pid)
+    assert not keeper.killed(quiet.pid)
+    assert keeper.state().kills == 3
+    link.close()
 
 
 def test_E4_limits_that_come_once_it_is_up(start: Callable[..., KeeperProcess]) -> None:

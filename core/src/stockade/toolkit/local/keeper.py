@@ -52,6 +52,7 @@ class Keeper:
         self._does: dict[str, Callable[[dict[str, Any]], dict[str, Any] | None]] = {
             "ready": self._ready,
             "state": self._state,
+            "killed": self._killed,
             "freeze": self._freeze,
             "expire": self._expire,
             "end": self._end,
@@ -123,6 +124,9 @@ class Keeper:
             "ended": self._program.status,
             "kills": self._program.kills() + self._watch.kills,
         }
+
+    def _killed(self, message: dict[str, Any]) -> dict[str, Any]:
+        return {"killed": self._program.killed(message["pid"])}
 
     def _freeze(self, message: dict[str, Any]) -> None:
         self._program.freeze(message["yes"])

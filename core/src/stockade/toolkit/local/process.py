@@ -119,6 +119,12 @@ class KeeperProcess:
         answer = self.ask({"op": "state"})
         return State(answer["ended"], answer["kills"])
 
+    def killed(self, pid: int) -> bool:
+        """Whether the watch ended an execution's program, or one that came from it, for
+        memory. ``pid``: the program's, as it is numbered inside. A cgroup's kills are the
+        kernel's, which only counts them. Raises KeeperLostError."""
+        return bool(self.ask({"op": "killed", "pid": pid})["killed"])
+
     def freeze(self, yes: bool) -> None:
         """Stop everything inside, or let it go on; needs the cgroup controller ``freezer``.
         Raises KeeperLostError."""
@@ -198,7 +204,7 @@ class KeeperProcess:
     def _remove_traces(self) -> None:
         """What a keeper leaves that was killed; mostly there is nothing."""
         order = self._order
-        if order.counter is not None:
+        if order.counter is not None and "memory" not in order.held:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(order.counter)
         if order.cgroups:

@@ -7,6 +7,7 @@ import fcntl
 import os
 import signal
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 
 from stockade.toolkit.local import calls, tree
@@ -16,6 +17,7 @@ from stockade.toolkit.local.order import Order
 __all__ = ["Program"]
 
 _END_SECONDS = 8.0
+_KEPT_VICTIMS = 1000
 #: Descriptors are moved past this before they are put in their places.
 _ASIDE = 256
 
@@ -31,6 +33,9 @@ class Program:
         name = group_name(order.wall, order.session)
         self._group = Group(order.cgroups, name) if order.cgroups else None
         self._counter = -1  # the keeper's own count of kills for memory
+        #: Of the last kills: what was below the same parent as the victim or what it comes
+        #: from, right below the supervisor's child; numbered as inside.
+        self._victims: deque[frozenset[int]] = deque(maxlen=_KEPT_VICTIMS)
 
     # -- starting --------------------------------------------------------------
 
@@ -120,8 +125,26 @@ class Program:
 
     def count_kills(self, kills: int, pid: int) -> None:
         """So many were ended for memory, the one included that is about to be, ``pid``."""
+        if pid:
+            self._victims.append(self._execution_of(pid))
         if self._counter >= 0:
             os.pwrite(self._counter, b"oom_kill %d\n" % kills, 0)
+
+    def _execution_of(self, pid: int) -> frozenset[int]:
+        """The processes from which all of the victim's execution comes: its program, and what
+        lost its parent and was adopted beside it."""
+        own = set(tree.children(self.first))
+        while pid and (above := tree.parent(pid)) not in own:
+            pid = above
+        beside = tree.children(tree.parent(pid)) if pid else []
+        return frozenset(number for one in beside if (number := tree.inner_pid(one)))
+
+    def killed(self, pid: int) -> bool:
+        """Whether this keeper ended a program, or one that came from it, for memory.
+
+        ``pid``: of a program right below a supervisor's child, as it is numbered inside.
+        """
+        return any(pid in victims for victims in self._victims)
 
     def kills(self) -> int:
         """How many programs the kernel ended for their memory."""

@@ -12,6 +12,7 @@ __all__ = [
     "children",
     "cpu_seconds",
     "descendants",
+    "inner_pid",
     "marked",
     "memory_bytes",
     "parent",
@@ -98,6 +99,15 @@ def parent(pid: int) -> int:
             return int(file.read().rpartition(b")")[2].split()[1])
     except (OSError, ValueError, IndexError):
         return 0
+
+
+def inner_pid(pid: int) -> int:
+    """How a process is numbered in the innermost namespace that it is in; 0 for none."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/status", "rb") as file:
+        for line in file:
+            if line.startswith(b"NSpid:"):
+                return int(line.split()[-1])
+    return 0
 
 
 def alive(pid: int) -> bool:

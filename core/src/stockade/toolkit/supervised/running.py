@@ -10,7 +10,7 @@ import attrs
 
 from stockade.errors import SandboxLostError, WorkingDirectoryError
 from stockade.results import Stream
-from stockade.toolkit.supervised.call import Call, End, FailedToStart, Failure, LinkLost
+from stockade.toolkit.supervised.call import Call, FailedToStart, Failure, LinkLost
 from stockade.wall import ExecRequest, Exit, Output, Running
 
 if TYPE_CHECKING:
@@ -50,7 +50,10 @@ class SupervisedRunning(Running):
             self._sandbox.done(self._call)
         if isinstance(outcome, FailedToStart):
             return self._failed(outcome)
-        return _exit(outcome)
+        if self._sandbox.out_of_memory(self._call, outcome):
+            return Exit(signal=_KILLED, out_of_memory=True)
+        code = os.waitstatus_to_exitcode(outcome.status)
+        return Exit(signal=-code) if code < 0 else Exit(code=code)
 
     def _left(self) -> float | None:
         """How long an order to end it may still take; then its sandbox is ended (D6)."""
@@ -91,13 +94,6 @@ _WORDS = {
     Failure.NO_RESOURCES: ("the sandbox has no room to start it", 126),
     Failure.NO_INTERPRETER: ("the interpreter does not start", 126),
 }
-
-
-def _exit(end: End) -> Exit:
-    code = os.waitstatus_to_exitcode(end.status)
-    if end.out_of_memory:
-        return Exit(signal=_KILLED, out_of_memory=True)
-    return Exit(signal=-code) if code < 0 else Exit(code=code)
 
 
 def lost(death: Death) -> SandboxLostError:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from stockade.errors import SandboxLostError, SandboxStartError
 from stockade.lower import INTERPRETERS
-from stockade.toolkit.supervised.call import Call, LinkLost
+from stockade.toolkit.supervised.call import Call, End, LinkLost
 from stockade.toolkit.supervised.link import Hello, Link
 from stockade.toolkit.supervised.running import Death, SupervisedRunning, lost
 from stockade.toolkit.supervised.starting import order_of
@@ -86,6 +86,14 @@ class SupervisedSandbox(Sandbox):
         """Stop everything inside, or let it go on (G2): of walls that claim the capability.
         Raises SandboxLostError."""
         raise NotImplementedError("this wall cannot freeze its sandboxes")
+
+    def out_of_memory(self, call: Call, end: End) -> bool:
+        """Whether the memory limit ended an execution's program (E5).
+
+        Called once for each, in its own thread, when it has ended. The supervisor says what
+        its sandbox's count of kills tells; a wall that knows whom it ended overrides this.
+        """
+        return end.out_of_memory
 
     # -- the Sandbox interface -------------------------------------------------
 
