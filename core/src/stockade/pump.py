@@ -2,14 +2,13 @@
 
 :func:`pump` serves one execution whose standard streams are file descriptors
 of this process; :class:`LocalRunning` is a whole ``Running`` over a
-``subprocess.Popen``. Both need a system with ``poll`` (not Windows).
+``subprocess.Popen``. Both need a system whose pipes can be waited for (not Windows).
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import select
 import signal
 import subprocess
@@ -17,6 +16,8 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
+from stockade.children import Child
+from stockade.marks import marked, own_folder, take_mark
 from stockade.results import Stream
 from stockade.wall import Exit, Output, Running
 
@@ -24,8 +25,7 @@ __all__ = ["LocalRunning", "Waker", "own_folder", "pump"]
 
 _READ_BYTES = 256 * 1024
 #: How soon a reader that was full is asked again whether it has caught up.
-_RECHECK_MS = 20
-_GONE = select.POLLHUP | select.POLLERR | select.POLLNVAL
+_RECHECK_SECONDS = 0.02
 #: How long a tree that is being killed is looked for; it forks no more long before.
 _TREE_SECONDS = 0.7
 
@@ -54,6 +54,33 @@ class Waker:
                 os.close(self._write)
 
 
+class _Ready:
+    """Waits until one of some pipes is ready: by ``poll``, or ``select`` where there is none."""
+
+    def __init__(self) -> None:
+        self._watched: dict[int, bool] = {}  # whether it is written to
+        self._poll = select.poll() if hasattr(select, "poll") else None
+
+    def watch(self, descriptor: int, *, writing: bool = False) -> None:
+        self._watched[descriptor] = writing
+        if self._poll is not None:
+            self._poll.register(descriptor, select.POLLOUT if writing else select.POLLIN)
+
+    def forget(self, descriptor: int) -> None:
+        if self._watched.pop(descriptor, None) is not None and self._poll is not None:
+            self._poll.unregister(descriptor)
+
+    def wait(self, seconds: float | None) -> list[int]:
+        """Those that are ready, or whose other side is gone; none after ``seconds``."""
+        if self._poll is not None:
+            found = self._poll.poll(None if seconds is None else seconds * 1000)
+            return [descriptor for descriptor, _ in found]
+        into = [descriptor for descriptor, writing in self._watched.items() if writing]
+        out_of = [descriptor for descriptor in self._watched if descriptor not in into]
+        readable, writable, _ = select.select(out_of, into, [], seconds)
+        return [*readable, *writable]
+
+
 class _Pump:
     """One execution's pipes; every descriptor is closed at the end."""
 
@@ -65,13 +92,13 @@ class _Pump:
         self._streams = dict(streams)
         self._output = output
         self._ended = ended
-        self._poll = select.poll()
+        self._ready = _Ready()
 
     def run(self) -> None:
         try:
             for descriptor in (self._stdin, *self._streams):
                 os.set_blocking(descriptor, False)
-            self._poll.register(self._ended.fileno(), select.POLLIN)
+            self._ready.watch(self._ended.fileno())
             self._feed()
             while not self._step():
                 pass
@@ -88,19 +115,18 @@ class _Pump:
         held = False
         for descriptor, stream in self._streams.items():
             if self._output.room(stream) or self._output.full(stream):
-                self._poll.register(descriptor, select.POLLIN)
+                self._ready.watch(descriptor)
             else:
                 # A live reader is behind: the bytes stay in the pipe meanwhile.
                 held = True
-                with contextlib.suppress(KeyError):
-                    self._poll.unregister(descriptor)
-        ready = self._poll.poll(_RECHECK_MS if held else None)
-        for descriptor, _ in ready:
+                self._ready.forget(descriptor)
+        ready = self._ready.wait(_RECHECK_SECONDS if held else None)
+        for descriptor in ready:
             if descriptor == self._stdin:
                 self._feed()
             elif descriptor in self._streams:
                 self._take(descriptor)
-        return any(descriptor == self._ended.fileno() for descriptor, _ in ready)
+        return self._ended.fileno() in ready
 
     def _take(self, descriptor: int) -> bool:
         """Read once; whether there may be more now."""
@@ -109,7 +135,7 @@ class _Pump:
         except BlockingIOError:
             return False
         if not data:
-            self._poll.unregister(descriptor)
+            self._ready.forget(descriptor)
             del self._streams[descriptor]
             os.close(descriptor)
             return False
@@ -126,8 +152,7 @@ class _Pump:
         A pipe holds a bounded amount, so a child that goes on writing cannot keep
         this going: it is read at most as often as would empty the largest pipe.
         """
-        with contextlib.suppress(KeyError):
-            self._poll.register(descriptor, select.POLLIN)
+        self._ready.watch(descriptor)
         for _ in range(64):
             if not self._take(descriptor):
                 return
@@ -141,7 +166,7 @@ class _Pump:
                 written = os.write(self._stdin, self._left[: 1 << 20])
                 self._left = self._left[written:]
         except BlockingIOError:
-            self._poll.register(self._stdin, select.POLLOUT)
+            self._ready.watch(self._stdin, writing=True)
             return
         except OSError:  # EPIPE: the program reads no more
             pass
@@ -149,8 +174,7 @@ class _Pump:
 
     def _close_stdin(self) -> None:
         if self._stdin >= 0:
-            with contextlib.suppress(KeyError):
-                self._poll.unregister(self._stdin)
+            self._ready.forget(self._stdin)
             os.close(self._stdin)
             self._stdin = -1
 
@@ -201,9 +225,9 @@ class LocalRunning(Running):
         which a ``sh`` is needed. Raises FileNotFoundError or NotADirectoryError for the
         working folder.
         """
-        mark = _marks.take()
+        mark = take_mark()
         word = "exec env --" if argv[0].startswith("-") else "exec"
-        process = subprocess.Popen(
+        process = Child(
             ["sh", "-c", f'ulimit -d {mark} 2>/dev/null; {word} "$@"', "sh", *argv],
             cwd=working_dir, env=dict(env), start_new_session=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -211,8 +235,15 @@ class LocalRunning(Running):
         return cls(process, stdin, output, mark=mark * 1024)
 
     def _reap(self) -> None:
-        # Waits without reaping: until `wait` reaps it, the group's id stays its own.
-        os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
+        """Notice the end of the program, in a thread of its own."""
+        if hasattr(os, "waitid"):
+            # Without reaping it: until `wait` does, the group's id stays its own.
+            with contextlib.suppress(ChildProcessError):  # this process ignores SIGCHLD
+                os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
+        else:
+            self._process.wait()
+            with self._lock:  # at once: nobody can have the group's id so soon
+                self._end_tree()
         self._ended.set()
 
     def wait(self) -> Exit:
@@ -239,7 +270,7 @@ class LocalRunning(Running):
             os.killpg(self._process.pid, signal.SIGKILL)
         until = time.monotonic() + _TREE_SECONDS
         while self._mark and time.monotonic() < until:
-            found = _marked(self._mark)
+            found = marked(self._mark)
             if not found:
                 return
             # Stop first: what is stopped cannot fork away from the kill.
@@ -247,148 +278,3 @@ class LocalRunning(Running):
                 for pid in found:
                     with contextlib.suppress(ProcessLookupError, PermissionError):
                         os.kill(pid, number)
-
-
-# Waits for the end of its input, which is the end of the process that started it, then
-# kills what carries a mark from $1 to $2 (bytes) until nothing does, and removes the
-# folders that it was told of, one a line.
-_GUARD = """
-trap '' HUP INT QUIT TERM
-folders=
-while IFS= read -r line; do folders="$folders
-$line"; done
-remove() {
-  IFS='
-'
-  set -f
-  [ -z "$folders" ] || rm -rf -- $folders
-  exit
-}
-rounds=0
-while [ $rounds -lt 200 ]; do
-  rounds=$((rounds + 1)) found=
-  for p in /proc/[0-9]*; do
-    while read -r a b c soft hard _; do
-      [ "$a $b $c" = "Max data size" ] || continue
-      case $hard in *[!0-9]*) break;; esac
-      [ $hard -lt $1 ] || [ $hard -gt $2 ] || ! read -r line <$p/stat || case ${line##*)} in
-        " Z"* | " X"*) ;; # dead, and its parent does not care
-        *) found="$found ${p#/proc/}";;
-      esac
-      break
-    done <$p/limits
-  done
-  [ -n "$found" ] || remove
-  kill -STOP $found
-  kill -KILL $found
-done
-remove
-"""
-
-
-class _Marks:
-    """A mark for each execution of this process, and one guard that outlives it.
-
-    A mark is a limit (KiB of data) far above any use: children inherit it, and it can
-    be lowered but not raised. A process's marks lie side by side, beginning at random.
-    """
-
-    _COUNT = 1 << 20
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._pid = 0  # whose guard it is: a fork needs one of its own
-        self._first = self._taken = 0
-        self._hold = -1  # the guard's input ends when this does
-
-    def take(self) -> int:
-        with self._lock:
-            self._guard()
-            self._taken += 1
-            return self._first + self._taken % self._COUNT
-
-    def remove(self, folder: str) -> None:
-        """Have the guard remove it in the end."""
-        with self._lock:
-            self._guard()
-            try:
-                os.write(self._hold, os.fsencode(folder) + b"\n")
-            except BrokenPipeError:  # somebody killed the guard
-                self._leave()
-                self._guard()
-                os.write(self._hold, os.fsencode(folder) + b"\n")
-
-    def forget(self) -> None:
-        """In a forked child: the guard waits for the parent alone."""
-        self._lock = threading.Lock()
-        self._leave()
-
-    def _leave(self) -> None:
-        if self._hold >= 0:
-            os.close(self._hold)
-        self._hold, self._pid = -1, 0
-
-    def _guard(self) -> None:
-        if self._pid == os.getpid():
-            return
-        self._first = (1 << 40) + secrets.randbelow(1 << 31) * self._COUNT
-        limits = [str(self._first * 1024), str((self._first + self._COUNT) * 1024)]
-        theirs, self._hold = os.pipe()
-        try:
-            # By a shell that ends at once: the guard is init's child then, and nobody's zombie.
-            line = 'sh -c "$1" stockade-guard "$2" "$3" <&3 3<&- &'
-            subprocess.run(
-                ["sh", "-c", f"exec 3<&0; {line}", "sh", _GUARD, *limits],
-                stdin=theirs, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                start_new_session=True, cwd="/", check=True,
-            )  # fmt: skip
-        finally:
-            os.close(theirs)
-        self._pid = os.getpid()
-
-
-_marks = _Marks()
-os.register_at_fork(after_in_child=_marks.forget)
-
-
-def own_folder(path: str) -> str:
-    """Make a folder for this user alone that goes when this process does, however it
-    ends (C9); one that this process made already is fine. Returns ``path``, absolute.
-
-    For what a wall of this machine must keep on disk. Give it a name that nobody can
-    foresee. Raises FileExistsError where somebody else made it, OSError.
-    """
-    path = os.path.abspath(path)
-    with _folders_lock:
-        if path not in _folders:
-            if "\n" in path:
-                raise ValueError(f"{path!r}: a folder's name without line ends is needed")
-            os.mkdir(path, 0o700)
-            _folders.add(path)
-            _marks.remove(path)
-    return path
-
-
-_folders: set[str] = set()
-_folders_lock = threading.Lock()
-
-
-def _marked(mark: int) -> list[int]:
-    """The live processes that carry the mark; none where there is no /proc to see."""
-    found = []
-    number = str(mark).encode()
-    for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():
-        if not name.isdigit():
-            continue
-        try:
-            with open(f"/proc/{name}/limits", "rb") as file:
-                line = file.read().partition(b"Max data size")[2].partition(b"\n")[0]
-            if number not in line.split():
-                continue
-            with open(f"/proc/{name}/stat", "rb") as file:
-                state = file.read().rpartition(b")")[2].split()[0]
-        except (OSError, IndexError):
-            continue
-        if state not in (b"Z", b"X"):
-            found.append(int(name))
-    return found

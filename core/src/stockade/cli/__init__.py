@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 __all__ = ["main"]
@@ -9,6 +10,7 @@ __all__ = ["main"]
 
 def main() -> None:
     """The ``stockade`` command; without its extra it says which one to install."""
+    _listen_to_children()
     try:
         from stockade.cli.app import app
         from stockade.process import end_on_sigterm
@@ -21,3 +23,11 @@ def main() -> None:
         sys.exit(2)
     end_on_sigterm()
     app(prog_name="stockade")
+
+
+def _listen_to_children() -> None:
+    """Whoever started the command may have had SIGCHLD ignored, which is inherited: then no
+    program of its own would report how it ended."""
+    number = getattr(signal, "SIGCHLD", None)
+    if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)

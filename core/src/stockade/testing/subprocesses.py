@@ -19,6 +19,7 @@ from typing import ClassVar
 
 import attrs
 
+from stockade.children import Child
 from stockade.deadlines import moment, read_moment
 from stockade.errors import SandboxLostError, WorkingDirectoryError
 from stockade.lower import lower
@@ -82,7 +83,7 @@ class PlainSandbox(Sandbox):
 
     def spawn(self, request: ExecRequest) -> subprocess.Popen[bytes]:
         """The program of a request in its argv form, with pipes for all three streams."""
-        return subprocess.Popen(
+        return Child(
             ["sh", "-c", _ENTER, "sh", *map(self._real, request.argv)],
             cwd=self._real(request.working_dir),
             env={

@@ -10,6 +10,7 @@ import secrets
 import shutil
 import subprocess
 
+from stockade.children import run
 from stockade.errors import SandboxStartError
 from stockade.toolkit.local.seccomp import SUPPORTED
 from stockade.wall import Check
@@ -99,9 +100,9 @@ def _bwrap_check() -> Check:
     if program is None:
         return Check("bwrap", False, "it is not installed", _INSTALL)
     try:
-        done = subprocess.run(
+        done = run(
             [program, "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=_TRY_SECONDS, check=False,
+            timeout=_TRY_SECONDS,
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError) as error:
         return Check("bwrap", False, f"{program}: {error}", _INSTALL)
@@ -135,9 +136,9 @@ def _try_namespaces() -> str | None:
                "--proc", "/proc", "--dev", "/dev", "true"]  # fmt: skip
     ids = {"user": uid, "group": gid, "extra_groups": []} if os.geteuid() == 0 else {}
     try:
-        done = subprocess.run(
+        done = run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd="/",
-            timeout=_TRY_SECONDS, check=False, **ids,  # type: ignore[call-overload]
+            timeout=_TRY_SECONDS, **ids,
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError) as error:
         return str(error)

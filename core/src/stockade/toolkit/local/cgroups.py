@@ -111,19 +111,20 @@ def parents() -> Mapping[str, str]:
 
 def attempt(found: Mapping[str, str]) -> Mapping[str, str]:
     """Those of the folders in which a group can be made that takes a process in."""
+    from stockade.children import run  # keepers import this module, and need it not
+
     usable = {}
     for name, folder in found.items():
         group = Group({name: folder}, f"{_PREFIX}try-{os.urandom(8).hex()}")
         try:
             group.make()
             join = " ".join(f"echo $$ >{path}/cgroup.procs;" for path in group.folders)
-            done = subprocess.run(
+            done = run(
                 ["sh", "-ec", join],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 timeout=_TRY_SECONDS,
-                check=False,
             )
             if done.returncode == 0:
                 usable[name] = folder
