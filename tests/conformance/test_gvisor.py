@@ -16,6 +16,8 @@ class TestGVisor(ProviderConformance):
         "when it meets that limit: the session is lost, the host notices nothing",
         "E4_threads_count_too": "threads are gVisor's own, and no limit of the engine's sees them; "
         "what they use is held by the memory limit",
+        "E12_attached_E5_the_memory_limit_holds": "the engine keeps the connection of an attached "
+        "process open when gVisor ends: the program counts as timed out when its time is over",
         "D6_a_bomb_of_forks_ends": "it meets the process limit, as in E4",
     }
 

@@ -28,7 +28,7 @@ from stockade.session import DEFAULT_AGENT, Session
 from stockade.wall import AttachRequest, Sandbox
 from stockade.workers import bounded
 
-__all__ = ["attach"]
+__all__ = ["attach", "enter"]
 
 
 def attach(
@@ -61,7 +61,16 @@ def attach(
     seen = _look_up(_ledger(runtime), agent_id, session_id)
     changes: dict[str, Any] = {} if env_vars is None else {"env_vars": env_vars}
     chosen = select(seen.string, runtime=runtime, **changes)
-    return Session(chosen, _attach(runtime, chosen, agent_id, seen.session_id))
+    return enter(chosen, agent_id, seen.session_id)
+
+
+def enter(chosen: WallProvider, agent_id: str, session_id: str) -> Session:
+    """Attach by a provider that is at hand: the one that opened the session, or its like.
+
+    Called by the conformance suite, whose providers need not have a string. Raises what
+    :func:`attach` raises.
+    """
+    return Session(chosen, _attach(chosen.runtime, chosen, agent_id, session_id))
 
 
 def _held(runtime: Runtime, agent_id: str, session_id: str) -> SessionRecord | None:

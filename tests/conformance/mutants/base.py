@@ -49,6 +49,9 @@ class Mutant:
     make: Callable[[], ProviderConformance]
     patch: Patch = lambda _: None  #: for what core alone keeps: core is broken instead
     says: str = ""  #: what the failure must say, where the check fails early for other reasons
+    needs: str = ""  #: a provider that must be available
+    #: The check that the mutant passes, since it is broken in a circumstance alone.
+    alone: str = ""
 
     @property
     def clause(self) -> str:

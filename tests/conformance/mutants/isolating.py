@@ -57,6 +57,12 @@ class CopiesLinks(PlainSandbox):
         return super().spawn(attrs.evolve(request, argv=(*request.argv[:-1], line)))
 
 
+class WritesElsewhere(PlainSandbox):
+    """A folder more to write to: one of its own, so that no host is harmed."""
+
+    own = ("/tmp", "/opt")
+
+
 class Pauses(PlainSandbox):
     """Says that it paused."""
 
@@ -112,6 +118,8 @@ ISOLATING = [
             process_hardening="native"),
     _claims("E1_no_new_privs_and_a_filter", "no-filter", process_hardening="native"),
     _claims("E2_read_only_but_for_two_folders", "writes-nowhere", SaysYes,
+            read_only_root="native"),
+    _claims("E2_code_writes_to_two_folders_alone", "a-folder-more", WritesElsewhere,
             read_only_root="native"),
     _claims("E2_filling_the_space_hurts_only_the_sandbox", "no-bound", disk="native"),
     _claims("E2_no_call_changes_a_file_of_the_host", "writes-to-the-host"),

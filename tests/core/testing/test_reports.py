@@ -202,6 +202,8 @@ def test_running_the_class_writes_one_report(tmp_path: Path, processes: int) -> 
         "D4_streams_are_apart": "passed",
         "D9_a_folder_that_is_missing_is_named": "failed",
         "E5_the_memory_limit_holds": "unsupported",
+        "E12_attached_E5_the_memory_limit_holds": "unsupported",
+        "E12_overlapping_E5_the_memory_limit_holds": "unsupported",
     }
     words = {check.name: check.message for check in found.checks}
     assert "deviates no more (said so)" in words["D2_signals_are_named"]

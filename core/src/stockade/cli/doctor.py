@@ -9,7 +9,6 @@ from typing import Any
 import attrs
 import click
 
-from stockade.cli.show import clear_status, say, say_parts, status, table
 from stockade.errors import StockadeError
 
 __all__ = ["doctor"]
@@ -31,12 +30,12 @@ def doctor(strings: tuple[str, ...], probe: bool, as_json: bool) -> None:
     names = strings or tuple(dict.fromkeys(found.name for found in installed_providers()))
     reports = [_look(string, probe) for string in names]
     if as_json:
-        say(json.dumps(reports, indent=2))
+        click.echo(json.dumps(reports, indent=2))
     else:
         for report in reports:
             _print(report)
         if not reports:
-            say("No provider is installed; try: pip install stockade-landlock")
+            click.echo("No provider is installed; try: pip install stockade-landlock")
     bad = any(_bad(report, named=bool(strings)) for report in reports)
     sys.exit(1 if bad else 0)
 
@@ -81,7 +80,7 @@ def _measure(chosen: Any) -> list[dict[str, Any]]:
 
     def progress(probe: Any) -> None:
         if sys.stderr.isatty():
-            status(f"measuring {probe.name} …")
+            sys.stderr.write(f"\r\x1b[Kmeasuring {probe.name} …")
 
     rows = [
         {
@@ -95,33 +94,37 @@ def _measure(chosen: Any) -> list[dict[str, Any]]:
         for found in measure(chosen, on_start=progress)
     ]
     if sys.stderr.isatty():
-        clear_status()
+        sys.stderr.write("\r\x1b[K")
     return rows
 
 
 def _print(report: dict[str, Any]) -> None:
+    from stockade.cli.app import table
+
     state = "available" if report["available"] else "not available"
-    say(f"{report['provider']}: {state}", bold=True)
+    click.secho(f"{report['provider']}: {state}", bold=True)
     if report.get("summary"):
-        say(f"  {report['summary']} (isolation: {report['isolation']})")
+        click.echo(f"  {report['summary']} (isolation: {report['isolation']})")
     if report.get("lowered"):
         lowered = ", ".join(f"{name}={text}" for name, text in report["lowered"].items())
-        say(f"  it stands by itself at {lowered}; what you set is held or refused")
+        click.echo(f"  it stands by itself at {lowered}; what you set is held or refused")
     for check in report["checks"]:
-        mark, colour = ("ok     ", "green") if check["ok"] else ("missing", "red")
-        say_parts(("  ", {}), (mark, {"fg": colour}), (f"  {check['what']}: {check['detail']}", {}))
+        mark = (
+            click.style("ok     ", fg="green") if check["ok"] else click.style("missing", fg="red")
+        )
+        click.echo(f"  {mark}  {check['what']}: {check['detail']}")
         if not check["ok"] and check["remedy"]:
-            say(f"           mend it: {check['remedy']}")
+            click.echo(f"           mend it: {check['remedy']}")
     if not report["checks"] and report["reason"]:
-        say(f"  {report['reason']}")
+        click.echo(f"  {report['reason']}")
     if "error" in report["probe"]:
-        say(f"  the probe failed: {report['probe']['error']}")
+        click.echo(f"  the probe failed: {report['probe']['error']}")
     if report["measured"]:
-        say()
+        click.echo()
         rows = [
             (row["clause"], row["name"], row["claimed"] or "asked of all", row["measured"],
              row["detail"])
             for row in report["measured"]
         ]  # fmt: skip
         table(("clause", "what", "claimed", "measured", "detail"), rows)
-    say()
+    click.echo()

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stockade.cli.feed import feed
-from stockade.cli.show import say, table
 from stockade.errors import SandboxLostError, SessionStateError, StockadeError
 
 if TYPE_CHECKING:
@@ -49,10 +47,10 @@ def _told() -> Iterator[None]:
     try:
         yield
     except StockadeError as error:
-        say(f"stockade: {error}", err=True)
+        click.echo(f"stockade: {error}", err=True)
         sys.exit(_FAILED)
     except OSError as error:
-        say(f"stockade: {error.filename or 'the system'}: {error.strerror}", err=True)
+        click.echo(f"stockade: {error.filename or 'the system'}: {error.strerror}", err=True)
         sys.exit(_FAILED)
 
 
@@ -96,11 +94,11 @@ def create(
         start = stockade.Snapshot.load(snapshot) if snapshot else None
         opened = stockade.open(string, agent_id=agent, durable=True, snapshot=start, **options)
         for name, why in opened.provider.passed_over:
-            say(f"stockade: passed over {name}: {why}", err=True)
+            click.echo(f"stockade: passed over {name}: {why}", err=True)
         opened.detach()
     name = opened.provider.name
     answer = {"session_id": opened.session_id, "provider": name, "agent": agent}
-    say(json.dumps(answer) if as_json else opened.session_id)
+    click.echo(json.dumps(answer) if as_json else opened.session_id)
 
 
 @session.command(name="list")
@@ -108,15 +106,16 @@ def create(
 def list_(as_json: bool) -> None:
     """Show all sessions of this user, durable or not, oldest first."""
     import stockade
+    from stockade.cli.app import table
     from stockade.overview import age, left, overview
 
     with _told():
         found = overview(stockade.default_runtime())
     if as_json:
-        say(json.dumps([entry.plain() for entry in found], indent=2))
+        click.echo(json.dumps([entry.plain() for entry in found], indent=2))
         return
     if not found:
-        say("no session")
+        click.echo("no session")
         return
     now = time.time()
     rows = [
@@ -142,11 +141,11 @@ def show(id: str, as_json: bool) -> None:
         wanted = find_session(runtime, id).session_id
         (entry,) = (one for one in overview(runtime) if one.session_id == wanted)
     if as_json:
-        say(json.dumps(entry.plain(), indent=2))
+        click.echo(json.dumps(entry.plain(), indent=2))
         return
     for name, value in entry.plain().items():
-        text = _moment(value) if name in ("created_at", "last_used", "expires_at") else value
-        say(f"{name + ':':14} {'-' if text in (None, '') else text}")
+        shown = _moment(value) if name in ("created_at", "last_used", "expires_at") else value
+        click.echo(f"{name + ':':14} {'-' if shown in (None, '') else shown}")
 
 
 def _moment(value: float | None) -> str | None:
@@ -179,7 +178,7 @@ def exec_(id: str, agent: str, command: tuple[str, ...], **options: Any) -> None
         try:
             code = _execute(id, agent, command, options)
         except KeyboardInterrupt:
-            say("stockade: interrupted", err=True)
+            click.echo("stockade: interrupted", err=True)
             code = 130
         except Terminated:
             code = 143
@@ -191,13 +190,14 @@ def _execute(id: str, agent: str, command: tuple[str, ...], options: dict[str, A
     from stockade.cli import run
 
     form: dict[str, Any] = {"argv": list(command)} if command else {"shell": options["shell"]}
-    more: dict[str, Any] = {"env": run.environment(options["env"])}
+    more: dict[str, Any] = {
+        "env": run.environment(options["env"]),
+        "stdin": run._stdin({**options, "code": None}),
+    }
     for option, field in (("workdir", "working_dir"), ("timeout", "timeout")):
         if options[option] is not None:
             more[field] = options[option]
-    given = feed(options["stdin_file"])
     with _attached(id, agent) as attached:
-        more["stdin"] = run.whole(given)
         if options["as_json"]:
             return run._as_json(attached, attached.start(**form, **more).result())
         with attached.stream(**form, **more, output_limit_bytes=run._LIVE_WINDOW) as execution:
@@ -267,6 +267,7 @@ def logs(id: str, as_json: bool) -> None:
     across all sessions, use the audit log (`stockade run --audit`, stockade.AuditLog).
     """
     import stockade
+    from stockade.cli.app import table
     from stockade.overview import find_session
 
     runtime = stockade.default_runtime()
@@ -275,11 +276,11 @@ def logs(id: str, as_json: bool) -> None:
         assert runtime.ledger is not None
         entries = runtime.ledger.executions(found.session_id)
     if as_json:
-        say(json.dumps(entries, indent=2))
+        click.echo(json.dumps(entries, indent=2))
         return
     if not entries:
         durable = "no execution yet" if found.durable else "kept for durable sessions alone"
-        say(durable)
+        click.echo(durable)
         return
     rows = [tuple(_log_cells(entry)) for entry in entries]
     table(("execution", "form", "started", "seconds", "ended", "exit", "stdout", "stderr"), rows)
@@ -331,7 +332,7 @@ def destroy(ids: tuple[str, ...], agent: str) -> None:
         try:
             _destroy(word, agent)
         except StockadeError as error:
-            say(f"stockade: {error}", err=True)
+            click.echo(f"stockade: {error}", err=True)
             failed = True
     sys.exit(_FAILED if failed else 0)
 

@@ -14,6 +14,7 @@ import pytest
 
 import stockade
 from stockade.capabilities import Feature, Isolation
+from stockade.config import SandboxConfig
 from stockade.errors import UnsupportedError
 from stockade.execution import Execution
 from stockade.languages import languages_of
@@ -22,6 +23,7 @@ from stockade.providers import WallProvider
 from stockade.results import SandboxResult
 from stockade.runtime import Runtime
 from stockade.session import Session
+from stockade.testing.circumstances import ALONE, CIRCUMSTANCES, Circumstance, repeat
 from stockade.testing.guard import anywhere, guarded
 from stockade.testing.programs import Program, sleep
 from stockade.testing.recorder import Recorder
@@ -78,18 +80,22 @@ class ConformanceBase:
     _recorder: ClassVar[Recorder | None] = None
     _unavailable: ClassVar[str | None] = None
     _slow_failures: ClassVar[int] = 0
-    _shared: ClassVar[SharedSession]
+    _shared: ClassVar[Mapping[str, SharedSession]]
     _runtime: ClassVar[Runtime | None] = None
     # What it keeps of one check: a new object runs each.
     _refused: tuple[str, ...] = ()
     _unclaimed: bool = False
     _clause: str = ""
+    #: How its sessions are made; another one where a check of isolation is run again (E12).
+    circumstance: Circumstance = ALONE
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        repeat(cls)
         if not cls.provider and cls.make_provider is ConformanceBase.make_provider:
             return
-        cls._shared, cls._runtime, cls._recorder = SharedSession(), None, None
+        cls._shared = {kind.shares: SharedSession() for kind in (ALONE, *CIRCUMSTANCES)}
+        cls._runtime, cls._recorder = None, None
         cls._unavailable, cls._slow_failures = None, 0
         for name, check in inspect.getmembers(cls, inspect.isfunction):
             if name.startswith("test_"):
@@ -97,8 +103,9 @@ class ConformanceBase:
 
     @classmethod
     def teardown_class(cls) -> None:
-        """End the session that the checks shared; called by pytest after the last."""
-        cls._shared.close()
+        """End the sessions that the checks shared; called by pytest after the last."""
+        for shared in cls._shared.values():
+            shared.close()
 
     # -- what authors may override ---------------------------------------------
 
@@ -121,28 +128,34 @@ class ConformanceBase:
 
     # -- sessions --------------------------------------------------------------
 
-    @contextmanager
-    def session(self, **config: Any) -> Iterator[Session]:
+    def session(self, **config: Any) -> AbstractContextManager[Session]:
         """A session of the check's own, closed whatever happens."""
-        with self._open(**config) as opened:
-            yield opened
+        return self.circumstance.session(self, config)
 
-    def shared(self) -> AbstractContextManager[Session]:
+    @contextmanager
+    def shared(self) -> Iterator[Session]:
         """A default session, the check's alone while it has it, others' before and after.
 
         For checks that leave no process behind and name their files with ``unique``.
         """
-        return type(self)._shared.lease(self._open)
+        kind = self.circumstance
+        lease = type(self)._shared[kind.shares].lease(lambda: kind.open(self, {}))
+        with lease as session, kind.around(self, session):
+            yield session
 
-    def _open(self, **config: Any) -> Session:
+    def open_session(self, **config: Any) -> Session:
+        """A new session, as any caller has it; the caller closes it."""
         provider = self.make_provider(**config)
-        usual = provider.config
-        patient = usual.with_(
-            startup_timeout_seconds=min(self.scaled(usual.startup_timeout_seconds), 86_400.0),
+        record = provider.open_record("conformance", self.patient(provider.config))
+        return Session(provider, record)
+
+    def patient(self, config: SandboxConfig) -> SandboxConfig:
+        """The configuration with its time limits widened for this machine."""
+        return config.with_(
+            startup_timeout_seconds=min(self.scaled(config.startup_timeout_seconds), 86_400.0),
             # Of every execution that asks for no other.
-            timeout_seconds=min(self.scaled(usual.timeout_seconds), 86_400.0),
+            timeout_seconds=min(self.scaled(config.timeout_seconds), 86_400.0),
         )
-        return Session(provider, provider.open_record("conformance", patient))
 
     # -- programs --------------------------------------------------------------
 

@@ -89,7 +89,7 @@ class Sessions(ConformanceBase):
             provider.destroy_session("owner", handle.session_id)
 
     def test_C4_the_state_is_the_present_one(self) -> None:
-        session = self._open()
+        session = self.open_session()
         states = [session.status]
         try:
             execution = self.start(session, sleep(20), timeout=self.scaled(40))

@@ -17,6 +17,7 @@ from stockade.config import Mount
 from stockade.errors import ConfigError, SandboxLostError, StockadeError
 from stockade.session import Session
 from stockade.testing.base import ConformanceBase, expect
+from stockade.testing.circumstances import alone_only
 from stockade.testing.programs import unique
 
 #: Reaches for a host's TCP port with whatever programs there are: one may crash, or lack a part.
@@ -253,6 +254,7 @@ class Isolation(ConformanceBase):
             running.cancel()
             running.result(self.scaled(20))
 
+    @alone_only
     def test_E9_dangerous_mounts_are_refused(self) -> None:
         provider = self.make_provider()
         if not provider.wall.capabilities[Feature.MOUNTS]:

@@ -17,7 +17,7 @@ class SnapshotsAndPausing(ConformanceBase):
     """What a session was, kept; and what it is, held still."""
 
     def _from(self, snapshot: Snapshot) -> Session:
-        session = self._open()
+        session = self.open_session()
         try:
             restore(session, snapshot)
         except BaseException:

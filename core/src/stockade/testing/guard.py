@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from stockade.testing.circumstances import original_of
 from stockade.testing.contract import clause_of
 from stockade.testing.recorder import REPORTS_VARIABLE, Recorder, file_recorder
 from stockade.testing.report import CheckResult, describe
@@ -76,11 +77,15 @@ def _run(
             f"checks before it took half their time limit and more\n  look at:  the first of them",
             False,
         )
-    reason = cls.deviations.get(name) or cls.deviations.get(name.removeprefix("test_"))
+    reason = _deviation(suite, name)
+    # What a check deviates in alone it may deviate in elsewhere, and need not.
+    inherited = "" if reason is not None else _deviation(suite, original_of(check)) or ""
     raised = in_time(call, cls.check_seconds * cls.time_factor, f"{clause}: {name}")
+    if inherited and isinstance(raised, (Exception, pytest.fail.Exception)):
+        pytest.xfail(f"declared deviation: {inherited}")
     if reason is None:
         if raised is not None:
-            raise _told(clause, raised)
+            raise _told(clause, raised, suite, original_of(check))
     elif raised is None:
         pytest.fail(f"{name} deviates no more ({reason}): remove it from deviations", False)
     elif isinstance(raised, pytest.skip.Exception):
@@ -89,10 +94,22 @@ def _run(
         pytest.xfail(f"declared deviation: {reason}")
 
 
-def _told(clause: str, raised: BaseException) -> BaseException:
+def _deviation(suite: ConformanceBase, name: str) -> str | None:
+    """Why a check does not hold, where its class says so."""
+    declared = type(suite).deviations
+    return declared.get(name) or declared.get(name.removeprefix("test_"))
+
+
+def _told(
+    clause: str, raised: BaseException, suite: ConformanceBase, original: str
+) -> BaseException:
     """A failure names its clause; what a wall or core raised unasked does too."""
     if isinstance(raised, pytest.fail.Exception):
-        if str(raised).startswith(clause):
+        first, _, rest = str(raised).partition("\n")
+        if original and first == clause_of(original):
+            words = f"{clause}\n  what:     {first} {suite.circumstance.words}\n{rest}"
+            return pytest.fail.Exception(words, pytrace=False)
+        if first == clause:
             return raised
         expected, seen = "the error that the contract asks for", str(raised)  # of pytest.raises
     elif isinstance(raised, Exception):
