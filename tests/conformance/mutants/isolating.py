@@ -144,6 +144,8 @@ ISOLATING = [
     _claims("E9_a_mount_is_read_only_unless_asked_otherwise", "mounts-nothing", mounts="native"),
     _claims("E10_an_allow_list_opens_nothing_else", "opens-all", allow_list="native",
             network_off="native"),
+    _claims("E10_a_name_leads_to_no_private_network", "goes-anywhere", allow_list="native",
+            network_off="native"),
     _on("F1_what_is_written_is_read", LosesTheEndOfInput),
     _on("F1_fifty_mebibytes", LosesInput),
     _on("F2_errors_are_those_of_local_files", _ends(_one_code), "one-code-for-all"),

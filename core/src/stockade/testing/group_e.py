@@ -307,6 +307,23 @@ class Isolation(ConformanceBase):
             asked = session.code(_ASK.format(urls=urls), timeout=self.scaled(50))
             expect(not asked.stdout, "E10", "no answer but from the named host", asked.stdout)
 
+    def test_E10_a_name_leads_to_no_private_network(self) -> None:
+        """Whoever owns an allowed name can let it lead anywhere: to the host itself, say."""
+        self.need(Feature.ALLOW_LIST)
+        with self.shared() as session:
+            self.need_python(session)
+        with socket.create_server(("0.0.0.0", 0)) as listener, contextlib.ExitStack() as stack:
+            name = f"localhost:{listener.getsockname()[1]}"
+            try:
+                session = stack.enter_context(self.session(network_allow=(name,)))
+            except ConfigError:
+                return  # refused from the start
+            session.code(_ASK.format(urls=(f"http://{name}/",)), timeout=self.scaled(30))
+            listener.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                listener.accept()[0].close()
+                expect(False, "E10", "no connection to an address that is not public", name)
+
 
 @contextlib.contextmanager
 def _open_folder() -> Iterator[Path]:
