@@ -43,7 +43,7 @@ def test_everything_is_stated(engine: docker.APIClient) -> None:
         assert host["NanoCpus"] == 500_000_000 and host["PidsLimit"] == 55
         assert host["LogConfig"]["Type"] == "none"
         assert not host["Binds"] and not host["PortBindings"]
-        assert config["NetworkDisabled"] and config["User"] == "65534:65534"
+        assert config["NetworkDisabled"] and config["User"] not in ("", "65534:65534")
         assert config["Hostname"] == "sandbox"
         labels = config["Labels"]
         assert labels["io.stockade.session"] == session.session_id

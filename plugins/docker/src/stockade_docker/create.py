@@ -13,15 +13,15 @@ from docker.types import LogConfig, Mount, Ulimit
 from stockade.deadlines import moment
 from stockade.resident import supervisor_by_input
 from stockade.wall import OpenRequest
+from stockade_docker.identity import NOBODY
 from stockade_docker.mounts import checked
 
-__all__ = ["HELPER", "LABEL", "NOBODY", "Shape", "arguments", "name_of", "user"]
+__all__ = ["HELPER", "LABEL", "Shape", "arguments", "name_of", "user"]
 
 #: Labels are this and a word: session, agent (a hash), owner, created, expires, durable.
 LABEL = "io.stockade."
 #: On a container that is no session's, its owner; on an image, what it was made of.
 HELPER = f"{LABEL}helper"
-NOBODY = "65534:65534"
 #: Processes that the supervisor and the init are; the limit is the program's beside them.
 _OWN_PROCESSES = 5
 _OPEN_FILES = 4096
@@ -77,9 +77,8 @@ def arguments(api: docker.APIClient, request: OpenRequest, shape: Shape) -> dict
 
 
 def user(request: OpenRequest) -> str:
-    chosen = request.config.user
-    if chosen is None:
-        return NOBODY
+    """Its user and group, in numbers: the wall's own choice stands there too by now."""
+    chosen = request.config.user or NOBODY
     return chosen if ":" in chosen else f"{chosen}:{chosen}"
 
 

@@ -71,9 +71,15 @@ class EngineInfo:
     @property
     def apparmor(self) -> bool:
         """Whether containers can be given an AppArmor profile."""
-        return any(
-            option.split(",")[0] in ("name=apparmor", "apparmor") for option in self.security
-        )
+        return self._has("apparmor")
+
+    @property
+    def maps_users(self) -> bool:
+        """Whether a container's users are others outside, so that it has few numbers for them."""
+        return self._has("rootless") or self._has("userns")
+
+    def _has(self, word: str) -> bool:
+        return any(option.split(",")[0] in (f"name={word}", word) for option in self.security)
 
 
 def _place(engine: str | None) -> dict[str, Any]:

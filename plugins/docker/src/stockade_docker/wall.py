@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import attrs
 import docker
@@ -34,11 +34,13 @@ from stockade_docker import engine as engines
 from stockade_docker import images, leftovers, seccomp, shells
 from stockade_docker.create import Shape
 from stockade_docker.durable import AttachedSandbox, find, open_first
+from stockade_docker.identity import with_user
 from stockade_docker.options import OPTIONS
 from stockade_docker.sandbox import ContainerSandbox, NoShellError, SharedSandbox
 
 __all__ = ["CAPABILITIES", "OPTIONS", "ContainerWall", "DockerWall"]
 
+_Request = TypeVar("_Request", bound=OpenRequest)
 
 _ALLOW_LIST = (
     "an HTTP proxy on loopback, carried over the session's own connection to this process; "
@@ -175,6 +177,7 @@ class ContainerWall(Wall):
             info = self._info(api)
         except engines.FAILURES as error:
             raise _away(error) from error
+        request = self._with_user(request, info)
         sandbox = self._start(api, request, self.shape(request, info))
         try:
             self._complete(sandbox, info, names)
@@ -184,6 +187,10 @@ class ContainerWall(Wall):
         if not request.config.durable:
             return sandbox
         return AttachedSandbox(api, sandbox.container, sandbox)
+
+    def _with_user(self, request: _Request, info: engines.EngineInfo) -> _Request:
+        own_kernel = self.isolation in (Isolation.KERNEL, Isolation.VM)
+        return with_user(request, info, own_kernel=own_kernel)
 
     def _start(self, api: docker.APIClient, request: OpenRequest, shape: Shape) -> ContainerSandbox:
         shell = self.chosen["shell"]
@@ -248,6 +255,7 @@ class ContainerWall(Wall):
             info = self._info(api)
         except engines.FAILURES as error:
             raise SandboxStartError(f"the engine does not answer: {error}") from error
+        request = self._with_user(request, info)
         sees_root = self.shape(request, info).sees_root
 
         def reach() -> ContainerSandbox:
