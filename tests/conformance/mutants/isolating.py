@@ -41,6 +41,14 @@ class SharesItsFolders(PlainSandbox):
             os.symlink(cls._shared, folder)
 
 
+class SharesAUser(NoWall):
+    """All sessions run as one user, without the capability that lifts its quotas."""
+
+    def spawn(self, request: ExecRequest) -> subprocess.Popen[bytes]:
+        argv = ("setpriv", "--inh-caps=-all", "--bounding-set=-all", "--", *request.argv)
+        return super().spawn(attrs.evolve(request, argv=argv))
+
+
 class TakesTheCpu(PlainSandbox):
     """No limit, and before all others where this user may: seen on a busy machine too."""
 
@@ -140,6 +148,8 @@ ISOLATING = [
     _claims("E8_two_sessions_share_nothing", "shared-processes"),
     _claims("E8_code_leaves_nothing_for_another_session", "one-tmp-for-all"),
     _claims("E8_two_sessions_share_nothing", "shared-folders", SharesItsFolders),
+    _claims("E8_no_quota_is_used_up_for_another_session", "one-user-for-all", SharesAUser,
+            says="a pipe of"),
     _claims("E9_dangerous_mounts_are_refused", "mounts-anything", mounts="native"),
     _claims("E9_a_mount_is_read_only_unless_asked_otherwise", "mounts-nothing", mounts="native"),
     _claims("E10_an_allow_list_opens_nothing_else", "opens-all", allow_list="native",

@@ -90,6 +90,27 @@ for path in {paths!r}:
     except (OSError, NotImplementedError): pass
 """
 
+#: Reserves all the memory for pipes that one user of a kernel may have, for a minute.
+_TAKE_PIPES = """
+import fcntl, os, time
+kept = []
+try:
+    while len(kept) < 256:
+        kept.append(os.pipe())
+        fcntl.fcntl(kept[-1][1], {set_size}, 1 << 20)
+except OSError: pass
+kept += [os.pipe() for _ in range(32)]  # the rest, in small pieces
+print(len(kept), flush=True)
+time.sleep(60)
+"""
+_ONE_PIPE = """
+import fcntl, os
+print(fcntl.fcntl(os.pipe()[1], {get_size}))
+"""
+_F_SETPIPE_SZ, _F_GETPIPE_SZ = 1031, 1032
+#: What a kernel gives a pipe whose user has not had its share.
+_PIPE_BYTES = 65536
+
 _ASK = """
 import os, urllib.request
 for url in {urls!r}:
@@ -253,6 +274,30 @@ class Isolation(ConformanceBase):
             expect(not running.future.done(), "E8", "no signal to another session", "it ended")
             running.cancel()
             running.result(self.scaled(20))
+
+    def test_E8_no_quota_is_used_up_for_another_session(self) -> None:
+        self.need_a_wall()
+        self.need(Feature.CODE)
+        if os.geteuid() != 0:
+            pytest.skip("an ordinary user of the host is one for all of its sessions")
+        with self.shared() as one, self.session() as two:
+            self.need_python(one)
+            usual = self._pipe_bytes(two)
+            # Less, and whoever else has this user has used it up already.
+            expect(usual >= _PIPE_BYTES, "E8", f"a pipe of {_PIPE_BYTES} bytes", usual)
+            code = _TAKE_PIPES.format(set_size=_F_SETPIPE_SZ)
+            taking = one.stream(code=code, timeout=self.scaled(60))
+            taking.take()
+            left = self._pipe_bytes(two)
+            taking.cancel()
+            taking.result(self.scaled(20))
+            expect(left == usual, "E8", f"a pipe of {usual} bytes still", left)
+
+    def _pipe_bytes(self, session: Session) -> int:
+        code = _ONE_PIPE.format(get_size=_F_GETPIPE_SZ)
+        result = session.code(code, timeout=self.scaled(30))
+        expect(result.success, "E8", "the size of a new pipe", result)
+        return int(result.stdout)
 
     @alone_only
     def test_E9_dangerous_mounts_are_refused(self) -> None:
