@@ -1,11 +1,9 @@
-"""The commands but ``run`` and ``doctor``, and what all of them share."""
+"""The commands, and the small ones among them."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
-from typing import Any
 
 import click
 
@@ -18,6 +16,7 @@ from stockade.cli.new_plugin import new_plugin
 from stockade.cli.run import run
 from stockade.cli.session import session
 from stockade.cli.shell import shell
+from stockade.cli.show import say, table
 from stockade.cli.top import top
 from stockade.errors import AuditError
 
@@ -61,10 +60,10 @@ def providers(as_json: bool) -> None:
             }
             for info in found
         ]
-        click.echo(json.dumps(rows, indent=2))
+        say(json.dumps(rows, indent=2))
         return
     if not found:
-        click.echo("No provider is installed; try: pip install stockade-landlock")
+        say("No provider is installed; try: pip install stockade-landlock")
         return
     rows_text = [
         (
@@ -77,26 +76,6 @@ def providers(as_json: bool) -> None:
         for info in found
     ]
     table(("name", "distribution", "version", "isolation", "available"), rows_text)
-
-
-def table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """A table for a person: wide columns fold on a terminal, lines stay whole in a pipe."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 240)
-    drawn: Any = Table(box=None, pad_edge=False, header_style="bold")
-    for head in heads:
-        drawn.add_column(head, overflow="fold", no_wrap=head in ("name", "version"))
-    for row in rows:
-        drawn.add_row(*(_plain(cell) for cell in row))
-    console.print(drawn)
-
-
-def _plain(text: str) -> Any:
-    from rich.text import Text
-
-    return Text(text)
 
 
 @app.group()
@@ -114,9 +93,9 @@ def verify(file: str, head: str | None) -> None:
     try:
         checked = check(file, head=head)
     except AuditError as error:
-        click.echo(f"stockade: {error}", err=True)
+        say(f"stockade: {error}", err=True)
         sys.exit(1)
-    click.echo(f"{checked.lines} lines, the chain holds; head {checked.head}")
+    say(f"{checked.lines} lines, the chain holds; head {checked.head}")
 
 
 app.add_command(conformance)

@@ -10,6 +10,8 @@ import threading
 import attrs
 import click
 
+from stockade.cli.show import say
+
 __all__ = ["gc"]
 
 
@@ -55,14 +57,12 @@ def gc(
         clean = done.clean
         seen = {entry[0] for entry in (*done.removed, *done.forgotten, *done.failed)}
         if as_json:
-            click.echo(json.dumps(attrs.asdict(done)))
+            say(json.dumps(attrs.asdict(done)))
         else:
             _print(done, dry_run, quiet=watch is not None)
         for session_id in force:
             if session_id not in seen:
-                click.echo(
-                    f"stockade: no session {session_id}: see `stockade session list`", err=True
-                )
+                say(f"stockade: no session {session_id}: see `stockade session list`", err=True)
                 clean = False
         sys.stdout.flush()
         if watch is None or stop.wait(watch):
@@ -75,16 +75,16 @@ def _print(done: object, dry_run: bool, *, quiet: bool) -> None:
 
     assert isinstance(done, Collected)
     for session_id, what, why in done.removed:
-        click.echo(f"{'would remove' if dry_run else 'removed'} {session_id}: {what}: {why}")
+        say(f"{'would remove' if dry_run else 'removed'} {session_id}: {what}: {why}")
     for session_id, why in done.forgotten:
-        click.echo(f"{'would forget' if dry_run else 'forgot'} {session_id}: {why}")
+        say(f"{'would forget' if dry_run else 'forgot'} {session_id}: {why}")
     for session_id, why in done.failed:
-        click.echo(f"stockade: {session_id} could not be removed: {why}", err=True)
+        say(f"stockade: {session_id} could not be removed: {why}", err=True)
     for name, why in done.skipped:
-        click.echo(f"stockade: {name} was not looked at: {why}", err=True)
+        say(f"stockade: {name} was not looked at: {why}", err=True)
     if not quiet:
         verb = "to remove" if dry_run else "removed"
-        click.echo(
+        say(
             f"{len(done.removed)} {verb}, {len(done.forgotten)} forgotten, "
             f"{len(done.failed)} failed, {done.kept} kept"
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stockade.cli.show import clear_status, say, say_parts, status, table
 from stockade.errors import StockadeError
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def conformance(
     progress.clear()
     text = json.dumps(report.to_json(), indent=1)
     if json_file == "-":
-        click.echo(text)
+        say(text)
     else:
         _print(report)
     if json_file not in (None, "-"):
@@ -104,7 +105,7 @@ def _declared(deviations: tuple[str, ...]) -> dict[str, str]:
 
 
 def _stop(message: str) -> Any:
-    click.echo(f"stockade: {message}", err=True)
+    say(f"stockade: {message}", err=True)
     sys.exit(2)
 
 
@@ -125,50 +126,47 @@ class _Progress:
 
     def start(self, name: str) -> None:
         if self._live:
-            shown = name.removeprefix("test_").replace("_", " ")
-            sys.stderr.write(f"\r\x1b[K{self._done + 1}/{self._count} {shown:.70} …")
-            sys.stderr.flush()
+            words = name.removeprefix("test_").replace("_", " ")
+            status(f"{self._done + 1}/{self._count} {words:.70} …")
 
     def result(self, result: CheckResult) -> None:
         self._done += 1
         if result.outcome == "failed":
             self.clear()
-            click.secho(f"failed: {result.name}", fg="red", err=True)
-            click.echo(f"  {result.message}", err=True)
+            say(f"failed: {result.name}", fg="red", err=True)
+            say(f"  {result.message}", err=True)
 
     def clear(self) -> None:
         if self._live:
-            sys.stderr.write("\r\x1b[K")
+            clear_status()
 
 
 def _print(report: Report) -> None:
-    from stockade.cli.app import table
     from stockade.testing.contract import CLAUSES
 
     wall, host = report.wall, report.host
-    click.secho(f"{report.provider}", bold=True)
+    say(f"{report.provider}", bold=True)
     if wall["distribution"]:
-        click.echo(f"  {wall['distribution']} {wall['version']}, stockade {report.stockade}")
-    click.echo(f"  {wall['summary']} (isolation: {wall['isolation']})")
-    click.echo(f"  {host['system']} {host['kernel']} {host['machine']}, Python {host['python']}")
-    click.echo()
+        say(f"  {wall['distribution']} {wall['version']}, stockade {report.stockade}")
+    say(f"  {wall['summary']} (isolation: {wall['isolation']})")
+    say(f"  {host['system']} {host['kernel']} {host['machine']}, Python {host['python']}")
+    say()
     states = report.states()
     rows = [
         (number, CLAUSES[number].title, state.state, str(state.checks), _short(state.note))
         for number, state in states.items()
     ]
     table(("clause", "what", "state", "checks", "note"), rows)
-    click.echo()
+    say()
     counts = report.to_json()["summary"]
-    parts = [
-        click.style(f"{counts[state]} {state}", fg=colour)
+    parts: list[tuple[str, dict[str, Any]]] = [
+        (f"{counts[state]} {state}", {"fg": colour})
         for state, colour in _COLOURS.items()
         if state in counts
     ]
-    click.echo(
-        f"{len(states)} clauses, {len(report.checks)} checks in {report.seconds:.0f} s: "
-        + ", ".join(parts)
-    )
+    head = f"{len(states)} clauses, {len(report.checks)} checks in {report.seconds:.0f} s: "
+    commas = [part for one in parts for part in (one, (", ", {}))][:-1]
+    say_parts((head, {}), *commas)
 
 
 def _short(note: str) -> str:

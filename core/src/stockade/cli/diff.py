@@ -20,6 +20,7 @@ from stockade.cli.run import (
     streams_as_json,
     terminable,
 )
+from stockade.cli.show import say, table
 from stockade.errors import StockadeError
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def diff(first: str, second: str, command: tuple[str, ...], **options: Any) -> N
         try:
             code = _diff((first, second), request, options)
         except KeyboardInterrupt:
-            click.echo("stockade: interrupted", err=True)
+            say("stockade: interrupted", err=True)
             code = 130
         except Terminated:
             code = 143
@@ -108,7 +109,7 @@ def _diff(strings: tuple[str, str], request: dict[str, Any], options: dict[str, 
             files = _files((one, other), outcomes)
     report = _report(outcomes, files)
     if options["as_json"]:
-        click.echo(json.dumps(report, indent=2))
+        say(json.dumps(report, indent=2))
     else:
         _print(outcomes, files, report)
     if any(outcome.error for outcome in outcomes):
@@ -134,7 +135,7 @@ def _run(
         chosen = stockade.provider(string, check_available=True)
         outcome.provider, outcome.isolation = chosen.name, str(chosen.wall.isolation)
         for name, why in chosen.passed_over:
-            click.echo(f"stockade: passed over {name}: {why}", err=True)
+            say(f"stockade: passed over {name}: {why}", err=True)
         began = time.monotonic()
         with isolation_told_here():
             session = stockade.Session(chosen, chosen.open_record(options["agent"]))
@@ -234,8 +235,6 @@ def _wall(outcome: compare.Outcome) -> dict[str, Any]:
 def _print(
     outcomes: list[compare.Outcome], files: list[compare.Difference], report: dict[str, Any]
 ) -> None:
-    from stockade.cli.app import table
-
     one, other = outcomes
     differences: list[str] = report["differences"]
     rows = [
@@ -246,16 +245,16 @@ def _print(
     for outcome in outcomes:
         if outcome.error is not None:
             kind = type(outcome.error).__name__
-            click.echo(f"\n{outcome.label} failed: {kind}: {outcome.error}")
+            say(f"\n{outcome.label} failed: {kind}: {outcome.error}")
         if outcome.files_note:
-            click.echo(f"\nfiles of {outcome.label}: {outcome.files_note}")
+            say(f"\nfiles of {outcome.label}: {outcome.files_note}")
         if outcome.result is not None and outcome.result.truncated:
-            click.echo(f"\n{outcome.label} printed more than is compared: {_OUTPUT_BYTES} bytes")
+            say(f"\n{outcome.label} printed more than is compared: {_OUTPUT_BYTES} bytes")
     for name in ("stdout", "stderr"):
         _print_lines(report.get(f"{name}_diff", []))
     _print_files(files, one.label, other.label)
     if report["alike"]:
-        click.echo("\nalike" + ("" if report["files_compared"] else ", the files not compared"))
+        say("\nalike" + ("" if report["files_compared"] else ", the files not compared"))
 
 
 def _rows(
@@ -283,20 +282,20 @@ def _rows(
 def _print_lines(lines: list[str]) -> None:
     if not lines:
         return
-    click.echo()
+    say()
     for line in lines[:_SHOWN_LINES]:
         color = {"-": "red", "+": "green", "@": "cyan"}.get(line[:1])
-        click.secho(line, fg=color, bold=line[:3] in ("---", "+++"))
+        say(line, fg=color, bold=line[:3] in ("---", "+++"))
     if len(lines) > _SHOWN_LINES:
-        click.echo(f"... {len(lines) - _SHOWN_LINES} more lines; --json has them all")
+        say(f"... {len(lines) - _SHOWN_LINES} more lines; --json has them all")
 
 
 def _print_files(files: list[compare.Difference], one: str, other: str) -> None:
     if files:
-        click.echo("\nfiles left that differ:")
+        say("\nfiles left that differ:")
     for found in files[:_SHOWN_LINES]:
-        click.echo(f"  {found.path!a}")
+        say(f"  {found.path!a}")
         for label, entry in ((one, found.first), (other, found.second)):
-            click.echo(f"    {label}: {entry or 'not there'}")
+            say(f"    {label}: {entry or 'not there'}")
     if len(files) > _SHOWN_LINES:
-        click.echo(f"  ... {len(files) - _SHOWN_LINES} more; --json has them all")
+        say(f"  ... {len(files) - _SHOWN_LINES} more; --json has them all")

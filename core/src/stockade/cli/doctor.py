@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import click
 
+from stockade.cli.show import clear_status, say, say_parts, status, table
 from stockade.errors import StockadeError
 
 __all__ = ["doctor"]
@@ -30,12 +31,12 @@ def doctor(strings: tuple[str, ...], probe: bool, as_json: bool) -> None:
     names = strings or tuple(dict.fromkeys(found.name for found in installed_providers()))
     reports = [_look(string, probe) for string in names]
     if as_json:
-        click.echo(json.dumps(reports, indent=2))
+        say(json.dumps(reports, indent=2))
     else:
         for report in reports:
             _print(report)
         if not reports:
-            click.echo("No provider is installed; try: pip install stockade-landlock")
+            say("No provider is installed; try: pip install stockade-landlock")
     bad = any(_bad(report, named=bool(strings)) for report in reports)
     sys.exit(1 if bad else 0)
 
@@ -80,7 +81,7 @@ def _measure(chosen: Any) -> list[dict[str, Any]]:
 
     def progress(probe: Any) -> None:
         if sys.stderr.isatty():
-            sys.stderr.write(f"\r\x1b[Kmeasuring {probe.name} …")
+            status(f"measuring {probe.name} …")
 
     rows = [
         {
@@ -94,37 +95,33 @@ def _measure(chosen: Any) -> list[dict[str, Any]]:
         for found in measure(chosen, on_start=progress)
     ]
     if sys.stderr.isatty():
-        sys.stderr.write("\r\x1b[K")
+        clear_status()
     return rows
 
 
 def _print(report: dict[str, Any]) -> None:
-    from stockade.cli.app import table
-
     state = "available" if report["available"] else "not available"
-    click.secho(f"{report['provider']}: {state}", bold=True)
+    say(f"{report['provider']}: {state}", bold=True)
     if report.get("summary"):
-        click.echo(f"  {report['summary']} (isolation: {report['isolation']})")
+        say(f"  {report['summary']} (isolation: {report['isolation']})")
     if report.get("lowered"):
         lowered = ", ".join(f"{name}={text}" for name, text in report["lowered"].items())
-        click.echo(f"  it stands by itself at {lowered}; what you set is held or refused")
+        say(f"  it stands by itself at {lowered}; what you set is held or refused")
     for check in report["checks"]:
-        mark = (
-            click.style("ok     ", fg="green") if check["ok"] else click.style("missing", fg="red")
-        )
-        click.echo(f"  {mark}  {check['what']}: {check['detail']}")
+        mark, colour = ("ok     ", "green") if check["ok"] else ("missing", "red")
+        say_parts(("  ", {}), (mark, {"fg": colour}), (f"  {check['what']}: {check['detail']}", {}))
         if not check["ok"] and check["remedy"]:
-            click.echo(f"           mend it: {check['remedy']}")
+            say(f"           mend it: {check['remedy']}")
     if not report["checks"] and report["reason"]:
-        click.echo(f"  {report['reason']}")
+        say(f"  {report['reason']}")
     if "error" in report["probe"]:
-        click.echo(f"  the probe failed: {report['probe']['error']}")
+        say(f"  the probe failed: {report['probe']['error']}")
     if report["measured"]:
-        click.echo()
+        say()
         rows = [
             (row["clause"], row["name"], row["claimed"] or "asked of all", row["measured"],
              row["detail"])
             for row in report["measured"]
         ]  # fmt: skip
         table(("clause", "what", "claimed", "measured", "detail"), rows)
-    click.echo()
+    say()

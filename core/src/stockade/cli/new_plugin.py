@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stockade.cli.show import say
 from stockade.errors import ConfigError, StockadeError
 
 if TYPE_CHECKING:
@@ -112,11 +113,11 @@ def new_plugin(name: str, into: str) -> None:
     except (StockadeError, OSError) as error:
         _fail(str(error))
     for path in written:
-        click.echo(f"  {os.path.join(folder, path)}")
+        say(f"  {os.path.join(folder, path)}")
     for line in _notes(name):
-        click.echo(f"note: {line}")
+        say(f"note: {line}")
     project = os.path.join(".", folder) if not os.path.isabs(folder) else folder
-    click.echo(
+    say(
         f"\nWritten. It isolates nothing yet; the wall is src/stockade_{name.replace('-', '_')}/"
         f"wall.py. Next:\n\n"
         f"  pip install -e '{os.path.normpath(project)}[test]'\n"
@@ -140,5 +141,5 @@ def _notes(name: str) -> Iterator[str]:
 
 
 def _fail(message: str) -> None:
-    click.echo(f"stockade: {message}", err=True)
+    say(f"stockade: {message}", err=True)
     sys.exit(2)

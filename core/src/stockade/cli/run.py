@@ -7,15 +7,15 @@ import contextlib
 import json
 import logging
 import os
-import select
 import signal
-import stat
 import sys
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import Any
 
 import click
 
+from stockade.cli.feed import Feed, feed
+from stockade.cli.show import clear_status, say, status
 from stockade.errors import StockadeError
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "streams_as_json",
     "tell_isolation",
     "terminable",
+    "whole",
 ]
 
 #: What docker uses too for "the sandbox failed, not the command".
@@ -63,9 +64,10 @@ _LIVE_WINDOW = 1 << 20
 def run(command: tuple[str, ...], **options: Any) -> None:
     """Run COMMAND (or --code, or --shell) in a sandbox of its own.
 
-    Output is passed on as it comes and the exit code is the command's; a command
-    that did not simply exit is told on standard error. Exits with 125 when the
-    sandbox failed, 130 on Ctrl-C.
+    Output is passed on as it comes and the exit code is the command's; how a command
+    ended that did not simply exit is said on standard error. Standard input, where it is
+    a pipe or a file, is read to its end first. Exits with 125 when the sandbox failed,
+    130 on Ctrl-C.
 
     \b
       stockade run -- python3 -c 'print(6*7)'
@@ -80,12 +82,15 @@ def run(command: tuple[str, ...], **options: Any) -> None:
         try:
             code = _run(command, options)
         except KeyboardInterrupt:
-            click.echo("stockade: interrupted", err=True)
+            say("stockade: interrupted", err=True)
             code = 130
         except Terminated:
             code = 143
         except StockadeError as error:
-            click.echo(f"stockade: {error}", err=True)
+            say(f"stockade: {error}", err=True)
+            code = _FAILED
+        except OSError as error:
+            say(f"stockade: {error}", err=True)
             code = _FAILED
     _flush()
     sys.exit(code)
@@ -123,29 +128,6 @@ def environment(pairs: tuple[str, ...]) -> dict[str, str]:
     return env
 
 
-def _stdin(options: dict[str, Any]) -> bytes:
-    """Standard input, where it was meant: named, a file, or a pipe that somebody feeds.
-
-    A pipe that is open and silent (a job runner's, say) is not waited for: it is
-    read when something is in it, or its other end is closed, within a moment.
-    """
-    file: IO[bytes] | None = options["stdin_file"]
-    if file is not None:
-        return file.read()
-    if options["code"] == "-" or sys.stdin is None or sys.stdin.closed:
-        return b""
-    try:
-        mode = os.fstat(sys.stdin.fileno()).st_mode
-    except (OSError, ValueError):
-        return b""
-    if stat.S_ISREG(mode):
-        return sys.stdin.buffer.read()
-    if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
-        ready, _, _ = select.select([sys.stdin], [], [], 0.2)
-        return sys.stdin.buffer.read() if ready else b""
-    return b""
-
-
 def _run(command: tuple[str, ...], options: dict[str, Any]) -> int:
     import stockade
 
@@ -159,16 +141,16 @@ def _run(command: tuple[str, ...], options: dict[str, Any]) -> int:
             text = sys.stdin.read()
         form = {"code": options["code_file"].read() if text is None else text,
                 "language": options["language"]}  # fmt: skip
-    stdin = _stdin(options)
+    given = feed(options["stdin_file"], taken=options["code"] == "-")
     if options["audit"]:
         stockade.default_runtime().hooks.add(stockade.AuditLog(options["audit"]))
     with _starting(options["provider"]), isolation_told_here():
         session = stockade.open(options["provider"], agent_id=options["agent"], **_config(options))
     with session:
         for name, why in session.provider.passed_over:
-            click.echo(f"stockade: passed over {name}: {why}", err=True)
+            say(f"stockade: passed over {name}: {why}", err=True)
         tell_isolation(session.provider)
-        more: dict[str, Any] = {"env": env, "stdin": stdin}
+        more: dict[str, Any] = {"env": env, "stdin": whole(given)}
         if options["workdir"]:
             more["working_dir"] = options["workdir"]
         if options["output_limit"]:
@@ -181,6 +163,14 @@ def _run(command: tuple[str, ...], options: dict[str, Any]) -> int:
             if not told:
                 return 128 + signal.SIGPIPE
             return _tell(execution.result())
+
+
+def whole(given: Feed) -> bytes:
+    """All of the input, once it has ended; what the user must know is said."""
+    data, note = given.wait()
+    if note:
+        say(f"stockade: {note}", err=True)
+    return data
 
 
 @contextlib.contextmanager
@@ -199,9 +189,7 @@ def tell_isolation(provider: Any) -> None:
     from stockade.capabilities import Isolation
 
     if provider.wall.isolation is Isolation.NONE:
-        click.echo(
-            f"stockade: {provider.name} isolates nothing ({provider.wall.summary})", err=True
-        )
+        say(f"stockade: {provider.name} isolates nothing ({provider.wall.summary})", err=True)
 
 
 @contextlib.contextmanager
@@ -214,11 +202,7 @@ def _starting(string: str) -> Iterator[None]:
 
     name = string.partition("?")[0]
 
-    def show() -> None:
-        sys.stderr.write(f"starting {name} …")
-        sys.stderr.flush()
-
-    timer = Timer(1.0, show)
+    timer = Timer(1.0, status, (f"starting {name} …",))
     timer.daemon = True
     timer.start()
     try:
@@ -226,7 +210,7 @@ def _starting(string: str) -> Iterator[None]:
     finally:
         timer.cancel()
         if timer.finished.is_set():
-            sys.stderr.write("\r\x1b[K")
+            clear_status()
 
 
 def _pass_on(execution: Any) -> bool:
@@ -250,7 +234,7 @@ def _tell(result: Any) -> int:
     if result.verdict is not Verdict.EXITED:
         after = f" after {result.duration_seconds:.1f} s"
         name = f" ({result.signal_name})" if result.verdict is Verdict.SIGNALLED else ""
-        click.echo(f"stockade: {result.verdict}{name}{after}", err=True)
+        say(f"stockade: {result.verdict}{name}{after}", err=True)
     return int(result.exit_code)
 
 
@@ -269,7 +253,7 @@ def _as_json(session: Any, result: Any) -> int:
         "duration_seconds": round(result.duration_seconds, 6),
         **streams_as_json(result),
     }
-    click.echo(json.dumps(out))
+    say(json.dumps(out))
     return int(result.exit_code)
 
 

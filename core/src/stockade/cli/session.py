@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stockade.cli.feed import feed
+from stockade.cli.show import say, table
 from stockade.errors import SandboxLostError, SessionStateError, StockadeError
 
 if TYPE_CHECKING:
@@ -47,10 +49,10 @@ def _told() -> Iterator[None]:
     try:
         yield
     except StockadeError as error:
-        click.echo(f"stockade: {error}", err=True)
+        say(f"stockade: {error}", err=True)
         sys.exit(_FAILED)
     except OSError as error:
-        click.echo(f"stockade: {error.filename or 'the system'}: {error.strerror}", err=True)
+        say(f"stockade: {error.filename or 'the system'}: {error.strerror}", err=True)
         sys.exit(_FAILED)
 
 
@@ -94,11 +96,11 @@ def create(
         start = stockade.Snapshot.load(snapshot) if snapshot else None
         opened = stockade.open(string, agent_id=agent, durable=True, snapshot=start, **options)
         for name, why in opened.provider.passed_over:
-            click.echo(f"stockade: passed over {name}: {why}", err=True)
+            say(f"stockade: passed over {name}: {why}", err=True)
         opened.detach()
     name = opened.provider.name
     answer = {"session_id": opened.session_id, "provider": name, "agent": agent}
-    click.echo(json.dumps(answer) if as_json else opened.session_id)
+    say(json.dumps(answer) if as_json else opened.session_id)
 
 
 @session.command(name="list")
@@ -106,16 +108,15 @@ def create(
 def list_(as_json: bool) -> None:
     """Show all sessions of this user, durable or not, oldest first."""
     import stockade
-    from stockade.cli.app import table
     from stockade.overview import age, left, overview
 
     with _told():
         found = overview(stockade.default_runtime())
     if as_json:
-        click.echo(json.dumps([entry.plain() for entry in found], indent=2))
+        say(json.dumps([entry.plain() for entry in found], indent=2))
         return
     if not found:
-        click.echo("no session")
+        say("no session")
         return
     now = time.time()
     rows = [
@@ -141,11 +142,11 @@ def show(id: str, as_json: bool) -> None:
         wanted = find_session(runtime, id).session_id
         (entry,) = (one for one in overview(runtime) if one.session_id == wanted)
     if as_json:
-        click.echo(json.dumps(entry.plain(), indent=2))
+        say(json.dumps(entry.plain(), indent=2))
         return
     for name, value in entry.plain().items():
-        shown = _moment(value) if name in ("created_at", "last_used", "expires_at") else value
-        click.echo(f"{name + ':':14} {'-' if shown in (None, '') else shown}")
+        text = _moment(value) if name in ("created_at", "last_used", "expires_at") else value
+        say(f"{name + ':':14} {'-' if text in (None, '') else text}")
 
 
 def _moment(value: float | None) -> str | None:
@@ -178,7 +179,7 @@ def exec_(id: str, agent: str, command: tuple[str, ...], **options: Any) -> None
         try:
             code = _execute(id, agent, command, options)
         except KeyboardInterrupt:
-            click.echo("stockade: interrupted", err=True)
+            say("stockade: interrupted", err=True)
             code = 130
         except Terminated:
             code = 143
@@ -190,14 +191,13 @@ def _execute(id: str, agent: str, command: tuple[str, ...], options: dict[str, A
     from stockade.cli import run
 
     form: dict[str, Any] = {"argv": list(command)} if command else {"shell": options["shell"]}
-    more: dict[str, Any] = {
-        "env": run.environment(options["env"]),
-        "stdin": run._stdin({**options, "code": None}),
-    }
+    more: dict[str, Any] = {"env": run.environment(options["env"])}
     for option, field in (("workdir", "working_dir"), ("timeout", "timeout")):
         if options[option] is not None:
             more[field] = options[option]
+    given = feed(options["stdin_file"])
     with _attached(id, agent) as attached:
+        more["stdin"] = run.whole(given)
         if options["as_json"]:
             return run._as_json(attached, attached.start(**form, **more).result())
         with attached.stream(**form, **more, output_limit_bytes=run._LIVE_WINDOW) as execution:
@@ -267,7 +267,6 @@ def logs(id: str, as_json: bool) -> None:
     across all sessions, use the audit log (`stockade run --audit`, stockade.AuditLog).
     """
     import stockade
-    from stockade.cli.app import table
     from stockade.overview import find_session
 
     runtime = stockade.default_runtime()
@@ -276,11 +275,11 @@ def logs(id: str, as_json: bool) -> None:
         assert runtime.ledger is not None
         entries = runtime.ledger.executions(found.session_id)
     if as_json:
-        click.echo(json.dumps(entries, indent=2))
+        say(json.dumps(entries, indent=2))
         return
     if not entries:
         durable = "no execution yet" if found.durable else "kept for durable sessions alone"
-        click.echo(durable)
+        say(durable)
         return
     rows = [tuple(_log_cells(entry)) for entry in entries]
     table(("execution", "form", "started", "seconds", "ended", "exit", "stdout", "stderr"), rows)
@@ -332,7 +331,7 @@ def destroy(ids: tuple[str, ...], agent: str) -> None:
         try:
             _destroy(word, agent)
         except StockadeError as error:
-            click.echo(f"stockade: {error}", err=True)
+            say(f"stockade: {error}", err=True)
             failed = True
     sys.exit(_FAILED if failed else 0)
 

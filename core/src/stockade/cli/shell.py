@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stockade.cli.run import isolation_told_here, tell_isolation
+from stockade.cli.show import say
 from stockade.errors import StockadeError
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def shell(string: str, command: tuple[str, ...], agent: str) -> None:
             finally:
                 terminal.close()
     except StockadeError as error:
-        click.echo(f"stockade: {error}", err=True)
+        say(f"stockade: {error}", err=True)
         code = _FAILED
     sys.exit(code)
 

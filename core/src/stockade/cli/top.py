@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from stockade.cli.show import cell, say, table
 from stockade.errors import StockadeError
 from stockade.overview import Overview, age, left, overview, usages
 from stockade.traces import Usage
@@ -26,22 +27,25 @@ _BETWEEN_SECONDS = 0.5
 @click.option("--once", is_flag=True, help="Print it once and end.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs; with --once.")
 def top(interval: float, once: bool, as_json: bool) -> None:
-    """Show all sessions of this user: state, age, cpu, memory, processes."""
+    """Show all sessions of this user: state, age, cpu, memory, processes.
+
+    Into a pipe or a file it is printed once.
+    """
     if not 0.1 <= interval <= 3600:
         raise click.UsageError("--interval is from 0.1 to 3600 seconds.")
     if as_json and not once:
         raise click.UsageError("--json needs --once.")
     try:
         look = _Looker()
-        if once:
+        if once or not sys.stdout.isatty():
             look.rows()
             time.sleep(_BETWEEN_SECONDS)
             rows = look.rows()
-            click.echo(json.dumps(rows, indent=2)) if as_json else _show_once(rows)
+            say(json.dumps(rows, indent=2)) if as_json else _show_once(rows)
         else:
             _refresh(look, interval)
     except StockadeError as error:
-        click.echo(f"stockade: {error}", err=True)
+        say(f"stockade: {error}", err=True)
         sys.exit(1)
 
 
@@ -102,10 +106,9 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _show_once(rows: list[dict[str, Any]]) -> None:
-    from stockade.cli.app import table
 
     if not rows:
-        click.echo("no session")
+        say("no session")
         return
     table(_HEADS, [_cells(row) for row in rows])
 
@@ -129,7 +132,6 @@ def _refresh(look: _Looker, interval: float) -> None:
 
 def _drawn(rows: list[dict[str, Any]]) -> Any:
     from rich.table import Table
-    from rich.text import Text
 
     executing = sum(row["state"] == "executing" for row in rows)
     memory = sum(row["memory_bytes"] or 0 for row in rows)
@@ -145,5 +147,5 @@ def _drawn(rows: list[dict[str, Any]]) -> Any:
             number = head in ("cpu %", "memory", "procs")
             drawn.add_column(head, justify="right" if number else "left", no_wrap=True)
     for row in sorted(rows, key=lambda row: -(row["cpu_percent"] or 0)):
-        drawn.add_row(*(Text(cell) for cell in _cells(row)))
+        drawn.add_row(*map(cell, _cells(row)))
     return drawn

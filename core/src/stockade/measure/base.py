@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from enum import Enum
 from typing import Any
 
@@ -87,13 +87,29 @@ _LIFTED: Mapping[Feature, tuple[str, Any]] = {
     Feature.USER: ("user", None),
     Feature.WORKING_DIR: ("working_dir", "/workspace"),
     Feature.MOUNTS: ("mounts", ()),
+    Feature.PORTS: ("ports", ()),
+    Feature.DURABLE: ("durable", False),
 }
 
 
-def relaxed(config: SandboxConfig, have: Capabilities) -> SandboxConfig:
-    """``config`` without what ``have`` lacks, so that the rest can be measured."""
-    changes = dict(_LIFTED[feature] for feature, _, _ in refusals(config, have))
-    return config.with_(**changes) if changes else config
+def relaxed(
+    config: SandboxConfig, have: Capabilities, *, also: Collection[str] = ()
+) -> SandboxConfig:
+    """``config`` without those defaults that ``have`` lacks, so that the rest can be measured.
+
+    What was asked for beyond them stays, and is refused by name; ``also`` names fields
+    that need not.
+    """
+    plain = SandboxConfig()
+    lifted = (_LIFTED[feature] for feature, _, _ in refusals(config, have))
+    changes: dict[str, Any] = {
+        name: value
+        for name, value in lifted
+        if name in also or getattr(config, name) == getattr(plain, name)
+    }
+    if config.network_allow and "network_allow" not in changes:
+        changes.pop("network_enabled", None)  # what was asked for needs it as it is
+    return config.with_(**changes)
 
 
 class Bench:
@@ -129,7 +145,8 @@ class Bench:
     @contextlib.contextmanager
     def another(self, **changes: Any) -> Iterator[Session]:
         """A second session, with other limits where the wall claims them."""
-        config = relaxed(self.config.with_(**changes), self.provider.wall.capabilities)
+        asked = self.config.with_(**changes)
+        config = relaxed(asked, self.provider.wall.capabilities, also=changes)
         session = self._open(config)
         try:
             yield session

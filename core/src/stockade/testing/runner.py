@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from stockade.capabilities import refuse
+from stockade.measure.base import relaxed
 from stockade.providers import provider as select
 from stockade.runtime import Runtime
 from stockade.testing.contract import CLAUSES, clause_of
@@ -41,9 +43,12 @@ def conformance(
     ``clauses`` picks some (``D6``) or whole groups (``D``); ``deviations`` are those of
     :class:`stockade.testing.base.ConformanceBase`. ``on_start`` is told each
     check's name before it runs, ``on_result`` its result. Raises what selecting the
-    provider raises; all that goes wrong later is in the report.
+    provider raises, and UnsupportedError where the string asks for what the wall lacks;
+    all that goes wrong later is in the report.
     """
     chosen = select(string, runtime=Runtime(discover_plugins=False))
+    have = chosen.wall.capabilities
+    refuse(chosen.name, relaxed(chosen.config, have), have)  # each check would say the same
     members: dict[str, Any] = {"provider": string, "deviations": dict(deviations or {})}
     logging.getLogger("stockade").addHandler(logging.NullHandler())  # the report tells it all
     if time_factor is not None:

@@ -1,0 +1,66 @@
+"""Everything that the commands print, but a program's own output and a terminal's bytes.
+
+Names, reasons and labels may come from strangers: a plug-in, a program behind a wall, a
+file. What is printed here shows their escape sequences escaped, so that none reaches the
+terminal of who reads it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from stockade.shown import shown
+
+__all__ = ["cell", "clear_status", "say", "say_parts", "status", "table"]
+
+_ERASE = "\r\x1b[K"
+#: Columns of a table whose lines go to a program: nothing folds in a pipe.
+_WIDE = 240
+
+
+def say(text: str = "", *, err: bool = False, **style: Any) -> None:
+    """One line; ``style`` is click's (``fg``, ``bold``)."""
+    click.echo(click.style(shown(text), **style) if style else shown(text), err=err)
+
+
+def say_parts(*parts: tuple[str, dict[str, Any]]) -> None:
+    """One line of parts, each in a style of its own."""
+    click.echo("".join(click.style(shown(text), **style) for text, style in parts))
+
+
+def status(text: str) -> None:
+    """A line on standard error that the next one replaces; call it where that is a terminal."""
+    sys.stderr.write(f"{_ERASE}{shown(text)}")
+    sys.stderr.flush()
+
+
+def clear_status() -> None:
+    """Erase what ``status`` wrote."""
+    sys.stderr.write(_ERASE)
+    sys.stderr.flush()
+
+
+def cell(text: str) -> Any:
+    """A table's cell: no mark-up, no escape sequence."""
+    from rich.text import Text
+
+    return Text(shown(text))
+
+
+def table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """A table for a person: wide columns fold on a terminal, lines stay whole in a pipe."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
+    drawn: Any = Table(box=None, pad_edge=False, header_style="bold")
+    for head in heads:
+        whole = head in ("name", "version")
+        drawn.add_column(cell(head), overflow="fold", no_wrap=whole)
+    for row in rows:
+        drawn.add_row(*(cell(text) for text in row))
+    console.print(drawn)
