@@ -12,41 +12,34 @@ from __future__ import annotations
 import attrs
 
 from stockade.errors import ConfigError, LanguageError
+from stockade.inside import inside_text
 from stockade.wall import ExecRequest, Form
 
-__all__ = ["INTERPRETERS", "LANGUAGES", "canonical_language", "find_interpreters", "lower"]
+__all__ = [
+    "INTERPRETERS",
+    "LANGUAGES",
+    "canonical_language",
+    "find_interpreters",
+    "language_of",
+    "lower",
+    "script_bytes",
+]
 
 # This dd reads no byte too many from a pipe, in GNU coreutils, busybox and toybox
 # alike; busybox's `head -c` does. The `set --` hides the count from the line's own
 # "$1"; its exit status is the last command's.
 _SHELL = 'eval "set --\n$(dd iflag=count_bytes,fullblock bs=65536 count="$1" 2>/dev/null)"'
 
-_PYTHON = """\
-import sys
-def _stockade():
-    import os, linecache
-    left, parts = int(sys.argv.pop(), 10), []
-    while left:
-        part = os.read(0, min(left, 1 << 20))
-        if not part:
-            break
-        parts.append(part)
-        left -= len(part)
-    text = b"".join(parts).decode()
-    linecache.cache["<code>"] = (len(text), None, text.splitlines(True), "<code>")
-    return compile(text, "<code>", "exec", dont_inherit=True)
-_stockade = _stockade()
-del sys
-exec(globals().pop("_stockade"))
-"""
-
+# In a block, since the code may use the same names.
 _NODE = """\
-const fs = require("fs"), vm = require("vm"), n = parseInt(process.argv[1], 10);
-const b = Buffer.alloc(n); let at = 0;
-while (at < n) { try { const r = fs.readSync(0, b, at, n - at, null); if (!r) break; at += r; }
-  catch (e) { if (e.code !== "EAGAIN") throw e; } }
-process.argv.splice(1, 1); globalThis.require = require; globalThis.module = module;
-vm.runInThisContext(b.toString("utf8", 0, at), { filename: "<code>" });
+{
+  const fs = require("fs"), n = parseInt(process.argv[1], 10), b = Buffer.alloc(n);
+  let at = 0;
+  while (at < n) { try { const r = fs.readSync(0, b, at, n - at, null); if (!r) break; at += r; }
+    catch (e) { if (e.code !== "EAGAIN") throw e; } }
+  process.argv.splice(1, 1);
+  (0, eval)(b.toString("utf8", 0, at).replace(/^\\uFEFF/, "") + "\\n//# sourceURL=<code>");
+}
 """
 
 _PERL = (
@@ -79,7 +72,6 @@ _ALIASES = {
     "node": "javascript",
 }
 _READERS: dict[str, tuple[str, ...]] = {
-    "python": ("-c", _PYTHON),
     "sh": ("-c", _SHELL, "sh"),
     "bash": ("-c", _SHELL, "bash"),
     "javascript": ("-e", _NODE),
@@ -99,18 +91,14 @@ def lower(request: ExecRequest) -> ExecRequest:
 
     Code runs with the interpreter that core found, else the language's first.
     Called by walls at the top of ``Sandbox.start``. Raises LanguageError for a
-    language without a reader.
+    language without a reader, ConfigError as ``script_bytes`` does.
     """
     if request.form is Form.ARGV:
         return request
-    if "\0" in request.script and request.form is Form.SHELL:
-        raise ConfigError("a shell line holds NUL, which no shell takes; remove it.")
-    language = "sh" if request.form is Form.SHELL else request.language or ""
-    if language not in _READERS:
-        raise LanguageError(language, LANGUAGES)
-    text = request.script.encode("utf-8", "surrogateescape")
+    language = language_of(request)
+    text = script_bytes(request, language)
     program = request.interpreter or INTERPRETERS[language][0]
-    argv = (program, *_READERS[language], str(len(text)))
+    argv = (program, *_reader(language), str(len(text)))
     return attrs.evolve(
         request,
         form=Form.ARGV,
@@ -119,6 +107,38 @@ def lower(request: ExecRequest) -> ExecRequest:
         language=None,
         stdin=text + request.stdin,
     )
+
+
+def language_of(request: ExecRequest) -> str:
+    """The known language that a shell line or code is in. Raises LanguageError."""
+    language = "sh" if request.form is Form.SHELL else request.language or ""
+    if language not in INTERPRETERS:
+        raise LanguageError(language, LANGUAGES)
+    return language
+
+
+def script_bytes(request: ExecRequest, language: str) -> bytes:
+    """The line or the code as its interpreter reads it: UTF-8, escaped bytes as they were.
+
+    Raises ConfigError for what cannot arrive unchanged: a NUL in a shell's text, which
+    shells drop or take for the end, and a surrogate that stands for no byte.
+    """
+    what = "a shell line" if request.form is Form.SHELL else f"code in {language}"
+    if "\0" in request.script and language in ("sh", "bash"):
+        raise ConfigError(f"{what} holds NUL, which no shell takes; remove it.")
+    try:
+        return request.script.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"{what} holds a lone surrogate at character {error.start}, which is no text; "
+            "remove it."
+        ) from None
+
+
+def _reader(language: str) -> tuple[str, ...]:
+    if language == "python":
+        return ("-c", inside_text("stockade.program") + "\nstart_from_input()")
+    return _READERS[language]
 
 
 def find_interpreters() -> tuple[str, ...]:
