@@ -1,0 +1,304 @@
+"""Interpreters that keep their variables from job to job, and who hands them the jobs.
+
+Two processes: the one that the supervisor started has its socket, and the interpreter, a
+child, has one to that. So no program can say anything to the supervisor, and how the
+interpreter ended is seen by its parent.
+"""
+
+import _signal  # type: ignore[import-not-found]
+import _socket
+import os
+import sys
+
+from stockade.program import CODE, execute, from_others, new_main, read_code, text_of
+from stockade.toolkit.supervised.inside.boot import BOOT
+from stockade.toolkit.supervised.inside.ending import attempt, exit_status, flushed
+from stockade.toolkit.supervised.inside.surroundings import (
+    STREAMS,
+    forget_missing,
+    make_streams,
+    restore_variables,
+    set_variables,
+)
+from stockade.toolkit.supervised.inside.zygote import (
+    ENDED,
+    HOST,
+    NOWHERE,
+    READY,
+    TAKEN,
+    Job,
+    Zygote,
+    be_new,
+    fork,
+    number,
+    say,
+    take,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+
+#: Where an interpreter has its socket, out of the way of what its programs open.
+OWN = 10
+#: How often its parent looks whether it has ended with its socket still open elsewhere.
+LOOK_SECONDS = 0.2
+GONE = 0
+#: How many interpreters are started for a job that none has begun.
+TRIES = 2
+#: So much of the jobs' texts is kept for tracebacks.
+MOST_TEXT = 8 << 20
+#: Variables that are read when an interpreter starts.
+AT_START = (b"PYTHON", b"LD_", b"LANG", b"LC_", b"MALLOC_", b"GLIBC_")
+
+
+# -- the parent -----------------------------------------------------------------
+
+
+def serve_named(zygote: Zygote, host: "_socket.socket") -> "_socket.socket":
+    """Serve for ever; in the interpreter's process, its socket."""
+    say(host, READY, os.getpid())
+    pid, ours = 0, host
+    while True:
+        job = take(host)
+        if pid and os.waitpid(pid, os.WNOHANG)[0]:
+            pid = 0  # something ended it between two jobs: its variables are gone
+        for _ in range(TRIES):
+            if not pid:
+                ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+                pid = fork(host, True)
+                if not pid:
+                    return be_interpreter(zygote, job, host, theirs)
+                theirs.close()
+            hand(ours, job)
+            if relay(host, ours, pid):
+                break
+            pid = 0
+        else:
+            os._exit(1)
+        for descriptor in job.descriptors:
+            os.close(descriptor)
+
+
+def be_interpreter(
+    zygote: Zygote, job: Job, host: "_socket.socket", channel: "_socket.socket"
+) -> "_socket.socket":
+    """In the child: a start that is as clean as a new one's, or a new one."""
+    os.setsid()
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, zygote.usual)
+    zygote.show(True)
+    for descriptor in job.descriptors:
+        os.close(descriptor)
+    environment = dict(os.environb)
+    for entry in job.variables:
+        name, _, value = entry.partition(b"=")
+        if name == b"HOME" or name.startswith(AT_START):
+            environment[name] = value
+    home = environment.get(b"HOME", b"")
+    same = all(
+        os.environb.get(name) == value for name, value in environment.items() if name != b"HOME"
+    )
+    if sys.executable and (not same or zygote.sites.changed(home)):
+        os.dup2(channel.fileno(), HOST)
+        be_new(BOOT, ["kept"], environment)
+    os.close(host.detach())
+    return channel
+
+
+def hand(channel: "_socket.socket", job: Job) -> None:
+    """Hand it over; where nobody takes it, ``relay`` finds out why."""
+    packed = b"".join(item.to_bytes(4, sys.byteorder) for item in job.descriptors)
+    channel.settimeout(None)
+    try:
+        sent = channel.sendmsg([job.message], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)])
+        channel.sendall(job.message[sent:])
+    except OSError:
+        pass
+
+
+def relay(host: "_socket.socket", channel: "_socket.socket", pid: int) -> bool:
+    """Pass on what the interpreter says of a job, as far as it can be so, until that is over.
+    Ends this process when the interpreter has ended; False where that was before the job."""
+    taken = False
+    while True:
+        kind, value = hear(channel, pid)
+        if kind == GONE:
+            if not taken:
+                return False
+            say(host, ENDED, value)
+            os._exit(0)
+        elif kind == TAKEN and not taken:
+            taken = True
+            say(host, TAKEN, pid)
+        elif kind == NOWHERE and not taken:
+            say(host, NOWHERE, value)
+            return True
+        elif kind == ENDED and taken:
+            say(host, ENDED, value & 0xFF7F)
+            return True
+        else:
+            os.kill(pid, _signal.SIGKILL)
+
+
+def hear(channel: "_socket.socket", pid: int) -> "tuple[int, int]":
+    """Its next word, or GONE and how it ended."""
+    channel.settimeout(LOOK_SECONDS)
+    said = b""
+    while len(said) < 8:
+        part, wait = b"", 0
+        try:
+            part = channel.recv(8 - len(said))
+        except _socket.timeout:
+            wait = os.WNOHANG
+        except OSError:  # it ended with something unread
+            pass
+        if not part:
+            ended, status = os.waitpid(pid, wait)
+            if ended:
+                return GONE, status
+        said += part
+    return number(said, 0), number(said, 4)
+
+
+# -- the interpreter --------------------------------------------------------------
+
+
+class Texts:
+    """The jobs' texts under their names, where tracebacks and ``inspect`` look for lines."""
+
+    def __init__(self) -> None:
+        import linecache
+
+        self.cache = linecache.cache
+        self.names: list[tuple[str, int]] = []
+        self.size = self.count = 0
+
+    def add(self, data: bytes) -> str:
+        """The name for it."""
+        self.count += 1
+        name = f"<code {self.count}>"
+        text = text_of(data)
+        if isinstance(text, bytes):
+            text = text.decode("utf-8", "replace")
+        self.cache[name] = (len(text), None, text.splitlines(True), name)
+        self.names.append((name, len(text)))
+        self.size += len(text)
+        while self.size > MOST_TEXT and len(self.names) > 1:
+            old, length = self.names.pop(0)
+            self.size -= length
+            self.cache.pop(old, None)
+        return name
+
+
+def show_lines(
+    kind: "type[BaseException]", error: BaseException, trace: "TracebackType | None"
+) -> None:
+    """The usual ``sys.excepthook`` finds the lines of files alone before Python 3.13."""
+    import traceback
+
+    traceback.print_exception(kind, error, trace)
+
+
+def keep(channel: "_socket.socket") -> int:
+    """Run job after job with the same variables; the exit status once one ends the program."""
+    if channel.fileno() != OWN:
+        os.dup2(channel.fileno(), OWN, False)
+        channel.close()
+    else:
+        channel.detach()
+    channel = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, OWN)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: attempt(channel.close))
+    if sys.version_info < (3, 13):
+        sys.excepthook = sys.__excepthook__ = show_lines
+    handler: object = _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
+    pid = os.getpid()
+    variables = new_main(from_others())
+    texts = Texts()
+    sys.argv[1:] = []
+    while True:
+        job = take(channel)
+        entered = job.enter(channel)
+        if entered:
+            say(channel, TAKEN, pid)
+            flush_all()  # what threads have written since the last job is not this one's (D16)
+            job.settle()
+        for descriptor in job.descriptors:
+            if descriptor != CODE:
+                os.close(descriptor)
+        if not entered:
+            continue
+        data = read_code()
+        around = Surroundings(job)
+        status, ended, handler = run_cell(data, texts.add(data), variables, handler)
+        if ended or os.getpid() != pid:
+            return status
+        around.leave()
+        say(channel, ENDED, -status if status < 0 else status << 8)
+
+
+def flush_all() -> None:
+    flushed(sys.stdout, sys.stderr)
+    flushed(sys.__stdout__, sys.__stderr__)
+
+
+def run_cell(
+    data: bytes, name: str, variables: "dict[str, object]", handler: "object"
+) -> "tuple[int, bool, object]":
+    """Run one job's code: its status, whether it ends the program, and who handles an
+    interrupt from now on. Between jobs nobody does."""
+    ended = False
+    try:
+        _signal.signal(_signal.SIGINT, handler)
+        status = execute(data, name, variables)
+    except SystemExit as stop:
+        status, ended = exit_status(stop.code), True
+    except KeyboardInterrupt:
+        status = -2
+    while True:
+        try:
+            return status, ended, _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
+        except KeyboardInterrupt:
+            pass
+
+
+class Surroundings:
+    """What a job brings for itself alone: variables, paths of modules, standard streams."""
+
+    def __init__(self, job: Job) -> None:
+        self.before = set_variables(job.variables)
+        self.paths: list[str] = []
+        if b"PYTHONPATH" in self.before:
+            self.add_paths(os.environ["PYTHONPATH"].split(os.pathsep))
+        forget_missing()
+        lost = [at for at, name in enumerate(STREAMS) if getattr(sys, f"__{name}__").closed]
+        make_streams(*(range(3) if os.isatty(1) else {0, *lost}))
+
+    def add_paths(self, wanted: "list[str]") -> None:
+        paths = [os.path.abspath(path) for path in wanted if path]
+        self.paths = [path for path in paths if path not in sys.path]
+        at = 1 if sys.path[:1] == [""] else 0
+        sys.path[at:at] = self.paths
+
+    def leave(self) -> None:
+        """What was written is written, and who waits for the streams' end waits no more."""
+        flush_all()
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for at in range(3):
+            if at != nothing:
+                os.dup2(nothing, at)
+        if nothing > 2:
+            os.close(nothing)
+        restore_variables(self.before)
+        for path in self.paths:
+            if path in sys.path:
+                sys.path.remove(path)
+
+
+def run_named(mode: str, host: "_socket.socket", zygote: Zygote) -> int:
+    """Serve a name; in the interpreter, the exit status once a job has ended it."""
+    if mode == "named":
+        host = serve_named(zygote, host)
+    else:
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, zygote.usual)
+    return keep(host)

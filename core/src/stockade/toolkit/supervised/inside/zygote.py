@@ -1,0 +1,234 @@
+"""A warm interpreter: it waits for jobs on a socket, and runs each as a new one would.
+
+The supervisor starts it with the socket on descriptor 3 and this text on descriptor 4, as
+one of these:
+
+- ``fresh`` forks a child ahead. The child itself takes the next job from the socket and is
+  the program; nothing of an earlier one is in it.
+- ``named`` forks an interpreter that keeps its variables (named.py), and hands it the jobs.
+- ``kept`` is that interpreter, where it has to be started and cannot be forked.
+
+A job is a head (three numbers: the length of what follows, how many arguments, how many
+variables) and NUL-ended texts: the working folder, the arguments, ``NAME=value``. With its
+first bytes come four descriptors: the three standard streams and the code. What is said in
+return is a kind and a value.
+"""
+
+import _signal  # type: ignore[import-not-found]
+import _socket
+import gc
+import os
+import sys
+import time
+
+from stockade.program import CODE, NAME, execute, from_others, new_main, read_code
+from stockade.toolkit.supervised.inside.boot import BOOT_COLD
+from stockade.toolkit.supervised.inside.ending import KNOWN, exit_status, leave
+from stockade.toolkit.supervised.inside.surroundings import (
+    Sites,
+    dumpable,
+    forget_missing,
+    make_streams,
+    make_streams_ahead,
+    set_variables,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from stockade.toolkit.supervised.inside.named import run_named  # noqa: TC004 - see NAMED
+
+    source: bytes  # this text as it came, by BOOT
+    NAMED: str  # named.py, which is compiled where it is used
+
+HOST, SOURCE = 3, 4
+READY, TAKEN, ENDED, NOWHERE = 1, 2, 3, 4
+HEAD_BYTES, MOST_BYTES = 12, 64 << 20
+#: But for three that C libraries keep for themselves.
+SIGNALS = frozenset(range(1, 32)) | frozenset(range(35, 65))
+#: For so long a process is waited for where a job is there and the process limit is reached.
+FORK_SECONDS = 1.0
+
+
+class Job:
+    """What is to be run, and its descriptors: standard input, output, error, the code."""
+
+    def __init__(self, message: bytes, descriptors: "list[int]") -> None:
+        self.message = message
+        parts = message[HEAD_BYTES:].split(b"\0")
+        counts = number(message, 4), number(message, 8)
+        if len(parts) != sum(counts) + 2 or parts[-1]:
+            os._exit(2)
+        self.folder = parts[0]
+        #: A cold start's: the interpreter, ``-c``, its text, and what the program gets.
+        self.arguments = [os.fsdecode(part) for part in parts[1 : counts[0] + 1]]
+        self.variables = parts[counts[0] + 1 : -1]
+        self.descriptors = descriptors
+
+    def enter(self, channel: "_socket.socket") -> bool:
+        """Go to the working folder; where that is impossible it is said."""
+        try:
+            os.chdir(self.folder)
+        except OSError as error:
+            say(channel, NOWHERE, error.errno or 0)
+            return False
+        return True
+
+    def settle(self) -> None:
+        """Put the descriptors where programs have them; the code is no program's."""
+        for number in (0, 1, 2):
+            os.dup2(self.descriptors[number], number)
+        if self.descriptors[3] != CODE:
+            os.dup2(self.descriptors[3], CODE, False)
+
+
+def say(channel: "_socket.socket", kind: int, value: int) -> None:
+    channel.sendall(kind.to_bytes(4, "little") + value.to_bytes(4, "little"))
+
+
+def number(data: bytes, at: int) -> int:
+    return int.from_bytes(data[at : at + 4], "little")
+
+
+def take(channel: "_socket.socket") -> Job:
+    """The next job. Ends this process where none is to come, and where what comes is none."""
+    data, extra, flags, _ = channel.recvmsg(
+        1 << 16, _socket.CMSG_SPACE(16), _socket.MSG_CMSG_CLOEXEC
+    )
+    parts = [data]
+    while data and len(data) < HEAD_BYTES:
+        data += received(channel, HEAD_BYTES - len(data))
+        parts = [data]
+    if not data:
+        os._exit(0)
+    left = HEAD_BYTES + number(data, 0) - len(data)
+    descriptors = [
+        int.from_bytes(packed[at : at + 4], sys.byteorder)
+        for level, kind, packed in extra
+        if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS)
+        for at in range(0, len(packed) - 3, 4)
+    ]
+    if not 0 <= left <= MOST_BYTES or len(descriptors) != 4 or flags & _socket.MSG_CTRUNC:
+        os._exit(2)
+    while left:
+        parts.append(received(channel, min(left, 1 << 20)))
+        left -= len(parts[-1])
+    return Job(b"".join(parts), descriptors)
+
+
+def received(channel: "_socket.socket", most: int) -> bytes:
+    return channel.recv(most) or os._exit(2)
+
+
+def fork(channel: "_socket.socket", waits: bool) -> int:
+    """Fork; where no process can be had, try again for a while, but not before a job
+    ``waits``. Ends this process where it is in vain."""
+    end = None
+    while True:
+        try:
+            return os.fork()
+        except OSError:
+            if not waits and not channel.recv(1, _socket.MSG_PEEK):
+                os._exit(0)
+        waits = True
+        end = end or time.monotonic() + FORK_SECONDS
+        if time.monotonic() > end:
+            os._exit(1)
+        time.sleep(0.02)
+
+
+class Zygote:
+    """This process, made ready to be forked."""
+
+    def __init__(self, hidden: bool) -> None:
+        # Signals that programs send find their sender's own, never who serves the next.
+        self.usual = _signal.pthread_sigmask(_signal.SIG_BLOCK, SIGNALS)
+        make_streams_ahead()
+        self.sites = Sites()
+        self.show = dumpable()
+        if hidden:
+            self.show(False)
+        forget_imports()
+        # What is here is nothing that a program's collections must look at, and copy.
+        gc.collect()
+        getattr(gc, "freeze", int)()  # not before Python 3.7
+
+    def fresh(self, host: "_socket.socket") -> Job:
+        """Serve for ever; in a child, the job that is now its program's."""
+        out, into = os.pipe()
+        os.set_blocking(out, False)
+        say(host, READY, os.getpid())
+        while True:
+            pid = fork(host, False)
+            if not pid:
+                return self.be_program(host, into)
+            status = os.waitpid(pid, 0)[1]
+            try:
+                said = os.read(out, 1)
+            except BlockingIOError:
+                os._exit(1)  # it was ended before it had a job, or while it took one
+            if said != b"n":
+                say(host, ENDED, status)
+            if said == b"s":
+                os._exit(0)
+
+    def be_program(self, host: "_socket.socket", into: int) -> Job:
+        os.setsid()
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, self.usual)
+        job = take(host)
+        if not job.enter(host):
+            os.write(into, b"n")
+            os._exit(126)
+        set_variables(job.variables)
+        stale = self.sites.changed(os.environb.get(b"HOME", b""))
+        os.write(into, b"s" if stale else b"t")
+        say(host, TAKEN, os.getpid())
+        job.settle()
+        host.detach()
+        os.closerange(HOST, CODE)
+        for descriptor in job.descriptors:
+            if descriptor > CODE:
+                os.close(descriptor)
+        self.show(True)
+        if stale and sys.executable:
+            os.set_inheritable(CODE, True)
+            be_new(BOOT_COLD, job.arguments[3:], dict(os.environb))
+        return job
+
+
+def be_new(boot: str, arguments: "list[str]", environment: "dict[bytes, bytes]") -> "NoReturn":
+    """Be a new interpreter, which finds this text where the first one did."""
+    out, into = os.pipe()
+    os.write(into, source)  # noqa: F821 - by BOOT; less than a pipe holds
+    os.dup2(out, SOURCE)
+    os.set_inheritable(SOURCE, True)  # also where it is there already
+    os.execve(sys.executable, [sys.executable, "-c", boot, *arguments], environment)
+
+
+def forget_imports() -> None:
+    for name in set(sys.modules) - KNOWN:
+        del sys.modules[name]
+
+
+def run_once(job: Job) -> int:
+    """Run the program of a fresh interpreter; its exit status, negative for a signal."""
+    forget_missing()
+    sys.argv[1:] = job.arguments[3:]
+    if os.isatty(1):
+        make_streams(0, 1, 2)
+    try:
+        return execute(read_code(), NAME, new_main(from_others()))
+    except SystemExit as stop:
+        return exit_status(stop.code)
+
+
+def run() -> None:
+    """What BOOT calls: serve, and in a process that is to be a program be that."""
+    mode = sys.argv.pop()
+    host = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, HOST)
+    zygote = Zygote(hidden=mode != "kept")
+    if mode == "fresh":
+        leave(run_once(zygote.fresh(host)))
+    exec(NAMED, globals())  # noqa: F821, S102
+    leave(run_named(mode, host, zygote))

@@ -1,0 +1,99 @@
+"""From a request to what the supervisor starts: an argument vector, and the text that it runs.
+
+The text (a shell line, code) is a file on the program's descriptor 9. So standard input is
+the program's own from its first byte on, a text may be 1 MiB long and more (D10), and nothing
+of it stands in an argument list (B4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from stockade.inside import inside_text
+from stockade.lower import INTERPRETERS, language_of, script_bytes
+from stockade.wall import ExecRequest, Form
+
+__all__ = ["StartOrder", "start_order"]
+
+#: The text as a file, for the program itself. A shell closes the descriptor by the text's
+#: own first words, since what a shell starts would inherit it.
+_TEXT = "/proc/self/fd/9"
+_CLOSED = b"exec 9<&-; "
+_SOURCED = f". {_TEXT}"
+
+#: As ``-e`` runs its argument: ``require`` finds modules from the working folder, ``import()``
+#: works, and nothing of the reader is in the code's scope.
+_NODE = f"""\
+{{
+  const fs = require("fs"), text = fs.readFileSync("{_TEXT}", "utf8");
+  fs.closeSync(9);
+  (0, eval)(text.replace(/^\\uFEFF/, "") + "\\n//# sourceURL=<code>");
+}}
+"""
+
+#: Variables that an interpreter reads when it starts; a warm one did that long ago.
+_READ_AT_START = ("PYTHON", "LD_", "LANG", "LC_", "MALLOC_", "GLIBC_")
+
+
+@attrs.frozen(kw_only=True)
+class StartOrder:
+    """What the supervisor is to start, whole: nothing of it is interpreted on the way."""
+
+    argv: tuple[str, ...]
+    #: On top of the sandbox's own environment (D9).
+    env: Mapping[str, str] = attrs.field(repr=lambda env: f"<{len(env)} names>")
+    cwd: str
+    #: What the program finds on descriptor 9, from offset 0, or None for no such descriptor.
+    blob: bytes | None = attrs.field(default=None, repr=False)
+    stdin: bytes = attrs.field(default=b"", repr=False)
+    #: Whether a warm interpreter may run it with the same result: then the blob is the code,
+    #: and ``argv`` the cold start that does the same.
+    warm: bool = False
+    #: The name of the interpreter that keeps its variables; only a warm one can (D20).
+    state: str | None = None
+    #: The program that warm interpreters for it are made of; empty where none is.
+    interpreter: str = ""
+
+
+def start_order(request: ExecRequest) -> StartOrder:
+    """What starts this request. Called by a supervised sandbox for each execution.
+
+    Raises LanguageError for a language that nothing here starts, ConfigError for a text that
+    cannot arrive unchanged (NUL in a shell's, a lone surrogate).
+    """
+    if request.form is Form.ARGV:
+        return _order(request, request.argv, None)
+    language = language_of(request)
+    text = script_bytes(request, language)
+    program = request.interpreter or INTERPRETERS[language][0]
+    if language == "python":
+        return _python(request, program, text)
+    if language in ("sh", "bash"):
+        return _order(request, (program, "-c", _SOURCED, language), _CLOSED + text + b"\n")
+    if language == "javascript":
+        return _order(request, (program, "-e", _NODE), text)
+    return _order(request, (program, _TEXT), text)
+
+
+def _python(request: ExecRequest, program: str, text: bytes) -> StartOrder:
+    argv = (program, "-c", inside_text("stockade.program") + "\nstart()")
+    as_at_start = not any(name.startswith(_READ_AT_START) for name in request.env)
+    order = _order(request, argv, text)
+    return attrs.evolve(
+        order,
+        warm=as_at_start or request.state is not None,
+        state=request.state,
+        interpreter=program,
+    )
+
+
+def _order(request: ExecRequest, argv: tuple[str, ...], blob: bytes | None) -> StartOrder:
+    return StartOrder(
+        argv=argv,
+        env=request.env,
+        cwd=request.working_dir,
+        blob=blob,
+        stdin=request.stdin,
+    )
