@@ -1,4 +1,4 @@
-"""Archives from a hostile sandbox stay inside their destination (F3)."""
+"""Trees from a hostile sandbox stay inside their destination (F3, F4)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stockade.archives import pack, unpack
-from stockade.errors import ArchiveError, ConfigError, StockadeError
+from stockade.errors import ArchiveError, StockadeError
+from stockade.files import tar
+from stockade.files.host import FolderWriter, read_folder
+from stockade.trees import Entry, Missed, Misses, Piece
+
+
+def pack(source: str | Path) -> bytes:
+    """A host folder as an archive."""
+    writer = tar.Writer()
+    for item in read_folder(source):
+        writer.take(item)
+    return writer.end()
+
+
+def unpack(data: bytes, destination: str | Path) -> Misses:
+    """An archive into a host folder, and what of it was not brought."""
+    items = tar.items(data)
+    with FolderWriter(destination) as writer:
+        for item in items:
+            writer.take(item)
+        return writer.finish()
 
 
 def archive(*members: tuple[str, str, str]) -> bytes:
@@ -38,26 +57,45 @@ def archive(*members: tuple[str, str, str]) -> bytes:
         [("file", "/etc/evil", "x")],
         [("file", "../evil", "x")],
         [("file", "a/../../evil", "x")],
-        [("link", "l", "/etc/passwd")],
-        [("link", "l", "../evil")],
-        [("link", "a/l", "../../evil")],
         [("link", "l", "."), ("file", "l/../../evil", "x")],
-        [("link", "l", "sub"), ("file", "l/evil", "x")],
-        [("link", "a", "b/c"), ("link", "b", "d"), ("dir", "d", "")],
         [("hard", "h", "/etc/passwd")],
         [("hard", "h", "../evil")],
-        [("fifo", "p", "")],
-        [("dev", "null", "")],
-        [("link", "l", "")],
+        [("hard", "h", "h")],
     ],
 )
-def test_F3_hostile_members_are_refused_before_anything_is_written(
+def test_F3_names_that_lead_out_are_refused_before_anything_is_written(
     tmp_path: Path, members: list[tuple[str, str, str]]
 ) -> None:
     destination = tmp_path / "deep" / "out"
     with pytest.raises(ArchiveError):
         unpack(archive(("file", "first", "x"), *members), destination)
     assert not destination.exists()
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [("link", "l", "/etc/passwd")],
+        [("link", "l", "../evil")],
+        [("link", "a/l", "../../evil")],
+        [("link", "l", "")],
+        [("link", "l", "sub"), ("file", "l/evil", "x")],
+        [("link", "a", "b/c"), ("link", "b", "d"), ("dir", "d", "")],
+        [("hard", "h", "not-there")],
+        [("link", "s", "first"), ("hard", "h", "s")],
+        [("fifo", "p", "")],
+        [("dev", "null", "")],
+    ],
+)
+def test_F3_F4_what_cannot_be_brought_is_reported_and_the_rest_is(
+    tmp_path: Path, members: list[tuple[str, str, str]]
+) -> None:
+    destination = tmp_path / "deep" / "out"
+    missed = unpack(archive(("file", "first", "x"), *members), destination)
+    assert len(missed) == 1
+    assert (destination / "first").read_text() == "x"
+    for path in destination.rglob("*"):
+        assert path.resolve().is_relative_to(destination.resolve())
 
 
 def test_F3_a_planted_link_in_the_destination_is_not_followed(tmp_path: Path) -> None:
@@ -67,10 +105,76 @@ def test_F3_a_planted_link_in_the_destination_is_not_followed(tmp_path: Path) ->
     destination.mkdir()
     (destination / "sub").symlink_to(outside)
     (destination / "file").symlink_to(outside / "file")
-    with pytest.raises(ConfigError, match="in the way"):
-        unpack(archive(("file", "sub/evil", "x")), destination)
-    unpack(archive(("file", "file", "x")), destination)
+    (missed,) = unpack(archive(("file", "sub/evil", "x")), destination)
+    assert "in the way" in missed.reason
+    assert unpack(archive(("file", "file", "x")), destination) == []
     assert not list(outside.iterdir()) and not (destination / "file").is_symlink()
+
+
+def test_F4_hard_links_times_and_modes_are_kept(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "closed").mkdir(parents=True)
+    (source / "closed" / "f").write_text("one")
+    os.link(source / "closed" / "f", source / "g")
+    os.utime(source / "g", ns=(1, 1_234_567_890_123_456_789))
+    (source / "old").write_text("")
+    os.utime(source / "old", ns=(0, -1_500_000_000))
+    (source / "closed").chmod(0o555)
+    os.utime(source / "closed", ns=(1, 42_000_000_007))
+    assert unpack(pack(source), tmp_path / "out") == []
+    out = tmp_path / "out"
+    try:
+        assert os.path.samefile(out / "closed" / "f", out / "g")
+        assert (out / "g").stat().st_mtime_ns == 1_234_567_890_123_456_789
+        assert (out / "old").stat().st_mtime_ns == -1_500_000_000
+        assert (out / "closed").stat().st_mode & 0o777 == 0o555
+        assert (out / "closed").stat().st_mtime_ns == 42_000_000_007
+    finally:
+        for folder in (source, out):
+            (folder / "closed").chmod(0o755)
+
+
+def test_F4_a_hard_link_to_a_file_that_was_there_before_is_not_made(tmp_path: Path) -> None:
+    (tmp_path / "own").write_text("mine")
+    with FolderWriter(tmp_path) as writer:
+        writer.take(Entry("h", "hardlink", target="own"))
+        assert len(writer.finish()) == 1
+    assert not (tmp_path / "h").exists()
+
+
+def test_F4_a_file_that_broke_off_is_not_left_half(tmp_path: Path) -> None:
+    with FolderWriter(tmp_path) as writer:
+        writer.take(Entry("f", "file", size=10))
+        writer.take(Piece(0, b"12345"))
+        writer.take(Missed("f", "Input/output error"))
+        writer.take(Entry("g", "file", size=0))
+        assert writer.finish() == [Missed("f", "Input/output error")]
+    assert sorted(os.listdir(tmp_path)) == ["g"]
+
+
+def test_F4_holes_cost_nothing(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    with open(source / "sparse", "wb") as file:
+        file.truncate(1 << 40)
+        file.seek(1 << 39)
+        file.write(b"x")
+    items = list(read_folder(source))
+    assert sum(len(item.data) for item in items if isinstance(item, Piece)) <= 1 << 20
+    with FolderWriter(tmp_path / "out") as writer:
+        for item in items:
+            writer.take(item)
+        assert writer.finish() == []
+    about = (tmp_path / "out" / "sparse").stat()
+    assert about.st_size == 1 << 40 and about.st_blocks * 512 <= 4 << 20
+
+
+def test_F4_what_cannot_be_read_here_is_reported(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "p")
+    (tmp_path / "f").write_text("x")
+    items = list(read_folder(tmp_path))
+    assert [item.path for item in items if isinstance(item, Missed)] == ["p"]
+    assert [item.path for item in items if isinstance(item, Entry)] == ["f"]
 
 
 def test_special_bits_are_dropped(tmp_path: Path) -> None:
@@ -92,10 +196,10 @@ def test_F4_a_folder_goes_in_and_out(tmp_path: Path) -> None:
     assert os.readlink(out / "link") == "sub dir/empty"
 
 
-def test_pack_needs_a_folder(tmp_path: Path) -> None:
+def test_a_folder_is_needed(tmp_path: Path) -> None:
     (tmp_path / "f").write_text("x")
     with pytest.raises(NotADirectoryError):
-        pack(tmp_path / "f")
+        list(read_folder(tmp_path / "f"))
 
 
 @settings(max_examples=150, deadline=None)

@@ -28,6 +28,7 @@ from stockade import (
     Verdict,
     errors,
 )
+from stockade.trees import Missed
 
 CONFIG = SandboxConfig(
     memory_mb=64,
@@ -55,6 +56,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "LanguageError": ("cobol", ["python", "sh"]),
     "WorkingDirectoryError": ("/no/such",),
     "FileTooLargeError": ("/big", 7),
+    "TransferError": ("/tree", [Missed("p", "it is a FIFO")]),
     "SessionNotFoundError": ("ses-1",),
     "SandboxLostError": ("it died", RESULT),
 }

@@ -11,13 +11,14 @@ import stockade
 CORE = Path(stockade.__file__).parent
 LAYERS = [
     "errors results options config capabilities events ids workers templates "
-    "owner traces deadlines settings retries frozen shown children marks inside program",
+    "owner traces deadlines settings retries frozen shown children marks inside program "
+    "trees",
     "wall exchange file_backend hostroot kvm spec proposals output verdicts lower pump resident "
-    "tar archives trait plugin",
+    "trait plugin",
     "discovery hooks registry execution languages audit ledger ledger_file ledger_log judging "
     "capacity opening",
     "runtime closing pausing requests providers detaching lifetimes journal gc terminals",
-    "process files snapshots session attaching overview pool aio measure testing cli toolkit",
+    "process files session attaching overview pool aio measure testing cli toolkit",
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}
 

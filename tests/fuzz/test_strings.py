@@ -13,7 +13,7 @@ from conftest import examples
 from core.walls import ScriptedWall
 from stockade import ConfigError, ProviderStringError, SandboxConfig, Settings
 from stockade.errors import StockadeError
-from stockade.files import _infos
+from stockade.files.shell import _infos
 from stockade.options import render
 from stockade.spec import ProviderString, split_options
 
@@ -79,13 +79,19 @@ def test_any_settings(values: dict[str, Any]) -> None:
         assert str(error)
 
 
-ROWS = [b"-rwxr-xr-x 5", b"d", b"l 1", b"\xff", b"", b"- " + b"9" * 5000]
+ROWS = [b"f", b"81a4", b"d", b"644", b"1.5", b"-", b"l", b"\xff", b"", b"9" * 5000, b"..", b"1"]
 
 
 @examples(200)
-@given(st.one_of(st.binary(max_size=200), st.lists(st.sampled_from(ROWS)).map(b"\0".join)))
+@given(
+    st.one_of(
+        st.binary(max_size=200),
+        st.lists(st.sampled_from(ROWS), max_size=20).map(b"\0".join),
+        st.lists(st.sampled_from(ROWS), max_size=20).map(b"/".join),
+    )
+)
 def test_a_listing_of_any_bytes(data: bytes) -> None:
     try:
-        _infos(data)
+        list(_infos(data))
     except StockadeError as error:
         assert str(error)

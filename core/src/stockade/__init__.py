@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from stockade.attaching import attach
     from stockade.audit import AuditLog
     from stockade.execution import Execution
+    from stockade.files.snapshots import Snapshot
     from stockade.gc import collect
     from stockade.ledger import SqliteLedger
     from stockade.pool import Pool
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     from stockade.session import Session
     from stockade.session import open_session as open
     from stockade.settings import Settings
-    from stockade.snapshots import Snapshot
 
 __version__ = "0.1.0"
 
@@ -60,7 +60,7 @@ _LATE = {
     "Runtime": ("stockade.runtime", "Runtime"),
     "Session": ("stockade.session", "Session"),
     "Settings": ("stockade.settings", "Settings"),
-    "Snapshot": ("stockade.snapshots", "Snapshot"),
+    "Snapshot": ("stockade.files.snapshots", "Snapshot"),
     "SqliteLedger": ("stockade.ledger", "SqliteLedger"),
     "aio": ("stockade.aio", None),
     "attach": ("stockade.attaching", "attach"),

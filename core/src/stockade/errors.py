@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stockade.results import SandboxResult
+    from stockade.trees import Missed
 
 __all__ = [
     "ArchiveError",
@@ -43,7 +44,9 @@ __all__ = [
     "SandboxStartError",
     "SessionNotFoundError",
     "SessionStateError",
+    "SpecialFileError",
     "StockadeError",
+    "TransferError",
     "UnsupportedError",
     "WallError",
     "WorkingDirectoryError",
@@ -124,14 +127,46 @@ class WorkingDirectoryError(StockadeError, FileNotFoundError):
 
 
 class FileTooLargeError(StockadeError, OSError):
-    """A file read from the sandbox is larger than the limit of that read (F2)."""
+    """What is read from the sandbox is more than the limit of that call (F2).
 
-    def __init__(self, path: str, limit: int) -> None:
+    ``unit`` says what ``limit`` counts: "bytes", or "entries" of a folder.
+    """
+
+    def __init__(self, path: str, limit: int, unit: str = "bytes") -> None:
         self.path = path
         self.limit = limit
+        self.unit = unit
+        text = f"{path!r} is larger than the limit of {limit} {unit} for one read; "
+        more = "pass a larger max_bytes, or " if unit == "bytes" else ""
+        super().__init__(f"{text}{more}bring it out in parts.")
+
+
+class SpecialFileError(StockadeError, OSError):
+    """Content was asked of what is no regular file: a FIFO, a socket, a device (F2)."""
+
+    def __init__(self, path: str, what: str = "a FIFO, a socket or a device") -> None:
+        self.path = path
+        self.what = what
         super().__init__(
-            f"{path!r} is larger than the limit of {limit} bytes for one read; "
-            "pass a larger max_bytes, or bring it out in parts."
+            f"{path!r} is {what}, not a regular file, so it is neither read nor written here; "
+            "let a program of the session use it."
+        )
+
+
+class TransferError(StockadeError):
+    """Parts of a tree could not be brought, and the caller asked for all (``strict``, F4).
+
+    ``missed`` lists them, each with a path and a reason; all else was brought.
+    """
+
+    def __init__(self, path: str, missed: Sequence[Missed]) -> None:
+        self.path = path
+        self.missed = tuple(missed)
+        shown = "; ".join(str(one) for one in self.missed[:3])
+        more = f"; and {len(self.missed) - 3} more" if len(self.missed) > 3 else ""
+        super().__init__(
+            f"{len(self.missed)} entries of {path!r} were not brought: {shown}{more}. "
+            "Mend or remove them, or leave out strict to go on without."
         )
 
 

@@ -54,7 +54,7 @@ def _idle_left(runtime: Runtime, record: SessionRecord) -> float:
     limit = record.config.idle_seconds
     assert limit is not None
     with record.lock:
-        if record.executions:
+        if record.executions or record.calls:
             return limit
         left = limit - (time.monotonic() - record.last_used)
     if left > 0 or not record.config.durable or runtime.ledger is None:

@@ -16,11 +16,18 @@ import attrs
 
 from stockade.config import SandboxConfig
 from stockade.deadlines import moment
-from stockade.errors import SessionNotFoundError, SessionStateError
+from stockade.errors import (
+    CancelledError,
+    SandboxLostError,
+    SessionNotFoundError,
+    SessionStateError,
+    StockadeError,
+)
 from stockade.results import SandboxResult, SessionStatus, Verdict
 
 if TYPE_CHECKING:
     from stockade.capacity import Seat
+    from stockade.file_backend import FileCall
     from stockade.wall import Sandbox
     from stockade.workers import Timer
 
@@ -63,6 +70,7 @@ class SessionRecord:
     sandbox: Sandbox | None = None
     status: SessionStatus = SessionStatus.PROVISIONING
     executions: dict[str, Counted] = attrs.field(factory=dict)
+    calls: set[FileCall] = attrs.field(factory=set)  #: on its files, running now
     reason: str = ""  #: why it failed
     undone: bool = False  #: its opening failed, and it is forgotten
     paused: bool = False
@@ -94,20 +102,48 @@ class SessionRecord:
                 self.settled.clear()
             elif to in (_S.DESTROYED, _S.FAILED):
                 self.settled.set()  # whoever waits for the end of a destruction goes on
+            if to is _S.DESTROYING:
+                self._end_calls(CancelledError("the session was ended during a file call."))
+            elif to is _S.FAILED:
+                self._end_calls(SandboxLostError(f"{self.reason}; open a new session."))
             if self.on_move is not None:
                 self.on_move(self)
+
+    def _end_calls(self, error: StockadeError) -> None:
+        """Whoever waits for a file goes on at once (C7, D14)."""
+        for call in list(self.calls):
+            call.cancel(error)
+
+    def enter(self, call: FileCall) -> None:
+        """Count a call on the files; raises SessionStateError unless it can be served now."""
+        with self.lock:
+            self._can_do("serves no files")
+            if self.paused:
+                raise SessionStateError(
+                    f"session {self.session_id} is paused; resume it before you use its files."
+                )
+            self.calls.add(call)
+
+    def leave(self, call: FileCall) -> None:
+        """Count it no more."""
+        with self.lock:
+            self.calls.discard(call)
+            self.last_used = time.monotonic()
+
+    def _can_do(self, nothing: str) -> None:
+        if self.status in (_S.READY, _S.EXECUTING):
+            return
+        why = f" ({self.reason})" if self.reason else ""
+        raise SessionStateError(
+            f"session {self.session_id} is {self.status}{why} and {nothing}; open a new session."
+        )
 
     def add(self, execution: Counted) -> None:
         """Count one more execution; raises SessionStateError unless ready or executing."""
         with self.lock:
+            self._can_do("executes nothing")
             if self.status is _S.READY:
                 self.move(_S.EXECUTING)
-            elif self.status is not _S.EXECUTING:
-                why = f" ({self.reason})" if self.reason else ""
-                raise SessionStateError(
-                    f"session {self.session_id} is {self.status}{why} and executes nothing; "
-                    "open a new session."
-                )
             self.executions[execution.execution_id] = execution
 
     def discard(self, execution: Counted) -> None:

@@ -10,11 +10,11 @@ from stockade import pausing, requests
 from stockade.config import ConfigOptions, OutputPolicy
 from stockade.detaching import detach
 from stockade.errors import ConfigError, SessionNotFoundError
-from stockade.files import Files
+from stockade.files import Files, Timeout
+from stockade.files.snapshots import DEFAULT_SNAPSHOT_BYTES, Snapshot, restore, take
 from stockade.providers import WallProvider
 from stockade.providers import provider as select
 from stockade.results import SandboxResult, SessionStatus
-from stockade.snapshots import DEFAULT_SNAPSHOT_BYTES, Snapshot, restore, take
 from stockade.terminals import open_terminal
 from stockade.wall import Form, Sandbox, Terminal
 
@@ -161,18 +161,22 @@ class Session:
 
     @functools.cached_property
     def files(self) -> Files:
-        """The sandbox's files (F1 to F4). Raises UnsupportedError where it has none."""
+        """The sandbox's files (F1 to F5). Raises UnsupportedError where it has none."""
         return Files(self)
 
     # -- the whole of it -----------------------------------------------------
 
-    def snapshot(self, *, max_bytes: int = DEFAULT_SNAPSHOT_BYTES) -> Snapshot:
+    def snapshot(
+        self, *, max_bytes: int = DEFAULT_SNAPSHOT_BYTES, timeout: Timeout = "session"
+    ) -> Snapshot:
         """Save the session's files; ``stockade.open(…, snapshot=it)`` starts from them (G1).
 
-        Holds the working folder and /tmp, which is all that can be written. Take it
-        while nothing runs that writes. Raises UnsupportedError, FileTooLargeError.
+        Holds the working folder and /tmp; with ``read_only_fs=False`` all that was changed.
+        What cannot be held, such as FIFOs, is in its ``missed``. Take it while nothing runs that
+        writes. ``timeout``: seconds, None for no limit, by default the session's. Raises
+        UnsupportedError, FileTooLargeError, TimeoutError.
         """
-        return take(self, max_bytes)
+        return take(self, max_bytes, timeout)
 
     def pause(self) -> None:
         """Freeze every process; deadlines run on meanwhile (G2). A second call does nothing.

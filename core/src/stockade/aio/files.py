@@ -1,21 +1,45 @@
-"""A session's files, awaited."""
+"""A session's files, awaited; a call ends when its await is cancelled (F2)."""
 
 from __future__ import annotations
 
+import asyncio
 import functools
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from stockade.aio.calls import in_thread
+from stockade.aio.calls import submit
 from stockade.files import Files
+from stockade.files.api import PIECE_BYTES
+from stockade.files.arguments import InsidePath
+from stockade.files.calls import Scope, Timeout, cancellable
 
 if TYPE_CHECKING:
+    from stockade.runtime import Runtime
     from stockade.session import Session
 
-__all__ = ["AsyncFiles"]
+__all__ = ["AsyncFiles", "call_awaited"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+
+
+async def call_awaited(runtime: Runtime, call: Callable[[], _T]) -> _T:
+    """Make file calls in one of core's threads; cancelling the await ends them at once."""
+    scope = Scope()
+
+    def work() -> _T:
+        with cancellable(scope):
+            return call()
+
+    future = submit(runtime.workers, work)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        scope.cancel()
+        await asyncio.wait([future])
+        if not future.cancelled():
+            future.exception()
+        raise
 
 
 def _awaited(
@@ -26,7 +50,7 @@ def _awaited(
     @functools.wraps(method)
     async def call(self: AsyncFiles, /, *args: _P.args, **options: _P.kwargs) -> _T:
         work = functools.partial(method, self._files, *args, **options)
-        return await in_thread(self._runtime, work)
+        return await call_awaited(self._runtime, work)
 
     return call
 
@@ -47,5 +71,19 @@ class AsyncFiles:
     exists = _awaited(Files.exists)
     make_dir = _awaited(Files.make_dir)
     remove = _awaited(Files.remove)
+    move = _awaited(Files.move)
+    copy = _awaited(Files.copy)
     put_tree = _awaited(Files.put_tree)
     get_tree = _awaited(Files.get_tree)
+    put_archive = _awaited(Files.put_archive)
+    get_archive = _awaited(Files.get_archive)
+
+    async def read_pieces(
+        self, path: InsidePath, *, offset: int = 0, timeout: Timeout = "session"
+    ) -> AsyncIterator[bytes]:
+        """As ``Files.read_pieces``: ``async for piece in session.files.read_pieces(…)``."""
+        while piece := await self.read(
+            path, offset=offset, length=PIECE_BYTES, max_bytes=PIECE_BYTES, timeout=timeout
+        ):
+            yield piece
+            offset += len(piece)

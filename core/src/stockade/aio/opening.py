@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from stockade.capacity import Seat
     from stockade.config import ConfigOptions
+    from stockade.files.snapshots import Snapshot
     from stockade.providers import WallProvider
     from stockade.runtime import Runtime
-    from stockade.snapshots import Snapshot
 
 __all__ = ["attach", "open", "opened", "start", "take_seat"]
 

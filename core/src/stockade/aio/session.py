@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from stockade.aio.calls import Call, StreamCall, in_thread, submit
 from stockade.aio.execution import AsyncExecution
-from stockade.aio.files import AsyncFiles
+from stockade.aio.files import AsyncFiles, call_awaited
 from stockade.aio.terminal import AsyncTerminal
-from stockade.snapshots import DEFAULT_SNAPSHOT_BYTES
+from stockade.files.calls import Timeout
+from stockade.files.snapshots import DEFAULT_SNAPSHOT_BYTES
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from stockade.execution import Execution
+    from stockade.files.snapshots import Snapshot
     from stockade.providers import WallProvider
     from stockade.results import SandboxResult, SessionStatus
     from stockade.session import RunOptions, Session
-    from stockade.snapshots import Snapshot
     from stockade.wall import Sandbox, Terminal
 
 __all__ = ["AsyncSession"]
@@ -140,9 +141,12 @@ class AsyncSession:
         """The sandbox's files (F). Raises UnsupportedError where it has none."""
         return AsyncFiles(self._session)
 
-    async def snapshot(self, *, max_bytes: int = DEFAULT_SNAPSHOT_BYTES) -> Snapshot:
-        """Save the session's files (G1)."""
-        return await self._call(functools.partial(self._session.snapshot, max_bytes=max_bytes))
+    async def snapshot(
+        self, *, max_bytes: int = DEFAULT_SNAPSHOT_BYTES, timeout: Timeout = "session"
+    ) -> Snapshot:
+        """Save the session's files (G1); cancelling the await ends it."""
+        take = functools.partial(self._session.snapshot, max_bytes=max_bytes, timeout=timeout)
+        return await call_awaited(self._session.provider.runtime, take)
 
     async def pause(self) -> None:
         """Freeze every process (G2)."""

@@ -96,7 +96,7 @@ def files_left(session: Session, outcome: Outcome) -> None:
                     f"only {MAX_FILES} were looked at, and those compared that both have"
                 )
                 break
-            found[path] = Found(info.kind, info.size, info.mode)
+            found[path] = Found(info.kind, info.size, info.mode, target=info.target)
     except (StockadeError, OSError) as error:
         outcome.files_note = f"looking at the files failed: {error}"
         return
@@ -138,8 +138,7 @@ def changed_files(
 def _closer(session: Session, path: str, found: Found) -> Found:
     """With the content's hash, or where a link leads."""
     if found.kind == "link":
-        result = session.run(["readlink", "--", path])
-        return attrs.evolve(found, target=result.stdout.removesuffix("\n"))
+        return attrs.evolve(found, target=session.files.stat(path).target)
     if found.kind != "file" or found.size > MAX_CONTENT_BYTES:
         return found
     try:

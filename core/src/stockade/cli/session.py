@@ -48,11 +48,12 @@ def _told() -> Iterator[None]:
     """Errors as one line, with what docker uses too for "the sandbox failed"."""
     try:
         yield
-    except StockadeError as error:
-        say(f"stockade: {error}", err=True)
-        sys.exit(_FAILED)
-    except OSError as error:
-        say(f"stockade: {error.filename or 'the system'}: {error.strerror}", err=True)
+    except (StockadeError, OSError) as error:
+        about, words = getattr(error, "filename", None), getattr(error, "strerror", None)
+        say(
+            f"stockade: {about or 'the system'}: {words}" if words else f"stockade: {error}",
+            err=True,
+        )
         sys.exit(_FAILED)
 
 
@@ -214,7 +215,11 @@ def cp(source: str, destination: str, agent: str) -> None:
     \b
       stockade session cp ./data ses-1f3a:/workspace/data
       stockade session cp ses-1f3a:/workspace/out.csv .
+
+    What of a folder cannot be copied, such as a FIFO, is named, and the exit code is 1.
     """
+    from stockade.cli import copying
+
     into, inside = _inside(destination)
     out_of, from_inside = _inside(source)
     if bool(into) == bool(out_of):
@@ -222,10 +227,13 @@ def cp(source: str, destination: str, agent: str) -> None:
     with _told():
         if into:
             with _attached(into, agent) as attached:
-                _put(attached, source, inside)
+                missed = copying.put(attached, source, inside)
         else:
             with _attached(out_of, agent) as attached:
-                _get(attached, from_inside, destination)
+                missed = copying.get(attached, from_inside, destination)
+    for one in missed:
+        say(f"stockade: not copied: {one}", err=True)
+    sys.exit(1 if missed else 0)
 
 
 def _inside(text: str) -> tuple[str, str]:
@@ -234,27 +242,6 @@ def _inside(text: str) -> tuple[str, str]:
     if colon and path.startswith("/") and word and os.sep not in word:
         return word, path
     return "", text
-
-
-def _put(attached: Session, source: str, path: str) -> None:
-    if os.path.isdir(source):
-        attached.files.put_tree(source, path)
-        return
-    if attached.files.exists(path) and attached.files.stat(path).is_dir:
-        path = f"{path.rstrip('/')}/{os.path.basename(source)}"
-    with open(source, "rb") as file:
-        attached.files.write(path, file.read(), mode=os.stat(source).st_mode & 0o777)
-
-
-def _get(attached: Session, path: str, destination: str) -> None:
-    if attached.files.stat(path).is_dir:
-        attached.files.get_tree(path, destination)
-        return
-    if os.path.isdir(destination):
-        destination = os.path.join(destination, os.path.basename(path))
-    data = attached.files.read(path)
-    with open(destination, "wb") as file:
-        file.write(data)
 
 
 @session.command()

@@ -6,9 +6,9 @@ import time
 
 from stockade.capabilities import Feature
 from stockade.errors import SessionStateError
+from stockade.files.snapshots import Snapshot, restore
 from stockade.results import Verdict
 from stockade.session import Session
-from stockade.snapshots import Snapshot, restore
 from stockade.testing.base import ConformanceBase, expect
 from stockade.testing.programs import say, sleep, unique
 

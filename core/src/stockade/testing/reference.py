@@ -27,7 +27,7 @@ import attrs
 
 from stockade.capabilities import Capabilities, Feature, Isolation, refusals
 from stockade.errors import SandboxLostError, SandboxStartError
-from stockade.files import SCRIPTS
+from stockade.files.scripts import SCRIPTS
 from stockade.plugin import hookimpl
 from stockade.results import Stream
 from stockade.testing import subprocesses
@@ -125,8 +125,8 @@ class _ScriptedSandbox(Sandbox):
     def start(self, request: ExecRequest, output: Output) -> Running:
         if request.argv[:2] == ("sh", "-c") and request.argv[2] in SCRIPTS:
             # Core's own way to files, not the application's program.
-            head, path, rest = request.argv[:4], request.argv[4], request.argv[5:]
-            argv = (*head, self._folder.inside(path), *rest)
+            head, rest = request.argv[:4], request.argv[4:]
+            argv = (*head, *(self._folder.inside(w) if w.startswith("/") else w for w in rest))
             return self._folder.start(attrs.evolve(request, argv=argv), output)
         with _lock:
             self._scripted.asked.append(request)

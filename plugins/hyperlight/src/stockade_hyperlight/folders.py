@@ -15,10 +15,11 @@ import shutil
 import stat
 import tempfile
 import threading
+from collections.abc import Iterable
 from typing import NoReturn
 
-from stockade.errors import FileTooLargeError
-from stockade.file_backend import FileBackend, FileInfo
+from stockade.errors import FileTooLargeError, SpecialFileError
+from stockade.file_backend import FileBackend, FileCall, FileInfo
 
 __all__ = ["Folders", "decode", "encode"]
 
@@ -46,6 +47,8 @@ def decode(name: str) -> str:
     return os.fsdecode(data)
 
 
+Infos = list[FileInfo]
+
 #: Size and time of change of each file.
 Given = dict[str, tuple[int, int]]
 
@@ -68,6 +71,7 @@ class Folders(FileBackend):
     """Made with a session, in a folder of the host's that only its user may enter."""
 
     root = "/output"
+    tops = ("/input", "/output")
 
     def __init__(self, disk_mb: int | None) -> None:
         self.host = tempfile.mkdtemp(prefix="stockade-hyperlight-")
@@ -158,32 +162,70 @@ class Folders(FileBackend):
 
     # -- the interface -------------------------------------------------------
 
-    def read(self, path: str, max_bytes: int) -> bytes:
+    def read(
+        self, path: str, call: FileCall, *, offset: int, length: int | None, max_bytes: int
+    ) -> bytes:
         with self._lock:
             top, rest = self._place(path)
             kind = self._kind(top, rest, path) if top else "dir"
             if kind != "file":
                 _fail(errno.EISDIR if kind == "dir" else errno.ENOENT, path)
-            descriptor = os.open(self._host(top, rest, path), os.O_RDONLY | os.O_NOFOLLOW)
+            # What the guest made is no FIFO, but who reads must not wait for one.
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+            descriptor = os.open(self._host(top, rest, path), flags)
             with open(descriptor, "rb") as file:
-                data = file.read(max_bytes + 1)
+                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    raise SpecialFileError(path)
+                file.seek(offset)
+                data = file.read(max_bytes + 1 if length is None else min(length, max_bytes + 1))
         if len(data) > max_bytes:
             raise FileTooLargeError(path, max_bytes)
         return data
 
-    def write(self, path: str, data: bytes, mode: int | None) -> None:
+    def write(
+        self,
+        path: str,
+        data: Iterable[bytes],
+        call: FileCall,
+        *,
+        mode: int | None,
+        append: bool,
+        offset: int | None,
+    ) -> None:
+        content = self._gathered(data, call, path)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
         with self._lock:
             top, rest = self._place(path, writing=True)
-            if not top or self._kind(top, rest, path) == "dir":
+            if path.endswith("/") or not top or self._kind(top, rest, path) == "dir":
                 _fail(errno.EISDIR, path)
             host = self._host(top, rest, path)
-            self._room(top, host, len(data), path)
             self._unmark(top, rest)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-            with open(os.open(host, flags, 0o644), "wb") as file:
-                file.write(data)
+            descriptor = os.open(host, flags, 0o644)
+            try:
+                about = os.fstat(descriptor)
+                if not stat.S_ISREG(about.st_mode):
+                    raise SpecialFileError(path)
+                at = about.st_size if append else offset or 0
+                self._room(top, host, at + len(content), path)
                 if mode is not None:
-                    os.fchmod(file.fileno(), mode & 0o777)
+                    os.fchmod(descriptor, mode & 0o777)
+                if offset is None and not append:
+                    os.ftruncate(descriptor, 0)
+                os.lseek(descriptor, at, os.SEEK_SET)
+                with open(descriptor, "wb", closefd=False) as file:
+                    file.write(content)
+            finally:
+                os.close(descriptor)
+
+    def _gathered(self, data: Iterable[bytes], call: FileCall, path: str) -> bytes:
+        """All of it, before the folder is locked: who gives it may be slow."""
+        content = bytearray()
+        for piece in data:
+            call.check()
+            content += piece
+            if self._limit is not None and len(content) > self._limit:
+                _fail(errno.ENOSPC, path)
+        return bytes(content)
 
     def _room(self, top: str, host: str, size: int, path: str) -> None:
         """The limit holds for each of the two folders (E2)."""
@@ -204,7 +246,13 @@ class Folders(FileBackend):
             if os.path.lexists(mark):
                 os.unlink(mark)
 
-    def list(self, path: str) -> list[FileInfo]:
+    def list(self, path: str, call: FileCall, *, max_entries: int) -> list[FileInfo]:
+        found = self._listed(path)
+        if len(found) > max_entries:
+            raise FileTooLargeError(path, max_entries, "entries")
+        return found
+
+    def _listed(self, path: str) -> Infos:
         with self._lock:
             top, rest = self._place(path)
             if not top:
@@ -227,9 +275,10 @@ class Folders(FileBackend):
     def _info(self, top: str, rest: str, path: str) -> FileInfo:
         about = os.lstat(self._host(top, rest, path))
         kind = "file" if stat.S_ISREG(about.st_mode) else "other"
-        return FileInfo(posixpath.basename(rest), kind, about.st_size, stat.S_IMODE(about.st_mode))
+        name, mode = posixpath.basename(rest), stat.S_IMODE(about.st_mode)
+        return FileInfo(name, kind, about.st_size, mode, modified_ns=about.st_mtime_ns)
 
-    def stat(self, path: str) -> FileInfo:
+    def stat(self, path: str, call: FileCall, *, follow_links: bool) -> FileInfo:
         with self._lock:
             top, rest = self._place(path)
             if not rest:
@@ -241,7 +290,7 @@ class Folders(FileBackend):
                 return FileInfo(posixpath.basename(rest), "dir", 0, _DIR_MODE)
             return self._info(top, rest, path)
 
-    def make_dir(self, path: str) -> None:
+    def make_dir(self, path: str, call: FileCall) -> None:
         with self._lock:
             top, rest = self._place(path, writing=True)
             if not rest:
@@ -254,7 +303,7 @@ class Folders(FileBackend):
                 self._unmark(top, rest)
                 os.close(os.open(host, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600))
 
-    def remove(self, path: str, *, tree: bool) -> None:
+    def remove(self, path: str, call: FileCall, *, tree: bool) -> None:
         with self._lock:
             top, rest = self._place(path, writing=True)
             if not rest:
