@@ -7,11 +7,13 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from stockade.errors import SandboxLostError, SandboxStartError
+from stockade.file_backend import FileBackend
 from stockade.lower import INTERPRETERS
 from stockade.toolkit.supervised.call import Call, End, LinkLost
+from stockade.toolkit.supervised.files import SupervisedFiles
 from stockade.toolkit.supervised.link import Hello, Link
 from stockade.toolkit.supervised.running import Death, SupervisedRunning, lost
 from stockade.toolkit.supervised.starting import order_of
@@ -133,6 +135,26 @@ class SupervisedSandbox(Sandbox):
                 if present.intersection(group)
             }
         return self._interpreters
+
+    def files(self) -> FileBackend:
+        return SupervisedFiles(self._builtin)
+
+    def _builtin(
+        self,
+        argv: Sequence[str | bytes],
+        *,
+        stdin: Iterable[bytes] = (),
+        receive: Callable[[bytes], None],
+        timeout: float | None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> tuple[int, bytes]:
+        """A command of the supervisor's own, as ``SupervisedFiles`` needs it."""
+        try:
+            return self.link.builtin(
+                argv, stdin=stdin, receive=receive, timeout=timeout, cancelled=cancelled
+            )
+        except LinkLost as error:
+            raise self.loss(error) from error
 
     def close(self) -> None:
         # First: a supervisor whose input ends, ends with all it runs, so this holds when
