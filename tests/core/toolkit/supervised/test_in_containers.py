@@ -15,6 +15,8 @@ from core.toolkit.supervised.double import ENDED, Outcome
 from core.toolkit.supervised.programs import SAME, STATUS_ALONE, TRACEBACKS
 from stockade.toolkit.supervised.warm import BOOT, FRESH, NAMED, warm_source
 
+SOURCE = warm_source().encode()
+
 IMAGE = "stockade-test/python"
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.engine
@@ -31,7 +33,7 @@ class Inside:
              "python3", "-u", "/double.py"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
         )  # fmt: skip
-        self._ask({"python": "python3", "boot": BOOT, "source": warm_source(), "mode": mode})
+        self._ask({"python": "python3", "boot": BOOT, "source": SOURCE, "mode": mode})
 
     def _ask(self, what: dict[str, Any]) -> None:
         assert self._process.stdin

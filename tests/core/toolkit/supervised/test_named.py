@@ -15,6 +15,8 @@ from core.toolkit.supervised.double import ENDED, GONE, NOWHERE, TAKEN, Double
 from core.toolkit.supervised.programs import PYTHONS, SAME
 from stockade.toolkit.supervised.warm import BOOT, NAMED, warm_source
 
+SOURCE = warm_source().encode()
+
 
 @pytest.fixture(scope="module", params=PYTHONS)
 def python(request: pytest.FixtureRequest) -> str:
@@ -23,7 +25,7 @@ def python(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def named(python: str) -> Iterator[Double]:
-    with Double(python, BOOT, warm_source(), NAMED) as double:
+    with Double(python, BOOT, SOURCE, NAMED) as double:
         yield double
 
 
@@ -108,7 +110,7 @@ def test_arguments_and_paths_are_a_fresh_ones(named: Double, tmp_path: Path) -> 
 
 def test_variables_that_are_read_at_the_start(python: str, tmp_path: Path) -> None:
     env = {"PYTHONPATH": str(tmp_path), "PYTHONOPTIMIZE": "2", "A": "1", "PYTHONHASHSEED": "7"}
-    with Double(python, BOOT, warm_source(), NAMED) as double:
+    with Double(python, BOOT, SOURCE, NAMED) as double:
         look = (
             "import os, sys; print(sys.path[1], __debug__, os.environ['A'], sys.argv, "
             "hash('a') == h if 'h' in globals() else 0, sys.flags.hash_randomization)\n"

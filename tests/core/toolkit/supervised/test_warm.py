@@ -17,6 +17,8 @@ from core.toolkit.supervised.orders import Ended, carry_out, code
 from core.toolkit.supervised.programs import PYTHONS, SAME, STATUS_ALONE, TRACEBACKS
 from stockade.toolkit.supervised.warm import BOOT, FRESH, warm_source
 
+SOURCE = warm_source().encode()
+
 INPUT = b"line\n\0rest"
 
 
@@ -28,7 +30,7 @@ def python(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def fresh(python: str) -> Iterator[Double]:
     """One interpreter for all: what an earlier program left would show."""
-    with Double(python, BOOT, warm_source(), FRESH) as double:
+    with Double(python, BOOT, SOURCE, FRESH) as double:
         yield double
 
 
@@ -182,7 +184,7 @@ def test_modules_that_came_later_are_found(python: str, tmp_path: Path) -> None:
     """A folder of PYTHONPATH that was not there, and what an installer put into the user's."""
     paths = {"PYTHONPATH": str(tmp_path / "lib"), "HOME": str(tmp_path / "home")}
     (tmp_path / "home").mkdir()
-    with Double(python, BOOT, warm_source(), FRESH, paths) as double:
+    with Double(python, BOOT, SOURCE, FRESH, paths) as double:
         look = "import sys; print(repr(sys.path[0]), sys.path[1]); import stockade_found"
         seen = double.run(look)
         assert seen.out.decode() == f"'' {tmp_path / 'lib'}\n"
@@ -205,7 +207,7 @@ def test_modules_that_came_later_are_found(python: str, tmp_path: Path) -> None:
 
 def test_a_home_of_its_own(python: str, tmp_path: Path) -> None:
     homes = [tmp_path / "one", tmp_path / "two", tmp_path / "three"]
-    with Double(python, BOOT, warm_source(), FRESH, {"HOME": str(homes[0])}) as double:
+    with Double(python, BOOT, SOURCE, FRESH, {"HOME": str(homes[0])}) as double:
         site = double.run("import site; print(site.getusersitepackages())").out.decode().strip()
         other = Path(site.replace(str(homes[0]), str(homes[1])))
         other.mkdir(parents=True)

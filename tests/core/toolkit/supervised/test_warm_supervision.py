@@ -14,12 +14,14 @@ import pytest
 from core.toolkit.supervised.double import ENDED, GONE, TAKEN, Double, job
 from stockade.toolkit.supervised.warm import BOOT, FRESH, NAMED, warm_source
 
+SOURCE = warm_source().encode()
+
 MODES = (FRESH, NAMED)
 PYTHON = sys.executable
 
 
 def made(mode: str = FRESH) -> Double:
-    return Double(PYTHON, BOOT, warm_source(), mode)
+    return Double(PYTHON, BOOT, SOURCE, mode)
 
 
 def children(pid: int) -> list[int]:
@@ -149,14 +151,14 @@ def test_a_process_limit_is_waited_for() -> None:
     )
     limit = "resource.setrlimit(resource.RLIMIT_NPROC, ({0}, {0}))\n"
     with subprocess.Popen(["sleep", "300"], user=41234, cwd="/") as another:
-        with Double(PYTHON, other + limit.format(2) + BOOT, warm_source(), FRESH) as double:
+        with Double(PYTHON, other + limit.format(2) + BOOT, SOURCE, FRESH) as double:
             assert not children(double.pid)
             started = double.start(b"print(1)")
             time.sleep(0.3)
             another.kill()
             another.wait()
             assert started.end().out == b"1\n"
-    double = Double(PYTHON, other + limit.format(1) + BOOT, warm_source(), FRESH)
+    double = Double(PYTHON, other + limit.format(1) + BOOT, SOURCE, FRESH)
     began = time.monotonic()
     assert double.start(b"print(1)").end().said == [(GONE, 0)]
     assert 0.5 < time.monotonic() - began < 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -10,11 +11,12 @@ import attrs
 
 from stockade.errors import SandboxLostError, WorkingDirectoryError
 from stockade.results import Stream
-from stockade.toolkit.supervised.call import Call, FailedToStart, Failure, LinkLost
+from stockade.toolkit.supervised.call import Call, End, FailedToStart, Failure, LinkLost
 from stockade.wall import ExecRequest, Exit, Output, Running
 
 if TYPE_CHECKING:
     from stockade.toolkit.supervised.sandbox import SupervisedSandbox
+    from stockade.toolkit.supervised.starting import Start
 
 __all__ = ["Death", "SupervisedRunning"]
 
@@ -33,27 +35,40 @@ class SupervisedRunning(Running):
     """Over a call that has been started."""
 
     def __init__(
-        self, sandbox: SupervisedSandbox, call: Call, output: Output, request: ExecRequest
+        self, sandbox: SupervisedSandbox, started: Start, output: Output, request: ExecRequest
     ) -> None:
         self._sandbox = sandbox
-        self._call = call
+        self._started = started
         self._output = output
         self._request = request
         self._overdue = False
+        self._killed = threading.Event()
 
     def wait(self) -> Exit:
         try:
-            outcome = self._call.wait(self._left)
+            outcome = self._ended()
+            if not self._killed.is_set() and self._started.again(outcome):
+                if self._killed.is_set():
+                    self._sandbox.kill_call(self._call)
+                outcome = self._ended()
         except LinkLost as error:
             return self._lost(error)
-        finally:
-            self._sandbox.done(self._call)
         if isinstance(outcome, FailedToStart):
             return self._failed(outcome)
         if self._sandbox.out_of_memory(self._call, outcome):
             return Exit(signal=_KILLED, out_of_memory=True)
         code = os.waitstatus_to_exitcode(outcome.status)
         return Exit(signal=-code) if code < 0 else Exit(code=code)
+
+    @property
+    def _call(self) -> Call:
+        return self._started.call
+
+    def _ended(self) -> End | FailedToStart:
+        try:
+            return self._call.wait(self._left)
+        finally:
+            self._sandbox.done(self._call)
 
     def _left(self) -> float | None:
         """How long an order to end it may still take; then its sandbox is ended (D6)."""
@@ -85,6 +100,7 @@ class SupervisedRunning(Running):
         raise loss
 
     def kill(self) -> None:
+        self._killed.set()
         self._sandbox.kill_call(self._call)
 
 

@@ -16,7 +16,7 @@ from stockade.toolkit.supervised.call import Call, End, LinkLost
 from stockade.toolkit.supervised.files import SupervisedFiles
 from stockade.toolkit.supervised.link import Hello, Link
 from stockade.toolkit.supervised.running import Death, SupervisedRunning, lost
-from stockade.toolkit.supervised.starting import order_of
+from stockade.toolkit.supervised.starting import Starter
 from stockade.toolkit.supervised.terminal import SupervisedTerminal
 from stockade.toolkit.supervised.transport import Transport
 from stockade.wall import ExecRequest, Output, Running, Sandbox, Terminal, TerminalRequest
@@ -54,6 +54,7 @@ class SupervisedSandbox(Sandbox):
         caller, who made the sandbox."""
         hailed = isinstance(transport, Link)
         self.link = transport if isinstance(transport, Link) else Link(transport)
+        self._starter = Starter(self.link)
         self._lock = threading.Lock()
         self._freezing = threading.RLock()
         self._death: Death | None = None
@@ -100,12 +101,11 @@ class SupervisedSandbox(Sandbox):
     # -- the Sandbox interface -------------------------------------------------
 
     def start(self, request: ExecRequest, output: Output) -> Running:
-        order, stdin = order_of(request)
         try:
-            call = self.link.start(order, output, stdin)
+            started = self._starter.start(request, output)
         except LinkLost as error:
             raise self.loss(error) from error
-        return SupervisedRunning(self, call, output, request)
+        return SupervisedRunning(self, started, output, request)
 
     def terminal(self, request: TerminalRequest) -> Terminal:
         try:

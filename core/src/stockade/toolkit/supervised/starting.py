@@ -1,25 +1,83 @@
-"""From a request to the supervisor's order (D1, D10)."""
+"""From a request to a call that runs: by a warm interpreter where one may, else cold."""
 
 from __future__ import annotations
 
-from stockade.errors import ConfigError
-from stockade.lower import lower
-from stockade.toolkit.supervised.link import Order
-from stockade.wall import ExecRequest, Form
+import threading
 
-__all__ = ["order_of"]
+from stockade.toolkit.supervised.call import Call, FailedToStart, Failure
+from stockade.toolkit.supervised.link import Flag, Link, Order
+from stockade.toolkit.supervised.lowering import StartOrder, start_order
+from stockade.toolkit.supervised.warm import BOOT, warm_source
+from stockade.wall import ExecRequest, Output
 
-#: Descriptor 9 holds the text: no argument, and the program's input stays its own.
-_SHELL = ("sh", "-c", ". /proc/self/fd/9", "sh")
+__all__ = ["Start", "Starter"]
 
 
-def order_of(request: ExecRequest) -> tuple[Order, bytes]:
-    """The order, and what the program reads. Raises ConfigError, LanguageError."""
-    if request.form is Form.SHELL:
-        if "\0" in request.script:
-            raise ConfigError("a shell line holds NUL, which no shell takes; remove it.")
-        blob = request.script.encode("utf-8", "surrogateescape") + b"\n"
-        order = Order(argv=_SHELL, cwd=request.working_dir, env=request.env, blob=blob)
-        return order, request.stdin
-    request = lower(request)
-    return Order(argv=request.argv, cwd=request.working_dir, env=request.env), request.stdin
+class Starter:
+    """One sandbox's: it knows which interpreters can be warm there. Safe from any thread."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._lock = threading.Lock()
+        #: Interpreters that have run code warm, and those that never could.
+        self._warm: set[str] = set()
+        self._cold: set[str] = set()
+
+    def start(self, request: ExecRequest, output: Output) -> Start:
+        """Start a request. Raises ConfigError, LanguageError, LinkLost."""
+        return Start(self, start_order(request), output)
+
+    def may_be_warm(self, order: StartOrder) -> bool:
+        with self._lock:
+            return order.warm and (order.state is not None or order.interpreter not in self._cold)
+
+    def learn(self, interpreter: str, *, worked: bool) -> None:
+        """One that never worked (a Python without sockets) is not tried again."""
+        with self._lock:
+            if worked:
+                self._warm.add(interpreter)
+            elif interpreter not in self._warm:
+                self._cold.add(interpreter)
+
+    def launch(self, order: StartOrder, output: Output, *, warm: bool) -> Call:
+        flags = 0
+        if warm:
+            flags = Flag.NAMED if order.state is not None else Flag.WARM
+            self._link.source(BOOT, warm_source())
+        words = Order(
+            argv=order.argv,
+            cwd=order.cwd,
+            env=order.env,
+            flags=flags,
+            blob=order.blob,
+            name=order.state or "",
+        )
+        return self._link.start(words, output, order.stdin)
+
+
+class Start:
+    """One request that was started, and its call: another one where the first could not be."""
+
+    def __init__(self, starter: Starter, order: StartOrder, output: Output) -> None:
+        self._starter = starter
+        self._order = order
+        self._output = output
+        self._warm = starter.may_be_warm(order)
+        self._tried = False
+        self.call = starter.launch(order, output, warm=self._warm)
+
+    def again(self, outcome: object) -> bool:
+        """Whether it was started once more, since nothing of it has run: an interpreter was
+        not there, or was ended by some program before it had the code. Raises LinkLost."""
+        if not self._warm or self._tried:
+            return False
+        failed = isinstance(outcome, FailedToStart) and outcome.why == Failure.NO_INTERPRETER
+        self._starter.learn(self._order.interpreter, worked=not failed)
+        if not failed:
+            return False
+        self._tried = True
+        # A cold start has the same result; but for a named one, which has none.
+        self.call = self._starter.launch(
+            self._order, self._output, warm=self._order.state is not None
+        )
+        return True
