@@ -125,8 +125,7 @@ def test_an_interpreter_that_cannot_be_warm_starts_cold(sandbox: Here, tmp_path:
     assert log.read_text().count(".") == 4
     named = sandbox.run("1", interpreter=str(python), state="a")
     assert named[0] == Exit(code=126)
-    assert named[2] == "stockade: the interpreter does not start: no reason was given
-"
+    assert named[2] == "stockade: the interpreter does not start: no reason was given\n"
 
 
 def test_a_missing_interpreter_is_a_missing_program(sandbox: Here) -> None:
