@@ -20,6 +20,8 @@
 #define TEXT_FD 9
 /* What a next execution needs: a keeper and its program. */
 #define PROCESS_ROOM 2u
+#define RETRIES 100
+#define RETRY_US 5000
 
 extern char **environ;
 
@@ -34,8 +36,6 @@ void close_all_but(const int *keep, int count) {
         if (i < count) from = keep[i] + 1;
     }
 }
-
-static int order_ints(const void *a, const void *b) { return *(const int *)a - *(const int *)b; }
 
 static const char *value_of(char **env, const char *name) {
     size_t length = strlen(name);
@@ -116,22 +116,12 @@ static _Noreturn void refused(int stage) {
     _exit(0);
 }
 
-static void place(int from, int to) {
-    if (from == to) fcntl(from, F_SETFD, 0);
-    else dup2(from, to);
-}
-
 static void take_user(const struct order *order) {
     if (!(order->flags & F_USER)) return;
     if (geteuid() == 0 && setgroups(0, NULL) < 0) refused(R_NOBODY);
     if (setresgid(order->gid, order->gid, order->gid) < 0 ||
         setresuid(order->uid, order->uid, order->uid) < 0)
         refused(R_NOBODY);
-}
-
-/* All low descriptors move out of the way before any is put in its place. */
-static int aside(int fd) {
-    return fd >= 0 && fd < 16 ? fcntl(fd, F_DUPFD_CLOEXEC, 16) : fd;
 }
 
 /* At the process limit, which programs can reach and leave behind, the next one must still
@@ -148,16 +138,14 @@ static void leave_room(void) {
 static _Noreturn void child(const struct plan *plan, char **env) {
     const struct order *order = plan->order;
     setsid();
-    int in = aside(plan->in), out = aside(plan->out), err = aside(plan->err);
-    int blob = aside(plan->blob), link = aside(plan->socket), source = aside(plan->source);
     if (plan->terminal >= 0) ioctl(plan->terminal, TIOCSCTTY, 0);
-    place(in, 0);
-    place(out, 1);
-    place(err, 2);
-    if (blob >= 0) place(blob, TEXT_FD);
+    dup2(plan->in, 0);
+    dup2(plan->out, 1);
+    dup2(plan->err, 2);
+    if (plan->blob >= 0) dup2(plan->blob, TEXT_FD);
     if (plan->warm) {
-        place(link, 3);
-        place(source, 4);
+        dup2(plan->socket, 3);
+        dup2(plan->source, 4);
     }
     leave_room();
     take_user(order);
@@ -202,18 +190,13 @@ _Noreturn void keeper_main(const struct plan *plan) {
     sigprocmask(SIG_SETMASK, &all, NULL);
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     setsid(); /* out of reach of who signals a group */
-    int keep[9], count = 0;
-    const int all_of[] = {plan->in,       plan->out,    plan->err,   plan->blob,
-                          plan->terminal, plan->socket, plan->source, plan->report};
-    for (size_t i = 0; i < sizeof all_of / sizeof *all_of; i++) {
-        bool twice = all_of[i] < 0;
-        for (int k = 0; k < count; k++) twice = twice || keep[k] == all_of[i];
-        if (!twice) keep[count++] = all_of[i];
-    }
-    qsort(keep, (size_t)count, sizeof *keep, order_ints);
-    close_all_but(keep, count);
     int stage = 0;
     pid_t program = program_start(plan, &stage);
+    /* At the process limit, what ends just now makes room. */
+    for (int i = 0; program < 0 && stage == R_NOFORK && errno == EAGAIN && i < RETRIES; i++) {
+        usleep(RETRY_US);
+        program = program_start(plan, &stage);
+    }
     if (program < 0) {
         tell(plan->report, stage, errno, NULL);
         _exit(0);

@@ -24,6 +24,8 @@
 
 #define MAX_ORDER (4u * 1024u * 1024u)
 #define HELLO_BYTES 16u
+/* How long what is not urgent may wait for something to go along with. */
+#define LAZY_MS 3
 
 static bool hidden, greeted;
 static int64_t deadline;  /* of the sandbox, in now_ms's time; 0: none */
@@ -208,7 +210,7 @@ static bool wants_output(const struct run *run, int stream) {
 static void watch_all(void) {
     polled_count = 0;
     watch(0, POLLIN, (struct watched){.source = HOST_IN});
-    if (wire_pending()) watch(1, POLLOUT, (struct watched){.source = HOST_OUT});
+    if (wire_urgent()) watch(1, POLLOUT, (struct watched){.source = HOST_OUT});
     watch(listener, POLLIN, (struct watched){.source = LISTENER});
     for (struct run *run = runs; run; run = run->next) {
         struct watched what = {.id = run->id};
@@ -232,10 +234,13 @@ static int patience(void) {
     int64_t wait = -1, now = now_ms();
     if (deadline) wait = deadline > now ? deadline - now : 0;
     if (strays) wait = 1;
+    if (wire_pending() && !wire_urgent() && (wait < 0 || wait > LAZY_MS)) wait = LAZY_MS;
+    if (orphans_due && (wait < 0 || wait > LAZY_MS)) wait = LAZY_MS;
     for (struct run *run = runs; run; run = run->next) {
         bool killing = run->doomed && (run->state == RUNNING || run->state == EXITED);
         if (killing && (wait < 0 || wait > 1)) wait = run->rounds < 2 ? 0 : 1;
-        if (run->state == WAITING && (wait < 0 || wait > 5)) wait = 5;
+        bool waiting = run->state == WAITING || (run->state == EXITED && run->claims_until);
+        if (waiting && (wait < 0 || wait > 5)) wait = 5;
     }
     return wait > 1000000 ? 1000000 : (int)wait;
 }
@@ -347,8 +352,7 @@ static _Noreturn void serve(void) {
     sigprocmask(SIG_BLOCK, &children, &usual);
     struct sigaction heard = {.sa_handler = on_child};
     sigaction(SIGCHLD, &heard, NULL);
-    for (int number = 1; number < 32; number++)
-        if (number != SIGCHLD && number != SIGKILL && number != SIGSTOP) signal(number, SIG_IGN);
+    ignore_signals();
     fcntl(0, F_SETFL, fcntl(0, F_GETFL) | O_NONBLOCK);
     fcntl(1, F_SETFL, fcntl(1, F_GETFL) | O_NONBLOCK);
     while (!leaving) {
@@ -357,11 +361,19 @@ static _Noreturn void serve(void) {
         struct timespec time = {wait / 1000, (long)(wait % 1000) * 1000000};
         int ready = ppoll(polled, polled_count, wait < 0 ? NULL : &time, &usual);
         if (ready > 0) serve_ready();
+        if (ready == 0) wire_hurry();
         reap();
         serve_runs();
         strays_end();
-        if (!wire_flush(1)) leaving = true;
-        if (!wire_pending()) warm_look();
+        if (wire_urgent() && !wire_flush(1)) leaving = true;
+        if (!wire_pending()) {
+            warm_look();
+            spare_make();
+        }
+        if (ready == 0 && orphans_due) {
+            orphans_look();
+            serve_runs();
+        }
         if (deadline && now_ms() >= deadline) leaving = true;
     }
     wire_flush(1);
@@ -373,7 +385,14 @@ static _Noreturn void serve(void) {
 
 static void prepare(void) {
     alone = getpid() == 1;
-    subreaper = prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0;
+    /* Low descriptors are the programs': none of this process's own is ever in the way. */
+    int low = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    while (low >= 0 && low <= FIRST_FD) low = fcntl(low, F_DUPFD_CLOEXEC, low + 1);
+    if (low >= 0) nothing_fd = keep_fd(low);
+    /* An old gVisor takes it and does nothing; it has no word that says so, either. */
+    int adopts = 0;
+    subreaper = prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0 &&
+                prctl(PR_GET_CHILD_SUBREAPER, &adopts, 0, 0, 0) == 0 && adopts;
     if (subreaper) prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0);
     weight_open();
     memory_open();

@@ -53,9 +53,11 @@ void memory_begin(bool first) {
     if (first && path[0]) claimed = memory_kills();
 }
 
+bool memory_kills_left(void) { return path[0] && memory_kills() > claimed; }
+
 /* Whether a kill for memory is there that no program has answered for. */
 bool memory_claim(void) {
-    if (!path[0] || memory_kills() <= claimed) return false;
+    if (!memory_kills_left()) return false;
     claimed++;
     return true;
 }

@@ -65,6 +65,7 @@ struct run {
     bool doomed, lingers, connection, terminal, connecting;
     unsigned rounds;      /* of killing */
     int64_t retry_until;  /* while no process could be had */
+    int64_t claims_until; /* while a kill for memory may be its or another's */
 
     int in, out[2];
     uint8_t *input;  /* what the program did not take yet */
@@ -112,7 +113,11 @@ void streams_drop(struct run *run);
 void plan_close(struct plan *plan);
 void run_started(struct run *run, pid_t pid);
 void run_fail(struct run *run, uint32_t why, int error);
+void ignore_signals(void);
 void child_signals(void);
+/* Descriptors of the supervisor's own begin here; `nothing_fd` is /dev/null. */
+#define FIRST_FD 16
+extern int nothing_fd;
 void child_weight(bool program);
 void weight_open(void);
 pid_t start_interpreter(struct slot *slot, const char *program, const char *mode, int socket);
@@ -135,6 +140,12 @@ _Noreturn void keeper_main(const struct plan *plan);
  * ended with 126 or 127. */
 pid_t program_start(const struct plan *plan, int *stage);
 void close_all_but(const int *keep, int count);
+
+/* spare.c */
+void spare_make(void);
+bool is_spare(pid_t pid);
+void spare_ended(void);
+pid_t spare_take(const struct run *run, const struct plan *plan);
 
 /* streams.c */
 void stream_input(struct run *run, const uint8_t *data, size_t length);
@@ -159,6 +170,8 @@ bool tree_read(struct tree *tree);
 void tree_below(const struct tree *tree, pid_t root, bool *mark);
 void kill_round(struct run *run);
 void orphans_look(void);
+/* Whether a look is due, since an execution has ended. */
+extern bool orphans_due;
 bool orphans_of(uint32_t id);
 void strays_end(void);
 extern bool strays;
@@ -167,6 +180,7 @@ extern bool strays;
 void memory_open(void);
 uint64_t memory_kills(void);
 void memory_begin(bool first);
+bool memory_kills_left(void);
 bool memory_claim(void);
 
 /* warm.c: an interpreter that waits for code, below a keeper of its own. */

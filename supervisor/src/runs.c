@@ -70,11 +70,28 @@ bool nobody_runs(void) {
     return true;
 }
 
-static bool ended_for_memory(int status) {
-    bool killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
-    /* A shell whose program was killed says so by this code. */
-    return (killed || (WIFEXITED(status) && WEXITSTATUS(status) == 128 + SIGKILL)) &&
-           memory_claim();
+/* How long a program that exits as a shell does after a killed child waits for whose it was. */
+#define CLAIM_MS 500
+
+static bool is_killed(int status) { return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL; }
+
+static bool is_as_killed(int status) {
+    return WIFEXITED(status) && WEXITSTATUS(status) == 128 + SIGKILL;
+}
+
+static bool others_run(const struct run *run) {
+    for (struct run *other = runs; other; other = other->next)
+        if (other != run && !other->connection && other->state == RUNNING) return true;
+    return false;
+}
+
+/* A kill for memory is the one's that died of SIGKILL; it is this one's if nobody else's. */
+static bool still_claims(struct run *run) {
+    if (!run->claims_until) return false;
+    if (memory_kills_left() && others_run(run) && now_ms() < run->claims_until) return true;
+    run->out_of_memory = memory_claim();
+    run->claims_until = 0;
+    return false;
 }
 
 void run_exited(struct run *run, int status, uint64_t cpu_us, uint64_t peak_kib) {
@@ -83,8 +100,9 @@ void run_exited(struct run *run, int status, uint64_t cpu_us, uint64_t peak_kib)
     run->status = status;
     run->cpu_us = cpu_us;
     run->peak_kib = peak_kib;
-    run->out_of_memory = !run->doomed && ended_for_memory(status);
-    if (!subreaper) orphans_look();
+    if (!run->doomed && is_killed(status)) run->out_of_memory = memory_claim();
+    if (!run->doomed && is_as_killed(status)) run->claims_until = now_ms() + CLAIM_MS;
+    orphans_due = !subreaper;
     stream_settle(run);
 }
 
@@ -107,7 +125,7 @@ static bool is_gone(const struct run *run) {
     if (run->slot) return false;
     if (run->keeper) return false;
     if (subreaper) return true;
-    return run->doomed ? run->rounds && !run->lingers : !orphans_of(run->id);
+    return run->doomed ? run->rounds && !run->lingers : !orphans_due && !orphans_of(run->id);
 }
 
 static void send_end(struct run *run) {
@@ -131,9 +149,12 @@ void run_finish(struct run *run) {
         }
         return;
     }
+    /* Not every kernel says that a terminal has hung up: what it holds is asked for. */
+    if (run->state == EXITED && run->terminal)
+        while (stream_pull(run, 0)) {}
     /* Of what was ended, nothing may be left when that is reported (D6). */
     if (run->state == EXITED && run->remain[0] <= 0 && run->remain[1] <= 0 &&
-        (!run->doomed || is_gone(run) || !run->program))
+        (!run->doomed || is_gone(run) || !run->program) && !still_claims(run))
         send_end(run);
     /* What still prints is read and forgotten, so that it does not end of a broken pipe. */
     bool silent = run->doomed || (run->out[0] < 0 && run->out[1] < 0);
@@ -209,6 +230,7 @@ static void slot_reaped(struct slot *slot, pid_t pid, int status) {
 }
 
 static void reaped(pid_t pid, int status, const struct rusage *used) {
+    if (is_spare(pid)) spare_ended();
     for (struct run *run = runs; run; run = run->next)
         if (run->keeper == pid) {
             keeper_ended(run, status, used);

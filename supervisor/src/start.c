@@ -13,6 +13,8 @@
 
 /* How long an order waits while the process limit is reached: programs come and go. */
 #define RETRY_MS 500
+int nothing_fd = -1;
+
 static int weight_fd = -1;
 static char weight_own[16] = "0";
 static const char weight_program[] = "500";
@@ -30,15 +32,36 @@ void weight_open(void) {
 }
 
 void child_weight(bool program) {
+    static bool now;
     const char *text = program ? weight_program : weight_own;
+    if (now == program) return;
+    now = program;
     if (weight_fd >= 0 && pwrite(weight_fd, text, strlen(text), 0) < 0) return;
 }
 
-/* As a new program expects them: the supervisor ignores SIGPIPE and blocks SIGCHLD. */
+static uint32_t ignored; /* of the signals below 32 */
+
+/* Process 1 hears of none that it has no handler for; another ignores what ends others. What
+ * was ignored already when this process started is not for programs, either. */
+void ignore_signals(void) {
+    static const int usual[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2,
+                                SIGALRM, SIGTSTP, SIGTTIN, SIGTTOU};
+    struct sigaction found;
+    for (int number = 1; number < 32; number++)
+        if (sigaction(number, NULL, &found) == 0 && found.sa_handler == SIG_IGN)
+            ignored |= 1u << number;
+    ignored |= 1u << SIGPIPE;
+    for (size_t i = 0; !alone && i < sizeof usual / sizeof *usual; i++)
+        ignored |= 1u << usual[i];
+    for (int number = 1; number < 32; number++)
+        if (ignored & 1u << number) signal(number, SIG_IGN);
+}
+
+/* As a new program expects them; handlers end with its execution, and SIGCHLD is blocked. */
 void child_signals(void) {
     struct sigaction usual = {.sa_handler = SIG_DFL};
     for (int number = 1; number < 32; number++)
-        if (number != SIGKILL && number != SIGSTOP) sigaction(number, &usual, NULL);
+        if (ignored & 1u << number) sigaction(number, &usual, NULL);
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
@@ -87,11 +110,7 @@ bool streams_make(struct run *run, struct plan *plan) {
     if (flags & F_PTY) return terminal_make(run, plan);
     if (flags & F_INPUT) {
         if (!pipe_to(&run->in, &plan->in, false)) return false;
-    } else {
-        int nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
-        if (nothing < 0) return false;
-        plan->in = keep_fd(nothing);
-    }
+    } else plan->in = nothing_fd;
     if (!pipe_to(&run->out[0], &plan->out, true)) return false;
     if (flags & F_MERGE) {
         plan->err = plan->out;
@@ -104,16 +123,16 @@ void plan_close(struct plan *plan) {
     int terminal = plan->terminal;
     if (plan->err != plan->out) close_fd(&plan->err);
     if (plan->out != terminal) close_fd(&plan->out);
-    if (plan->in != terminal) close_fd(&plan->in);
+    if (plan->in != terminal && plan->in != nothing_fd) close_fd(&plan->in);
     close_fd(&plan->terminal);
     close_fd(&plan->report);
 }
 
 /* A command of the supervisor's own: the child is the program, and needs no other. */
 static _Noreturn void builtin_child(const struct plan *plan) {
-    int low[3] = {plan->in, plan->out, plan->err};
-    for (int i = 0; i < 3; i++) low[i] = fcntl(low[i], F_DUPFD_CLOEXEC, 16);
-    for (int i = 0; i < 3; i++) dup2(low[i], i);
+    dup2(plan->in, 0);
+    dup2(plan->out, 1);
+    dup2(plan->err, 2);
     const int keep[] = {0, 1, 2};
     close_all_but(keep, 3);
     child_signals();
@@ -126,17 +145,24 @@ static _Noreturn void builtin_child(const struct plan *plan) {
 static pid_t child_of(struct run *run, struct plan *plan, int *stage) {
     *stage = 0;
     if (run->order.flags & F_BUILTIN) {
+        child_weight(true);
         pid_t pid = fork();
         if (pid == 0) builtin_child(plan);
         *stage = R_NOFORK;
         return pid;
     }
-    if (!subreaper) return program_start(plan, stage);
+    if (!subreaper) {
+        child_weight(true);
+        return program_start(plan, stage);
+    }
     if (!pipe_to(&run->report, &plan->report, true)) {
         *stage = 0;
         return -1;
     }
-    pid_t pid = fork();
+    pid_t pid = spare_take(run, plan);
+    if (pid) return pid;
+    child_weight(true);
+    pid = fork();
     if (pid == 0) keeper_main(plan);
     *stage = R_NOFORK;
     return pid;
@@ -180,9 +206,8 @@ void run_start(struct run *run) {
     int stage = 0;
     pid_t pid = -1;
     if (made) {
-        if (!subreaper) orphans_look();
+        if (orphans_due) orphans_look();
         memory_begin(nobody_runs());
-        child_weight(true);
         pid = child_of(run, &plan, &stage);
         int error = errno;
         child_weight(false);
@@ -214,14 +239,13 @@ pid_t start_interpreter(struct slot *slot, const char *program, const char *mode
     char *argv[] = {(char *)program, "-c", (char *)warm_boot(), (char *)mode, NULL};
     char *env[] = {NULL};
     struct order order = {.argc = 4, .argv = argv, .env = env, .cwd = "/"};
-    int nothing = keep_fd(open("/dev/null", O_RDWR | O_CLOEXEC));
-    struct plan plan = {.order = &order, .in = nothing, .out = nothing, .err = nothing,
+    struct plan plan = {.order = &order, .in = nothing_fd, .out = nothing_fd, .err = nothing_fd,
                         .blob = -1, .report = -1, .terminal = -1, .warm = true,
                         .socket = socket, .source = warm_source_fd()};
     pid_t pid = -1;
     int stage = 0;
     child_weight(true);
-    if (nothing >= 0 && plan.source >= 0) {
+    if (plan.source >= 0) {
         if (!subreaper) pid = program_start(&plan, &stage);
         else if (pipe_to(&slot->report, &plan.report, true)) {
             pid = fork();
@@ -230,7 +254,6 @@ pid_t start_interpreter(struct slot *slot, const char *program, const char *mode
     }
     int error = errno;
     child_weight(false);
-    close_fd(&nothing);
     close_fd(&plan.report);
     close_fd(&plan.source);
     if (pid < 0) close_fd(&slot->report);

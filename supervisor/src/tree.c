@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "run.h"
@@ -100,6 +101,7 @@ static struct orphan *orphans;
 static size_t orphan_count, orphan_room;
 
 static bool is_ours(pid_t pid) {
+    if (is_spare(pid)) return true;
     for (struct run *run = runs; run; run = run->next)
         if (run->program == pid || run->keeper == pid) return true;
     for (struct slot *slot = slots; slot; slot = slot->next)
@@ -155,9 +157,23 @@ static void orphans_in(const struct tree *tree) {
     orphan_count = left;
 }
 
+bool orphans_due;
+
+/* Orphans are children of process 1: where it has none but those it knows, there are none. */
+static bool has_no_child(void) {
+    for (struct run *run = runs; run; run = run->next)
+        if (run->keeper) return false;
+    siginfo_t info;
+    return alone && !slots &&
+           waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0 && errno == ECHILD;
+}
+
 void orphans_look(void) {
     struct tree tree;
-    if (!subreaper && tree_read(&tree)) orphans_in(&tree);
+    orphans_due = false;
+    if (subreaper) return;
+    if (has_no_child()) orphan_count = 0;
+    else if (tree_read(&tree)) orphans_in(&tree);
 }
 
 static bool may_be_of(const struct orphan *orphan, uint32_t id) {
@@ -222,12 +238,22 @@ static bool mark_tree(const struct tree *tree, const struct run *run, bool *mark
     return subreaper || mark_orphans(tree, run, mark);
 }
 
+/* Nothing else was started here whose programs a stop would disturb, or that may be stopped by
+ * a will of its own. */
+static bool is_only_one(const struct run *run) {
+    for (const struct run *other = runs; other; other = other->next)
+        if (other != run && !other->connection && other->state >= RUNNING) return false;
+    return true;
+}
+
 /* Kill once all that is there of a doomed execution. Its keeper's end says when it is over. */
 void kill_round(struct run *run) {
     struct tree tree;
+    /* A crowd of programs leaves this process a small share of the cpus until it stands still. */
+    bool frozen = alone && !run->rounds && is_only_one(run) && kill(-1, SIGSTOP) == 0;
     if (!tree_read(&tree)) return;
-    bool *stopped = NULL, frozen = false;
-    if (run->rounds++ >= QUICK_ROUNDS) {
+    bool *stopped = NULL;
+    if (run->rounds++ >= QUICK_ROUNDS && !frozen) {
         stopped = freeze(&tree);
         frozen = true;
     }

@@ -128,6 +128,7 @@ void warm_start(struct run *run) {
     while (slot && !fits(slot, run)) slot = slot->next;
     struct plan plan = {.order = &run->order, .in = -1, .out = -1, .err = -1, .blob = -1,
                         .report = -1, .terminal = -1, .socket = -1, .source = -1};
+    if (orphans_due) orphans_look();
     if (!slot) slot = slot_new(run);
     int error = errno;
     bool done = slot && run->blob >= 0 && streams_make(run, &plan) &&

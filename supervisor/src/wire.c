@@ -17,6 +17,7 @@ static uint8_t out[OUT_BOUND + 1024u * 1024u];
 static size_t out_from, out_to;
 static uint32_t out_sequence;
 static uint64_t out_secret;
+static bool urgent;
 
 uint32_t get32(const uint8_t *at) {
     return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
@@ -97,6 +98,7 @@ void wire_commit(uint8_t kind, uint8_t arg, uint32_t id, size_t length) {
     put32(head + 12, out_sequence++);
     put64(head + 16, out_secret);
     out_to += WIRE_HEAD + length;
+    urgent |= kind != K_STARTED;
 }
 
 void wire_send(uint8_t kind, uint8_t arg, uint32_t id, const void *body, size_t length) {
@@ -107,6 +109,10 @@ void wire_send(uint8_t kind, uint8_t arg, uint32_t id, const void *body, size_t 
 
 bool wire_pending(void) { return out_to > out_from; }
 
+bool wire_urgent(void) { return urgent; }
+
+void wire_hurry(void) { urgent = true; }
+
 bool wire_flush(int fd) {
     while (out_to > out_from) {
         ssize_t put = write(fd, out + out_from, out_to - out_from);
@@ -114,5 +120,6 @@ bool wire_flush(int fd) {
         out_from += (size_t)put;
     }
     out_from = out_to = 0;
+    urgent = false;
     return true;
 }

@@ -61,6 +61,9 @@ uint8_t *wire_body(size_t most);
 void wire_commit(uint8_t kind, uint8_t arg, uint32_t id, size_t length);
 void wire_send(uint8_t kind, uint8_t arg, uint32_t id, const void *body, size_t length);
 bool wire_pending(void);
+/* Whether something waits that the host should have at once; a STARTED alone may wait. */
+bool wire_urgent(void);
+void wire_hurry(void);
 /* False when the host is gone. */
 bool wire_flush(int fd);
 

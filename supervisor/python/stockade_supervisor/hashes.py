@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 HASHES: dict[str, str] = {
-    "aarch64": "6867e151c4f893298a634e5cb073f498b5b9793de2c9f9332bfa1c4d650bc448",
-    "x86_64": "b021601af2b3860aa9e5a9e088ec26a26b0a425fb1064169a0dd72b4eb503fb2",
+    "aarch64": "7fcf4faf5e21ac3c2104a34358042441db4210ee509d533be3067ca177b64a3c",
+    "x86_64": "15cf4bf60fb94f4f816c0a8f8ad4674cf2e93eda21af20f28edc71677cd0ceff",
 }

@@ -14,7 +14,7 @@ from conftest import need
 from core.toolkit.egress.hellos import ANSWERS, forged, hello
 from core.toolkit.egress.network import Server
 from plugins.docker.conftest import BUSYBOX, PYTHON
-from stockade.errors import ConfigError, SandboxStartError
+from stockade.errors import ConfigError
 from stockade.session import Session
 from stockade.toolkit.egress import addresses
 
@@ -170,5 +170,10 @@ except OSError: pass
 def test_what_cannot_be_held_is_refused(engine: docker.APIClient) -> None:
     with pytest.raises(ConfigError, match="raw addresses"):
         stockade.open(f"docker:{PYTHON}?network_allow=10.0.0.1")
-    with pytest.raises(SandboxStartError, match="needs Python"):
-        stockade.open(f"docker:{BUSYBOX}?network_allow=allowed.example")
+
+
+def test_an_image_without_python_has_the_way_out_too() -> None:
+    with stockade.open(f"docker:{BUSYBOX}?network_allow=allowed.example") as session:
+        line = "wget -q -O - http://elsewhere.example/ 2>&1; echo ${http_proxy%%:[0-9]*}"
+        result = session.shell(line)
+        assert "403" in result.stdout and "http://127.0.0.1" in result.stdout

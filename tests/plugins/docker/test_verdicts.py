@@ -8,9 +8,8 @@ import pytest
 
 import stockade
 from conftest import need
-from plugins.docker.conftest import BUSYBOX, PYTHON, until
-from stockade.errors import SandboxLostError, SessionStateError
-from stockade.results import SandboxResult, Stream, Verdict
+from plugins.docker.conftest import BUSYBOX, PYTHON
+from stockade.results import SandboxResult, Verdict
 from stockade.session import Session
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("engine")]
@@ -96,16 +95,12 @@ def test_memory_that_a_child_used_up() -> None:
 
 
 @pytest.mark.parametrize("image", [PYTHON, BUSYBOX])
-def test_a_supervisor_that_does_not_survive(image: str) -> None:
-    """A program has the kernel prefer the others: the container's state tells what it was."""
+def test_the_supervisor_survives(image: str) -> None:
+    """A program has the kernel prefer all others: what reports is out of its reach (D16, E5)."""
     line = (
         "for p in /proc/[0-9]*; do [ $p = /proc/$$ ] || echo 1000 > $p/oom_score_adj; done "
-        f"2>/dev/null; echo 0 > /proc/$$/oom_score_adj; {HOG}; {HOG}; sleep 60"
+        f"2>/dev/null; echo 500 > /proc/$$/oom_score_adj; {HOG}; {HOG}"
     )
     with stockade.open(f"docker:{image}?memory_mb=64") as session:
-        other = session.start(shell="echo up; sleep 60")
-        assert until(lambda: other._output.total(Stream.STDOUT))
         assert session.shell(line, timeout=60).verdict is Verdict.OUT_OF_MEMORY
-        assert other.result(30).verdict is Verdict.OUT_OF_MEMORY
-        with pytest.raises((SandboxLostError, SessionStateError)):
-            session.run(["true"])
+        assert session.run(["true"]).success

@@ -11,8 +11,9 @@ import docker
 from docker.types import LogConfig, Mount, Ulimit
 
 from stockade.deadlines import moment
-from stockade.resident import supervisor_by_input
 from stockade.wall import OpenRequest
+from stockade_docker.delivery import COMMAND, HELPER
+from stockade_docker.delivery import mount as supervisor
 from stockade_docker.identity import NOBODY
 from stockade_docker.mounts import checked
 
@@ -20,10 +21,10 @@ __all__ = ["HELPER", "LABEL", "Shape", "arguments", "name_of", "user"]
 
 #: Labels are this and a word: session, agent (a hash), owner, created, expires, durable.
 LABEL = "io.stockade."
-#: On a container that is no session's, its owner; on an image, what it was made of.
-HELPER = f"{LABEL}helper"
-#: Processes that the supervisor and the init are; the limit is the program's beside them.
-_OWN_PROCESSES = 5
+#: The supervisor, a keeper, and one that waits; the limit is the programs' beside them. The
+#: keepers of executions that overlap take from it, since what is kept free for them programs
+#: could use.
+_OWN_PROCESSES = 3
 _OPEN_FILES = 4096
 #: Seconds by which the deadline inside comes after the owner's own.
 _INSIDE_LATER = 3.0
@@ -34,6 +35,7 @@ class Shape:
     """What a wall and its options add to the configuration."""
 
     image: str
+    machine: str = "x86_64"  #: the image's architecture, as the kernel calls it
     runtime: str | None = None
     #: A profile as the engine takes it (JSON, a path of its own, a word); None: its own one.
     seccomp: str | None = None
@@ -52,7 +54,7 @@ class Shape:
 def arguments(api: docker.APIClient, request: OpenRequest, shape: Shape) -> dict[str, Any]:
     """The keyword arguments of docker-py's ``create_container``."""
     config = request.config
-    entry = _durable_entry(request) if config.durable else supervisor_by_input(0)[0]
+    entry = _durable_entry(request) if config.durable else [COMMAND, "serve"]
     return {
         "image": shape.image,
         "name": name_of(request.session_id),
@@ -98,12 +100,12 @@ def name_of(session_id: str) -> str:
 def _durable_entry(request: OpenRequest) -> list[str]:
     """What holds a durable container and ends it at its deadline (C11), whoever lives then.
 
-    All its lanes come by the engine's exec, each ending with its own process.
+    Each process that uses it starts a supervisor of its own by the engine's exec.
     """
     if request.expires_at is None:
-        return ["sh", "-c", "while sleep 86400; do :; done"]
+        return [COMMAND, "hold"]
     left = max(1, math.ceil(request.expires_at - time.time() + _INSIDE_LATER))
-    return ["sleep", str(left)]
+    return [COMMAND, "hold", str(left)]
 
 
 def _labels(request: OpenRequest) -> dict[str, str]:
@@ -149,8 +151,7 @@ def _host_config(api: docker.APIClient, request: OpenRequest, shape: Shape) -> A
         more.update(nano_cpus=int(config.cpu_limit * 1e9))
     if config.max_processes is not None:
         each, beside = shape.processes_each
-        own = _OWN_PROCESSES + bool(config.network_allow)  # what carries connections out
-        own += 2 * config.durable  # what holds it
+        own = _OWN_PROCESSES + config.durable  # what holds it
         more.update(pids_limit=(config.max_processes + own) * each + beside)
     if shape.runtime is not None:
         more.update(runtime=shape.runtime)
@@ -165,6 +166,7 @@ def _host_config(api: docker.APIClient, request: OpenRequest, shape: Shape) -> A
         Mount(target=mount.target, source=mount.source, type="bind", read_only=mount.read_only)
         for mount in checked(config.mounts, local=shape.local_engine)
     ]
+    mounts.append(supervisor(shape.machine))
     return api.create_host_config(
         cap_drop=["ALL"],
         security_opt=security,
@@ -173,11 +175,10 @@ def _host_config(api: docker.APIClient, request: OpenRequest, shape: Shape) -> A
             config.working_dir: folder + (",mode=1777" if shape.podman else ",mode=0755"),
             "/tmp": folder + ",mode=1777",
         },
-        init=True,
         log_config=LogConfig(type="none"),
         privileged=False,
         publish_all_ports=False,
-        mounts=mounts or None,
+        mounts=mounts,
         ulimits=_ulimits(shape),
         **more,
     )

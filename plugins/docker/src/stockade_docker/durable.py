@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import docker
 from docker.errors import NotFound
 
-from stockade.errors import SandboxLostError, SandboxStartError
-from stockade.resident.lane import LaneLostError
+from stockade.errors import SandboxLostError
+from stockade.file_backend import FileBackend
+from stockade.toolkit.supervised import LinkLost
 from stockade.wall import (
     Changes,
     ExecRequest,
@@ -23,33 +24,7 @@ from stockade_docker.create import name_of
 from stockade_docker.engine import FAILURES
 from stockade_docker.sandbox import ContainerSandbox
 
-__all__ = ["AttachedSandbox", "find", "open_first"]
-
-#: Lanes are marked by their numbers, a hundred for each process that uses the container.
-_RANGE, _RANGES = 100, 8
-#: How many of its first numbers may be taken by background programs of earlier processes.
-_TRIES = 50
-
-
-def open_first(make: Callable[[int], ContainerSandbox], slot: int) -> ContainerSandbox:
-    """The sandbox over a first lane whose mark no program carries.
-
-    ``make`` opens it with a lane of the number it is given. Raises LaneLostError and
-    SandboxStartError.
-    """
-    if slot >= _RANGES:
-        raise SandboxStartError(
-            f"{_RANGES} processes use this session already; detach one of them first."
-        )
-    for number in range(1 + _RANGE * slot, 1 + _RANGE * slot + _TRIES):
-        sandbox = make(number)
-        if sandbox.first_is_free():
-            return sandbox
-        sandbox.release()
-    raise SandboxStartError(
-        "programs that were left behind by earlier processes carry every mark of this one; end "
-        "some of them, or open a new session."
-    )
+__all__ = ["AttachedSandbox", "find"]
 
 
 def find(api: docker.APIClient, session_id: str) -> str:
@@ -69,7 +44,7 @@ def find(api: docker.APIClient, session_id: str) -> str:
 
 
 class AttachedSandbox(Sandbox):
-    """Opens its first lane when something is to run, so that a paused one can be held too."""
+    """Starts a supervisor when something is to run, so that a paused one can be held too."""
 
     def __init__(
         self,
@@ -77,8 +52,8 @@ class AttachedSandbox(Sandbox):
         container: str,
         reach: ContainerSandbox | Callable[[], ContainerSandbox],
     ) -> None:
-        """``reach`` is the sandbox itself, or opens its first lane, checked as at the
-        session's opening."""
+        """``reach`` is the sandbox itself, or starts a supervisor in it, checked
+        as at the session's opening."""
         self.container = container
         self._api = api
         self._lock = threading.Lock()
@@ -94,7 +69,7 @@ class AttachedSandbox(Sandbox):
                 assert not isinstance(self._reach, ContainerSandbox)
                 try:
                     self._inner = self._reach()
-                except LaneLostError as error:
+                except LinkLost as error:
                     raise SandboxLostError(
                         f"the sandbox does not answer: {error}; destroy the session, or resume it "
                         "where it is paused."
@@ -106,6 +81,15 @@ class AttachedSandbox(Sandbox):
 
     def terminal(self, request: TerminalRequest) -> Terminal:
         return self._reached().terminal(request)
+
+    def languages(self) -> Sequence[str] | None:
+        return self._reached().languages()
+
+    def interpreter(self, language: str) -> str | None:
+        return self._reached().interpreter(language)
+
+    def files(self) -> FileBackend | None:
+        return self._reached().files()
 
     def changes(self) -> Changes | None:
         return self._reached().changes()
@@ -128,7 +112,7 @@ class AttachedSandbox(Sandbox):
     def _freeze(
         self, act: Callable[[str], None], through: Callable[[ContainerSandbox], None]
     ) -> None:
-        """Without a lane where there is none: a paused container starts no shell."""
+        """Without a supervisor where there is none: a paused container starts no program."""
         with self._lock:
             inner = self._inner
         if inner is not None:

@@ -6,18 +6,19 @@ import json
 import logging
 import re
 import time
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
 import docker
 import requests
 from docker import auth
-from docker.errors import DockerException, ImageNotFound
+from docker.errors import DockerException
 
 from stockade.errors import ConfigError, SandboxStartError
 from stockade_docker.engine import FAILURES
 
-__all__ = ["DEFAULT_IMAGE", "PULL_POLICIES", "check_reference", "fetch", "identity"]
+__all__ = ["DEFAULT_IMAGE", "PULL_POLICIES", "check_reference", "fetch", "machine"]
 
 _log = logging.getLogger(__name__)
 
@@ -25,6 +26,10 @@ _log = logging.getLogger(__name__)
 _TELL_SECONDS = 2.0
 DEFAULT_IMAGE = "python:3.12-slim"
 PULL_POLICIES = ("missing", "always", "never")
+
+#: What images say, and what kernels do.
+_ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}
+_machines: weakref.WeakKeyDictionary[docker.APIClient, dict[str, str]] = weakref.WeakKeyDictionary()
 
 # The grammar of references, as registries have it: [host[:port]/]path[:tag][@digest].
 _PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
@@ -48,14 +53,22 @@ def check_reference(reference: str) -> str:
     )
 
 
-def identity(api: docker.APIClient, reference: str, policy: str, seconds: float) -> str:
-    """The id of an image, which is fetched where the engine lacks it. Raises as ``fetch``
-    does, and one of FAILURES."""
-    try:
-        return str(api.inspect_image(reference)["Id"])
-    except ImageNotFound:
-        fetch(api, reference, policy, seconds)
-        return str(api.inspect_image(reference)["Id"])
+def machine(api: docker.APIClient, reference: str) -> str:
+    """The architecture of an image on the engine, as the kernel calls it; looked at once.
+
+    Raises ImageNotFound, and one of FAILURES.
+    """
+    known = _machines.setdefault(api, {})
+    if reference not in known:
+        word = str(api.inspect_image(reference).get("Architecture") or "")
+        # An image that was imported from a plain archive may say nothing: the engine's own.
+        known[reference] = _ARCHITECTURES.get(word, word) or _of_engine(api)
+    return known[reference]
+
+
+def _of_engine(api: docker.APIClient) -> str:
+    word = str(api.version().get("Arch") or "")
+    return _ARCHITECTURES.get(word, word)
 
 
 def fetch(api: docker.APIClient, reference: str, policy: str, seconds: float) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from stockade.errors import ConfigError
 from stockade.wall import Option
-from stockade_docker import images, seccomp, shells
+from stockade_docker import images, seccomp
 
 __all__ = ["OPTIONS"]
 
@@ -16,13 +15,6 @@ def _pull(text: str) -> str:
     if text not in images.PULL_POLICIES:
         raise ValueError("one of missing, always, never is needed")
     return text
-
-
-def _shell(text: str) -> str:
-    try:
-        return text if text == "none" else images.check_reference(text)
-    except ConfigError as error:
-        raise ValueError(str(error)) from None
 
 
 def _seconds(text: str) -> float:
@@ -72,12 +64,6 @@ OPTIONS: Mapping[str, Option] = {
         _apparmor,
         None,
         "an AppArmor profile of the engine's machine; else docker-default",
-    ),
-    "shell": Option(
-        _shell,
-        shells.DEFAULT_SHELL,
-        "an image with a static busybox, whose shell is put beside the files of an image that "
-        "has none; none: such an image is refused",
     ),
     "shm_mb": Option(_megabytes, None, "MiB of /dev/shm; there is none unless asked for"),
 }

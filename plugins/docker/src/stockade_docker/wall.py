@@ -30,22 +30,19 @@ from stockade.wall import (
     Usage,
     Wall,
 )
+from stockade_docker import delivery, images, leftovers, seccomp
 from stockade_docker import engine as engines
-from stockade_docker import images, leftovers, seccomp, shells
 from stockade_docker.create import Shape
-from stockade_docker.durable import AttachedSandbox, find, open_first
+from stockade_docker.durable import AttachedSandbox, find
 from stockade_docker.identity import with_user
 from stockade_docker.options import OPTIONS
-from stockade_docker.sandbox import ContainerSandbox, NoShellError, SharedSandbox
+from stockade_docker.sandbox import ContainerSandbox, NoSupervisorError, explain
 
 __all__ = ["CAPABILITIES", "OPTIONS", "ContainerWall", "DockerWall"]
 
 _Request = TypeVar("_Request", bound=OpenRequest)
 
-_ALLOW_LIST = (
-    "an HTTP proxy on loopback, carried over the session's own connection to this process; "
-    "needs Python in the image"
-)
+_ALLOW_LIST = "an HTTP proxy on loopback, carried over the session's own connection to this process"
 
 CAPABILITIES = Capabilities(
     {
@@ -70,7 +67,7 @@ CAPABILITIES = Capabilities(
         "ports": ("native", "on this machine's loopback"),
         "pause": "native",
         "snapshot": ("emulated", "an archive made by a program inside"),
-        "terminal": ("native", "by the engine's exec"),
+        "terminal": "native",
         "allow-list": ("emulated", _ALLOW_LIST),
         "durable": ("native", "the engine keeps the container, whichever processes come and go"),
     }
@@ -193,35 +190,22 @@ class ContainerWall(Wall):
         return with_user(request, info, own_kernel=own_kernel)
 
     def _start(self, api: docker.APIClient, request: OpenRequest, shape: Shape) -> ContainerSandbox:
-        shell = self.chosen["shell"]
-        bare = _bare.setdefault(api, set())
-        if self.image in bare and shell != "none":
-            shape = attrs.evolve(shape, image=self._with_shell(api, request, shell))
-        try:
-            return ContainerSandbox.start_container(api, request, shape)
-        except ImageNotFound:  # it was there when this process last looked
-            self._fetch(api)
-            return ContainerSandbox.start_container(api, request, shape)
-        except NoShellError:
-            if shell == "none" or self.image in bare:
-                raise
-        made = self._with_shell(api, request, shell)
-        bare.add(self.image)
-        return ContainerSandbox.start_container(api, request, attrs.evolve(shape, image=made))
-
-    def _with_shell(self, api: docker.APIClient, request: OpenRequest, shell: str) -> str:
-        """The image's likeness that has a shell, made if the engine does not have it."""
-        try:
-            how = self.chosen["pull"], self.chosen["pull_seconds"]
-            key = shells.key_of(*(images.identity(api, n, *how) for n in (self.image, shell)))
-            found = shells.known(api, key)
-            return found or shells.with_shell(api, self.image, shell, key, request.owner)
-        except engines.FAILURES as error:
-            raise SandboxStartError(
-                f"image {self.image} has no shell, and that of {shell} could not be put beside "
-                f"its files: {error}; name another by the option shell, or take an image that "
-                "has one."
-            ) from error
+        machine = images.machine(api, self.image)
+        shape = attrs.evolve(shape, machine=machine)
+        for anew in (False, True):
+            try:
+                delivery.have(api, self.image, machine, request.owner, anew=anew)
+                return ContainerSandbox.start_container(api, request, shape)
+            except ImageNotFound:  # it was there when this process last looked
+                if anew:
+                    raise
+                self._fetch(api)
+            except engines.FAILURES as error:
+                raise explain("having the supervisor on the engine failed", error, shape) from error
+            except NoSupervisorError:  # somebody removed its volume, or filled it by halves
+                if anew:
+                    raise
+        raise AssertionError("one of the two ways was taken")
 
     def _complete(
         self, sandbox: ContainerSandbox, info: engines.EngineInfo, names: Names | None
@@ -259,12 +243,7 @@ class ContainerWall(Wall):
         sees_root = self.shape(request, info).sees_root
 
         def reach() -> ContainerSandbox:
-            def make(number: int) -> ContainerSandbox:
-                return SharedSandbox(
-                    api, container, None, request, number=number, sees_root=sees_root
-                )
-
-            sandbox = open_first(make, request.slot)
+            sandbox = ContainerSandbox.join(api, container, request, sees_root=sees_root)
             try:
                 self._complete(sandbox, info, names)
             except BaseException:
@@ -306,8 +285,6 @@ def _absent(error: BaseException) -> bool:
 
 #: Images that an engine was seen to have.
 _there: weakref.WeakKeyDictionary[docker.APIClient, set[str]] = weakref.WeakKeyDictionary()
-#: Images that were seen to have no shell.
-_bare: weakref.WeakKeyDictionary[docker.APIClient, set[str]] = weakref.WeakKeyDictionary()
 
 
 def _away(error: BaseException) -> SandboxStartError:

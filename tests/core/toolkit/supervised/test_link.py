@@ -243,6 +243,8 @@ def test_E4_programs_leave_room_for_the_next_one(link: Link) -> None:
     (child,) = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
     limit = "Max processes"
     resource.prlimit(int(child), resource.RLIMIT_NPROC, (5000, 5000))
+    run(link, Order(argv=["true"]))  # by the keeper that was waiting when there was no limit
+    time.sleep(0.1)
     end, output = run(link, Order(argv=["grep", limit, "/proc/self/limits"]))
     assert status(end) == 0
     assert output.data(Stream.STDOUT).split()[2:4] == [b"4998", b"4998"]

@@ -84,6 +84,11 @@ class Hello:
     release: str  #: of the kernel that it runs on
     version: str  #: as ``uname -v`` shows it
 
+    @property
+    def kernel(self) -> str:
+        """As ``/proc/version`` begins on a Linux without a compiler's name in it."""
+        return f"Linux version {self.release} {self.version}"
+
 
 class _Collected:
     """A sink for what a command of the supervisor's own prints."""

@@ -1,7 +1,7 @@
-"""A lane's streams over the engine's raw, framed connection.
+"""A supervisor's streams over the engine's raw, framed connection.
 
 docker-py's own reading of such a connection grows faster than linearly with the
-output, so the frames are taken apart here: eight bytes of head (which stream,
+output, so the engine's frames are taken apart here: eight bytes of head (which stream,
 how long), then as many bytes.
 """
 
@@ -12,21 +12,19 @@ import select
 import socket
 import ssl
 import threading
-import time
 from typing import Any
 
-from stockade.resident import Channel
-from stockade.results import Stream
+from stockade.toolkit.supervised import Transport
 
-__all__ = ["EngineChannel", "hang_up"]
+__all__ = ["EngineTransport", "hang_up"]
 
 _READ_BYTES = 256 * 1024
 _SEND_BYTES = 256 * 1024
 _HEAD = 8
-_STREAMS = {1: Stream.STDOUT, 2: Stream.STDERR}
+_STDERR = 2
 
 
-class EngineChannel(Channel):
+class EngineTransport(Transport):
     """Over the connection of an attach or an exec."""
 
     def __init__(self, connection: Any) -> None:
@@ -39,9 +37,12 @@ class EngineChannel(Channel):
         self._socket.settimeout(0 if self._tls else None)
         self._head = b""
         self._left = 0
-        self._stream = Stream.STDOUT
+        self._stream = 1
+        self._ended = threading.Event()
         self._closing = threading.Lock()
         self._closed = False
+        #: What came on the standard error, such as a runtime's last words; for messages.
+        self.stderr = b""
 
     def send(self, data: bytes) -> None:
         if not self._tls:
@@ -53,56 +54,42 @@ class EngineChannel(Channel):
                 with self._turn:
                     left = left[self._socket.send(left[:_SEND_BYTES]) :]
             except ssl.SSLWantWriteError:
-                self._poll(select.POLLOUT, None)
+                self._wait(write=True, seconds=None)
             except ssl.SSLWantReadError:  # a new key is agreed on; whoever receives takes part
-                self._poll(select.POLLIN, 0.05)
+                self._wait(write=False, seconds=0.05)
 
-    def receive(self, seconds: float | None = None) -> list[tuple[Stream, bytes]]:
+    def receive(self) -> bytes:
         while True:
-            data = self._read(seconds)
+            data = self._read()
             if not data:
-                return []
+                self._ended.set()
+                return b""
             found = self._take_apart(data)
             if found:
                 return found
 
-    def _read(self, seconds: float | None) -> bytes:
-        # Not the socket's own timeout: that would hold for a sender in another thread too.
+    def _read(self) -> bytes:
         if not self._tls:
-            if seconds is not None and not self._poll(select.POLLIN, seconds):
-                raise TimeoutError
             return bytes(self._socket.recv(_READ_BYTES))
         while True:
             try:
                 with self._turn:
                     return bytes(self._socket.recv(_READ_BYTES))
             except ssl.SSLWantReadError:
-                if not self._poll(select.POLLIN, seconds):
-                    raise TimeoutError from None
+                self._wait(write=False, seconds=None)
             except ssl.SSLWantWriteError:
-                self._poll(select.POLLOUT, seconds)
+                self._wait(write=True, seconds=None)
 
-    def _poll(self, event: int, seconds: float | None) -> bool:
-        """Wait until the socket is ready; False when the time passes first."""
+    def _wait(self, *, write: bool, seconds: float | None) -> None:
+        """Wait until the socket is ready, or ``seconds`` pass."""
         descriptor = self._socket.fileno()
         if descriptor < 0:
             raise OSError("the connection is closed")
-        poll = select.poll()
-        poll.register(descriptor, event)
-        return bool(poll.poll(None if seconds is None else seconds * 1000))
+        reading, writing = ([], [descriptor]) if write else ([descriptor], [])
+        select.select(reading, writing, [], seconds)
 
-    def ended(self) -> bool:
-        if type(self._socket) is not socket.socket:
-            return False
-        try:
-            return not self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
-
-    def _take_apart(self, data: bytes) -> list[tuple[Stream, bytes]]:
-        found = []
+    def _take_apart(self, data: bytes) -> bytes:
+        found: list[bytes] = []
         if self._head:
             data = self._head + data
             self._head = b""
@@ -112,24 +99,25 @@ class EngineChannel(Channel):
                 if end - at < _HEAD:
                     self._head = data[at:]
                     break
-                self._stream = _STREAMS.get(data[at], Stream.STDOUT)
+                self._stream = data[at]
                 self._left = int.from_bytes(data[at + 4 : at + _HEAD], "big")
                 at += _HEAD
                 continue
             piece = data[at : at + self._left]
             self._left -= len(piece)
             at += len(piece)
-            found.append((self._stream, piece))
-        return found
+            if self._stream == _STDERR:
+                self.stderr = (self.stderr + piece)[-2048:]
+            else:
+                found.append(piece)
+        return b"".join(found)
 
     def wind_down(self, seconds: float) -> None:
         if type(self._socket) is not socket.socket:
             return  # TLS and ssh close both directions at a time
-        until = time.monotonic() + seconds
-        with contextlib.suppress(OSError):  # TimeoutError too
+        with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
-            while (left := until - time.monotonic()) > 0 and self._read(left):
-                pass
+            self._ended.wait(seconds)
 
     def close(self) -> None:
         with self._closing:
