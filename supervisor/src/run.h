@@ -204,7 +204,7 @@ void warm_start(struct run *run);
 void warm_hear(struct slot *slot);
 void warm_push(struct slot *slot);
 void warm_report(struct slot *slot);
-void warm_ended(struct slot *slot, int status);
+void warm_ended(struct slot *slot);
 void warm_gone(struct slot *slot);
 void warm_look(void);
 

@@ -214,17 +214,17 @@ static void keeper_ended(struct run *run, int status, const struct rusage *used)
     }
 }
 
-static void slot_reaped(struct slot *slot, pid_t pid, int status) {
+static void slot_reaped(struct slot *slot, pid_t pid) {
     bool direct = !subreaper;
     warm_report(slot);
     if (pid == slot->keeper && !direct) {
         if (slot->interpreter) { /* a program has killed the keeper */
             strays = true;
-            warm_ended(slot, SIGKILL);
+            warm_ended(slot);
         }
         warm_gone(slot);
     } else if (direct && pid == slot->interpreter) {
-        warm_ended(slot, status);
+        warm_ended(slot);
         warm_gone(slot);
     }
 }
@@ -238,7 +238,7 @@ static void reaped(pid_t pid, int status, const struct rusage *used) {
         }
     for (struct slot *slot = slots; slot; slot = slot->next)
         if (slot->keeper == pid || slot->interpreter == pid) {
-            slot_reaped(slot, pid, status);
+            slot_reaped(slot, pid);
             return;
         }
 }

@@ -1,6 +1,7 @@
 /* Interpreters that wait for code: one is forked ahead of its job, or keeps its state. */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -51,6 +52,15 @@ static bool fits(const struct slot *slot, const struct run *run) {
     if (slot->run || slot->closing || strcmp(slot->program, run->order.argv[0])) return false;
     if (run->order.flags & F_NAMED) return slot->name && !strcmp(slot->name, run->order.name);
     return !slot->name;
+}
+
+/* One that keeps its state takes one job at a time. */
+static bool must_wait(const struct run *run) {
+    for (const struct slot *slot = slots; slot; slot = slot->next)
+        if (slot->name && slot->run && !slot->closing && !strcmp(slot->name, run->order.name) &&
+            !strcmp(slot->program, run->order.argv[0]))
+            return run->order.flags & F_NAMED;
+    return false;
 }
 
 static void slot_free(struct slot *slot) {
@@ -124,6 +134,10 @@ static bool job_make(struct slot *slot, const struct order *order) {
 }
 
 void warm_start(struct run *run) {
+    if (must_wait(run)) {
+        run->state = WAITING;
+        return;
+    }
     struct slot *slot = slots;
     while (slot && !fits(slot, run)) slot = slot->next;
     struct plan plan = {.order = &run->order, .in = -1, .out = -1, .err = -1, .blob = -1,
@@ -210,7 +224,7 @@ void warm_hear(struct slot *slot) {
 }
 
 /* The interpreter itself has ended. */
-void warm_ended(struct slot *slot, int status) {
+void warm_ended(struct slot *slot) {
     warm_hear(slot);
     struct run *run = slot->run;
     slot->interpreter = 0;
@@ -220,12 +234,9 @@ void warm_ended(struct slot *slot, int status) {
         leave(slot);
         run_fail(run, NO_INTERPRETER, 0);
     } else {
-        /* One that keeps its state runs the code itself; another's code is on its own now. */
-        if (!slot->name) {
-            run->doomed = true;
-            status = 9;
-        } else leave(slot);
-        run_exited(run, status, 0, 0);
+        /* Its code is on its own now, and nobody reports on it. */
+        run->doomed = true;
+        run_exited(run, SIGKILL, 0, 0);
     }
 }
 
@@ -233,7 +244,7 @@ void warm_report(struct slot *slot) {
     struct report report;
     while (slot->report >= 0 && read(slot->report, &report, sizeof report) > 0) {
         if (report.what == R_STARTED) slot->interpreter = report.value;
-        else warm_ended(slot, report.what == R_ENDED ? report.value : 9);
+        else warm_ended(slot);
     }
 }
 
@@ -242,7 +253,7 @@ void warm_gone(struct slot *slot) {
     struct run *run = slot->run;
     if (run && run->state == RUNNING) {
         run->doomed = true;
-        run_exited(run, 9, 0, 0);
+        run_exited(run, SIGKILL, 0, 0);
     }
     slot_free(slot);
 }

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 HASHES: dict[str, str] = {
-    "aarch64": "7fcf4faf5e21ac3c2104a34358042441db4210ee509d533be3067ca177b64a3c",
-    "x86_64": "15cf4bf60fb94f4f816c0a8f8ad4674cf2e93eda21af20f28edc71677cd0ceff",
+    "aarch64": "001521218c5680283304619ac51a855049b34c9c6efd4dcb91b4fb87515d0ebb",
+    "x86_64": "542f462a3e0af4257dffb574187152222f27874f7c0d2eabc8a5b81fa6be6aff",
 }

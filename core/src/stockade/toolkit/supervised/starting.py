@@ -40,12 +40,13 @@ class Starter:
                 self._cold.add(interpreter)
 
     def launch(self, order: StartOrder, output: Output, *, warm: bool) -> Call:
-        flags = 0
+        flags, argv = 0, order.argv
         if warm:
+            argv = (argv[0], "-c", "", *argv[3:])  # it is made of that text already
             flags = Flag.NAMED if order.state is not None else Flag.WARM
             self._link.source(BOOT, warm_source())
         words = Order(
-            argv=order.argv,
+            argv=argv,
             cwd=order.cwd,
             env=order.env,
             flags=flags,
