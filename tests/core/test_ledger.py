@@ -219,6 +219,23 @@ def test_a_file_that_others_may_write_is_not_trusted(ledger: SqliteLedger) -> No
         ledger.sessions()
 
 
+def test_where_files_have_no_modes_it_works_and_says_so(
+    ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As on Windows, or on a memory stick: every file reads 0666, whatever was asked."""
+    honest = os.stat
+
+    def everybodys(*arguments: Any, **options: Any) -> os.stat_result:
+        found = honest(*arguments, **options)
+        return os.stat_result((found.st_mode | 0o666, *found[1:]))
+
+    monkeypatch.setattr(os, "stat", everybodys)
+    ledger.intend(made_record())
+    assert [record.session_id for record in ledger.sessions()] == ["ses-1"]
+    assert "have no modes of their own" in caplog.text
+    assert not [name for name in os.listdir(os.path.dirname(ledger.path)) if len(name) > 30]
+
+
 def test_a_file_that_was_moved_away_is_made_anew(ledger: SqliteLedger, tmp_path: Path) -> None:
     ledger.intend(made_record("ses-1"))
     for path in Path(ledger.path).parent.iterdir():

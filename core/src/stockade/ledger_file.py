@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
 import sqlite3
@@ -17,6 +18,8 @@ from stockade.deadlines import read_moment
 from stockade.errors import LedgerError
 
 __all__ = ["COLUMNS", "LedgerFile", "LedgerRecord"]
+
+_log = logging.getLogger(__name__)
 
 #: "Stkd", in the place where SQLite lets an application name its files.
 _APPLICATION = 0x53746B64
@@ -251,13 +254,33 @@ class LedgerFile:
         """What the file's size and mode tell. It must not be opened here: closing it would
         drop the locks that this process's other connections hold on it."""
         found = os.stat(self.path)
-        if found.st_mode & 0o002:
+        if found.st_mode & 0o002 and self._modes_are_kept():
             raise LedgerError(
                 f"the ledger {self.path!r} can be written by every user, so it cannot be trusted; "
                 "check it, then: chmod 600 it."
             )
         if 0 < found.st_size < _SMALLEST:  # SQLite would take that for an empty one
             raise self._foreign()
+
+    def _modes_are_kept(self) -> bool:
+        """Whether a file for one user alone stays one here: Windows, and file systems without
+        modes, show every file as everybody's, whatever was asked."""
+        beside = f"{self.path}.{os.urandom(8).hex()}"
+        try:
+            os.close(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+            try:
+                kept = not os.stat(beside).st_mode & 0o002
+            finally:
+                os.unlink(beside)
+        except OSError:
+            return True  # nothing was found out, so what the mode says stands
+        if not kept:
+            _log.warning(
+                "files beside the ledger %r have no modes of their own: whoever may write there "
+                "may change it",
+                self.path,
+            )
+        return kept
 
     def _foreign(self) -> LedgerError:
         return LedgerError(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import array
 import contextlib
-import fcntl
 import json
 import os
 import stat
@@ -257,11 +256,15 @@ def _look_at(path: Path) -> tuple[Any, ...]:
 
 def _flags(descriptor: int) -> int:
     flags = array.array("i", [0])
+    import fcntl  # of Linux, as all that is tried here; the suite is imported elsewhere, too
+
     fcntl.ioctl(descriptor, 0x80086601, flags)  # FS_IOC_GETFLAGS
     return flags[0]
 
 
 def _hint(descriptor: int) -> bytes:
+    import fcntl
+
     return bytes(fcntl.fcntl(descriptor, 1035, bytes(8)))  # F_GET_RW_HINT
 
 

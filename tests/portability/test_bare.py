@@ -1,0 +1,67 @@
+"""Core where Linux's own calls are missing: it imports, and its unit tests run."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+#: Walls that are made of what Linux alone has.
+LINUX_WALLS = {"bubblewrap", "hyperlight", "landlock", "microsandbox"}
+#: Programs that run in a sandbox, and what is said to be for walls of Linux alone.
+ELSEWHERE = r"stockade\.(resident\.(compiled|forwarder|zygote|served|spawning)|toolkit\.local\b)"
+PROGRAM = f"""
+import portability.bare
+import importlib, pkgutil, re
+import stockade
+for name in stockade.__all__:
+    getattr(stockade, name)
+for found in pkgutil.walk_packages(stockade.__path__, "stockade.", onerror=lambda _: None):
+    if not re.match({ELSEWHERE!r}, found.name):
+        importlib.import_module(found.name)
+print("imported")
+"""
+
+
+def test_all_of_core_imports() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", PROGRAM], cwd=ROOT / "tests", capture_output=True,
+        text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.stdout == "imported\n", done.stderr
+
+
+#: What is quick and asks no wall; the plug-in says what of it needs Linux.
+UNITS = """
+aio aio_parity archives audit capacity config copies execution file_backend hooks languages ledger
+no_deadline opening output pump registry settings spec terminals wall_defaults workers
+""".split()  # noqa: SIM905 - one word a test file
+
+
+def test_cores_unit_tests_run() -> None:
+    files = [f"tests/core/test_{name}.py" for name in UNITS]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "portability.bare", "-p", "no:cacheprovider",
+         *files],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT / "tests")}, capture_output=True,
+        text=True, timeout=110, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    found = re.search(r"(\d+) passed", done.stdout)
+    assert found is not None and int(found[1]) > 600, done.stdout[-500:]
+
+
+def test_classifiers_say_only_what_is_so() -> None:
+    """Core is tested where Linux's own is missing; a wall names the system that it needs."""
+    for path in [ROOT / "core/pyproject.toml", *ROOT.glob("plugins/*/pyproject.toml")]:
+        systems = re.findall(r'"Operating System :: ([^"]+)"', path.read_text())
+        name = path.parent.name
+        if name == "core":
+            assert systems == ["OS Independent"], "what of it needs one says so by name"
+        elif name in LINUX_WALLS:
+            assert systems == ["POSIX :: Linux"], name
+        else:
+            assert systems in (["OS Independent"], ["POSIX"], []), name
