@@ -227,7 +227,9 @@ def test_C11_setting_the_clock_changes_no_lifetime(
     jump: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = order("", expires_at=time.time() + 60)
-    program: Any = SimpleNamespace(order=held, runs=False, processes=list, count_kills=None)
+    program: Any = SimpleNamespace(
+        order=held, runs=False, processes=list, count_kills=None, buffers=None
+    )
     real, since_boot = time.time, time.monotonic
     ours, theirs = socket.socketpair()
     with ours, theirs:

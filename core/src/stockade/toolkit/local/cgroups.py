@@ -205,6 +205,9 @@ class Group:
                 _write(f"{folder}/memory.swap.max", 0)
             return
         _write(f"{folder}/memory.limit_in_bytes", size)
+        if os.path.exists(f"{folder}/memory.kmem.tcp.limit_in_bytes"):
+            # Buffers of internet sockets, which version 1 counts apart.
+            _write(f"{folder}/memory.kmem.tcp.limit_in_bytes", size)
         if os.path.exists(f"{folder}/memory.memsw.limit_in_bytes"):
             _write(f"{folder}/memory.memsw.limit_in_bytes", size)
         else:

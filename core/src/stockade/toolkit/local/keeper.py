@@ -48,6 +48,7 @@ class Keeper:
             None if "cpu" in order.held else order.cpu_share,
             processes=program.processes,
             count=program.count_kills,
+            buffers=program.buffers,
         )
         self._does: dict[str, Callable[[dict[str, Any]], dict[str, Any] | None]] = {
             "ready": self._ready,

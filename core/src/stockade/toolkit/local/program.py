@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 from stockade.toolkit.local import calls, tree
+from stockade.toolkit.local.buffers import Buffers
 from stockade.toolkit.local.cgroups import Group, group_name
 from stockade.toolkit.local.order import Order
 
@@ -32,9 +33,9 @@ class Program:
         self.status: int | None = None  #: the program's wait status, once it has ended
         name = group_name(order.wall, order.session)
         self._group = Group(order.cgroups, name) if order.cgroups else None
+        self._buffers: Buffers | None = None  # where memory is watched, and the kernel tells
         self._counter = -1  # the keeper's own count of kills for memory
-        #: Of the last kills: what was below the same parent as the victim or what it comes
-        #: from, right below the supervisor's child; numbered as inside.
+        #: Of the last kills: all of the victim's execution, numbered as inside.
         self._victims: deque[frozenset[int]] = deque(maxlen=_KEPT_VICTIMS)
 
     # -- starting --------------------------------------------------------------
@@ -111,6 +112,9 @@ class Program:
                 raise OSError("the sandbox's first process has ended")
             pid = below[0]
         self.first = pid
+        if self.order.memory_bytes is not None and "memory" not in self.order.held:
+            with contextlib.suppress(OSError):
+                self._buffers = Buffers.of(pid, self.order.ids)
         calls.limit([pid, *tree.descendants(pid)], self.order.ids, limits)
         for paths, options in remounts:
             calls.remount(pid, self.order.ids, paths, options)
@@ -131,20 +135,26 @@ class Program:
             os.pwrite(self._counter, b"oom_kill %d\n" % kills, 0)
 
     def _execution_of(self, pid: int) -> frozenset[int]:
-        """The processes from which all of the victim's execution comes: its program, and what
-        lost its parent and was adopted beside it."""
+        """All processes of the victim's execution, numbered as inside: those below the same
+        child of the supervisor, which adopts what loses its parent."""
         own = set(tree.children(self.first))
-        while pid and (above := tree.parent(pid)) not in own:
-            pid = above
-        beside = tree.children(tree.parent(pid)) if pid else []
-        return frozenset(number for one in beside if (number := tree.inner_pid(one)))
+        while pid and pid not in own:
+            pid = tree.parent(pid)
+        below = tree.descendants(pid) if pid else []
+        return frozenset(number for one in below if (number := tree.inner_pid(one)))
 
     def killed(self, pid: int) -> bool:
         """Whether this keeper ended a program, or one that came from it, for memory.
 
-        ``pid``: of a program right below a supervisor's child, as it is numbered inside.
+        ``pid``: of an execution's program, as it is numbered inside.
         """
         return any(pid in victims for victims in self._victims)
+
+    def buffers(self) -> int | None:
+        """Bytes that all its sockets hold; None where the kernel does not tell."""
+        with contextlib.suppress(OSError):
+            return None if self._buffers is None else self._buffers.held()
+        return None
 
     def kills(self) -> int:
         """How many programs the kernel ended for their memory."""

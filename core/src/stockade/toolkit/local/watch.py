@@ -19,6 +19,10 @@ _EVERY_SECONDS = 0.01
 _IDLE_SECONDS = 0.03
 #: After an execution was announced, how long its first process may take to be seen.
 _AWAITED_SECONDS = 1.0
+#: What a descriptor costs, and how many of them each process may have for nothing.
+_FILE_BYTES, _FREE_FILES = 4096, 64
+#: What one can hold that is a socket, as kernels have it unless they are told otherwise.
+_SOCKET_BYTES = 2 * 212992
 #: How far ahead of their share programs may be before they are stopped.
 _AHEAD_SECONDS = 0.002
 
@@ -28,6 +32,8 @@ class Watch:
 
     ``processes`` tells all of the sandbox, and which of them are programs; ``count`` is
     told how many were ended for memory, and which process is the last of them, before it is.
+    ``buffers`` tells what the kernel keeps for all their sockets, or None where it does not
+    say; then each descriptor counts for as much as one can hold.
     """
 
     def __init__(
@@ -37,11 +43,13 @@ class Watch:
         *,
         processes: Callable[[], tuple[list[int], list[int]]],
         count: Callable[[int, int], None],
+        buffers: Callable[[], int | None] = lambda: 0,
     ) -> None:
         self._memory = memory_bytes
         self._share = share
         self._processes = processes
         self._count = count
+        self._buffers = buffers
         self.kills = 0
         self._doomed: set[int] = set()  # killed, and not gone yet
         self._used = 0.0
@@ -82,9 +90,11 @@ class Watch:
         """End the largest until the rest is within the limit, as a kernel would."""
         self._doomed &= set(programs)
         counted = [pid for pid in programs if pid not in self._doomed]
-        if sum(map(tree.memory_bytes, counted)) <= limit:
+        files = {pid: tree.open_files(pid) for pid in counted}
+        kept = self._kept(files)
+        if sum(map(tree.memory_bytes, counted)) + sum(kept.values()) <= limit:
             return
-        sizes = sorted((tree.memory_bytes(pid, exact=True), pid) for pid in counted)
+        sizes = sorted((tree.memory_bytes(pid, exact=True) + kept[pid], pid) for pid in counted)
         total = sum(size for size, _ in sizes)
         while total > limit and sizes:
             size, pid = sizes.pop()
@@ -94,6 +104,18 @@ class Watch:
             self._doomed.add(pid)
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
+
+    def _kept(self, files: dict[int, int]) -> dict[int, int]:
+        """What the kernel keeps for each process's descriptors: of a pipe past the user's
+        quota two pages, and of what sockets hold a share, since whose they are it does not
+        tell."""
+        held = self._buffers()
+        each = _FILE_BYTES if held is not None else _SOCKET_BYTES
+        every = sum(files.values()) or 1
+        return {
+            pid: each * max(0, count - _FREE_FILES) + (held or 0) * count // every
+            for pid, count in files.items()
+        }
 
     # -- cpu -------------------------------------------------------------------
 
