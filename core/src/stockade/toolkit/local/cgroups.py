@@ -213,10 +213,10 @@ class Group:
         else:
             _write(f"{folder}/memory.swappiness", 0)
 
-    def join(self) -> None:
-        """Put this process in."""
+    def join(self, pid: int | None = None) -> None:
+        """Put a process in, by default this one. Raises OSError."""
         for folder in self.folders:
-            _write(f"{folder}/cgroup.procs", os.getpid())
+            _write(f"{folder}/cgroup.procs", os.getpid() if pid is None else pid)
 
     def freeze(self, yes: bool) -> None:
         """Stop everything in it, or let it go on; returns when that is so."""

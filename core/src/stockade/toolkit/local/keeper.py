@@ -171,8 +171,11 @@ def _set_up() -> None:
         signal.signal(number, lambda *_: None)
 
 
-def main(descriptor: int) -> None:
-    """Run in the keeper's process (process.py), with the number of its end of the link."""
+def main(descriptor: int, kind: type[Program] = Program) -> None:
+    """Run in the keeper's process (process.py), with the number of its end of the link.
+
+    A wall whose programs are of another kind calls it from a ``main`` of its own.
+    """
     owner = socket.socket(fileno=descriptor)
     owner.set_inheritable(False)
     _set_up()
@@ -180,7 +183,7 @@ def main(descriptor: int) -> None:
     if received is None:
         return
     message, passed = received
-    program = Program(Order.from_message(message["order"]))
+    program = kind(Order.from_message(message["order"]))
     places = dict(zip(message["places"], passed, strict=True))
     try:
         started = answer_with(owner, lambda: program.start(places))

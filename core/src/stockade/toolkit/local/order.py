@@ -40,6 +40,8 @@ class Order:
     depth: int = 0
     expires_at: float | None = None  #: the end of its lifetime, in seconds since the epoch
     startup_seconds: float = 60.0  #: the owner waits so long for it
+    #: What a wall's own kind of Program wants to know, as JSON has it.
+    extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def to_message(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

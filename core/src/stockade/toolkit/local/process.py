@@ -45,13 +45,23 @@ class State:
 class KeeperProcess:
     """A keeper and the program that it holds; started when made, safe from any thread."""
 
-    def __init__(self, order: Order, passed: Mapping[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        order: Order,
+        passed: Mapping[int, int] | None = None,
+        *,
+        module: str = "stockade.toolkit.local.keeper",
+        packages: Sequence[str] = (),
+    ) -> None:
         """Start it. ``passed``: descriptors that the program gets, its number and this
-        process's; they stay the caller's to close. 0, 1 and 2 are taken.
+        process's; they stay the caller's to close. 0, 1 and 2 are taken. ``module``: where
+        the ``main`` of the keeper is, and ``packages``: those of the wall's own that it
+        needs, as :func:`~stockade.toolkit.local.bare.keeper_command` has them.
 
         Raises SandboxStartError, and then nothing is left (C5).
         """
         self._order = order
+        self._module, self._packages = module, packages
         self._asking = threading.Lock()
         self._ended = False
         #: The other end of the program's standard input and output; the caller's to close.
@@ -74,7 +84,8 @@ class KeeperProcess:
         self._link, theirs = link.pair()
         try:
             with theirs:
-                self._process = _started(theirs, self._order)
+                command = keeper_command(self._module, theirs.fileno(), self._packages)
+                self._process = _started(theirs, command, self._order)
             self._link.settimeout(self._order.startup_seconds)
             message = {
                 "order": self._order.to_message(), "places": list(places), "owner": os.getpid()
@@ -219,10 +230,12 @@ class KeeperProcess:
             _log.warning("the keeper could not end its session, so it is killed: %s", error)
 
 
-def _started(theirs: socket.socket, order: Order) -> subprocess.Popen[bytes]:
+def _started(
+    theirs: socket.socket, command: Sequence[str], order: Order
+) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
-            keeper_command("stockade.toolkit.local.keeper", theirs.fileno()),
+            command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -24,7 +24,10 @@ _ASIDE = 256
 
 
 class Program:
-    """Made by ``start``, fit for use after ``ready``, gone after ``end``."""
+    """Made by ``start``, fit for use after ``ready``, gone after ``end``.
+
+    A wall that makes its sandbox itself, and has no program that does, overrides ``launch``.
+    """
 
     def __init__(self, order: Order) -> None:
         self.order = order
@@ -44,6 +47,11 @@ class Program:
         """Start it with these descriptors: its numbers, and this process's. Raises OSError."""
         self._make_group()
         self._make_counter()
+        self.launch(descriptors)
+
+    def launch(self, descriptors: Mapping[int, int]) -> None:
+        """Fork the program, set ``pid``, and return once it runs; its group is made and
+        empty. Raises OSError with what failed."""
         failed, tell = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
@@ -66,6 +74,12 @@ class Program:
             order.cpu_limit if "cpu" in order.held else None,
         )
 
+    @property
+    def counter(self) -> str | None:
+        """The file that counts kills for memory, whoever does that."""
+        kernels = None if self._group is None else self._group.counter
+        return self.order.counter if kernels is None else kernels
+
     def _make_counter(self) -> None:
         path = self.order.counter
         if path is None or "memory" in self.order.held:
@@ -74,6 +88,11 @@ class Program:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         self._counter = os.open(path, flags, 0o644)
         self.count_kills(0, 0)
+
+    def join(self, pid: int) -> None:
+        """Put a process that was just forked into the session's group, if there is one."""
+        if self._group is not None:
+            self._group.join(pid)
 
     def _become(self, descriptors: Mapping[int, int], tell: int) -> None:
         """In the fork: into the limits first, then no more rights than an ordinary user's."""
