@@ -76,7 +76,8 @@ def _give_every_file_to_everybody() -> None:
     def everybodys(*arguments: Any, **options: Any) -> os.stat_result:
         found = honest(*arguments, **options)
         mode = found.st_mode | (0o777 if stat.S_ISDIR(found.st_mode) else 0o666)
-        return os.stat_result((mode, *found[1:]))
+        whole: Any = found.__reduce__()[1]  # ten numbers, and the others by name
+        return os.stat_result((mode, *whole[0][1:]), whole[1])
 
     os.stat = everybodys
 
@@ -94,6 +95,7 @@ LINUX = {
     "core/test_ledger.py::test_the_file_is_the_users_alone": "modes",
     "core/test_ledger.py::test_a_file_that_others_may_write": "modes",
     "core/test_audit.py::test_every_line": "modes",
+    "core/test_archives.py::test_F4_hard_links_times_and_modes": "modes",
 }
 
 
