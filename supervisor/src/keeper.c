@@ -116,12 +116,12 @@ static _Noreturn void refused(int stage) {
     _exit(0);
 }
 
-static void take_user(const struct order *order) {
-    if (!(order->flags & F_USER)) return;
-    if (geteuid() == 0 && setgroups(0, NULL) < 0) refused(R_NOBODY);
-    if (setresgid(order->gid, order->gid, order->gid) < 0 ||
-        setresuid(order->uid, order->uid, order->uid) < 0)
-        refused(R_NOBODY);
+/* The group first: without privileges none can be taken. */
+bool take_user(const struct order *order) {
+    if (!(order->flags & F_USER)) return true;
+    if (geteuid() == 0 && setgroups(0, NULL) < 0) return false;
+    return setresgid(order->gid, order->gid, order->gid) == 0 &&
+           setresuid(order->uid, order->uid, order->uid) == 0;
 }
 
 /* At the process limit, which programs can reach and leave behind, the next one must still
@@ -148,7 +148,7 @@ static _Noreturn void child(const struct plan *plan, char **env) {
         dup2(plan->source, 4);
     }
     leave_room();
-    take_user(order);
+    if (!take_user(order)) refused(R_NOBODY);
     if (chdir(order->cwd) < 0) refused(R_NOWHERE);
     child_signals();
     search(order->argv, env);

@@ -106,9 +106,11 @@ static void take_order(const struct frame *frame) {
     }
 }
 
-static void take_signal(const struct run *run, const struct frame *frame) {
-    if (frame->length < 4 || run->state != RUNNING || run->program <= 0) return;
-    kill(frame->arg ? -run->program : run->program, (int)get32(frame->body));
+static void take_signal(struct run *run, const struct frame *frame) {
+    if (frame->length < 4 || run->state > RUNNING || run->connection) return;
+    run->signal = (int)get32(frame->body);
+    run->signals_group = frame->arg;
+    run_signal(run);
 }
 
 static void take_size(const struct run *run, const struct frame *frame) {

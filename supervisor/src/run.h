@@ -64,6 +64,8 @@ struct run {
     struct slot *slot;
     bool doomed, lingers, connection, terminal, connecting;
     unsigned rounds;      /* of killing */
+    int signal;           /* for a program that is just being started */
+    bool signals_group;
     int64_t retry_until;  /* while no process could be had */
     int64_t claims_until; /* while a kill for memory may be its or another's */
 
@@ -112,6 +114,7 @@ bool streams_make(struct run *run, struct plan *plan);
 void streams_drop(struct run *run);
 void plan_close(struct plan *plan);
 void run_started(struct run *run, pid_t pid);
+void run_signal(struct run *run);
 void run_fail(struct run *run, uint32_t why, int error);
 void ignore_signals(void);
 void child_signals(void);
@@ -120,7 +123,8 @@ void child_signals(void);
 extern int nothing_fd;
 void child_weight(bool program);
 void weight_open(void);
-pid_t start_interpreter(struct slot *slot, const char *program, const char *mode, int socket);
+pid_t start_interpreter(struct slot *slot, const struct order *job, const char *mode, int socket);
+bool take_user(const struct order *order);
 
 /* keeper.c: what a keeper reports, each a fixed record. */
 enum { R_STARTED = 1, R_ENDED = 2, R_NOWHERE = 3, R_NOBODY = 4, R_NOFORK = 5 };

@@ -137,6 +137,7 @@ static _Noreturn void builtin_child(const struct plan *plan) {
     close_all_but(keep, 3);
     child_signals();
     signal(SIGPIPE, SIG_IGN);
+    if (!take_user(plan->order)) _exit(1);
     if (chdir(plan->order->cwd) < 0 && chdir("/") < 0) _exit(1);
     _exit(builtin_main((int)plan->order->argc, plan->order->argv));
 }
@@ -232,13 +233,22 @@ void run_started(struct run *run, pid_t pid) {
     run->program = pid;
     put32(body, (uint32_t)pid);
     wire_send(K_STARTED, 0, run->id, body, sizeof body);
+    run_signal(run);
+}
+
+/* Send what the host has asked for, as soon as there is somebody to hear it. */
+void run_signal(struct run *run) {
+    if (run->program <= 0 || !run->signal) return;
+    kill(run->signals_group ? -run->program : run->program, run->signal);
+    run->signal = 0;
 }
 
 /* A warm interpreter below a keeper, or as this process's child; the child's pid or -1. */
-pid_t start_interpreter(struct slot *slot, const char *program, const char *mode, int socket) {
-    char *argv[] = {(char *)program, "-c", (char *)warm_boot(), (char *)mode, NULL};
+pid_t start_interpreter(struct slot *slot, const struct order *job, const char *mode, int socket) {
+    char *argv[] = {job->argv[0], "-c", (char *)warm_boot(), (char *)mode, NULL};
     char *env[] = {NULL};
-    struct order order = {.argc = 4, .argv = argv, .env = env, .cwd = "/"};
+    struct order order = {.flags = job->flags & F_USER, .uid = job->uid, .gid = job->gid,
+                          .argc = 4, .argv = argv, .env = env, .cwd = "/"};
     struct plan plan = {.order = &order, .in = nothing_fd, .out = nothing_fd, .err = nothing_fd,
                         .blob = -1, .report = -1, .terminal = -1, .warm = true,
                         .socket = socket, .source = warm_source_fd()};

@@ -91,7 +91,7 @@ static struct slot *slot_new(struct run *run) {
         slot->socket = keep_fd(ends[0]);
         keep_fd(ends[1]);
         fcntl(ends[0], F_SETFL, O_NONBLOCK);
-        slot->keeper = start_interpreter(slot, slot->program, named ? "named" : "fresh", ends[1]);
+        slot->keeper = start_interpreter(slot, &run->order, named ? "named" : "fresh", ends[1]);
         if (!subreaper) slot->interpreter = slot->keeper;
     }
     int error = errno;

@@ -26,7 +26,7 @@ from parts import PARTS, Part
 
 ROOT = Path(__file__).resolve().parents[2]
 REPORTS = ROOT / "reports" / "vm"
-DISTRIBUTIONS = ("core", "plugins/hyperlight", "plugins/microsandbox")
+DISTRIBUTIONS = ("core", "supervisor", "plugins/hyperlight", "plugins/microsandbox")
 
 
 def main(names: list[str]) -> int:

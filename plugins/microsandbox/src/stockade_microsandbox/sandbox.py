@@ -1,4 +1,4 @@
-"""One session: one VM, with supervisors as programs that are held open in it."""
+"""One session: one VM, with the supervisor as a program that is held open in it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import shlex
 import time
 from typing import Any
 
+import stockade_supervisor
 from stockade.config import SandboxConfig
 from stockade.errors import DestroyError, SandboxLostError, SandboxStartError
-from stockade.resident import NEEDS, Channel, Death, ResidentSandbox, supervisor
-from stockade.resident.lane import LaneLostError
+from stockade.toolkit.supervised import Death, Link, LinkLost, SupervisedSandbox
 from stockade.wall import OpenRequest
-from stockade_microsandbox.channel import ProgramChannel
 from stockade_microsandbox.loop import call
+from stockade_microsandbox.streams import ProgramTransport
 
 __all__ = ["OVERHEAD_MB", "VmSandbox"]
 
@@ -28,6 +28,12 @@ OVERHEAD_MB = 96
 _LAYER_MB = 16
 #: Whom programs run as, where nothing is asked for.
 _USER = "10001:10001"
+#: Where the supervisor stands in the guest; root's, and not to be written by programs.
+_PLACE = "/.stockade/supervisor"
+#: It, a keeper, and one that waits: beside the programs that the limit is for.
+_OWN_PROCESSES = 3
+#: What the image must hold for the wall to prepare the guest.
+_NEEDS = "sh, cat, chmod, chown and mkdir"
 _PERIOD = 100_000
 _ASK_SECONDS = 20.0
 _KILL_SECONDS = 20.0
@@ -39,6 +45,9 @@ _SETTLE_SECONDS = 3.0
 # group that the guest's agent puts every program in. `max` is what it is made with.
 _LIMITS = """
 set -e
+mkdir -p {place_folder}
+cat >{place}
+chmod 755 {place_folder} {place}
 for device in /sys/class/net/*/device; do
   [ ! -e "$device" ] || (cd -P "$device"; echo "${{PWD##*/}}" >driver/unbind)
 done
@@ -61,16 +70,19 @@ cat memory.max pids.max cpu.max
 """
 
 
-class VmSandbox(ResidentSandbox):
+class VmSandbox(SupervisedSandbox):
     """Made by :meth:`start_vm`; the VM is gone when that fails (C5)."""
 
-    def __init__(self, vm: Any, name: str, first: Channel, request: OpenRequest) -> None:
+    def __init__(self, vm: Any, name: str, link: Link, request: OpenRequest) -> None:
         self._vm = vm
         self.kill_seconds = float(request.options["kill_seconds"])
         self.thaw_seconds = self.kill_seconds / 3
         self.name = name
-        self._user = _user(request.config)
-        super().__init__(first, startup_seconds=request.config.startup_timeout_seconds)
+        # The supervisor is root's, so that programs can neither signal nor trace it (D16).
+        uid, _, gid = _user(request.config).partition(":")
+        link.user = int(uid), int(gid)
+        link.hail()
+        super().__init__(link, startup_seconds=request.config.startup_timeout_seconds)
 
     @classmethod
     def start_vm(cls, request: OpenRequest, image: str, pull: str) -> VmSandbox:
@@ -83,28 +95,23 @@ class VmSandbox(ResidentSandbox):
         except Exception as error:
             _remove_quietly(name)
             raise SandboxStartError(f"the VM of {image} did not start: {error}.") from error
-        channel = None
+        link = None
         try:
             _set_limits(vm, config, until)
-            channel = _open(vm, 0, _user(config))
-            return cls(vm, name, channel, request)
+            link = Link(_supervisor(vm))
+            return cls(vm, name, link, request)
         except BaseException as error:
-            if channel is not None:
-                channel.close()
+            if link is not None:
+                link.close()
             with contextlib.suppress(Exception):
                 _destroy(vm, name)
-            if isinstance(error, LaneLostError):
+            if isinstance(error, LinkLost):
                 raise SandboxStartError(
-                    f"the VM of {image} started and did not answer: {error}. The image must "
-                    f"hold {NEEDS}.",
-                    retryable=False,
+                    f"the VM of {image} started and its supervisor did not answer: {error}."
                 ) from error
             raise
 
-    # -- what ResidentSandbox asks for -----------------------------------------
-
-    def open_channel(self, number: int) -> Channel:
-        return _open(self._vm, number, self._user)
+    # -- what SupervisedSandbox asks for -----------------------------------------
 
     def post_mortem(self, *, settle: bool) -> Death | None:
         until = time.monotonic() + (_SETTLE_SECONDS if settle else 0.0)
@@ -200,21 +207,32 @@ def _memory(config: SandboxConfig) -> int:
     return 2048 if config.memory_mb is None else config.memory_mb
 
 
+def _processes(config: SandboxConfig) -> str:
+    most = config.max_processes
+    return "max" if most is None else str(most + _OWN_PROCESSES)
+
+
 def _set_limits(vm: Any, config: SandboxConfig, until: float) -> None:
     """Raises SandboxStartError where one is not in force afterwards."""
     cpu = "max" if config.cpu_limit is None else str(int(config.cpu_limit * _PERIOD))
     want = {
         "memory": "max" if config.memory_mb is None else str(config.memory_mb << 20),
-        "processes": "max" if config.max_processes is None else str(config.max_processes),
+        "processes": "max"
+        if config.max_processes is None
+        else str(config.max_processes + _OWN_PROCESSES),
         "cpu": f"{cpu} {_PERIOD}",
     }
     script = _LIMITS.format(
         **{key: shlex.quote(value) for key, value in want.items()},
-        user=_user(config), folder=shlex.quote(config.working_dir),
-    )  # fmt: skip
+        user=_user(config),
+        folder=shlex.quote(config.working_dir),
+        place=_PLACE,
+        place_folder=_PLACE.rpartition("/")[0],
+    )
+    program = stockade_supervisor.content()
 
     async def run() -> Any:
-        return await vm.exec("sh", ["-c", script])
+        return await vm.exec("sh", ["-c", script], stdin=program)
 
     try:
         done = call(run, max(1.0, until - time.monotonic()))
@@ -223,27 +241,21 @@ def _set_limits(vm: Any, config: SandboxConfig, until: float) -> None:
     if done.stdout_text.splitlines() != list(want.values()):
         said = (done.stderr_text or done.stdout_text).strip()[:300]
         raise SandboxStartError(
-            f"the VM's limits are not in force: {said}. The image must hold {NEEDS}, chown and "
-            "chmod.",
+            f"the VM's limits are not in force: {said}. The image must hold {_NEEDS}.",
             retryable=False,
         )
 
 
-def _open(vm: Any, number: int, user: str) -> Channel:
+def _supervisor(vm: Any) -> ProgramTransport:
     from microsandbox import Stdin
 
-    script, zygote = supervisor()
-
     async def start() -> Any:
-        return await vm.exec_stream(
-            "sh", ["-c", script, "sh", str(number), zygote],
-            stdin=Stdin.pipe(), user=user, cwd="/",
-        )  # fmt: skip
+        return await vm.exec_stream(_PLACE, ["serve"], stdin=Stdin.pipe(), user="0:0", cwd="/")
 
     try:
-        return ProgramChannel(call(start, _ASK_SECONDS))
+        return ProgramTransport(call(start, _ASK_SECONDS))
     except Exception as error:
-        raise LaneLostError(f"the VM could not start another shell: {error}") from error
+        raise LinkLost(f"the VM could not start it: {error}") from error
 
 
 def _destroy(vm: Any, name: str) -> None:

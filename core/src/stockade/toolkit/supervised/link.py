@@ -131,6 +131,8 @@ class Link:
         self._error: LinkLost | None = None
         self._source_sent = False
         self._reader: threading.Thread | None = None
+        #: Whom orders run as that name nobody: uid and gid; None: the supervisor's own user.
+        self.user: tuple[int, int] | None = None
         #: Called in the reader's thread with a stream that a program has opened.
         self.on_opened: Callable[[int], None] | None = None
         #: Called in the reader's thread when the supervisor cannot keep a promise (D6).
@@ -164,6 +166,9 @@ class Link:
         Raises LinkLost, and ValueError for a word that holds NUL.
         """
         flags = order.flags
+        if self.user is not None and not flags & Flag.USER:
+            flags |= Flag.USER
+            order = attrs.evolve(order, uid=self.user[0], gid=self.user[1])
         if (stdin is None or stdin) and not flags & Flag.PTY:
             flags |= Flag.INPUT
         packed = attrs.evolve(order, flags=flags).packed()
