@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 HASHES: dict[str, str] = {
-    "aarch64": "001521218c5680283304619ac51a855049b34c9c6efd4dcb91b4fb87515d0ebb",
-    "x86_64": "5effc21a627c0c777d548227c444db6fc45fb9ecce8090834d67540ed4df90ba",
+    "aarch64": "e7711caba212269e327a7a432db7bc9add1b5ca3afd3104e0a562b256aeb5f11",
+    "x86_64": "1bd4d8c4e86688179a8848b5434d47b72f37ff201052c1e2c57f4c300aded496",
 }
