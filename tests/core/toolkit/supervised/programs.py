@@ -20,7 +20,7 @@ PYTHONS = {
     for version in sorted(_FOUND, key=lambda version: int(version[2:]))
     if os.environ.get("STOCKADE_PYTHONS") == "all"
     or len(_FOUND) < 4
-    or version in ("3.6", "3.9", "3.11", "3.13")
+    or version in ("3.6", "3.11", "3.13")
 }
 
 #: Their output and status are what ``python -c`` gives.

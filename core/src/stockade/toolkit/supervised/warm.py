@@ -13,12 +13,22 @@ __all__ = ["BOOT", "FRESH", "NAMED", "warm_source"]
 FRESH, NAMED = "fresh", "named"
 
 _INSIDE = "stockade.toolkit.supervised.inside"
+#: In this order; the second remembers the modules that a new interpreter has.
+_MODULES = (
+    "stockade.program",
+    f"{_INSIDE}.ending",
+    f"{_INSIDE}.boot",
+    f"{_INSIDE}.surroundings",
+    f"{_INSIDE}.zygote",
+)
 
 
 @functools.cache
 def warm_source() -> str:
-    """What an interpreter that is started as ``PYTHON -c BOOT MODE`` reads on descriptor 4."""
-    # First what remembers the modules that a new interpreter has.
-    names = ("ending", "boot", "surroundings", "zygote")
-    text = inside_text("stockade.program", *(f"{_INSIDE}.{name}" for name in names))
-    return f"{text}\nNAMED = {inside_text(f'{_INSIDE}.named')!r}\n"
+    """What an interpreter that is started as ``PYTHON -c BOOT MODE`` reads on descriptor 4.
+
+    Each module is compiled by itself, which leaves a megabyte less of a compiler's memory
+    behind to be forked; what named interpreters need, where there is one.
+    """
+    texts = "".join(f"exec({inside_text(name)!r})\n" for name in _MODULES)
+    return f"{texts}NAMED = {inside_text(f'{_INSIDE}.named')!r}\n"

@@ -83,8 +83,8 @@ def forget_modules() -> None:
     """Let go of the program, and of its own modules, so that their objects end while their
     globals are there. What is installed lives as long as the process."""
     installed = (sys.prefix, sys.exec_prefix, os.path.dirname(os.__file__))
-    for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None)
-        own = name not in KNOWN and isinstance(file, str) and not file.startswith(installed)
-        if own or name == "__main__":
+    for name in [name for name in sys.modules if name not in KNOWN]:
+        file = getattr(sys.modules[name], "__file__", None)
+        if isinstance(file, str) and not file.startswith(installed):
             del sys.modules[name]
+    sys.modules.pop("__main__", None)
