@@ -7,7 +7,6 @@ from urllib.parse import quote
 
 import docker
 
-from conformance.test_docker import ONE_MORE
 from stockade.session import Session
 from stockade.testing import ProviderConformance
 from stockade_docker.sandbox import ContainerSandbox
@@ -19,7 +18,6 @@ ENGINE = quote(f"unix://{SOCKET}", safe="")
 class TestPodman(ProviderConformance):
     title = "podman:stockade-test/busybox"
     provider = f"docker:stockade-test/busybox?pull=never&engine={ENGINE}"
-    deviations = {"E12_attached_E4_the_process_limit_holds": ONE_MORE}
 
     def kill_sandbox(self, session: Session) -> None:
         sandbox = session._record.sandbox
