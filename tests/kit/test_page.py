@@ -15,8 +15,8 @@ from stockade import SandboxConfig, Session, Verdict
 from stockade.capabilities import Capabilities, Feature
 from stockade.cli.new_plugin import rendered
 from stockade.providers import WallProvider
-from stockade.resident import ResidentSandbox
 from stockade.runtime import Runtime
+from stockade.toolkit.supervised import SupervisedSandbox
 from stockade.wall import Availability, OpenRequest, Output, Running, Sandbox, Wall
 
 PAGE = (Path(__file__).parents[2] / "docs" / "writing-a-provider.md").read_text()
@@ -39,14 +39,14 @@ def test_the_whole_plug_in_is_short() -> None:
     assert len(wall.splitlines()) <= 100
 
 
-@pytest.mark.parametrize("kind", [Wall, Sandbox, Running, Output, ResidentSandbox])
+@pytest.mark.parametrize("kind", [Wall, Sandbox, Running, Output, SupervisedSandbox])
 def test_every_method_is_on_the_page(kind: type) -> None:
     methods = [
         name for name, value in vars(kind).items()
         if callable(value) and not name.startswith("_")
     ]  # fmt: skip
-    if kind is ResidentSandbox:  # what its author gives, not what it is made of
-        methods = [*sorted(kind.__abstractmethods__), "force_end"]
+    if kind is SupervisedSandbox:  # what its author gives, not what it is made of
+        methods = [*sorted(kind.__abstractmethods__), "force_end", "freeze", "post_mortem"]
     missing = [name for name in methods if not re.search(rf"`(\w+\.)?{name}\(", PAGE)]
     missing = [name for name in missing if f"`{name}`" not in PAGE]
     assert not missing, f"docs/writing-a-provider.md says nothing of {kind.__name__}.{missing[0]}"
@@ -57,7 +57,7 @@ def test_every_feature_is_on_the_page() -> None:
 
 
 def _held() -> Any:
-    """The page's resident wall, executed from the page."""
+    """The page's supervised wall, executed from the page."""
     (text,) = (match[3] for match in MARKED.finditer(PAGE) if match[1] == "tested")
     names: dict[str, Any] = {"__name__": "held"}
     exec(compile(text, "writing-a-provider.md", "exec", dont_inherit=True), names)
@@ -67,7 +67,7 @@ def _held() -> Any:
     return names["HeldSandbox"]
 
 
-def test_the_resident_wall_of_the_page_works() -> None:
+def test_the_supervised_wall_of_the_page_works() -> None:
     made = _held()
 
     class HeldWall(Wall):
