@@ -17,6 +17,7 @@ class TestLandlock(ProviderConformance):
         "E2_no_call_changes_a_file_of_the_host": "sandlock lets some calls through",
         "E2_files_behave_as_a_kernels_do": "sandlock translates paths, and not all of them",
         "E4_threads_count_too": "sandlock counts processes",
+        "F4_modes_times_and_hard_links_are_kept": "sandlock lets nobody change some modes",
         "E8_no_quota_is_used_up_for_another_session": "started by root, all sessions run as one "
         "user",
     }

@@ -14,6 +14,7 @@ import pytest
 
 from conformance.mutants.base import Mutant
 from conformance.mutants.executing import EXECUTING
+from conformance.mutants.filing import FILING
 from conformance.mutants.isolating import ISOLATING
 from conformance.mutants.overlapping import OVERLAPPING
 from conformance.mutants.selecting import SELECTING
@@ -22,7 +23,7 @@ from conftest import need
 from stockade.testing.contract import CLAUSES, clause_of
 from stockade.testing.runner import checks_of
 
-MUTANTS = [*SELECTING, *SESSIONS, *EXECUTING, *ISOLATING, *OVERLAPPING]
+MUTANTS = [*SELECTING, *SESSIONS, *EXECUTING, *ISOLATING, *FILING, *OVERLAPPING]
 
 
 @pytest.mark.parametrize(

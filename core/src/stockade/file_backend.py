@@ -15,11 +15,14 @@ import posixpath
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from stockade.errors import CancelledError, FileTooLargeError
 from stockade.trees import DIR, FILE, LINK, Entry, FileInfo, Missed, Misses, Piece, TreeItem
 
 __all__ = ["FileBackend", "FileCall", "FileInfo", "reason_of"]
+
+_T = TypeVar("_T")
 
 #: What is read at once where a file goes on in pieces.
 _PIECE_BYTES = 4 << 20
@@ -70,6 +73,12 @@ class FileCall:
             acts, self._acts = self._acts, []
         for act in acts:
             act()
+
+    def each(self, items: Iterable[_T]) -> Iterator[_T]:
+        """The items as long as the call goes on: whoever gives them may be slow."""
+        for item in items:
+            self.check()
+            yield item
 
     def on_cancel(self, act: Callable[[], None]) -> None:
         """Have ``act`` called when it is cancelled or its time is over, at once where it was
@@ -231,7 +240,6 @@ class FileBackend(abc.ABC):
         self.make_dir(path, call)
         missed: Misses = []
         for item, pieces in with_content(items):
-            call.check()
             if isinstance(item, Missed):
                 missed.append(item)
                 continue

@@ -137,7 +137,7 @@ class Files:
             f"writing {there!r}",
             timeout,
             lambda call: self._backend.write(
-                there, pieces, call, mode=mode, append=append, offset=offset
+                there, call.each(pieces), call, mode=mode, append=append, offset=offset
             ),
         )
 
@@ -327,7 +327,9 @@ class Files:
         timeout: Timeout,
     ) -> Misses:
         there = self._inside(path)
-        missed = self._call(what, timeout, lambda call: self._backend.put_tree(there, items, call))
+        missed = self._call(
+            what, timeout, lambda call: self._backend.put_tree(there, call.each(items), call)
+        )
         return _told(there, missed, strict)
 
     def _get(

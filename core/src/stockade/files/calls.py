@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextvars
 import math
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -28,8 +29,9 @@ _T = TypeVar("_T")
 #: Seconds, None for no limit, or "session" for the session's ``timeout_seconds`` (D15).
 Timeout = float | Literal["session"] | None
 
-#: How much later than its time a caller is let go of, where the backend does not end in time.
-_GRACE_SECONDS = 0.3
+#: How long a backend may take to end a call that is over: its caller waits for that, since it
+#: might still write what the next call reads. A backend that takes longer is not waited for.
+_GRACE_SECONDS = 0.5
 
 
 class Scope:
@@ -82,6 +84,8 @@ def call_file(
     outcome: Future[_T] = Future()
     late = f"{what} took longer than {seconds} s; pass a longer timeout, or None for no limit."
 
+    ended = threading.Event()
+
     def drive() -> None:
         try:
             result = work(call)
@@ -96,6 +100,8 @@ def call_file(
         else:
             with _settled():
                 outcome.set_result(result)
+        finally:
+            ended.set()
 
     record.enter(call)
     try:
@@ -110,7 +116,9 @@ def call_file(
                 raise
             raise TimeoutError(late) from None
     finally:
-        call.cancel()  # what still works for it, after an error here, has nobody to work for
+        if not outcome.done() or outcome.exception() is not None:
+            call.cancel()
+            ended.wait(_GRACE_SECONDS)
         record.leave(call)
 
 

@@ -20,8 +20,10 @@ __all__ = [
     "READ",
     "REMOVE",
     "SCRIPTS",
+    "SETTLE",
     "SPECIAL",
     "STAT",
+    "TARGET",
     "TOO_LARGE",
     "WRITE",
 ]
@@ -83,7 +85,7 @@ if [ "$2" = 1 ]; then exec head -c "$3" < "$1"; fi
 tail -c "+$2" < "$1" | head -c "$3"
 """
 )
-# PATH MODE replace|append
+# PATH MODE replace|append|at BLOCK BLOCKS: ``at`` goes over so many blocks of that size.
 WRITE = (
     _WHY
     + """
@@ -91,7 +93,11 @@ case $1 in */|*/.|*/..) exit 91;; esac
 kind "$1"
 parents "$1"
 if [ -e "$1" ] && [ ! -w "$1" ]; then exit 93; fi
-if [ "$3" = append ]; then cat >> "$1"; else cat > "$1"; fi ||
+case $3 in
+  append) cat >> "$1";;
+  at) dd "of=$1" "bs=$4" "seek=$5" conv=notrunc 2>/dev/null;;
+  *) cat > "$1";;
+esac ||
   { [ -e "$1" ] || full "$d"; exit 95; }
 [ -z "$2" ] || chmod "$2" "$1"
 """
@@ -176,13 +182,19 @@ if [ "$4" = follow ]; then l=L; about -L "./$3" -prune; else about "./$3" -prune
 """
 )
 
+#: PATH, of a link: where it leads, and a line end.
+TARGET = 'exec readlink "$1"'
+
+# PATH MOST: of files of more bytes nothing is read.
 GET = (
     _WHY
     + """
 if [ ! -e "$1" ]; then why "$1"; exit 90; fi
 [ -d "$1" ] || exit 92
 [ -r "$1" ] && [ -x "$1" ] || exit 93
-cd "$1" && exec tar -cf - .
+cd "$1" || exit 93
+[ -z "$(find . -type f -size "+$2c" 2>/dev/null | head -n 1)" ] || exit 94
+exec tar -cf - .
 """
 )
 # PATH; standard input has a line for each chosen path: `t` or `s`, and the path.
@@ -208,6 +220,30 @@ mkdir -p "$1" 2>/dev/null || { why "$1/x"; exit 92; }
 cd "$1" && exec tar -xpof - 2>&1
 """
 )
+# PATH; standard input has a line for each folder: mode, seconds of Unix time, path.
+SETTLE = """
+cd "$1" || exit 93
+while IFS=' ' read -r mode time path; do
+  chmod "$mode" "./$path" && touch -d "@$time" "./$path" || code=1
+done
+exit ${code:-0}
+"""
 
 #: Each of them, as the argument after ``sh -c``; paths and what else they need follow.
-SCRIPTS = frozenset({READ, WRITE, REMOVE, MAKE_DIR, MOVE, COPY, LIST, STAT, GET, GET_CHOSEN, PUT})
+SCRIPTS = frozenset(
+    {
+        READ,
+        WRITE,
+        REMOVE,
+        MAKE_DIR,
+        MOVE,
+        COPY,
+        LIST,
+        STAT,
+        TARGET,
+        GET,
+        GET_CHOSEN,
+        PUT,
+        SETTLE,
+    }
+)

@@ -1,11 +1,11 @@
 """Files by the sandbox's own programs: for walls that run programs and serve no files.
 
 It needs ``sh``, ``cat``, ``head``, ``find``, ``stat``, ``mkdir``, ``rm``, ``cp``, ``mv`` and
-``tar`` inside, GNU's or busybox's. Each call is one execution of the session, whatever the
-number of files. What it lacks where a supervisor's file server does not: writing at an
-offset, and more than 256 MiB in ``put_tree``; by busybox, parts of seconds and the targets of
-links in listings; line breaks in paths that a snapshot of a whole root takes. Paths are
-resolved inside, so a link that was planted there leads nowhere on the host (F3).
+``tar`` inside, GNU's or busybox's. Each call is an execution of the session or two, whatever
+the number of files. What it lacks where a supervisor's file server does not: more than 256 MiB
+in ``put_tree``; by busybox, parts of seconds, and the targets of links in listings; line breaks
+in the paths of folders, and in those that a snapshot of a whole root takes. Paths are resolved
+inside, so a link that was planted there leads nowhere on the host (F3).
 """
 
 from __future__ import annotations
@@ -17,23 +17,25 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NoReturn, Protocol
 
+import attrs
+
 from stockade.config import MIB, OutputPolicy
 from stockade.errors import (
     CancelledError,
     FileTooLargeError,
     SpecialFileError,
     StockadeError,
-    UnsupportedError,
 )
 from stockade.execution import Execution
 from stockade.file_backend import FileBackend, FileCall
 from stockade.files import scripts, tar
 from stockade.results import SandboxResult, Verdict
-from stockade.trees import DIR, FILE, LINK, OTHER, FileInfo, Missed, Misses, TreeItem
+from stockade.trees import DIR, FILE, LINK, OTHER, Entry, FileInfo, Missed, Misses, TreeItem
 
 __all__ = ["ShellFiles", "Start"]
 
 _BATCH_BYTES = 32 * MIB
+_BLOCK = 65536
 _MAX_LIST_BYTES = 32 * MIB
 #: What an archive may have beside its files' content.
 _HEADERS_BYTES = 64 * MIB
@@ -73,7 +75,7 @@ class ShellFiles(FileBackend):
         largest = str(offset + max_bytes) if whole else ""
         first = str(offset + 1)
         result = self._run(call, scripts.READ, path, first, str(most), largest, limit=most)
-        if result.verdict is Verdict.EXITED and result.exit_code == scripts.TOO_LARGE:
+        if _is_too_large(result):
             raise FileTooLargeError(path, max_bytes)
         _check(result, path)
         if result.stdout_truncated or len(result.stdout_bytes) > max_bytes:
@@ -90,16 +92,16 @@ class ShellFiles(FileBackend):
         append: bool,
         offset: int | None,
     ) -> None:
-        if offset is not None:
-            raise UnsupportedError(
-                "this wall reaches files by programs of the sandbox, which cannot write at an "
-                "offset; append, or write the file as a whole."
-            )
-        how = "append" if append else "replace"
-        for batch, last in _batches(data):
+        how = "at" if offset is not None else "append" if append else "replace"
+        at = offset or 0
+        for batch, last in _batches(data, at):
             bits = f"{mode & 0o7777:o}" if last and mode is not None else ""
-            _check(self._run(call, scripts.WRITE, path, bits, how, stdin=batch), path)
-            how = "append"
+            # By bytes up to where whole blocks begin: a block is what dd writes at once.
+            block = _BLOCK if at % _BLOCK == 0 else 1
+            where = (how, str(block), str(at // block))
+            _check(self._run(call, scripts.WRITE, path, bits, *where, stdin=batch), path)
+            at += len(batch)
+            how = "append" if offset is None else how
 
     def list(self, path: str, call: FileCall, *, max_entries: int) -> list[FileInfo]:
         result = self._run(call, scripts.LIST, path, limit=_MAX_LIST_BYTES)
@@ -117,6 +119,10 @@ class ShellFiles(FileBackend):
         found = list(_infos(_check(result, path).stdout_bytes))
         if len(found) != 1:
             raise StockadeError(f"the sandbox's programs gave {len(found)} answers for {path!r}.")
+        if found[0].kind == LINK and found[0].target is None:
+            result = _check(self._run(call, scripts.TARGET, path), path)
+            target = result.stdout_bytes.removesuffix(b"\n").decode("utf-8", "surrogateescape")
+            return attrs.evolve(found[0], target=target)
         return found[0]
 
     def make_dir(self, path: str, call: FileCall) -> None:
@@ -149,13 +155,13 @@ class ShellFiles(FileBackend):
     ) -> None:
         limit = max_bytes + _HEADERS_BYTES
         if chosen is None:
-            result = self._run(call, scripts.GET, path, limit=limit)
+            result = self._run(call, scripts.GET, path, str(max_bytes), limit=limit)
         else:
             if any("\n" in name for name in chosen):
                 raise StockadeError("a file's name holds a line break, which this wall cannot take")
             lines = "".join(f"{name}\n" for name in chosen).encode("utf-8", "surrogateescape")
             result = self._run(call, scripts.GET_CHOSEN, path, stdin=lines, limit=limit)
-        if result.verdict is Verdict.OUTPUT_LIMIT:
+        if result.verdict is Verdict.OUTPUT_LIMIT or _is_too_large(result):
             raise FileTooLargeError(path, max_bytes)
         partly = result.verdict is Verdict.EXITED and result.exit_code in (1, 2)
         archive = result.stdout_bytes if partly else _check(result, path).stdout_bytes
@@ -168,10 +174,14 @@ class ShellFiles(FileBackend):
             receive(missed)
 
     def put_tree(self, path: str, items: Iterable[TreeItem], call: FileCall) -> Misses:
-        writer = tar.Writer(plain=True)
+        writer, folders = tar.Writer(plain=True), list[Entry]()
         for item in items:
-            call.check()
-            writer.take(item)
+            if isinstance(item, Entry) and item.kind == DIR:
+                folders.append(item)
+                # Open until what is in it is there.
+                writer.take(attrs.evolve(item, mode=item.mode | 0o700))
+            else:
+                writer.take(item)
         result = self._run(call, scripts.PUT, path, stdin=writer.end())
         missed = writer.missed
         if result.verdict is Verdict.EXITED and result.exit_code in (1, 2):
@@ -180,7 +190,23 @@ class ShellFiles(FileBackend):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
         else:
             _check(result, path)
-        return missed
+        return missed + self._settle(path, folders, call)
+
+    def _settle(self, path: str, folders: Sequence[Entry], call: FileCall) -> Misses:
+        """Set modes and times of folders, which not every tar does once all is in them."""
+        lines = [
+            f"{folder.mode & 0o7777:o} {(folder.modified_ns or 0) // 10**9} {folder.path}\n"
+            for folder in folders
+            if "\n" not in folder.path
+        ]
+        if lines:
+            text = "".join(lines).encode("utf-8", "surrogateescape")
+            _check(self._run(call, scripts.SETTLE, path, stdin=text), path)
+        return [
+            Missed(folder.path, "its mode and time were not set, since its name has a line break")
+            for folder in folders
+            if "\n" in folder.path
+        ]
 
     # -- the way there -------------------------------------------------------
 
@@ -207,14 +233,17 @@ class ShellFiles(FileBackend):
         return result
 
 
-def _batches(data: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
-    """All of it in parts that one execution takes, and whether a part is the last."""
+def _batches(data: Iterable[bytes], at: int) -> Iterator[tuple[bytes, bool]]:
+    """All of it in parts that one execution takes, and whether a part is the last; ``at`` is
+    where it goes, and no part but the first goes to where no block begins."""
     held = bytearray()
+    size = _BLOCK - at % _BLOCK if at % _BLOCK else _BATCH_BYTES
     for piece in data:
         held += piece
-        while len(held) > _BATCH_BYTES:
-            yield bytes(held[:_BATCH_BYTES]), False
-            del held[:_BATCH_BYTES]
+        while len(held) > size:
+            yield bytes(held[:size]), False
+            del held[:size]
+            size = _BATCH_BYTES
     yield bytes(held), True
 
 
@@ -249,6 +278,10 @@ def _check(result: SandboxResult, path: str) -> SandboxResult:
             f"{said!r}; use an image that has it."
         )
     raise StockadeError(f"the call on {path!r} failed inside: {said!r} ({result.verdict}).")
+
+
+def _is_too_large(result: SandboxResult) -> bool:
+    return result.verdict is Verdict.EXITED and result.exit_code == scripts.TOO_LARGE
 
 
 def _fail(number: int, path: str) -> NoReturn:

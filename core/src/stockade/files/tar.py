@@ -273,7 +273,8 @@ def _clean(name: str) -> str:
 
 
 class Writer:
-    """Takes a tree's items and makes an archive of them, folders first, holes as zeros.
+    """Takes a tree's items and makes an archive of them, each folder before what is in it, since
+    that is how readers keep a folder's time; holes are written as zeros.
 
     ``plain``: as every tar reads it, busybox's too; times are whole seconds then.
     """
@@ -281,8 +282,9 @@ class Writer:
     def __init__(self, *, plain: bool = False) -> None:
         self._plain = plain
         self.missed: Misses = []
+        self.folders: dict[str, Entry] = {}
         self._out = io.BytesIO()
-        self._folders: dict[str, bytes] = {}
+        self._starts: list[tuple[str, int]] = []  # of each entry, and where it begins
         self._entry: Entry | None = None
         self._start = 0  # of the content of the file that came last
 
@@ -295,10 +297,12 @@ class Writer:
                 raise ArchiveError("the tree holds more of a file than its size.")
             self._out.seek(self._start + item.offset)
             self._out.write(item.data)
-        elif item.kind == DIR:
-            self._folders[item.path] = _header(item, self._plain)
         else:
             self._close()
+            self._starts.append((item.path, self._out.tell()))
+            if item.kind == DIR:
+                self.folders[item.path] = item
+                return
             self._out.write(_header(item, self._plain))
             if item.kind == FILE:
                 self._entry, self._start = item, self._out.tell()
@@ -314,9 +318,23 @@ class Writer:
     def end(self) -> bytes:
         """The archive."""
         self._close()
-        self._out.write(bytes(2 * _BLOCK))
-        above_first = sorted(self._folders.items(), key=lambda item: item[0].count("/"))
-        return b"".join(head for _, head in above_first) + self._out.getvalue()
+        view, parts, left = self._out.getbuffer(), list[bytes | memoryview](), dict(self.folders)
+        ends = [*(start for _, start in self._starts), len(view)][1:]
+        for (path, start), end in zip(self._starts, ends, strict=True):
+            for above in _above(path):
+                if (folder := left.pop(above, None)) is not None:
+                    parts.append(_header(folder, self._plain))
+            parts.append(view[start:end])
+        return b"".join([*parts, bytes(2 * _BLOCK)])
+
+
+def _above(path: str) -> Iterator[str]:
+    """The path's folders, from the top down, and itself."""
+    at = path.find("/")
+    while at >= 0:
+        yield path[:at]
+        at = path.find("/", at + 1)
+    yield path
 
 
 def _header(entry: Entry, plain: bool) -> bytes:

@@ -88,6 +88,7 @@ _ALL = (
     Clause("F2", "errors of files are those of local files", (_F.FILES,)),
     Clause("F3", "planted links lead nowhere", (_F.FILES,)),
     Clause("F4", "listings and whole folders", (_F.FILES,)),
+    Clause("F5", "what a file is; parts, moves and copies", (_F.FILES,)),
     Clause("G1", "snapshots", (_F.SNAPSHOT,)),
     Clause("G2", "pausing", (_F.PAUSE,)),
 )

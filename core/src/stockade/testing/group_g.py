@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from stockade.capabilities import Feature
-from stockade.errors import SessionStateError
+from stockade.errors import FileTooLargeError, SessionStateError, StockadeError
 from stockade.files.snapshots import Snapshot, restore
 from stockade.results import Verdict
 from stockade.session import Session
@@ -44,6 +46,21 @@ class SnapshotsAndPausing(ConformanceBase):
         with self._from(snapshot) as second:
             seen = second.shell(look).stdout
             expect(seen.split() == right.split(), "G1", f"{right!r} again", seen)
+
+    def test_G1_a_snapshot_of_holes_is_refused_at_once(self) -> None:
+        self.need(Feature.SNAPSHOT, Feature.SHELL, Feature.FILES)
+        with self.session() as session:
+            session.shell(f"dd if=/dev/null of=big bs=1 seek={1 << 40}")
+            if session.files.stat("big").size != 1 << 40:
+                pytest.skip("no file of a TiB, all hole, can be made in this sandbox")
+            began = time.monotonic()
+            try:
+                seen: object = session.snapshot(timeout=self.scaled(20))
+            except (StockadeError, TimeoutError) as error:
+                seen = error
+            self.within("G1", 5.0, began, "a refusal")
+            refused = isinstance(seen, FileTooLargeError)
+            expect(refused, "G1", "FileTooLargeError, at once", seen)
 
     def test_G2_a_paused_session_stands_still_and_goes_on(self) -> None:
         path = unique("beat")

@@ -14,6 +14,7 @@ from stockade.testing.group_e import Isolation
 from stockade.testing.group_e_files import HostFiles
 from stockade.testing.group_e_limits import Limits
 from stockade.testing.group_f import FilesInAndOut
+from stockade.testing.group_f_more import FilesAsTheyAre
 from stockade.testing.group_g import SnapshotsAndPausing
 
 __all__ = ["ProviderConformance"]
@@ -21,6 +22,6 @@ __all__ = ["ProviderConformance"]
 
 class ProviderConformance(
     Selection, Configuration, Sessions, Durability, Execution, Output, Trees, Isolation, Limits,
-    HostFiles, FilesInAndOut, SnapshotsAndPausing, ConformanceBase,
+    HostFiles, FilesInAndOut, FilesAsTheyAre, SnapshotsAndPausing, ConformanceBase,
 ):  # fmt: skip
     """Every check; see :class:`stockade.testing.base.ConformanceBase` for what may be set."""

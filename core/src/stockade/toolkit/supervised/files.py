@@ -175,15 +175,10 @@ class SupervisedFiles(FileBackend):
             call.check()
             receive(data)
 
-        def give() -> Iterator[bytes]:
-            for data in stdin:
-                call.check()
-                yield data
-
         argv: list[str | bytes] = ["files", *map(_bytes, command)]
         code, told = self._builtin(
             argv,
-            stdin=give(),
+            stdin=call.each(stdin),
             receive=take,
             timeout=call.remaining(),
             cancelled=lambda: call.cancelled,
