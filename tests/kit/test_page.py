@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from stockade import SandboxConfig, Session, Verdict
-from stockade.capabilities import Capabilities, Feature
+from stockade.capabilities import Capabilities, Feature, refusals
 from stockade.cli.new_plugin import rendered
 from stockade.providers import WallProvider
 from stockade.runtime import Runtime
@@ -54,6 +54,12 @@ def test_every_method_is_on_the_page(kind: type) -> None:
 
 def test_every_feature_is_on_the_page() -> None:
     assert not [str(feature) for feature in Feature if f"`{feature}`" not in PAGE]
+
+
+def test_what_a_bare_name_needs_is_on_the_page() -> None:
+    needed = [str(feature) for feature, _, _ in refusals(SandboxConfig(), Capabilities())]
+    said = next(part for part in PAGE.split("\n\n") if part.startswith("A bare name asks"))
+    assert [name for name in re.findall(r"`([a-z-]+)`", said) if name in needed] == needed
 
 
 def _held() -> Any:

@@ -25,6 +25,7 @@ from stockade.registry import SessionRecord
 from stockade.results import SessionStatus
 from stockade.runtime import Runtime, default_runtime
 from stockade.session import DEFAULT_AGENT, Session
+from stockade.shown import named
 from stockade.wall import AttachRequest, Sandbox
 from stockade.workers import bounded
 
@@ -169,7 +170,7 @@ def _sandbox(runtime: Runtime, chosen: WallProvider, record: SessionRecord, slot
     except Exception as error:
         raise SandboxStartError(
             f"{chosen.name} failed to reach session {record.session_id}: "
-            f"{type(error).__name__}: {error}; see `stockade doctor {chosen.name}`."
+            f"{named(error)}; see `stockade doctor {chosen.name}`."
         ) from error
     if not isinstance(sandbox, Sandbox):
         raise WallError(

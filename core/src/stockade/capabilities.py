@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 
-from stockade.errors import UnsupportedError
+from stockade.errors import ConfigError, UnsupportedError
+from stockade.options import nearest
 
 if TYPE_CHECKING:
     from stockade.config import SandboxConfig
@@ -80,11 +81,33 @@ class Feature(str, Enum):
         return self.value
 
 
+_E = TypeVar("_E", Feature, Level)
+
+
+def _word(kind: type[_E], what: str, value: _E | str) -> _E:
+    """A member by its word. Raises ConfigError with the nearest one."""
+    try:
+        return kind(value)
+    except ValueError:
+        known = [str(member) for member in kind]
+        raise ConfigError(
+            f"{value!r} is no {what}{nearest(str(value), known)}; there are: {', '.join(known)}."
+        ) from None
+
+
+def _feature(value: Feature | str) -> Feature:
+    return _word(Feature, "feature", value)
+
+
+def _level(value: Level | str) -> Level:
+    return _word(Level, "level of a feature", value)
+
+
 @attrs.frozen
 class Support:
     """The level of one feature, and a note that says what a reader must know."""
 
-    level: Level = attrs.field(converter=Level)
+    level: Level = attrs.field(converter=_level)
     note: str = ""
 
     def __bool__(self) -> bool:
@@ -98,19 +121,21 @@ def _support(value: Support | Level | str | tuple[str, str]) -> Support:
     if isinstance(value, Support):
         return value
     if isinstance(value, tuple):
-        return Support(Level(value[0]), value[1])
-    return Support(Level(value))
+        return Support(*value)
+    return Support(value)
 
 
 def _table(
     value: Mapping[Feature | str, Support | Level | str | tuple[str, str]],
 ) -> dict[Feature, Support]:
-    return {Feature(name): _support(given) for name, given in value.items()}
+    return {_feature(name): _support(given) for name, given in value.items()}
 
 
 @attrs.frozen
 class Capabilities(Mapping[Feature, Support]):
     """A read-only table from feature to support; what is not named is unsupported.
+
+    Raises ConfigError, with the nearest one, for a feature or a level that there is not.
 
     >>> have = Capabilities({"argv": "native", "memory": ("emulated", "watched")})
     >>> have["memory"].level
@@ -122,7 +147,7 @@ class Capabilities(Mapping[Feature, Support]):
     _features: dict[Feature, Support] = attrs.field(converter=_table, factory=dict)
 
     def __getitem__(self, feature: Feature | str) -> Support:
-        return self._features.get(Feature(feature), _UNSUPPORTED)
+        return self._features.get(_feature(feature), _UNSUPPORTED)
 
     def __iter__(self) -> Iterator[Feature]:
         return iter(Feature)

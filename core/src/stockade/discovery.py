@@ -22,6 +22,7 @@ from stockade.errors import (
     StockadeError,
 )
 from stockade.options import nearest
+from stockade.shown import named
 from stockade.wall import Wall
 
 __all__ = ["PUBLISHED", "InstalledPlugin", "WallLoader", "installed", "load_module"]
@@ -87,7 +88,7 @@ def load_module(plugin: InstalledPlugin, hooks: Iterable[type]) -> pluggy.Plugin
         module = plugin.load()
     except (Exception, SystemExit) as error:
         raise PluginError(
-            f"{plugin.where}: importing {plugin.value!r} failed: {type(error).__name__}: {error}. "
+            f"{plugin.where}: importing {plugin.value!r} failed: {named(error)}. "
             f"Reinstall or remove {plugin.distribution}."
         ) from error
     _check_version(plugin, module)
@@ -176,7 +177,7 @@ def _wall_of(plugin: InstalledPlugin) -> type[Wall]:
         raise
     except (Exception, SystemExit) as error:
         raise PluginError(
-            f"{plugin.where}: its stockade_wall hook failed: {type(error).__name__}: {error}. "
+            f"{plugin.where}: its stockade_wall hook failed: {named(error)}. "
             f"Reinstall or remove {plugin.distribution}."
         ) from error
     if not (isinstance(wall, type) and issubclass(wall, Wall)):

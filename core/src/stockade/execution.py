@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from stockade.errors import CancelledError, SandboxLostError, StockadeError, WallError
 from stockade.results import Chunk, ExecutionHandle, ExecutionStatus, SandboxResult, Stream, Verdict
+from stockade.shown import named
 from stockade.verdicts import judge
 from stockade.wall import ExecRequest, Exit, Running
 
@@ -209,7 +210,7 @@ class Execution:
         else:
             wall = WallError(
                 f"the wall {self._record.provider!r} failed on an execution: "
-                f"{type(error).__name__}: {error}. Report it to its author."
+                f"{named(error)}. Report it to its author."
             )
             wall.__cause__ = error
             self._settle_error(wall)

@@ -21,6 +21,7 @@ from stockade.proposals import (
     Tighten,
     loosened,
 )
+from stockade.shown import named
 
 __all__ = ["Hooks"]
 
@@ -123,7 +124,7 @@ def _ask(impl: pluggy.HookImpl, proposal: SessionProposal | ExecutionProposal) -
     except Exception as error:
         raise PolicyError(
             f"policy {impl.plugin_name} failed, so nothing was started: "
-            f"{type(error).__name__}: {error}. Mend the policy or remove it."
+            f"{named(error)}. Mend the policy or remove it."
         ) from error
     if isinstance(answer, Refuse):
         raise PolicyRefusedError(f"policy {impl.plugin_name} refuses: {answer.reason}")

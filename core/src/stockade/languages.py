@@ -12,6 +12,7 @@ from stockade.ids import new_execution_id
 from stockade.lower import INTERPRETERS, find_interpreters
 from stockade.output import BoundedOutput
 from stockade.results import Stream
+from stockade.shown import named
 from stockade.wall import ExecRequest, Form, Sandbox
 from stockade.workers import bounded
 
@@ -73,8 +74,7 @@ def _said(
         raise
     except Exception as error:
         raise WallError(
-            f"{what} of {record.provider} failed: {type(error).__name__}: {error}; "
-            "report it to its author."
+            f"{what} of {record.provider} failed: {named(error)}; report it to its author."
         ) from error
 
 

@@ -19,6 +19,7 @@ from stockade.errors import (
 from stockade.registry import SessionRecord
 from stockade.retries import pauses
 from stockade.settings import Settings
+from stockade.shown import named
 from stockade.wall import OpenRequest, Sandbox, Wall
 from stockade.workers import Workers, bounded, outcome
 
@@ -163,7 +164,7 @@ class Openings:
 
 def _unforeseen(record: SessionRecord, error: Exception) -> SandboxStartError:
     return SandboxStartError(
-        f"{record.provider} failed to start a sandbox: {type(error).__name__}: {error}; "
+        f"{record.provider} failed to start a sandbox: {named(error)}; "
         f"see `stockade doctor {record.provider}`."
     )
 

@@ -9,6 +9,7 @@ import stockade.runtime
 from stockade.capabilities import Feature
 from stockade.errors import SessionNotFoundError, StockadeError, WallError
 from stockade.registry import SessionRecord
+from stockade.shown import named
 from stockade.wall import Sandbox, Wall
 from stockade.workers import bounded
 
@@ -47,5 +48,5 @@ def _freeze(runtime: Runtime, record: SessionRecord, act: Callable[[Sandbox], No
     except Exception as error:
         raise WallError(
             f"{record.provider} failed at pausing or resuming session {record.session_id}: "
-            f"{type(error).__name__}: {error}. Destroy the session."
+            f"{named(error)}. Destroy the session."
         ) from error

@@ -15,11 +15,12 @@ from stockade import requests
 from stockade.capabilities import Capabilities, Isolation
 from stockade.config import SandboxConfig
 from stockade.discovery import InstalledPlugin, installed
-from stockade.errors import PluginError, ProviderUnavailableError, StockadeError
+from stockade.errors import ConfigError, PluginError, ProviderUnavailableError, StockadeError
 from stockade.registry import SessionRecord
 from stockade.results import ExecutionHandle, SandboxResult, SessionHandle, SessionStatus
 from stockade.retries import pauses
 from stockade.runtime import Runtime, default_runtime
+from stockade.shown import named
 from stockade.spec import ProviderString, split_options
 from stockade.trait import SandboxProvider
 from stockade.wall import Availability, Check, Form, Wall
@@ -70,7 +71,8 @@ class WallProvider(SandboxProvider):
         except TimeoutError:
             return _no(f"no answer within {PROBE_SECONDS:g} s")
         except Exception as error:
-            return _no(f"{type(error).__name__}: {error}")
+            _log.info("the probe of %s failed", self.name, exc_info=True)
+            return _no(named(error))
         if not isinstance(answer, Availability):
             return _no(f"it returned {answer!r}, not an Availability: report it to its author")
         return answer
@@ -174,14 +176,12 @@ def _build(
     asked = {**changes, **config}
     try:
         wall = bounded(runtime.workers, lambda: wall_class(spec.target, options), PROBE_SECONDS)
-        _check_declared(wall)
+        _check_declared(name, wall)
         wall.texts = {option: spec.options[option] for option in options}
     except StockadeError:
         raise
     except Exception as error:
-        raise PluginError(
-            f"provider {name!r} cannot be set up: {type(error).__name__}: {error}"
-        ) from error
+        raise PluginError(f"provider {name!r} cannot be set up: {named(error)}") from error
     # Of a list nobody falls from a wall to none because an engine is down: there the
     # trait's defaults stand, which a wall that isolates nothing cannot hold (A7).
     lowered = {k: v for k, v in _defaults(name, wall).items() if alone and k not in asked}
@@ -190,9 +190,14 @@ def _build(
     return chosen
 
 
-def _check_declared(wall: Wall) -> None:
-    """Raise TypeError where the wall's own words about itself are of the wrong kind."""
-    have, isolation = wall.capabilities, wall.isolation
+def _check_declared(name: str, wall: Wall) -> None:
+    """Raise PluginError or TypeError where the wall's own words about itself are wrong."""
+    try:
+        have, isolation = wall.capabilities, wall.isolation
+    except ConfigError as error:
+        raise PluginError(
+            f"provider {name!r} states its capabilities wrongly: {error} Its author must mend them."
+        ) from error
     if not isinstance(have, Capabilities):
         raise TypeError(f"its capabilities are {have!r:.80}, not a Capabilities")
     if not isinstance(isolation, Isolation):

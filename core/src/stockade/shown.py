@@ -7,7 +7,7 @@ person reads passes through here; data for programs (results, JSON) stays as it 
 
 from __future__ import annotations
 
-__all__ = ["shown"]
+__all__ = ["named", "shown"]
 
 _KEPT = frozenset("\n\t")
 
@@ -24,3 +24,9 @@ def shown(text: str) -> str:
         char if char.isprintable() or char in _KEPT else char.encode("unicode_escape").decode()
         for char in text
     )
+
+
+def named(error: BaseException) -> str:
+    """An error's kind and words, ``KeyError: 'x'``; its kind alone where it has none."""
+    words = str(error)
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__

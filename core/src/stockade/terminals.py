@@ -25,6 +25,7 @@ from stockade.ids import new_execution_id
 from stockade.journal import begun, ended, judged
 from stockade.proposals import ExecutionProposal
 from stockade.results import SandboxResult, Verdict
+from stockade.shown import named
 from stockade.wall import ExecRequest, Form, Terminal, TerminalRequest
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ class _Watched(Terminal):
         except Exception as error:
             wall = WallError(
                 f"the wall {self._record.provider!r} failed at a terminal: "
-                f"{type(error).__name__}: {error}. Report it to its author."
+                f"{named(error)}. Report it to its author."
             )
             self._settle(wall)
             raise wall from error

@@ -67,6 +67,14 @@ __all__ = [
 ]
 
 
+def unwritten(wall: object, method: str, feature: str = "") -> NotImplementedError:
+    """What a method raises that the wall's author must write."""
+    instead = f", or leave the claim to {feature!r} out" if feature else ""
+    return NotImplementedError(
+        f"{type(wall).__name__} has no {method}(): write it{instead}, as stockade.wall says."
+    )
+
+
 class Output(Protocol):
     """Where a wall puts what a program prints; core's, safe from any thread.
 
@@ -199,11 +207,11 @@ class Sandbox(abc.ABC):
 
     def pause(self) -> None:
         """Freeze everything in it (G2); called once, then ``resume``."""
-        raise NotImplementedError
+        raise unwritten(self, "pause", "pause")
 
     def resume(self) -> None:
         """Let it go on where it was."""
-        raise NotImplementedError
+        raise unwritten(self, "resume", "pause")
 
     def changes(self) -> Changes | None:
         """What differs from what the sandbox was started with, outside of the working
@@ -215,18 +223,18 @@ class Sandbox(abc.ABC):
 
     def address_of(self, port: int) -> tuple[str, int]:
         """Where on this machine a published port is reached: host and port (``ports``)."""
-        raise NotImplementedError
+        raise unwritten(self, "address_of", "ports")
 
     def terminal(self, request: TerminalRequest) -> Terminal:
         """Start a program on a terminal of its own (``terminal``)."""
-        raise NotImplementedError
+        raise unwritten(self, "terminal", "terminal")
 
     def detach(self) -> None:
         """Let go of the sandbox and leave it running, for others to attach (``durable``).
 
         Called once, with no execution running; frees all that this process holds of it.
         """
-        raise NotImplementedError
+        raise unwritten(self, "detach", "durable")
 
     def is_paused(self) -> bool:
         """Whether another process paused it (``durable`` with ``pause``); asked at attaching."""
@@ -303,7 +311,7 @@ class Wall(abc.ABC):
 
     def remove(self, leftover: Leftover) -> None:
         """End it and remove all of it; gone already is well too. Raises where it fails."""
-        raise NotImplementedError
+        raise unwritten(self, "remove")
 
     def usage(self, leftover: Leftover) -> Usage | None:
         """What it uses, for ``stockade top``; None where that is not known."""

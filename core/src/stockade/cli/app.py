@@ -16,7 +16,7 @@ from stockade.cli.new_plugin import new_plugin
 from stockade.cli.run import run
 from stockade.cli.session import session
 from stockade.cli.shell import shell
-from stockade.cli.show import say, table
+from stockade.cli.show import failed, say, table, traceback_option
 from stockade.cli.top import top
 from stockade.errors import AuditError
 
@@ -25,6 +25,7 @@ __all__ = ["app"]
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(stockade.__version__, prog_name="stockade")
+@traceback_option
 def app() -> None:
     """Run code that you don't trust, behind any wall.
 
@@ -93,7 +94,7 @@ def verify(file: str, head: str | None) -> None:
     try:
         checked = check(file, head=head)
     except AuditError as error:
-        say(f"stockade: {error}", err=True)
+        failed(error)
         sys.exit(1)
     say(f"{checked.lines} lines, the chain holds; head {checked.head}")
 

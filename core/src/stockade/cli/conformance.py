@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stockade.cli.show import clear_status, say, say_parts, status, table
+from stockade.cli.show import (
+    clear_status,
+    failed,
+    say,
+    say_parts,
+    status,
+    table,
+    traceback_option,
+    traced,
+)
 from stockade.errors import StockadeError
 
 if TYPE_CHECKING:
@@ -42,6 +51,7 @@ _COLOURS = {
     "--time-factor", type=float, metavar="N",
     help="Widen every time bound, for an emulated machine; default STOCKADE_TIME_FACTOR, else 1.",
 )  # fmt: skip
+@traceback_option
 def conformance(
     string: str, clauses: tuple[str, ...], deviations: tuple[str, ...], json_file: str | None,
     html_file: str | None, time_factor: float | None,
@@ -73,7 +83,8 @@ def conformance(
             on_start=progress.start, on_result=progress.result,
         )  # fmt: skip
     except StockadeError as error:
-        _stop(str(error))
+        failed(error)
+        sys.exit(2)
     progress.clear()
     text = json.dumps(report.to_json(), indent=1)
     if json_file == "-":
@@ -135,6 +146,10 @@ class _Progress:
             self.clear()
             say(f"failed: {result.name}", fg="red", err=True)
             say(f"  {result.message}", err=True)
+            if result.traceback and traced():
+                say(result.traceback.rstrip(), err=True)
+            elif result.traceback:
+                say("  --traceback shows where it came from", err=True)
 
     def clear(self) -> None:
         if self._live:

@@ -9,7 +9,16 @@ from typing import Any
 import attrs
 import click
 
-from stockade.cli.show import clear_status, say, say_parts, status, table
+from stockade.cli.show import (
+    clear_status,
+    failed,
+    say,
+    say_parts,
+    status,
+    table,
+    traceback_option,
+    traced,
+)
 from stockade.errors import StockadeError
 
 __all__ = ["doctor"]
@@ -19,6 +28,7 @@ __all__ = ["doctor"]
 @click.argument("strings", metavar="[STRING]...", nargs=-1)
 @click.option("--probe", is_flag=True, help="Start a sandbox and measure what the wall claims.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+@traceback_option
 def doctor(strings: tuple[str, ...], probe: bool, as_json: bool) -> None:
     """Look at each wall (or those named): what is checked, missing, and mends it.
 
@@ -57,6 +67,8 @@ def _look(string: str, probe: bool) -> dict[str, Any]:
     try:
         chosen = provider(string)
     except StockadeError as error:
+        if traced():
+            failed(error)
         report["reason"] = str(error)
         return report
     answer = chosen.availability()

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from stockade.cli.feed import Feed, feed
-from stockade.cli.show import clear_status, say, status
+from stockade.cli.show import clear_status, failed, say, status, traceback_option
 from stockade.errors import StockadeError
 
 __all__ = [
@@ -60,6 +60,7 @@ _LIVE_WINDOW = 1 << 20
 @click.option("--env", multiple=True, metavar="NAME[=VALUE]", help="Set, or pass on, a variable.")
 @click.option("--workdir", metavar="DIR", help="The working folder inside.")
 @click.option("--audit", type=click.Path(dir_okay=False), help="Append events to an audit log.")
+@traceback_option
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def run(command: tuple[str, ...], **options: Any) -> None:
     """Run COMMAND (or --code, or --shell) in a sandbox of its own.
@@ -87,10 +88,10 @@ def run(command: tuple[str, ...], **options: Any) -> None:
         except Terminated:
             code = 143
         except StockadeError as error:
-            say(f"stockade: {error}", err=True)
+            failed(error)
             code = _FAILED
         except OSError as error:
-            say(f"stockade: {error}", err=True)
+            failed(error)
             code = _FAILED
     _flush()
     sys.exit(code)

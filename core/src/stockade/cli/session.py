@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stockade.cli.feed import feed
-from stockade.cli.show import say, table
+from stockade.cli.show import failed, say, table, traced
 from stockade.errors import SandboxLostError, SessionStateError, StockadeError
 
 if TYPE_CHECKING:
@@ -50,10 +50,10 @@ def _told() -> Iterator[None]:
         yield
     except (StockadeError, OSError) as error:
         about, words = getattr(error, "filename", None), getattr(error, "strerror", None)
-        say(
-            f"stockade: {about or 'the system'}: {words}" if words else f"stockade: {error}",
-            err=True,
-        )
+        if words and not traced():
+            say(f"stockade: {about or 'the system'}: {words}", err=True)
+        else:
+            failed(error)
         sys.exit(_FAILED)
 
 
@@ -313,14 +313,14 @@ def snapshot(id: str, file: str, agent: str) -> None:
 @_AGENT
 def destroy(ids: tuple[str, ...], agent: str) -> None:
     """End sessions, with all that runs in them."""
-    failed = False
+    left = False
     for word in ids:
         try:
             _destroy(word, agent)
         except StockadeError as error:
-            say(f"stockade: {error}", err=True)
-            failed = True
-    sys.exit(_FAILED if failed else 0)
+            failed(error)
+            left = True
+    sys.exit(_FAILED if left else 0)
 
 
 def _destroy(word: str, agent: str) -> None:

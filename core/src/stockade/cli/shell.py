@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stockade.cli.run import isolation_told_here, tell_isolation
-from stockade.cli.show import say
+from stockade.cli.show import failed
 from stockade.errors import StockadeError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def shell(string: str, command: tuple[str, ...], agent: str) -> None:
             finally:
                 terminal.close()
     except StockadeError as error:
-        say(f"stockade: {error}", err=True)
+        failed(error)
         code = _FAILED
     sys.exit(code)
 

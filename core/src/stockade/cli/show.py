@@ -7,17 +7,30 @@ terminal of who reads it.
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 
 from stockade.shown import shown
 
-__all__ = ["cell", "clear_status", "say", "say_parts", "status", "table"]
+__all__ = [
+    "cell",
+    "clear_status",
+    "failed",
+    "say",
+    "say_parts",
+    "status",
+    "table",
+    "traceback_option",
+    "traced",
+]
 
 _ERASE = "\r\x1b[K"
+_TRACED = "stockade.traceback"
 #: Columns of a table whose lines go to a program: nothing folds in a pipe.
 _WIDE = 240
 
@@ -30,6 +43,50 @@ def say(text: str = "", *, err: bool = False, **style: Any) -> None:
 def say_parts(*parts: tuple[str, dict[str, Any]]) -> None:
     """One line of parts, each in a style of its own."""
     click.echo("".join(click.style(shown(text), **style) for text, style in parts))
+
+
+def failed(error: BaseException) -> None:
+    """One line for an error; with ``--traceback`` all of where it came from before it."""
+    if traced():
+        say("".join(traceback.format_exception(error)).rstrip(), err=True)
+    say(f"stockade: {error}", err=True)
+
+
+def traced() -> bool:
+    """Whether ``--traceback`` was given, to the command or to all."""
+    return bool(click.get_current_context().find_root().meta.get(_TRACED))
+
+
+def traceback_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--traceback``: errors show where they came from, and so does what core logs."""
+
+    def given(context: click.Context, _: click.Parameter, value: bool) -> None:
+        meta = context.find_root().meta
+        if not value or meta.get(_TRACED):
+            return
+        meta[_TRACED] = True
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(_Shown("stockade: %(message)s"))
+        handler.setLevel(logging.INFO)
+        logger = logging.getLogger("stockade")
+        before = logger.level
+        logger.setLevel(logging.INFO)
+        logger.addHandler(handler)
+        context.call_on_close(lambda: logger.removeHandler(handler))
+        context.call_on_close(lambda: logger.setLevel(before))
+
+    option = click.option(
+        "--traceback", is_flag=True, expose_value=False, is_eager=True, callback=given,
+        help="Show where errors come from, for authors of plug-ins.",
+    )  # fmt: skip
+    return option(command)
+
+
+class _Shown(logging.Formatter):
+    """What is logged may hold strangers' words, too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return shown(super().format(record))
 
 
 def status(text: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from stockade.cli.show import cell, say, table
+from stockade.cli.show import cell, failed, say, table
 from stockade.errors import StockadeError
 from stockade.overview import Overview, age, left, overview, usages
 from stockade.traces import Usage
@@ -45,7 +45,7 @@ def top(interval: float, once: bool, as_json: bool) -> None:
         else:
             _refresh(look, interval)
     except StockadeError as error:
-        say(f"stockade: {error}", err=True)
+        failed(error)
         sys.exit(1)
 
 

@@ -15,6 +15,7 @@ from stockade.errors import StockadeError
 from stockade.providers import WallProvider
 from stockade.results import SandboxResult, SessionStatus
 from stockade.session import Session
+from stockade.shown import named
 
 __all__ = ["Bench", "Measured", "Measurement", "Outcome", "Probe", "held_if", "relaxed"]
 
@@ -167,4 +168,4 @@ def attempt(probe: Probe, bench: Bench) -> Measured:
     try:
         return probe.run(bench)
     except StockadeError as error:
-        return Measured(Outcome.BROKEN, f"{type(error).__name__}: {error}")
+        return Measured(Outcome.BROKEN, named(error))

@@ -24,6 +24,7 @@ from stockade.errors import (
     WorkingDirectoryError,
 )
 from stockade.session import Session
+from stockade.shown import named
 from stockade.testing.base import ConformanceBase, anywhere, expect
 from stockade.testing.programs import sleep, unique
 
@@ -196,7 +197,7 @@ def _same(value: object, how: str, copied: Callable[[Any], Any]) -> None:
     try:
         other = copied(value)
     except Exception as error:
-        expect(False, "B5", f"{how} of {name}", f"{type(error).__name__}: {error}")
+        expect(False, "B5", f"{how} of {name}", named(error))
         return
     same = type(other) is type(value) and other == value and str(other) == str(value)
     expect(same, "B5", f"{how} of {name} that is equal: {value!s:.200}", other)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from stockade.shown import named
 from stockade.testing.circumstances import original_of
 from stockade.testing.contract import clause_of
 from stockade.testing.recorder import REPORTS_VARIABLE, Recorder, file_recorder
@@ -43,6 +44,7 @@ def guarded(cls: type[ConformanceBase], name: str, check: Callable[..., None]) -
 
     @functools.wraps(check)
     def run(self: ConformanceBase, *args: Any, **kwargs: Any) -> None:
+        __tracebackhide__ = True
         began = time.monotonic()
         raised: BaseException | None = None
         try:
@@ -67,6 +69,7 @@ def _slow(cls: type[ConformanceBase], seconds: float) -> bool:
 def _run(
     suite: ConformanceBase, name: str, call: Callable[[], None], check: Callable[..., None]
 ) -> None:
+    __tracebackhide__ = True
     cls = type(suite)
     clause = suite._clause = clause_of(name)
     if not getattr(check, "_stockade_anywhere", False):
@@ -103,7 +106,8 @@ def _deviation(suite: ConformanceBase, name: str) -> str | None:
 def _told(
     clause: str, raised: BaseException, suite: ConformanceBase, original: str
 ) -> BaseException:
-    """A failure names its clause; what a wall or core raised unasked does too."""
+    """A failure names its clause; what a wall or core raised unasked does too, and shows where
+    it came from: that is the author's own line, more often than not."""
     if isinstance(raised, pytest.fail.Exception):
         first, _, rest = str(raised).partition("\n")
         if original and first == clause_of(original):
@@ -113,7 +117,7 @@ def _told(
             return raised
         expected, seen = "the error that the contract asks for", str(raised)  # of pytest.raises
     elif isinstance(raised, Exception):
-        expected, seen = "no error", f"{type(raised).__name__}: {raised}"
+        expected, seen = "no error", named(raised)
     else:
         return raised
     trace = traceback.extract_tb(raised.__traceback__)
@@ -122,7 +126,7 @@ def _told(
     where = f"{place.filename}:{place.lineno}: {place.line}" if place else "the trace above"
     failure = pytest.fail.Exception(
         f"{clause}\n  expected: {expected}\n  seen:     {seen}\n  look at:  {where}",
-        pytrace=False,
+        pytrace=not isinstance(raised, pytest.fail.Exception),
     )
     failure.__cause__ = raised
     return failure
@@ -136,6 +140,7 @@ def in_time(call: Callable[[], object], seconds: float, name: str) -> BaseExcept
     raised: list[BaseException] = []
 
     def work() -> None:
+        __tracebackhide__ = True
         try:
             call()
         except BaseException as error:
@@ -193,7 +198,7 @@ def _why_not(suite: ConformanceBase) -> str:
     cls = type(suite)
     raised = in_time(ask, cls.check_seconds * cls.time_factor, "availability")
     if raised is not None:
-        return f"{type(raised).__name__}: {raised}"
+        return named(raised)
     return answers[0]
 
 
@@ -244,8 +249,17 @@ def _record(
             outcome=_outcome(suite, raised),
             seconds=round(seconds, 3),
             message=message[:2000],
+            traceback=_traceback(raised),
         )
     )
+
+
+def _traceback(raised: BaseException | None) -> str:
+    """Where a failure came from, if something was raised and not just found."""
+    cause = None if raised is None else raised.__cause__
+    if cause is None or isinstance(cause, pytest.fail.Exception):
+        return ""
+    return "".join(traceback.format_exception(cause))
 
 
 def _outcome(suite: ConformanceBase, raised: BaseException | None) -> str:

@@ -66,6 +66,12 @@ class CheckResult:
     outcome: str
     seconds: float
     message: str = ""
+    #: Where an error came from, for the wall's author; no part of what is published.
+    traceback: str = attrs.field(default="", repr=False, eq=False)
+
+
+def _published(field: attrs.Attribute[Any], _: object) -> bool:
+    return field.name != "traceback"
 
 
 @attrs.frozen(kw_only=True)
@@ -172,7 +178,7 @@ class Report:
             "capabilities": {name: dict(have) for name, have in self.capabilities.items()},
             "clauses": {number: attrs.asdict(state) for number, state in states.items()},
             "summary": dict(Counter(state.state for state in states.values())),
-            "checks": [attrs.asdict(check) for check in self.checks],
+            "checks": [attrs.asdict(check, filter=_published) for check in self.checks],
         }
 
     @classmethod
