@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from conformance.mutants.base import Mutant
+from conformance.mutants.base import Mutant, suite
 from conformance.mutants.executing import EXECUTING
 from conformance.mutants.filing import FILING
+from conformance.mutants.hostile import HOSTILE, Unharmed
 from conformance.mutants.isolating import ISOLATING
 from conformance.mutants.overlapping import OVERLAPPING
 from conformance.mutants.selecting import SELECTING
@@ -23,7 +24,15 @@ from conftest import need
 from stockade.testing.contract import CLAUSES, clause_of
 from stockade.testing.runner import checks_of
 
-MUTANTS = [*SELECTING, *SESSIONS, *EXECUTING, *ISOLATING, *FILING, *OVERLAPPING]
+MUTANTS = [
+    *SELECTING,
+    *SESSIONS,
+    *EXECUTING,
+    *HOSTILE,
+    *ISOLATING,
+    *FILING,
+    *OVERLAPPING,
+]
 
 
 @pytest.mark.parametrize(
@@ -72,6 +81,16 @@ def test_what_is_broken_in_a_circumstance_holds_alone(mutant: Mutant) -> None:
 def test_every_check_that_is_run_again_has_a_mutant_there() -> None:
     again = {name.removeprefix("test_") for name in checks_of() if "_overlapping_" in name}
     assert again == {mutant.check for mutant in OVERLAPPING if "_overlapping_" in mutant.check}
+
+
+@pytest.mark.parametrize("check", sorted({mutant.check for mutant in HOSTILE}))
+def test_a_wall_that_no_program_harms_passes(check: str) -> None:
+    """Of the mutants of attacks: it is the harm that is caught, and not that nothing ran."""
+    checked = suite(Unharmed, processes="native")
+    try:
+        getattr(checked, f"test_{check}")()
+    finally:
+        checked.teardown_class()
 
 
 def test_every_clause_has_checks_and_a_mutant() -> None:
