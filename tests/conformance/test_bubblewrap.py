@@ -23,6 +23,8 @@ _HARMED = {
     "D16_what_outlives_its_execution_is_not_heard_in_the_next": _SHELLS,
     "D16_writing_to_what_reports_changes_no_result": _SHELLS,
     "D16_signals_to_what_reports_cost_no_session": _SHELLS,
+    "D20_a_named_interpreter_starts_as_a_fresh_one": "it has its lane's arguments",
+    "D20_an_exit_ends_a_named_interpreter": "it lives on",
 }
 
 

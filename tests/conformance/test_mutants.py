@@ -17,6 +17,7 @@ from conformance.mutants.executing import EXECUTING
 from conformance.mutants.filing import FILING
 from conformance.mutants.hostile import HOSTILE, Unharmed
 from conformance.mutants.isolating import ISOLATING
+from conformance.mutants.named import NAMED, named_suite
 from conformance.mutants.overlapping import OVERLAPPING
 from conformance.mutants.selecting import SELECTING
 from conformance.mutants.sessions import SESSIONS
@@ -31,6 +32,7 @@ MUTANTS = [
     *HOSTILE,
     *ISOLATING,
     *FILING,
+    *NAMED,
     *OVERLAPPING,
 ]
 
@@ -98,3 +100,12 @@ def test_every_clause_has_checks_and_a_mutant() -> None:
     with_mutants = {mutant.clause for mutant in MUTANTS}
     assert with_checks == set(CLAUSES), "clauses without a check, or checks of no clause"
     assert with_mutants == set(CLAUSES), "clauses whose mutant is missing"
+
+
+@pytest.mark.parametrize("check", sorted({mutant.check for mutant in NAMED}))
+def test_the_base_with_named_interpreters_passes(check: str) -> None:
+    checked = named_suite()
+    try:
+        getattr(checked, f"test_{check}")()
+    finally:
+        checked.teardown_class()

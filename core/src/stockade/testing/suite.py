@@ -9,6 +9,7 @@ from stockade.testing.group_c import Sessions
 from stockade.testing.group_c_durable import Durability
 from stockade.testing.group_d import Execution
 from stockade.testing.group_d_hostile import Hostile
+from stockade.testing.group_d_named import NamedInterpreters
 from stockade.testing.group_d_output import Output
 from stockade.testing.group_d_trees import Trees
 from stockade.testing.group_e import Isolation
@@ -30,6 +31,7 @@ class ProviderConformance(
     Output,
     Trees,
     Hostile,
+    NamedInterpreters,
     Isolation,
     Limits,
     HostFiles,
