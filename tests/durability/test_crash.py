@@ -206,7 +206,10 @@ def _engine_things() -> list[str]:
         volumes = api.volumes().get("Volumes") or []
     finally:
         api.close()
-    return networks + [f"volume {v['Name']}" for v in volumes if "stockade" in v["Name"]]
+    # The supervisor's own stays, as an image does.
+    names = [str(v["Name"]) for v in volumes]
+    ours = [n for n in names if "stockade" in n and not n.startswith("stockade-supervisor-")]
+    return networks + [f"volume {name}" for name in ours]
 
 
 def _processes(place: Place) -> list[str]:

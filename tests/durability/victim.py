@@ -31,7 +31,7 @@ _CORE: list[Step] = [
     ("execute", "stockade.execution:Execution._settle", "before"),
     ("execute", "stockade.session:Session.shell", "after"),
     ("snapshot", "stockade.files.snapshots:take", "before"),
-    ("snapshot", "stockade.execution:Execution.begin", "after"),
+    ("snapshot", "stockade.toolkit.supervised.link:Link.builtin", "after"),
     ("snapshot", "stockade.files.snapshots:Snapshot.save", "after"),
     ("destroy", "stockade.runtime:Runtime._begin_destroying", "after"),
     ("destroy", "stockade.runtime:Runtime.destroy", "after"),
@@ -43,8 +43,8 @@ _CONTAINERS: list[Step] = [
     ("create", "docker:APIClient.create_container", "after"),
     ("create", "docker:APIClient.start", "before"),
     ("create", "docker:APIClient.start", "after"),
-    ("create", "stockade.resident.lane:Lane.greet", "after"),
-    ("execute", "stockade.resident.sandbox:ResidentSandbox.start", "after"),
+    ("create", "stockade.toolkit.supervised.link:Link.greet", "after"),
+    ("execute", "stockade.toolkit.supervised.sandbox:SupervisedSandbox.start", "after"),
     ("destroy", "docker:APIClient.remove_container", "before"),
     ("destroy", "docker:APIClient.remove_container", "after"),
 ]
@@ -131,11 +131,18 @@ class _Hook:
 def main() -> None:
     wall, phase, target, when, share, folder = sys.argv[1:]
     import stockade
-    from stockade import session, snapshots
+    from stockade import session
+    from stockade.files import snapshots
     from stockade.owner import Owner
 
     print(Owner.current(), flush=True)
-    for part in ("session", "snapshots", "execution", "resident.sandbox", "resident.lane"):
+    for part in (
+        "session",
+        "files.snapshots",
+        "execution",
+        "toolkit.supervised.sandbox",
+        "toolkit.supervised.link",
+    ):
         importlib.import_module(f"stockade.{part}")
     stockade.provider(wall)  # its modules too, before they are wrapped
     hook = _Hook((phase, target, when), float(share))
