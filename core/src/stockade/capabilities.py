@@ -70,6 +70,7 @@ class Feature(str, Enum):
     PROCESSES = "processes"  #: max_processes [E4]
     DISK = "disk"  #: disk_mb [E2]
     NETWORK_OFF = "network-off"  #: network_enabled=False [E3]
+    LOOPBACK = "loopback"  #: sockets to itself, and ``localhost`` as their name [E3]
     NETWORK = "network"  #: network_enabled=True
     READ_ONLY_ROOT = "read-only-root"  #: read_only_fs=True [E2]
     WRITABLE_ROOT = "writable-root"  #: read_only_fs=False

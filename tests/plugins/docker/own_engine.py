@@ -23,9 +23,10 @@ from stockade_docker import engine as engines
 class OwnEngine:
     """A dockerd that listens on a socket in a folder of its own."""
 
-    def __init__(self, folder: str, *options: str) -> None:
+    def __init__(self, folder: str, *options: str, hides: str = "") -> None:
         self.folder = folder
         self.options = options
+        self.hides = hides
         self.url = f"unix://{folder}/sock"
         self.string = f"docker:{BUSYBOX}?engine={quote(self.url, safe='')}"
         self._process: subprocess.Popen[bytes] | None = None
@@ -36,13 +37,20 @@ class OwnEngine:
         Path(self.folder, "pid").unlink(missing_ok=True)
         with Path(self.folder, "log").open("ab") as log:
             self._process = subprocess.Popen(
-                ["dockerd", "--data-root", f"{self.folder}/data", "--exec-root",
+                [*self._apart(), "dockerd", "--data-root", f"{self.folder}/data", "--exec-root",
                  f"{self.folder}/exec", "--pidfile", f"{self.folder}/pid", "-H", self.url,
                  "--iptables=false", *self.options],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         up = until(lambda: self.client().ping(), 40)
         assert up, Path(self.folder, "log").read_text()[-3000:]
+
+    def _apart(self) -> list[str]:
+        """What gives it a mount namespace in which a folder is another."""
+        if not self.hides:
+            return []
+        line = f'mount -t tmpfs none {self.hides} && exec "$@"'
+        return ["unshare", "--mount", "sh", "-c", line, "sh"]
 
     def client(self) -> docker.APIClient:
         return engines.client(self.url)
@@ -70,13 +78,16 @@ class OwnEngine:
 
 
 @contextlib.contextmanager
-def own_engine(engine: docker.APIClient, *options: str) -> Iterator[OwnEngine]:
-    """One with the busybox image of ``engine``'s; ``options`` are dockerd's."""
+def own_engine(engine: docker.APIClient, *options: str, hides: str = "") -> Iterator[OwnEngine]:
+    """One with the busybox image of ``engine``'s; ``options`` are dockerd's.
+
+    ``hides`` is a folder of this machine that it does not see.
+    """
     if os.geteuid() != 0 or shutil.which("dockerd") is None:
         pytest.skip("an engine of one's own needs root and dockerd on the path")
     folder = tempfile.mkdtemp(prefix="stockade-engine-")
     os.chmod(folder, 0o711)
-    made = OwnEngine(folder, *options)
+    made = OwnEngine(folder, *options, hides=hides)
     try:
         made.start()
         made.client().load_image(b"".join(engine.get_image(BUSYBOX)))

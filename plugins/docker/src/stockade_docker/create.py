@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
 import docker
 from docker.types import LogConfig, Mount, Ulimit
 
+from stockade.config import Mount as Shown
 from stockade.deadlines import moment
 from stockade.wall import OpenRequest
 from stockade_docker.delivery import COMMAND, HELPER
@@ -17,7 +19,7 @@ from stockade_docker.delivery import mount as supervisor
 from stockade_docker.identity import NOBODY
 from stockade_docker.mounts import checked
 
-__all__ = ["HELPER", "LABEL", "Shape", "arguments", "name_of", "user"]
+__all__ = ["HELPER", "LABEL", "SHM_MB", "Shape", "arguments", "name_of", "user"]
 
 #: Labels are this and a word: session, agent (a hash), owner, created, expires, durable.
 LABEL = "io.stockade."
@@ -26,6 +28,8 @@ LABEL = "io.stockade."
 #: could use.
 _OWN_PROCESSES = 3
 _OPEN_FILES = 4096
+#: MiB of /dev/shm, as engines have it.
+SHM_MB = 64
 #: Seconds by which the deadline inside comes after the owner's own.
 _INSIDE_LATER = 3.0
 
@@ -40,7 +44,7 @@ class Shape:
     #: A profile as the engine takes it (JSON, a path of its own, a word); None: its own one.
     seccomp: str | None = None
     apparmor: str | None = None  #: a profile that the engine's machine has loaded
-    shm_mb: int | None = None
+    shm_mb: int = SHM_MB
     #: Processes of the engine's machine for one inside, and beside them all.
     processes_each: tuple[int, int] = (1, 0)
     #: Whether the engine sees what is written to the root (a kernel inside may keep that).
@@ -49,6 +53,16 @@ class Shape:
     podman: bool = False
     #: Whether the engine is known to give no network where it is asked for none this way.
     knows_network_disabled: bool = False
+    #: What the user is called, where it is the wall's choice.
+    user_name: str | None = None
+    #: Files that are mounted, read-only: by their places inside, where the engine finds them.
+    files: Mapping[str, str] = attrs.field(factory=dict)
+
+    @property
+    def disables_network(self) -> bool:
+        """Whether a container without a network is asked for in the quick way: the engine's
+        network is not asked at all, which saves 100 ms, but it makes no /etc/hosts then."""
+        return self.knows_network_disabled and "/etc/hosts" in self.files
 
 
 def arguments(api: docker.APIClient, request: OpenRequest, shape: Shape) -> dict[str, Any]:
@@ -63,16 +77,13 @@ def arguments(api: docker.APIClient, request: OpenRequest, shape: Shape) -> dict
         "hostname": "sandbox",
         "user": user(request),
         "working_dir": config.working_dir,
-        # Of the execution's environment nothing stands here: anybody who may ask the
-        # engine can read a container's configuration (B4).
-        "environment": {"HOME": config.working_dir, "LANG": "C.UTF-8"},
+        "environment": _environment(request, shape),
         "labels": _labels(request),
         "stdin_open": not config.durable,
         "tty": False,
         "detach": False,
-        # The same empty network namespace as network_mode=none, 100 ms sooner: the
-        # engine's network is not asked at all. Podman ignores it (see _host_config).
-        "network_disabled": not config.network_enabled,
+        # The same empty network namespace as network_mode=none (see _host_config).
+        "network_disabled": not config.network_enabled and shape.disables_network,
         "ports": list(config.ports) or None,
         "host_config": _host_config(api, request, shape),
     }
@@ -82,6 +93,15 @@ def user(request: OpenRequest) -> str:
     """Its user and group, in numbers: the wall's own choice stands there too by now."""
     chosen = request.config.user or NOBODY
     return chosen if ":" in chosen else f"{chosen}:{chosen}"
+
+
+def _environment(request: OpenRequest, shape: Shape) -> dict[str, str]:
+    """Of the execution's environment nothing stands here: anybody who may ask the engine can
+    read a container's configuration (B4)."""
+    found = {"HOME": request.config.working_dir, "LANG": "C.UTF-8"}
+    if shape.user_name is not None:
+        found.update(USER=shape.user_name, LOGNAME=shape.user_name)
+    return found
 
 
 def _ulimits(shape: Shape) -> list[Ulimit]:
@@ -124,25 +144,34 @@ def _labels(request: OpenRequest) -> dict[str, str]:
     return labels
 
 
-def _host_config(api: docker.APIClient, request: OpenRequest, shape: Shape) -> Any:
+def _tmpfs(request: OpenRequest, shape: Shape) -> dict[str, str]:
+    """What can be written to beside /dev/shm, each of a bounded size (E2)."""
     config = request.config
-    owner = user(request).partition(":")
-    folder = "rw,exec,nosuid,nodev"
+    user_id, _, group_id = user(request).partition(":")
+    options = "rw,exec,nosuid,nodev"
     if shape.podman:
         # It knows no owner of a tmpfs, so everybody inside may write there; and it would
         # copy what the image has at that place, its mode too.
-        folder += ",notmpcopyup"
+        options += ",notmpcopyup"
     else:
-        folder += f",uid={owner[0]},gid={owner[2]}"
+        options += f",uid={user_id},gid={group_id}"
     if config.disk_mb is not None:
-        folder += f",size={config.disk_mb}m"
+        options += f",size={config.disk_mb}m"
+    places = dict.fromkeys(("/tmp", "/var/tmp"), f"{options},mode=1777")
+    places[config.working_dir] = options + (",mode=1777" if shape.podman else ",mode=0755")
+    mounted = {mount.target for mount in config.mounts}
+    return {path: text for path, text in places.items() if path not in mounted}
+
+
+def _host_config(api: docker.APIClient, request: OpenRequest, shape: Shape) -> Any:
+    config = request.config
     security = ["no-new-privileges"]
     if shape.seccomp is not None:
         security.append(f"seccomp={shape.seccomp}")
     if shape.apparmor is not None:
         security.append(f"apparmor={shape.apparmor}")
     more: dict[str, Any] = {}
-    if not config.network_enabled and not shape.knows_network_disabled:
+    if not config.network_enabled and not shape.disables_network:
         more.update(network_mode="none")  # what every engine understands
     if config.memory_mb is not None:
         # With both equal there is no swap on top.
@@ -155,26 +184,24 @@ def _host_config(api: docker.APIClient, request: OpenRequest, shape: Shape) -> A
         more.update(pids_limit=(config.max_processes + own) * each + beside)
     if shape.runtime is not None:
         more.update(runtime=shape.runtime)
-    if shape.shm_mb is not None:
-        more.update(shm_size=f"{shape.shm_mb}m", ipc_mode="private")
-    else:
-        more.update(ipc_mode="none")  # private too, and without a writable /dev/shm (E2)
     if config.ports:
         # On loopback alone, the host's number free to choose; nothing else is published.
         more.update(port_bindings=dict.fromkeys(config.ports, ("127.0.0.1", None)))
     mounts = [
         Mount(target=mount.target, source=mount.source, type="bind", read_only=mount.read_only)
-        for mount in checked(config.mounts, local=shape.local_engine)
+        for mount in [
+            *checked(config.mounts, local=shape.local_engine),
+            *(Shown(source, target) for target, source in shape.files.items()),
+        ]
     ]
     mounts.append(supervisor(shape.machine))
     return api.create_host_config(
         cap_drop=["ALL"],
         security_opt=security,
         read_only=config.read_only_fs,
-        tmpfs={
-            config.working_dir: folder + (",mode=1777" if shape.podman else ",mode=0755"),
-            "/tmp": folder + ",mode=1777",
-        },
+        tmpfs=_tmpfs(request, shape),
+        ipc_mode="private",
+        shm_size=f"{shape.shm_mb}m",
         log_config=LogConfig(type="none"),
         privileged=False,
         publish_all_ports=False,

@@ -78,6 +78,11 @@ class EngineInfo:
         """Whether a container's users are others outside, so that it has few numbers for them."""
         return self._has("rootless") or self._has("userns")
 
+    @property
+    def labels_files(self) -> bool:
+        """Whether containers may read only files that bear their label (SELinux)."""
+        return self._has("selinux")
+
     def _has(self, word: str) -> bool:
         return any(option.split(",")[0] in (f"name={word}", word) for option in self.security)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from stockade.wall import Option
 from stockade_docker import images, seccomp
+from stockade_docker.create import SHM_MB
 
 __all__ = ["OPTIONS"]
 
@@ -65,5 +66,5 @@ OPTIONS: Mapping[str, Option] = {
         None,
         "an AppArmor profile of the engine's machine; else docker-default",
     ),
-    "shm_mb": Option(_megabytes, None, "MiB of /dev/shm; there is none unless asked for"),
+    "shm_mb": Option(_megabytes, SHM_MB, "MiB of /dev/shm"),
 }

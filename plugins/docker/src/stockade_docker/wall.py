@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import platform
 import weakref
 from collections.abc import Mapping, Sequence
@@ -30,7 +32,7 @@ from stockade.wall import (
     Usage,
     Wall,
 )
-from stockade_docker import delivery, images, leftovers, seccomp
+from stockade_docker import delivery, etc, images, leftovers, seccomp
 from stockade_docker import engine as engines
 from stockade_docker.create import Shape
 from stockade_docker.durable import AttachedSandbox, find
@@ -40,6 +42,7 @@ from stockade_docker.sandbox import ContainerSandbox, NoSupervisorError, explain
 
 __all__ = ["CAPABILITIES", "OPTIONS", "ContainerWall", "DockerWall"]
 
+_log = logging.getLogger(__name__)
 _Request = TypeVar("_Request", bound=OpenRequest)
 
 _ALLOW_LIST = "an HTTP proxy on loopback, carried over the session's own connection to this process"
@@ -58,6 +61,7 @@ CAPABILITIES = Capabilities(
         "processes": "native",
         "disk": ("native", "a tmpfs for each folder, counted as memory"),
         "network-off": "native",
+        "loopback": "native",
         "network": "native",
         "read-only-root": "native",
         "writable-root": "native",
@@ -174,8 +178,16 @@ class ContainerWall(Wall):
             info = self._info(api)
         except engines.FAILURES as error:
             raise _away(error) from error
+        own_user = request.config.user is None
         request = self._with_user(request, info)
-        sandbox = self._start(api, request, self.shape(request, info))
+        shape = self.shape(request, info)
+        if own_user:
+            shape = attrs.evolve(shape, user_name=etc.USER)
+        contents = etc.texts(request, own_user=own_user, podman=info.is_podman)
+        if etc.can_be_shown(info, shape) and api not in _apart:
+            sandbox = self._start_with_files(api, request, shape, contents)
+        else:
+            sandbox = self._start(api, request, shape)
         try:
             self._complete(sandbox, info, names)
         except BaseException:
@@ -188,6 +200,23 @@ class ContainerWall(Wall):
     def _with_user(self, request: _Request, info: engines.EngineInfo) -> _Request:
         own_kernel = self.isolation in (Isolation.KERNEL, Isolation.VM)
         return with_user(request, info, own_kernel=own_kernel)
+
+    def _start_with_files(
+        self, api: docker.APIClient, request: OpenRequest, shape: Shape, contents: dict[str, str]
+    ) -> ContainerSandbox:
+        """Start with files of this machine, or without where the engine is on another."""
+        try:
+            with etc.made(request, contents) as files:
+                try:
+                    shown = attrs.evolve(shape, files=files.sources)
+                    return self._start(api, request, shown)
+                except SandboxStartError as error:
+                    if files.folder not in str(error):
+                        raise
+                    _apart.add(api)
+        except OSError as error:
+            _log.debug("%s cannot be written: %s", ", ".join(contents), error)
+        return self._start(api, request, shape)
 
     def _start(self, api: docker.APIClient, request: OpenRequest, shape: Shape) -> ContainerSandbox:
         machine = images.machine(api, self.image)
@@ -218,14 +247,19 @@ class ContainerWall(Wall):
 
     def leftovers(self) -> Sequence[Leftover]:
         try:
-            return leftovers.all_of(self._client())
+            return [*leftovers.all_of(self._client()), *etc.leftovers()]
         except engines.FAILURES as error:
             raise ProviderUnavailableError(f"the engine does not answer: {error}") from error
 
     def remove(self, leftover: Leftover) -> None:
-        ContainerSandbox.remove(self._client(), leftover.handle)
+        if os.path.isabs(leftover.handle):
+            etc.remove(leftover.handle)
+        else:
+            ContainerSandbox.remove(self._client(), leftover.handle)
 
     def usage(self, leftover: Leftover) -> Usage | None:
+        if os.path.isabs(leftover.handle):
+            return None
         try:
             return leftovers.usage_of(self._client(), leftover.handle)
         except engines.FAILURES:
@@ -283,6 +317,8 @@ def _absent(error: BaseException) -> bool:
     return engines.caused_by(error, FileNotFoundError)
 
 
+#: Engines that do not find files of this machine, though their sockets are here.
+_apart: weakref.WeakSet[docker.APIClient] = weakref.WeakSet()
 #: Images that an engine was seen to have.
 _there: weakref.WeakKeyDictionary[docker.APIClient, set[str]] = weakref.WeakKeyDictionary()
 
