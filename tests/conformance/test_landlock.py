@@ -14,10 +14,11 @@ from stockade.testing import ProviderConformance
 class TestLandlock(ProviderConformance):
     provider = "landlock"
     deviations = {
-        "D20_a_named_interpreter_starts_as_a_fresh_one": "the shell supervisor's does not",
-        "D20_an_exit_ends_a_named_interpreter": "the shell supervisor's lives on",
         "E2_no_call_changes_a_file_of_the_host": "sandlock lets some calls through",
         "E2_files_behave_as_a_kernels_do": "sandlock translates paths, and not all of them",
+        "E2_temporary_files_and_shared_memory": "there is neither /var/tmp nor /dev/shm",
+        "E2_temporary_files_and_shared_memory_are_bounded": "there is neither",
+        "E2_code_shares_memory_between_processes": "there is no /dev/shm",
         "E4_threads_count_too": "sandlock counts processes",
         "F4_modes_times_and_hard_links_are_kept": "sandlock lets nobody change some modes",
         "E8_no_quota_is_used_up_for_another_session": "started by root, all sessions run as one "

@@ -34,7 +34,8 @@ def detach(runtime: Runtime, record: SessionRecord) -> None:
     for execution in executions:
         execution.stop(Verdict.CANCELLED)
     futures.wait([execution.future for execution in executions], _SECONDS)
-    record.cancel_timers()
+    for timer in record.timers:
+        timer.cancel()
     sandbox, record.sandbox = record.sandbox, None
     runtime.registry.release(record)
     if sandbox is not None:

@@ -234,8 +234,7 @@ class CancelledError(StockadeError):
 
 
 class CapacityError(StockadeError):
-    """A limit on the number of sessions is reached, and waiting for one to end was in vain;
-    or the system gives this process no more threads."""
+    """A limit on the number of sessions is reached, and waiting for one to end was in vain."""
 
     retryable = True
 

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
-from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
 
@@ -123,20 +122,15 @@ class Openings:
             )
         return sandbox
 
-    def discard(self, sandbox: Sandbox) -> Future[None]:
+    def discard(self, sandbox: Sandbox) -> None:
         """Remove a sandbox that nobody will use, in a thread of its own."""
         self._enter()
 
         def work() -> None:
-            try:
-                sandbox.close()
-            except Exception:
-                _log.exception("removing an unused sandbox failed")
-                raise
-            finally:
-                self._leave()
+            _close_quietly(sandbox)
+            self._leave()
 
-        return self._workers.submit(work, anyhow=True)
+        self._workers.run(work)
 
     # -- what is under way -------------------------------------------------------
 

@@ -7,11 +7,9 @@ else: no caller hangs on it, and neither does the end of the interpreter, which
 
 from __future__ import annotations
 
-import contextlib
 import heapq
 import itertools
 import logging
-import math
 import threading
 import time
 from collections import deque
@@ -21,35 +19,13 @@ from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from stockade.errors import CapacityError, WallError
+from stockade.errors import WallError
 
-__all__ = [
-    "Clock",
-    "Narrow",
-    "Timer",
-    "Workers",
-    "all_at_once",
-    "bounded",
-    "outcome",
-    "start_thread",
-]
+__all__ = ["Clock", "Narrow", "Timer", "Workers", "all_at_once", "bounded", "outcome"]
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _IDLE_SECONDS = 10.0
-#: How soon a timed call that found no thread is made again.
-_AGAIN_SECONDS = 0.5
-
-
-def start_thread(thread: threading.Thread) -> None:
-    """Start it. Raises CapacityError where the system has no thread to give."""
-    try:
-        thread.start()
-    except RuntimeError as error:
-        raise CapacityError(
-            f"no thread could be started ({error}): this process or its user is at a limit of "
-            "tasks; end some of them or raise it (ulimit -u, pids.max), then try again."
-        ) from error
 
 
 class Workers:
@@ -62,43 +38,23 @@ class Workers:
         self._count = itertools.count(1)
 
     def run(self, work: Callable[[], None]) -> None:
-        """Start ``work`` in a worker and return; what it raises is logged.
-
-        Raises CapacityError where no thread is to be had; then it was not begun.
-        """
+        """Start ``work`` in a worker and return; what it raises is logged."""
         with self._lock:
             inbox = self._idle.pop() if self._idle else None
-        if inbox is not None:
-            inbox.put(work)
-            return
-        inbox = SimpleQueue()
-        inbox.put(work)  # first: an interrupt of the start leaves no thread without work
-        start_thread(
+        if inbox is None:
+            inbox = SimpleQueue()
             threading.Thread(
                 target=self._serve,
                 args=(inbox,),
                 name=f"{self._name}-{next(self._count)}",
                 daemon=True,
-            )
-        )
+            ).start()
+        inbox.put(work)
 
-    def run_anyhow(self, work: Callable[[], None]) -> None:
-        """As ``run``, but in the calling thread where no other is to be had: for what ends
-        things, which must not be left undone."""
-        try:
-            self.run(work)
-        except CapacityError as error:
-            _log.warning("done in the calling thread: %s", error)
-            _make(work)
-
-    def submit(self, work: Callable[[], _T], *, anyhow: bool = False) -> Future[_T]:
-        """Start ``work``; the future carries its result or what it raised. ``anyhow`` as
-        ``run_anyhow``; else raises CapacityError."""
+    def submit(self, work: Callable[[], _T]) -> Future[_T]:
+        """Start ``work``; the future carries its result or what it raised."""
         future, call = _promise(work)
-        if anyhow:
-            self.run_anyhow(call)
-        else:
-            self.run(call)
+        self.run(call)
         return future
 
     def _serve(self, inbox: SimpleQueue[Callable[[], None]]) -> None:
@@ -111,18 +67,13 @@ class Workers:
                         self._idle.remove(inbox)
                         return
                 continue  # run() took this thread in the same instant: the work is on its way
-            _make(work)
+            try:
+                work()
+            except BaseException:
+                _log.exception("work in a stockade thread failed")
             del work  # keep nothing of it alive while idle
             with self._lock:
                 self._idle.append(inbox)
-
-
-def _make(work: Callable[[], object]) -> None:
-    """Make a call that nobody waits for."""
-    try:
-        work()
-    except BaseException:
-        _log.exception("work in a stockade thread failed")
 
 
 def _promise(work: Callable[[], _T]) -> tuple[Future[_T], Callable[[], None]]:
@@ -147,35 +98,19 @@ class Narrow:
         self._workers = workers
         self._width = width
         self._lock = threading.Lock()
-        self._todo: deque[tuple[Future[Any], Callable[[], None]]] = deque()
+        self._todo: deque[Callable[[], None]] = deque()
         self._running = 0
 
     def submit(self, work: Callable[[], _T]) -> Future[_T]:
         """As ``Workers.submit``."""
         future, call = _promise(work)
         with self._lock:
-            self._todo.append((future, call))
+            self._todo.append(call)
             if self._running >= self._width:
                 return future
             self._running += 1
-        try:
-            self._workers.run(self._serve)
-        except CapacityError as error:
-            self._give_up(future, error)
+        self._workers.run(self._serve)
         return future
-
-    def _give_up(self, mine: Future[Any], error: CapacityError) -> None:
-        """There is no thread to serve with. Work that other threads serve stays theirs;
-        raises where this call's own is served by nobody."""
-        with self._lock:
-            self._running -= 1
-            stranded = [] if self._running else [future for future, _ in self._todo]
-            if stranded:
-                self._todo.clear()
-        for future in stranded:
-            future.set_exception(error)
-        if mine in stranded:
-            raise error
 
     def _serve(self) -> None:
         while True:
@@ -183,7 +118,7 @@ class Narrow:
                 if not self._todo:
                     self._running -= 1
                     return
-                _, call = self._todo.popleft()
+                call = self._todo.popleft()
             call()
 
 
@@ -206,11 +141,9 @@ def _nothing() -> None:
 
 
 class Clock:
-    """One thread that makes calls at their time. Calls must return at once, and wait for
-    nobody: neither for a disk nor for a lock that is held while somebody waits for one.
+    """One thread that makes calls at their time. Calls must return at once.
 
-    A call that raises CapacityError, since it found no thread for its work, is made again
-    soon. With nothing to wait for it ends after a while, and begins anew with the next call.
+    With nothing to wait for it ends after a while, and begins anew with the next call.
     """
 
     def __init__(self) -> None:
@@ -220,29 +153,20 @@ class Clock:
         self._thread: threading.Thread | None = None
 
     def at(self, when: float, call: Callable[[], None]) -> Timer:
-        """Make ``call`` at the monotonic time ``when``, soon after if that has passed.
-
-        Raises CapacityError where no thread is to be had; then it will not be made.
-        """
+        """Make ``call`` at the monotonic time ``when``, soon after if that has passed."""
         timer = Timer(call)
         with self._changed:
-            if self._thread is None:
-                self._begin()
             heapq.heappush(self._heap, (when, next(self._count), timer))
-            if self._heap[0][2] is timer:
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._serve, name="stockade-clock", daemon=True
+                )
+                self._thread.start()
+            elif self._heap[0][2] is timer:
                 self._changed.notify()
             if len(self._heap) > 1000:
                 self._prune()
         return timer
-
-    def _begin(self) -> None:
-        thread = threading.Thread(target=self._serve, name="stockade-clock", daemon=True)
-        self._thread = thread  # before it runs: it ends where it is not the clock's
-        try:
-            start_thread(thread)
-        except BaseException:
-            self._thread = None
-            raise
 
     def after(self, seconds: float, call: Callable[[], None]) -> Timer:
         return self.at(time.monotonic() + seconds, call)
@@ -257,33 +181,21 @@ class Clock:
     def _serve(self) -> None:
         while True:
             with self._changed:
-                timer = self._due() if self._mine() else None
-                if not self._mine():
+                timer = self._due()
+                if self._thread is not threading.current_thread():
                     return
             if timer is not None:
-                self._make(timer)
-
-    def _mine(self) -> bool:
-        return self._thread is threading.current_thread()
-
-    def _make(self, timer: Timer) -> None:
-        call = timer.call
-        try:
-            call()
-        except CapacityError as error:
-            _log.warning("a timed call is made again in %g s: %s", _AGAIN_SECONDS, error)
-            with self._changed:
-                when = time.monotonic() + _AGAIN_SECONDS
-                heapq.heappush(self._heap, (when, next(self._count), timer))
-        except BaseException:  # all later deadlines depend on this thread
-            _log.exception("a timed call failed")
+                try:
+                    timer.call()
+                except Exception:
+                    _log.exception("a timed call failed")
 
     def _due(self) -> Timer | None:
         """The next call whose time has come, else None after waiting for a change."""
         while self._heap and self._heap[0][2]._cancelled:
             heapq.heappop(self._heap)
         if not self._heap:
-            if not self._changed.wait(_IDLE_SECONDS) and not self._heap and self._mine():
+            if not self._changed.wait(_IDLE_SECONDS) and not self._heap:
                 self._thread = None
             return None
         left = self._heap[0][0] - time.monotonic()
@@ -298,27 +210,20 @@ def all_at_once(
 ) -> None:
     """Make all calls, ``width`` at the same time, and wait ``seconds`` at most for them.
 
-    What was not begun by then is not begun any more; ``seconds`` may be infinite. Where no
-    thread is to be had, this one makes the calls.
+    What was not begun by then is not begun any more.
     """
     todo = deque(calls)
-    until = time.monotonic() + seconds
 
-    def serve(until: float = math.inf) -> None:
-        while time.monotonic() <= until:
+    def serve() -> None:
+        while True:
             try:
                 call = todo.popleft()
             except IndexError:
                 return
-            _make(call)
+            call()
 
-    served: list[Future[None]] = []
-    with contextlib.suppress(CapacityError):
-        served.extend(workers.submit(serve) for _ in range(min(width, len(calls))))
-    if not served:
-        serve(until)
-    left = max(0.0, until - time.monotonic())
-    futures.wait(served, None if math.isinf(left) else left)
+    served = [workers.submit(serve) for _ in range(min(width, len(calls)))]
+    futures.wait(served, max(0.0, seconds))
     todo.clear()
 
 
@@ -332,7 +237,7 @@ def bounded(
     """The result of ``work``, or TimeoutError after ``seconds``.
 
     Work that answers later than that is handed to ``late``, so that what it
-    made can be removed. Raises CapacityError where no thread is to be had.
+    made can be removed.
     """
     future = workers.submit(work)
 

@@ -43,7 +43,7 @@ class CodeIsAFile(PlainSandbox):
     """Code is told an argument that is not there."""
 
     def spawn(self, request: ExecRequest) -> subprocess.Popen[bytes]:
-        if "start_from_input()" in " ".join(request.argv):
+        if "_stockade" in " ".join(request.argv):
             head, tail = request.argv[:-1], request.argv[-1]
             request = attrs.evolve(request, argv=(*head, "code.py", tail))
         return super().spawn(request)

@@ -13,7 +13,7 @@ import pytest
 from conformance.mutants.base import Mutant, NoWall, Patch, PlainSandbox, suite
 from conformance.mutants.executing import DropsTheEnd, LosesInput, _ends, _on, _one_code
 from conformance.mutants.selecting import _core
-from stockade.wall import ExecRequest, OpenRequest
+from stockade.wall import ExecRequest, OpenRequest, Output, Running
 
 
 class SaysYes(PlainSandbox):
@@ -37,6 +37,20 @@ class SharesItsFolders(PlainSandbox):
         else:
             os.rmdir(folder)
             os.symlink(cls._shared, folder)
+
+
+class Lacks(NoWall):
+    """Has nothing of this name."""
+
+    word = ""
+
+    def start(self, request: ExecRequest, output: Output) -> Running:
+        script = request.script.replace(self.word, f"{self.word}-not-there")
+        return super().start(attrs.evolve(request, script=script), output)
+
+
+def _lacks(word: str) -> type[Lacks]:
+    return type("Lacks", (Lacks,), {"word": word})
 
 
 class SharesAUser(NoWall):
@@ -127,9 +141,19 @@ ISOLATING = [
     _claims("E2_a_call_that_nobody_looked_at_is_not_there", "a-call-of-next-year",
             patch=_older_table, process_hardening="native"),
     _claims("E2_files_behave_as_a_kernels_do", "copies-links", CopiesLinks),
+    _claims("E2_temporary_files_and_shared_memory", "no-var-tmp", _lacks("/var/tmp"),
+            says="in /var/tmp", read_only_root="native"),
+    _claims("E2_temporary_files_and_shared_memory", "no-dev-shm", _lacks("/dev/shm"),
+            says="in /dev/shm", read_only_root="native"),
+    _claims("E2_code_shares_memory_between_processes", "no-shared-memory",
+            _lacks("shared_memory.SharedMemory"), says="for two", read_only_root="native"),
+    _claims("E2_temporary_files_and_shared_memory_are_bounded", "no-bound",
+            says="at most", read_only_root="native", disk="native"),
     _claims("E3_no_way_out", "a-network", network_off="native"),
     _claims("E3_no_way_out_with_the_programs_there_are", "a-network", network_off="native"),
     _claims("E3_no_unix_socket_of_the_host", "unix-sockets", network_off="native"),
+    _claims("E3_localhost_is_the_name_of_loopback", "no-localhost", _lacks("localhost"),
+            says="a connection", network_off="native", loopback="native"),
     _claims("E3_no_family_of_sockets_outside_of_a_namespace", "every-family",
             says="in no namespace", network_off="native"),
     _claims("E4_the_process_limit_holds", "no-process-limit", processes="native"),

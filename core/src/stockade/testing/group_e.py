@@ -69,6 +69,13 @@ _NETLINK_IN_A_NAMESPACE = (0, 4, 6, 10, 12)
 #: What leads out of a virtual machine too.
 _AF_VSOCK = 40
 
+_LOCALHOST = """
+import socket
+with socket.create_server(("127.0.0.1", 0)) as server:
+    socket.create_connection(("localhost", server.getsockname()[1]), 5).close()
+print("reached")
+"""
+
 _LOOK = """
 import os
 print(dict(os.environ))
@@ -164,6 +171,13 @@ class Isolation(ConformanceBase):
                 with contextlib.suppress(BlockingIOError):
                     listener.accept()[0].close()
                     expect(False, "E3", "no connection to the host", f"one to {host}")
+
+    def test_E3_localhost_is_the_name_of_loopback(self) -> None:
+        self.need(Feature.NETWORK_OFF, Feature.LOOPBACK)
+        with self.shared() as session:
+            self.need_python(session)
+            result = session.code(_LOCALHOST, timeout=self.scaled(20))
+            expect(result.stdout == "reached\n", "E3", "a connection to localhost", result)
 
     def test_E3_no_unix_socket_of_the_host(self) -> None:
         self.need(Feature.NETWORK_OFF)

@@ -53,6 +53,37 @@ class Limits(ConformanceBase):
             seen = session.shell("echo ok > f && cat f").stdout
             expect(seen == "ok\n", "E2", "a usable session", seen)
 
+    def test_E2_temporary_files_and_shared_memory(self) -> None:
+        self.need(Feature.READ_ONLY_ROOT, Feature.SHELL)
+        path = unique("x")
+        with self.shared() as session:
+            for folder in ("/var/tmp", "/dev/shm"):
+                line = f"echo x > {folder}/{path} && cat {folder}/{path} && rm {folder}/{path}"
+                result = session.shell(line)
+                expect(result.stdout == "x\n", "E2", f"a file in {folder}", result)
+
+    def test_E2_code_shares_memory_between_processes(self) -> None:
+        self.need(Feature.READ_ONLY_ROOT, Feature.CODE)
+        with self.shared() as session:
+            self.need_python(session)
+            result = session.code(_SHARE, timeout=self.scaled(30))
+            if "no multiprocessing" in result.stdout:
+                pytest.skip("this sandbox's Python has no multiprocessing")
+            expect(result.stdout == "shared\n", "E2", "a lock and memory for two", result)
+
+    def test_E2_temporary_files_and_shared_memory_are_bounded(self) -> None:
+        self.need(Feature.READ_ONLY_ROOT, Feature.DISK, Feature.SHELL)
+        with self.session(disk_mb=16) as session:
+            for folder, most in (("/var/tmp", 16 << 20), ("/dev/shm", 256 << 20)):
+                count = 2 * most // _PIECE
+                line = f"i=0; while [ $i -lt {count} ]; do i=$((i+1)); head -c {_PIECE} /dev/zero"
+                session.shell(f"cd {folder} && {line} > fill$i || exit; done 2>/dev/null")
+                kept = int(session.shell(f"cat {folder}/fill* | wc -c").stdout)
+                session.shell(f"rm -f {folder}/fill*")
+                expect(0 < kept <= most, "E2", f"at most {most} bytes in {folder}", kept)
+            seen = session.shell("echo ok > f && cat f").stdout
+            expect(seen == "ok\n", "E2", "a usable session", seen)
+
     def test_E4_the_process_limit_holds(self) -> None:
         self.need(Feature.PROCESSES, Feature.SHELL)
         with self.session(max_processes=32) as session:
@@ -117,6 +148,24 @@ class Limits(ConformanceBase):
         expect(False, "E6", "a quarter of the cpu, a quarter of the work", done)
 
 
+#: Bytes of one file where folders are filled.
+_PIECE = 8 << 20
+_SHARE = """
+try:
+    import multiprocessing
+    from multiprocessing import shared_memory
+    context = multiprocessing.get_context("fork")
+except (ImportError, ValueError):
+    raise SystemExit(print("no multiprocessing"))
+lock = context.Lock()
+memory = shared_memory.SharedMemory(create=True, size=4096)
+def write():
+    with lock: memory.buf[:6] = b"shared"
+child = context.Process(target=write)
+child.start(); child.join()
+with lock: print(bytes(memory.buf[:6]).decode())
+memory.close(); memory.unlink()
+"""
 _WRITE = """
 import os
 for folder in {folders!r}:

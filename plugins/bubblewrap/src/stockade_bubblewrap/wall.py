@@ -75,6 +75,7 @@ class BubblewrapWall(Wall):
                 "processes": self._processes(),
                 "disk": ("native", "a tmpfs for each folder"),
                 "network-off": "native",
+                "loopback": "native",
                 "network": ("unsupported", "this wall has no network of its own to give"),
                 "read-only-root": "native",
                 "writable-root": ("unsupported", "the root is a folder of the host's"),
