@@ -105,6 +105,22 @@ def test_a_sessions_whole_life(sh: Shell, tmp_path: Path) -> None:
     assert sh("session", "list") == "no session"
 
 
+def test_F4_what_cannot_be_copied_is_named_and_shown_escaped(sh: Shell, tmp_path: Path) -> None:
+    need("docker")
+    session = sh("session", "create", WALL)
+    fifo = "mkdir d; echo kept > d/file; mkfifo \"d/$(printf 'p\\033[31m')\""
+    sh("session", "exec", session, "--shell", fifo)
+    sh("session", "cp", f"{session}:/workspace/d", "back", code=1)
+    assert r"not copied: 'p\x1b[31m': it is a FIFO" in sh.errors and "\x1b" not in sh.errors
+    assert (tmp_path / "back" / "file").read_text() == "kept\n"
+    sh("session", "cp", f"{session}:/workspace/d/file", "file")
+    assert (tmp_path / "file").read_text() == "kept\n"
+    sh("session", "cp", f"{session}:/workspace/none", "none", code=125)
+    assert "No such file" in sh.errors and not (tmp_path / "none").exists()
+    sh("session", "snapshot", session, "saved")
+    assert "not kept: " in sh.errors
+
+
 def test_C3_another_agents_and_an_unknown_session_are_told_alike(sh: Shell) -> None:
     need("docker")
     session = sh("session", "create", WALL, "--agent", "me")

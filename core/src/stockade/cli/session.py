@@ -303,9 +303,15 @@ _simple("resume", lambda attached: attached.resume(), "Let a paused session go o
 @click.argument("file", type=click.Path(dir_okay=False))
 @_AGENT
 def snapshot(id: str, file: str, agent: str) -> None:
-    """Save the session's files to FILE; `create --snapshot FILE` starts from them."""
+    """Save the session's files to FILE; `create --snapshot FILE` starts from them.
+
+    What cannot be kept, such as a FIFO, is named.
+    """
     with _told(), _attached(id, agent) as attached:
-        attached.snapshot().save(file)
+        taken = attached.snapshot(timeout=None)
+        taken.save(file)
+    for one in taken.missed:
+        say(f"stockade: not kept: {one}", err=True)
 
 
 @session.command()
