@@ -120,7 +120,7 @@ def let_go(monkeypatch: pytest.MonkeyPatch) -> Iterator[Act]:
     """Hangs until the test is over; then every thread that hung must end."""
     before = set(threading.enumerate())
     over = threading.Event()
-    for name in ("stockade.runtime.CLOSE_SECONDS", "stockade.providers.PROBE_SECONDS",
+    for name in ("stockade.ending.CLOSE_SECONDS", "stockade.providers.PROBE_SECONDS",
                  "stockade.languages._LOOK_SECONDS", "stockade.execution.KILL_GRACE_SECONDS",
                  "stockade.workers._IDLE_SECONDS"):  # fmt: skip
         monkeypatch.setattr(name, 0.3)

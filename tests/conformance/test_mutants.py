@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from conformance.mutants.base import Mutant
+from conformance.mutants.base import Mutant, suite
 from conformance.mutants.executing import EXECUTING
 from conformance.mutants.filing import FILING
+from conformance.mutants.hostile import HOSTILE, Unharmed
 from conformance.mutants.isolating import ISOLATING
+from conformance.mutants.named import NAMED, named_suite
 from conformance.mutants.overlapping import OVERLAPPING
 from conformance.mutants.selecting import SELECTING
 from conformance.mutants.sessions import SESSIONS
@@ -24,7 +26,16 @@ from conftest import need
 from stockade.testing.contract import CLAUSES, clause_of
 from stockade.testing.runner import checks_of
 
-MUTANTS = [*SELECTING, *SESSIONS, *EXECUTING, *ISOLATING, *FILING, *OVERLAPPING]
+MUTANTS = [
+    *SELECTING,
+    *SESSIONS,
+    *EXECUTING,
+    *HOSTILE,
+    *ISOLATING,
+    *FILING,
+    *NAMED,
+    *OVERLAPPING,
+]
 
 
 @pytest.mark.parametrize(
@@ -77,8 +88,27 @@ def test_every_check_that_is_run_again_has_a_mutant_there() -> None:
     assert again == {mutant.check for mutant in OVERLAPPING if "_overlapping_" in mutant.check}
 
 
+@pytest.mark.parametrize("check", sorted({mutant.check for mutant in HOSTILE}))
+def test_a_wall_that_no_program_harms_passes(check: str) -> None:
+    """Of the mutants of attacks: it is the harm that is caught, and not that nothing ran."""
+    checked = suite(Unharmed, processes="native")
+    try:
+        getattr(checked, f"test_{check}")()
+    finally:
+        checked.teardown_class()
+
+
 def test_every_clause_has_checks_and_a_mutant() -> None:
     with_checks = {clause_of(check) for check in checks_of()}
     with_mutants = {mutant.clause for mutant in MUTANTS}
     assert with_checks == set(CLAUSES), "clauses without a check, or checks of no clause"
     assert with_mutants == set(CLAUSES), "clauses whose mutant is missing"
+
+
+@pytest.mark.parametrize("check", sorted({mutant.check for mutant in NAMED}))
+def test_the_base_with_named_interpreters_passes(check: str) -> None:
+    checked = named_suite()
+    try:
+        getattr(checked, f"test_{check}")()
+    finally:
+        checked.teardown_class()

@@ -19,7 +19,7 @@ from stockade.wall import Terminal
 #: Of the second what the first has not, and why.
 PAIRS: list[tuple[type, type, set[str]]] = [
     (aio.AsyncSession, Session, set()),
-    (aio.AsyncExecution, Execution, {"begin", "stop", "conclude"}),  # core's own calls
+    (aio.AsyncExecution, Execution, {"begin", "stop", "abort", "conclude"}),  # core's own calls
     (aio.AsyncFiles, Files, set()),
     (aio.AsyncPool, Pool, {"offer", "take_back", "hand_over"}),  # what ``open`` is made of
     (aio.AsyncTerminal, Terminal, set()),

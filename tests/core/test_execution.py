@@ -235,7 +235,7 @@ def test_C6_a_failed_destruction_can_be_tried_again() -> None:
 
 
 def test_a_wall_that_hangs_in_close(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stockade.runtime, "CLOSE_SECONDS", 0.1)
+    monkeypatch.setattr(stockade.ending, "CLOSE_SECONDS", 0.1)
     wall = ScriptedWall()
     provider = make_provider(until_killed, wall=wall)
     stuck = threading.Event()

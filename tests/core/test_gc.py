@@ -376,6 +376,24 @@ def test_a_wall_that_hangs_is_skipped_and_one_stuck_removal_holds_up_no_other(
     hang.set()
 
 
+def test_a_thousand_leftovers_take_a_few_threads(
+    runtime: Runtime, engine: Engine, dead: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most, remove = [0], EngineWall.remove
+
+    def counted(self: EngineWall, leftover: Leftover) -> None:
+        most[0] = max(most[0], threading.active_count())
+        remove(self, leftover)
+
+    monkeypatch.setattr(EngineWall, "remove", counted)
+    for number in range(1000):
+        _there(engine, f"ses-{number}", dead)
+    before = threading.active_count()
+    done = collect(runtime=runtime)
+    assert len(done.removed) == 1000 and done.clean
+    assert most[0] - before < 40
+
+
 def test_it_can_be_switched_off(
     runtime: Runtime, engine: Engine, dead: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

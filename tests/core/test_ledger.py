@@ -257,3 +257,78 @@ def test_an_older_version_is_migrated(
     with ledger.file.reading() as db:
         assert db.execute("PRAGMA user_version").fetchone() == (len(later),)
         db.execute("SELECT more FROM notes")
+
+
+# -- the writer ------------------------------------------------------------------------
+
+
+def _soon(condition: Any, seconds: float = 15.0) -> bool:
+    until = time.monotonic() + seconds
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.05)
+    return bool(condition())
+
+
+def _states(path: str) -> dict[str, str]:
+    return {r.session_id: r.state for r in SqliteLedger(path).sessions()}
+
+
+def test_a_text_that_is_no_unicode_is_written_all_the_same(ledger: SqliteLedger) -> None:
+    """As a file's name has it that a wall's error repeats: the writer went on, once dead."""
+    runtime = Runtime(discover_plugins=False, ledger=ledger)
+    provider = make_provider(runtime=runtime)
+    one, two = provider.open_record("agent"), provider.open_record("agent")
+    one.fail("no such file: \udc80\ud800")
+    assert _soon(lambda: _states(ledger.path).get(one.session_id) == "failed")
+    (kept,) = [r for r in ledger.sessions() if r.session_id == one.session_id]
+    assert kept.reason == "no such file: \\udc80\\ud800"
+    two.fail("it broke")
+    assert _soon(lambda: _states(ledger.path).get(two.session_id) == "failed")
+    ledger.fail(kept, "removing it failed: \udc80")
+    ledger.note_execution(one.session_id, "exe-1", reason="\udc80", started_at=1.0)
+    ledger.flush()
+    assert ledger.session("\udc80") is None
+    for record in (one, two):
+        runtime.destroy(record)
+    assert ledger.sessions() == []
+
+
+def test_what_can_never_be_written_holds_nothing_up(
+    ledger: SqliteLedger, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger.intend(made_record())
+
+    def breaks() -> None:
+        raise OverflowError("too large for SQLite")
+
+    ledger.put_off("a", breaks)
+    ledger.note_execution("ses-1", "exe-1", stdout_bytes=10**30)
+    ledger.put_off("b", lambda: ledger.drop("ses-1"))
+    assert _soon(lambda: ledger.sessions() == [])
+    assert ledger.flush() and "too large for SQLite" in caplog.text
+
+
+def test_a_writer_that_died_is_replaced(
+    ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.intend(made_record())
+
+    def dies() -> bool:
+        raise SystemExit(1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger._later, "flush", dies)
+        patch.setattr("stockade.ledger_later._LAZY_SECONDS", 0.0)
+        ledger.put_off("a", lambda: None)
+        first = ledger._later._thread
+        assert first is not None
+        first.join(5)
+    ledger.put_off("b", lambda: ledger.drop("ses-1"))
+    assert _soon(lambda: ledger.sessions() == [])
+
+
+def test_an_intent_that_cannot_be_kept_is_a_ledger_error(ledger: SqliteLedger) -> None:
+    record = made_record()
+    record.created_at = 10**400
+    with pytest.raises(LedgerError, match="cannot be kept"):
+        ledger.intend(record)

@@ -32,7 +32,7 @@ def _hold(path: str, held: threading.Event, let_go: threading.Event) -> None:
 def test_a_ledger_that_is_held_gives_a_typed_error_in_time_and_recovers(
     ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stockade.ledger._RETRY_SECONDS", 0.2)
+    monkeypatch.setattr("stockade.ledger.RETRY_SECONDS", 0.2)
     runtime = Runtime(discover_plugins=False, ledger=ledger)
     provider = make_provider(runtime=runtime)
     record = provider.open_record("agent")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -270,20 +270,22 @@ def test_what_is_being_opened_is_ended_too() -> None:
     assert provider.runtime.capacity.used == 0
 
 
-def test_an_interrupted_destruction_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_destruction_goes_on() -> None:
     closed: list[int] = []
     wall = ScriptedWall()
-    wall.on_open = lambda _: slow(0.3, closed)
+    wall.on_open = lambda _: slow(0.5, closed)
     provider = make_provider(wall=wall)
     record = provider.open_record("a")
 
-    def interrupted(*_: Any, **__: Any) -> Any:
-        raise KeyboardInterrupt
+    def interrupt() -> None:
+        while record.closing is None:
+            time.sleep(0.005)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
-    with monkeypatch.context() as patch:
-        patch.setattr("stockade.runtime.futures.wait", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            provider.runtime.destroy(record)
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        provider.runtime.destroy(record)
+    assert closed == []
     provider.runtime.close_all(20)
     assert closed == [1]
     deadline = time.monotonic() + 10

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import stockade.pool
-from core.walls import EVERYTHING, ScriptedSandbox
+from core.walls import EVERYTHING, ScriptedSandbox, ScriptedWall
 from stockade.aio import AsyncPool
 from stockade.config import SandboxConfig
 from stockade.errors import ConfigError, SandboxStartError, SessionNotFoundError, SessionStateError
@@ -152,6 +152,27 @@ def test_many_threads(string: str) -> None:
         for thread in threads:
             thread.join(60)
         assert len(seen) == len(set(seen)) == 80
+
+
+def test_a_large_pool_takes_few_threads(runtime: Runtime) -> None:
+    """However many sessions it starts and ends."""
+    most = [0]
+
+    def count() -> None:
+        most[0] = max(most[0], threading.active_count())
+        time.sleep(0.02)
+
+    class Slow(ScriptedWall):
+        def open(self, request: OpenRequest) -> Sandbox:
+            count()
+            return ScriptedSandbox(on_close=count)
+
+    runtime.walls._walls["slow"] = Slow
+    before = threading.active_count()
+    with Pool("slow", size=300, runtime=runtime) as pool:
+        assert pool.wait_ready(60)
+    assert most[0] - before < 200
+    assert not runtime.registry.records()
 
 
 def test_sizes_that_make_no_sense(string: str) -> None:

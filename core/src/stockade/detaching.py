@@ -34,8 +34,7 @@ def detach(runtime: Runtime, record: SessionRecord) -> None:
     for execution in executions:
         execution.stop(Verdict.CANCELLED)
     futures.wait([execution.future for execution in executions], _SECONDS)
-    for timer in record.timers:
-        timer.cancel()
+    record.cancel_timers()
     sandbox, record.sandbox = record.sandbox, None
     runtime.registry.release(record)
     if sandbox is not None:

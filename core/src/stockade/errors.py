@@ -234,7 +234,8 @@ class CancelledError(StockadeError):
 
 
 class CapacityError(StockadeError):
-    """A limit on the number of sessions is reached, and waiting for one to end was in vain."""
+    """A limit on the number of sessions is reached, and waiting for one to end was in vain;
+    or the system gives this process no more threads."""
 
     retryable = True
 

@@ -10,7 +10,13 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import TYPE_CHECKING
 
-from stockade.errors import CancelledError, SandboxLostError, StockadeError, WallError
+from stockade.errors import (
+    CancelledError,
+    CapacityError,
+    SandboxLostError,
+    StockadeError,
+    WallError,
+)
 from stockade.results import Chunk, ExecutionHandle, ExecutionStatus, SandboxResult, Stream, Verdict
 from stockade.shown import named
 from stockade.verdicts import judge
@@ -134,13 +140,25 @@ class Execution:
     # -- what core uses ------------------------------------------------------
 
     def begin(self) -> None:
-        """Start it in a worker, with its deadline running where it has one (D15)."""
+        """Start it in a worker, with its deadline running where it has one (D15).
+
+        Raises CapacityError where there is no thread for it.
+        """
         self._status = ExecutionStatus.RUNNING
         seconds = self._request.timeout_seconds
         if seconds is not None:
             deadline = self._started + seconds
             self._timers.append(self._clock.at(deadline, lambda: self.stop(Verdict.TIMED_OUT)))
         self._workers.run(self._drive)
+
+    def abort(self, error: BaseException) -> None:
+        """It was counted, but its start failed or was interrupted: end it, whatever there is
+        of it by now."""
+        self.stop(Verdict.CANCELLED)
+        told = error if isinstance(error, StockadeError) else CancelledError(
+            f"execution {self.execution_id} was broken off at its start; start it again."
+        )  # fmt: skip
+        self._settle_error(told)
 
     def stop(self, why: Verdict) -> None:
         """End it for ``why``; the first reason stands (D3). Returns at once."""
@@ -149,10 +167,13 @@ class Execution:
                 return
             self._stop = why
             running = self._running
-            self._timers.append(self._clock.after(KILL_GRACE_SECONDS, self._abandon))
+            try:
+                self._timers.append(self._clock.after(KILL_GRACE_SECONDS, self._abandon))
+            except CapacityError as error:
+                _log.warning("execution %s is ended unwatched: %s", self.execution_id, error)
         self._output.release()
         if running is not None:
-            self._workers.run(lambda: self._kill(running))
+            self._workers.run_anyhow(lambda: self._kill(running))
 
     def conclude(self) -> None:
         """The sandbox is gone: give the callers a cancelled result, whatever the wall does."""
@@ -216,7 +237,12 @@ class Execution:
             self._settle_error(wall)
 
     def _abandon(self) -> None:
-        """The wall did not end it in time: the session cannot be trusted any more."""
+        """The wall did not end it in time. Called by the clock, so not in its thread: the
+        ledger may keep whoever writes to it waiting."""
+        self._workers.run(self._lose)
+
+    def _lose(self) -> None:
+        """The session cannot be trusted any more."""
         if self._settled:
             return
         message = (
@@ -225,7 +251,7 @@ class Execution:
         )
         self._record.fail(message)
         lost = SandboxLostError(message, self._result(Exit(signal=9), Verdict.LOST))
-        self._workers.run(lambda: self._settle_error(lost))
+        self._settle_error(lost)
 
     # -- the end -------------------------------------------------------------
 
@@ -248,24 +274,42 @@ class Execution:
     def _settle(self, ended: Exit) -> None:
         if not self._close():
             return
-        result = self._result(ended)
+        try:
+            result = self._result(ended)
+        except Exception as error:  # no memory for the output, say
+            none = StockadeError(
+                f"the result could not be made: {named(error)}; ask for less output "
+                "(output_limit_bytes)."
+            )
+            none.__cause__ = error
+            self._finish(none, ExecutionStatus.FAILED)
+            return
         if result.verdict is Verdict.CANCELLED:
-            self._status = ExecutionStatus.CANCELLED
+            self._finish(result, ExecutionStatus.CANCELLED)
         else:
             done = ExecutionStatus.COMPLETED if result.success else ExecutionStatus.FAILED
-            self._status = done
-        self._record.discard(self)
-        self._on_end(result)  # observers first: an audit log must not miss a result in use
-        self._future.set_result(result)
+            self._finish(result, done)
 
     def _settle_error(self, error: StockadeError) -> None:
         if not self._close():
             return
         cancelled = isinstance(error, CancelledError)
-        self._status = ExecutionStatus.CANCELLED if cancelled else ExecutionStatus.FAILED
-        self._record.discard(self)
-        self._on_end(error)
-        self._future.set_exception(error)
+        self._finish(error, ExecutionStatus.CANCELLED if cancelled else ExecutionStatus.FAILED)
+
+    def _finish(self, end: SandboxResult | StockadeError, status: ExecutionStatus) -> None:
+        """Free the session, report the end, give it to the callers: all of that, whatever
+        the ledger or an observer raises, since the callers would wait for ever."""
+        self._status = status
+        try:
+            self._record.discard(self)
+        finally:
+            try:
+                self._on_end(end)  # first: an audit log must not miss a result in use
+            finally:
+                if isinstance(end, StockadeError):
+                    self._future.set_exception(end)
+                else:
+                    self._future.set_result(end)
 
     def _close(self) -> bool:
         """Take the right to settle; only the first of several ends has it."""

@@ -29,7 +29,7 @@ from stockade.runtime import Runtime, default_runtime
 from stockade.spec import ProviderString
 from stockade.traces import Leftover
 from stockade.wall import Wall
-from stockade.workers import bounded
+from stockade.workers import Narrow, bounded
 
 if TYPE_CHECKING:
     from stockade.ledger import SqliteLedger
@@ -222,14 +222,8 @@ class _Pass:
 
     def _judge_all(self, found: Sequence[_Found]) -> None:
         """Several at a time: one that hangs must not keep the others there."""
-        free = threading.Semaphore(_AT_ONCE)
-
-        def judge(one: _Found) -> None:
-            with free:
-                self._judge(one)
-
-        work = [self._runtime.workers.submit(functools.partial(judge, one)) for one in found]
-        for judged in work:
+        narrow = Narrow(self._runtime.workers, _AT_ONCE)
+        for judged in [narrow.submit(functools.partial(self._judge, one)) for one in found]:
             judged.result()
 
     def _judge(self, one: _Found) -> None:

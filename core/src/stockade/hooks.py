@@ -22,6 +22,7 @@ from stockade.proposals import (
     loosened,
 )
 from stockade.shown import named
+from stockade.strangers import is_the_users
 
 __all__ = ["Hooks"]
 
@@ -94,12 +95,19 @@ class Hooks:
         return proposal
 
     def tell(self, event: Event) -> None:
-        """Tell every observer; the error of one is logged and stops nobody."""
+        """Tell every observer; whatever one raises is logged and stops nobody.
+
+        The user's interrupt alone goes on, once all of them know.
+        """
+        interrupt: BaseException | None = None
         for impl in self._manager.hook.stockade_event.get_hookimpls():
             try:
                 impl.function(*([event] if impl.argnames else []))
-            except Exception:
+            except BaseException as error:  # a caller would hang on what core had yet to do
                 _log.exception("observer %s failed on %s", impl.plugin_name, event.kind)
+                interrupt = error if is_the_users(error) else interrupt
+        if interrupt is not None:
+            raise interrupt
 
 
 def _manager() -> pluggy.PluginManager:
@@ -121,7 +129,9 @@ def _register(manager: pluggy.PluginManager, plugin: object, name: str | None) -
 def _ask(impl: pluggy.HookImpl, proposal: SessionProposal | ExecutionProposal) -> object:
     try:
         answer: object = impl.function(*([proposal] if impl.argnames else []))
-    except Exception as error:
+    except BaseException as error:
+        if is_the_users(error):
+            raise
         raise PolicyError(
             f"policy {impl.plugin_name} failed, so nothing was started: "
             f"{named(error)}. Mend the policy or remove it."

@@ -12,14 +12,14 @@ import itertools
 import logging
 import os
 import sqlite3
-import threading
 import time
 from collections.abc import Callable
 
 from stockade.deadlines import moment
 from stockade.errors import LedgerError
 from stockade.ids import agent_hash
-from stockade.ledger_file import COLUMNS, LedgerFile, LedgerRecord
+from stockade.ledger_file import COLUMNS, LedgerFile, LedgerRecord, kept
+from stockade.ledger_later import RETRY_SECONDS, LaterWrites
 from stockade.ledger_log import ExecutionLog
 from stockade.owner import Life, Owner, life_of
 from stockade.registry import SessionRecord
@@ -34,10 +34,6 @@ _S = SessionStatus
 _WAIT_SECONDS = 10.0
 #: A ledger that nobody asked for holds nobody up; after a failure it is left alone for a while.
 _OPTIONAL_WAIT_SECONDS, _PAUSE_SECONDS = 2.0, 30.0
-#: How soon a change that can wait is written, and one that failed is tried again.
-_LAZY_SECONDS, _RETRY_SECONDS = 0.25, 5.0
-#: The thread that writes later ends after so long without work.
-_IDLE_SECONDS = 10.0
 
 
 def default_ledger_path() -> str:
@@ -76,14 +72,10 @@ class SqliteLedger(ExecutionLog):
         place = os.fspath(path) if path is not None else default_ledger_path()
         self.file = LedgerFile(place, wait if timeout_seconds is None else timeout_seconds)
         self.optional = optional
-        self._owner = ""
-        self._pid = 0
-        self._silent_until = 0.0
+        self._owner = str(Owner.current())
+        self._pid = os.getpid()
         self._warned = False
-        self._later: dict[str, Callable[[], None]] = {}
-        self._wake = threading.Condition()
-        self._writing = threading.Lock()  # one thread at a time works off what waits
-        self._thread: threading.Thread | None = None
+        self._later = LaterWrites(self._failed)
 
     @property
     def path(self) -> str:
@@ -92,18 +84,21 @@ class SqliteLedger(ExecutionLog):
     @property
     def owner(self) -> str:
         """This process, as its records name it."""
-        if self._pid != os.getpid():
-            self._pid, self._owner = os.getpid(), str(Owner.current())
-            self._later, self._thread = {}, None  # after a fork they are the parent's
-            self._wake, self._writing = threading.Condition(), threading.Lock()
+        self._mine()
         return self._owner
+
+    def _mine(self) -> None:
+        """After a fork: nothing of what waits is this process's, nor a lock that was held."""
+        if self._pid != os.getpid():
+            self._later.reset()
+            self._pid, self._owner = os.getpid(), str(Owner.current())
 
     # -- what the registry calls -----------------------------------------------
 
     def intend(self, record: SessionRecord) -> None:
         """Write the intent to make a sandbox. Raises LedgerError, and then none is made."""
         durable = record.config.durable
-        if self.optional and not durable and time.monotonic() < self._silent_until:
+        if self.optional and not durable and self._later.silent:
             return
         row = self._row(record)
         marks = ", ".join(f":{name}" for name in row)
@@ -118,10 +113,10 @@ class SqliteLedger(ExecutionLog):
             if not self.optional or durable:
                 raise
             self._without(error)
+            self._later.fall_silent(_PAUSE_SECONDS)
 
     def _without(self, error: LedgerError) -> None:
         """Nobody asked for a ledger by name: say once that there is none, and go on."""
-        self._silent_until = time.monotonic() + _PAUSE_SECONDS
         if not self._warned:
             self._warned = True
             _log.warning(
@@ -151,7 +146,7 @@ class SqliteLedger(ExecutionLog):
             return {
                 "session_id": record.session_id,
                 "provider": record.provider,
-                "string": record.string,
+                "string": kept(record.string),
                 "agent": agent_hash(record.agent_id),
                 "owner": self.owner,
                 "durable": int(record.config.durable),
@@ -161,7 +156,7 @@ class SqliteLedger(ExecutionLog):
                 "expires": record.ends,  # as of then: the clock may have been set since
                 "idle_seconds": record.config.idle_seconds,
                 "used": moment(time.time() - (time.monotonic() - record.last_used)),
-                "reason": record.reason[:500],
+                "reason": kept(record.reason[:500]),
             }
 
     def _update(self, row: dict[str, object], attached: bool) -> None:
@@ -182,47 +177,21 @@ class SqliteLedger(ExecutionLog):
     def put_off(self, key: str, write: Callable[[], None]) -> None:
         """Have ``write`` called soon, and again where it raises LedgerError, in place of what
         waits under the same key."""
-        _ = self.owner  # after a fork: nothing of the parent's is written
-        with self._wake:
-            self._later[key] = write
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._serve, daemon=True, name="stockade-ledger"
-                )
-                self._thread.start()
-            self._wake.notify()
-
-    def _serve(self) -> None:
-        while True:
-            with self._wake:
-                if not self._wake.wait_for(lambda: self._later, _IDLE_SECONDS):
-                    self._thread = None
-                    return
-            time.sleep(_LAZY_SECONDS)
-            if not self.flush():
-                time.sleep(_RETRY_SECONDS)
+        self._mine()
+        self._later.put_off(key, write)
 
     def flush(self) -> bool:
         """Write all that waits; False where something still waits. Never raises."""
-        with self._writing:
-            if time.monotonic() < self._silent_until:
-                return False
-            with self._wake:
-                waiting = list(self._later.items())
-            for key, write in waiting:
-                try:
-                    write()
-                except LedgerError as error:
-                    if self.optional:
-                        self._without(error)
-                    else:  # whoever waits behind this one must not wait as long again
-                        self._silent_until = time.monotonic() + _RETRY_SECONDS
-                        _log.warning("the ledger will be written later: %s", error)
-                    return False
-                with self._wake:
-                    if self._later.get(key) is write:
-                        del self._later[key]
-        return True
+        self._mine()
+        return self._later.flush()
+
+    def _failed(self, error: LedgerError) -> float:
+        """A write that can wait failed; the seconds for which nothing is tried."""
+        if self.optional:
+            self._without(error)
+            return _PAUSE_SECONDS
+        _log.warning("the ledger will be written later: %s", error)
+        return RETRY_SECONDS
 
     # -- what other processes ask --------------------------------------------------
 
@@ -242,7 +211,8 @@ class SqliteLedger(ExecutionLog):
             return None
         with self.file.reading() as db:
             row = db.execute(
-                f"SELECT {', '.join(COLUMNS)} FROM sessions WHERE session_id = ?", (session_id,)
+                f"SELECT {', '.join(COLUMNS)} FROM sessions WHERE session_id = ?",
+                (kept(session_id),),
             ).fetchone()
         return None if row is None else LedgerRecord.of(row, self.path)
 
@@ -350,7 +320,7 @@ class SqliteLedger(ExecutionLog):
         with self.file.writing() as db:
             db.execute(
                 "UPDATE sessions SET state = 'failed', owner = ?, reason = ? WHERE session_id = ?",
-                (seen.owner, reason[:500], seen.session_id),
+                (seen.owner, kept(reason[:500]), seen.session_id),
             )
 
     def drop(self, session_id: str) -> None:

@@ -17,7 +17,7 @@ import attrs
 from stockade.deadlines import read_moment
 from stockade.errors import LedgerError
 
-__all__ = ["COLUMNS", "LedgerFile", "LedgerRecord"]
+__all__ = ["COLUMNS", "LedgerFile", "LedgerRecord", "hopeless", "kept"]
 
 _log = logging.getLogger(__name__)
 
@@ -77,6 +77,17 @@ _AWAY = (
     "Move it away (with its -wal and -shm files) and go on without it: `stockade gc` still finds "
     "what walls list by themselves."
 )
+
+
+def kept(text: str) -> str:
+    """A text as SQLite can keep it: what is no Unicode (half a pair, such as a file's name
+    that is no UTF-8 brings along) as its escape."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def hopeless(error: LedgerError) -> bool:
+    """Whether what was to be written is at fault, so that trying again is of no use."""
+    return isinstance(error.__cause__, (UnicodeError, OverflowError))
 
 
 #: Connections of a parent process, kept so that a child does not close them.
@@ -195,6 +206,11 @@ class LedgerFile:
             yield
         except sqlite3.Error as error:
             raise _explained(self.path, error, self._timeout) from error
+        except (UnicodeError, OverflowError) as error:
+            raise LedgerError(
+                f"a value cannot be kept in the ledger {self.path!r}: {error}; leave it out of "
+                "what the session is opened with."
+            ) from error
         except OSError as error:
             raise LedgerError(
                 f"the ledger {self.path!r} cannot be opened: {error.strerror}; name a place that "

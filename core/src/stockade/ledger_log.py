@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable
 
-from stockade.ledger_file import LedgerFile
+from stockade.ledger_file import LedgerFile, kept
 
 __all__ = ["ExecutionLog"]
 
@@ -48,7 +48,7 @@ class ExecutionLog(abc.ABC):
                 pairs = ", ".join(f"{name} = ?" for name in what)
                 db.execute(
                     f"UPDATE executions SET {pairs} WHERE execution_id = ?",
-                    (*what.values(), execution_id),
+                    (*map(_kept, what.values()), execution_id),
                 )
                 db.execute(
                     "DELETE FROM executions WHERE session_id = ? AND rowid NOT IN (SELECT rowid "
@@ -57,3 +57,7 @@ class ExecutionLog(abc.ABC):
                 )
 
         self.put_off(f"{execution_id} {'verdict' in what or 'reason' in what}", write)
+
+
+def _kept(value: object) -> object:
+    return kept(value) if isinstance(value, str) else value

@@ -16,6 +16,9 @@ __all__ = ["arm"]
 
 _log = logging.getLogger(__name__)
 
+#: The timers of a record.
+_LIFE, _IDLE = "lifetime", "idle"
+
 
 def arm(runtime: Runtime, record: SessionRecord) -> None:
     """Have the session destroyed when its lifetime is over, or it was idle for too long.
@@ -30,8 +33,7 @@ def arm(runtime: Runtime, record: SessionRecord) -> None:
     def idle() -> None:
         left = _idle_left(runtime, record)
         if left > 0:
-            record.timers.append(runtime.clock.after(left, look))
-            del record.timers[:-2]
+            record.set_timer(_IDLE, runtime.clock.after(left, look))
         else:
             runtime.expire(record, "it was idle for too long")
 
@@ -40,9 +42,9 @@ def arm(runtime: Runtime, record: SessionRecord) -> None:
 
     if record.expires_at is not None:
         left = record.expires_at - time.time() if record.attached else _lifetime(record)
-        record.timers.append(runtime.clock.after(max(0.0, left), expire))
+        record.set_timer(_LIFE, runtime.clock.after(max(0.0, left), expire))
     if record.config.idle_seconds is not None:
-        record.timers.append(runtime.clock.after(record.config.idle_seconds, look))
+        record.set_timer(_IDLE, runtime.clock.after(record.config.idle_seconds, look))
 
 
 def _lifetime(record: SessionRecord) -> float:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
 
@@ -122,15 +123,20 @@ class Openings:
             )
         return sandbox
 
-    def discard(self, sandbox: Sandbox) -> None:
+    def discard(self, sandbox: Sandbox) -> Future[None]:
         """Remove a sandbox that nobody will use, in a thread of its own."""
         self._enter()
 
         def work() -> None:
-            _close_quietly(sandbox)
-            self._leave()
+            try:
+                sandbox.close()
+            except Exception:
+                _log.exception("removing an unused sandbox failed")
+                raise
+            finally:
+                self._leave()
 
-        self._workers.run(work)
+        return self._workers.submit(work, anyhow=True)
 
     # -- what is under way -------------------------------------------------------
 

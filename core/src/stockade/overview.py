@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from stockade.providers import provider
 from stockade.runtime import Runtime
 from stockade.traces import Leftover, Usage
 from stockade.wall import Wall
-from stockade.workers import bounded
+from stockade.workers import Narrow, bounded
 
 __all__ = ["Overview", "find_session", "overview", "usages"]
 
@@ -25,6 +26,8 @@ _log = logging.getLogger(__name__)
 
 #: How long a wall may take to tell what there is, or what one uses.
 _ASK_SECONDS = 10.0
+#: Sessions that are asked about at the same time.
+_AT_ONCE = 16
 
 
 @attrs.frozen(kw_only=True)
@@ -114,11 +117,14 @@ def usages(runtime: Runtime, sessions: Sequence[Overview]) -> dict[str, Usage]:
         for string, wall in walls.items()
     }
     futures.wait(listed.values(), _ASK_SECONDS)
+    narrow = Narrow(runtime.workers, _AT_ONCE)
     asked: dict[str, futures.Future[Usage | None]] = {}
     for string, answer in listed.items():
         for leftover in _listed(answer):
             if leftover.session_id in wanted and leftover.session_id not in asked:
-                asked[leftover.session_id] = _ask(runtime, walls[string], leftover)
+                asked[leftover.session_id] = narrow.submit(
+                    functools.partial(_ask, runtime, walls[string], leftover)
+                )
     futures.wait(asked.values(), _ASK_SECONDS)
     return {
         session_id: usage
@@ -131,10 +137,8 @@ def _listed(answer: futures.Future[list[Leftover]]) -> list[Leftover]:
     return answer.result() if answer.done() and not answer.exception() else []
 
 
-def _ask(runtime: Runtime, wall: Wall, leftover: Leftover) -> futures.Future[Usage | None]:
-    return runtime.workers.submit(
-        lambda: bounded(runtime.workers, lambda: wall.usage(leftover), _ASK_SECONDS)
-    )
+def _ask(runtime: Runtime, wall: Wall, leftover: Leftover) -> Usage | None:
+    return bounded(runtime.workers, lambda: wall.usage(leftover), _ASK_SECONDS)
 
 
 def age(seconds: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import stockade.runtime
+import stockade.ending
 from stockade.capabilities import Feature
 from stockade.errors import SessionNotFoundError, StockadeError, WallError
 from stockade.registry import SessionRecord
@@ -42,7 +42,7 @@ def _freeze(runtime: Runtime, record: SessionRecord, act: Callable[[Sandbox], No
     if sandbox is None:
         raise SessionNotFoundError(record.session_id)
     try:
-        bounded(runtime.workers, lambda: act(sandbox), stockade.runtime.CLOSE_SECONDS)
+        bounded(runtime.workers, lambda: act(sandbox), stockade.ending.CLOSE_SECONDS)
     except StockadeError:
         raise
     except Exception as error:

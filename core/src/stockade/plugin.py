@@ -102,5 +102,5 @@ class SystemHooks:
         """Take note of a change of a session or an execution.
 
         Called by core in the thread in which it happened, right after it; be
-        quick. What it raises is logged and changes nothing.
+        quick. What it raises, of whatever kind, is logged and changes nothing.
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -18,6 +19,7 @@ from stockade.providers import provider as select
 from stockade.results import SessionStatus
 from stockade.session import DEFAULT_AGENT, Session
 from stockade.spec import recipe
+from stockade.workers import Narrow, all_at_once
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -38,6 +40,8 @@ _NOBODY = "\x00pool"
 #: How long a session may wait before it is replaced by a fresh one.
 MAX_AGE_SECONDS = 600.0
 _MAX_SIZE = 1000
+#: Sessions that are started, and that are ended, at the same time.
+_AT_ONCE = 64
 #: After a start that failed, the next is tried this much later, and twice as late each time.
 _FIRST_PAUSE, _LAST_PAUSE = 0.5, 30.0
 
@@ -82,6 +86,7 @@ class Pool:
         self._runtime = self._provider.runtime
         self._size = size
         self._max_age = max_age_seconds
+        self._narrow = Narrow(self._runtime.workers, _AT_ONCE)
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._ready: deque[SessionRecord] = deque()
@@ -177,11 +182,8 @@ class Pool:
             waiting = list(self._ready)
             self._ready.clear()
             self._changed.notify_all()
-        ends = [
-            self._runtime.workers.submit(functools.partial(self._end, record)) for record in waiting
-        ]
-        for end in ends:
-            end.result()
+        ends = [functools.partial(self._end, record) for record in waiting]
+        all_at_once(self._runtime.workers, ends, math.inf, width=_AT_ONCE)
         with self._changed:
             self._changed.wait_for(lambda: self._starting == 0, timeout=60.0)
 
@@ -206,11 +208,18 @@ class Pool:
             while self._ready and found is None:
                 record = self._ready.popleft()
                 found = record if record.status is SessionStatus.READY else None
-        self._runtime.workers.run(self._fill)
+        self._runtime.workers.run_anyhow(self._fill)
         return found
 
     def hand_over(self, record: SessionRecord, agent_id: str) -> Session:
         """From now on it is the agent's, and its lifetime begins."""
+        try:
+            return self._hand_over(record, agent_id)
+        except BaseException:
+            self._end(record)  # the caller does not get it, and nobody else has it
+            raise
+
+    def _hand_over(self, record: SessionRecord, agent_id: str) -> Session:
         self.hits += 1
         with record.lock:
             record.agent_id = agent_id
@@ -218,9 +227,7 @@ class Pool:
             record.created_at = time.time()
             lifetime = record.config.lifetime_seconds
             record.expires_at = None if lifetime is None else record.created_at + lifetime
-            for timer in record.timers:
-                timer.cancel()
-            record.timers.clear()
+            record.cancel_timers()
             record.string = recipe(self._provider.name, self._provider.wall, record.config)
             record.told()
             sandbox = record.sandbox
@@ -242,14 +249,25 @@ class Pool:
     # -- filling ---------------------------------------------------------------
 
     def _fill(self) -> None:
-        """Start what is missing, each in a thread of its own."""
+        """Start what is missing, several at a time."""
         with self._lock:
             if self._closed:
                 return
             missing = self._size - len(self._ready) - self._starting
             self._starting += max(0, missing)
         for _ in range(missing):
-            self._runtime.workers.run(self._start_one)
+            try:
+                began = self._narrow.submit(self._start_one)
+            except CapacityError as error:
+                self._not_started(error)
+            else:
+                began.add_done_callback(lambda done: self._not_started(done.exception()))
+
+    def _not_started(self, error: BaseException | None) -> None:
+        """There was no thread to start one in: as where there is no room for it."""
+        if error is not None:
+            _log.warning("a session for the pool did not start: %s", error)
+            self._started(None, failed=True, full=True)
 
     def _start_one(self) -> None:
         record: SessionRecord | None = None
@@ -288,13 +306,19 @@ class Pool:
             self._changed.notify_all()
         if late:
             return
-        if failed:
-            self._runtime.clock.after(pause, lambda: self._runtime.workers.run(self._fill))
-        elif record is not None:
-            kept = record
-            self._runtime.clock.after(
-                self._max_age, lambda: self._runtime.workers.run(lambda: self._retire(kept))
-            )
+        try:
+            self._plan(None if failed else record, pause)
+        except CapacityError as error:  # no thread even for the clock: who comes next fills up
+            _log.warning("the pool is filled up later: %s", error)
+
+    def _plan(self, record: SessionRecord | None, pause: float) -> None:
+        """Replace it once it is too old; where there is none, try again after a pause."""
+        run, clock = self._runtime.workers.run, self._runtime.clock
+        if record is None:
+            clock.after(pause, lambda: run(self._fill))
+        else:
+            retire = functools.partial(self._retire, record)
+            record.set_timer("pool", clock.after(self._max_age, lambda: run(retire)))
 
     def _retire(self, record: SessionRecord) -> None:
         """Replace a session that waited too long."""

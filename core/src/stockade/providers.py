@@ -6,7 +6,6 @@ import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -228,30 +227,33 @@ def _require(chosen: WallProvider) -> None:
     for those who ask while it is being found out."""
     runtime = chosen.runtime
     key = (chosen.name, type(chosen.wall), chosen.wall.target, repr(chosen.wall.chosen))
-    asked: Future[Availability] = Future()
     with runtime.probing_lock:
         if time.monotonic() - runtime.seen_available.get(key, -math.inf) < PROBE_KEPT_SECONDS:
             return
-        asking = runtime.probing.setdefault(key, asked)
-    if asking is asked:
-        try:
-            answer = _patient(chosen)
-        except BaseException as error:
-            asked.set_exception(error)
-            raise
-        else:
-            asked.set_result(answer)
-            if answer:
-                runtime.seen_available[key] = time.monotonic()
-        finally:
-            with runtime.probing_lock:
-                del runtime.probing[key]
-    else:
-        answer = asking.result()
+        asking = runtime.probing.get(key)
+        if asking is None:
+            # Not in this thread: an interrupt of it is no answer for who waits for the same.
+            asking = runtime.workers.submit(lambda: _ask(chosen, key))
+            runtime.probing[key] = asking
+    answer = asking.result()
     if not answer:
         raise ProviderUnavailableError(
             f"{chosen.name} is not available: {answer.reason}. See `stockade doctor {chosen.name}`."
         )
+
+
+def _ask(chosen: WallProvider, key: object) -> Availability:
+    """Probe for all that wait for the answer."""
+    runtime = chosen.runtime
+    answer: Availability | None = None
+    try:
+        answer = _patient(chosen)
+        return answer
+    finally:
+        with runtime.probing_lock:
+            if answer:
+                runtime.seen_available[key] = time.monotonic()
+            del runtime.probing[key]
 
 
 def _patient(chosen: WallProvider) -> Availability:

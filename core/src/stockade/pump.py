@@ -20,6 +20,7 @@ from stockade.children import Child
 from stockade.marks import marked, own_folder, take_mark
 from stockade.results import Stream
 from stockade.wall import Exit, Output, Running
+from stockade.workers import start_thread
 
 __all__ = ["LocalRunning", "Waker", "own_folder", "pump"]
 
@@ -202,15 +203,20 @@ class LocalRunning(Running):
     def __init__(
         self, process: subprocess.Popen[bytes], data: bytes, output: Output, *, mark: int = 0
     ) -> None:
-        """``process`` was started with pipes for all three streams and
-        ``start_new_session=True``."""
+        """``process`` has pipes for all three streams and ``start_new_session=True``."""
         self._process = process
         self._data = data
         self._output = output
         self._mark = mark
         self._ended = Waker()
         self._lock = threading.Lock()
-        threading.Thread(target=self._reap, daemon=True, name="stockade-reap").start()
+        try:
+            start_thread(threading.Thread(target=self._reap, daemon=True, name="stockade-reap"))
+        except BaseException:
+            with process:  # which closes its pipes and reaps it
+                self._end_tree()  # nobody would notice its end, or end it
+            self._ended.close()
+            raise
 
     @classmethod
     def start(
@@ -223,7 +229,7 @@ class LocalRunning(Running):
         form; a wall that is a program (firejail, nsjail) puts its own words before it. A
         missing program exits with 127, one that may not be executed with 126 (D2), for
         which a ``sh`` is needed. Raises FileNotFoundError or NotADirectoryError for the
-        working folder.
+        working folder, CapacityError where there is no thread to watch it.
         """
         mark = take_mark()
         word = "exec env --" if argv[0].startswith("-") else "exec"

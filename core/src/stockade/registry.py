@@ -6,6 +6,7 @@ change takes effect, so that a durable one can find what a dead process left.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from stockade.errors import (
     StockadeError,
 )
 from stockade.results import SandboxResult, SessionStatus, Verdict
+from stockade.strangers import is_the_users
 
 if TYPE_CHECKING:
     from stockade.capacity import Seat
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from stockade.workers import Timer
 
 __all__ = ["MOVES", "Counted", "Ledger", "MemoryLedger", "SessionRecord", "SessionRegistry"]
+
+_log = logging.getLogger(__name__)
 
 _S = SessionStatus
 
@@ -77,7 +81,9 @@ class SessionRecord:
     attached: bool = False  #: another process made it (C10)
     noted: bool | None = None  #: the ledger's own mark: ``paused``, as it was written last
     pausing: threading.Lock = attrs.field(factory=threading.Lock, repr=False)
-    timers: list[Timer] = attrs.field(factory=list)
+    #: Under way, or done: the only call of Sandbox.close, until it raised (C6).
+    closing: Future[None] | None = None
+    timers: dict[str, Timer] = attrs.field(factory=dict)  #: by what they are for
     last_used: float = attrs.field(factory=time.monotonic)
     languages: tuple[str, ...] | None = None  #: interpreters found, once looked for
     interpreters: dict[str, str] = attrs.field(factory=dict)
@@ -97,6 +103,7 @@ class SessionRecord:
                     f"session {self.session_id} is {self.status} and cannot become {to}; "
                     "open a new session."
                 )
+            made = self.status is _S.PROVISIONING and to is _S.READY
             self.status = to
             if to is _S.DESTROYING:
                 self.settled.clear()
@@ -106,8 +113,7 @@ class SessionRecord:
                 self._end_calls(CancelledError("the session was ended during a file call."))
             elif to is _S.FAILED:
                 self._end_calls(SandboxLostError(f"{self.reason}; open a new session."))
-            if self.on_move is not None:
-                self.on_move(self)
+            self._report(made)
 
     def _end_calls(self, error: StockadeError) -> None:
         """Whoever waits for a file goes on at once (C7, D14)."""
@@ -154,6 +160,25 @@ class SessionRecord:
             if not self.executions and self.status is _S.EXECUTING:
                 self.move(_S.READY)
 
+    def set_timer(self, name: str, timer: Timer) -> None:
+        """Keep a timer until the session ends, in place of the one of that name: a clock
+        keeps what its calls hold until they are made or cancelled."""
+        with self.lock:
+            old = self.timers.pop(name, None)
+            if self.undone or self.status is _S.DESTROYED:
+                timer.cancel()
+            else:
+                self.timers[name] = timer
+        if old is not None:
+            old.cancel()
+
+    def cancel_timers(self) -> None:
+        """Cancel all that were set."""
+        with self.lock:
+            timers, self.timers = list(self.timers.values()), {}
+        for timer in timers:
+            timer.cancel()
+
     def set_paused(self, paused: bool) -> None:
         """Mark it paused or not."""
         with self.lock:
@@ -163,8 +188,18 @@ class SessionRecord:
     def told(self) -> None:
         """Something beside the state changed: the ledger is to know."""
         with self.lock:
+            self._report()
+
+    def _report(self, made: bool = False) -> None:
+        """Have the ledger know. What it raises fails a creation (C5), and stops nothing else:
+        the change has happened, and a session that is half ended would stay for ever."""
+        try:
             if self.on_move is not None:
                 self.on_move(self)
+        except BaseException as error:
+            if made or is_the_users(error):
+                raise
+            _log.exception("the ledger failed at a change of session %s", self.session_id)
 
     def fail(self, reason: str) -> None:
         """Mark it failed if its state allows; what is being destroyed stays so."""

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import threading
 import time
-from concurrent import futures
 from concurrent.futures import Future
-from typing import Any, NoReturn
+from typing import Any
 
 from stockade.capabilities import refuse
 from stockade.capacity import Capacity, Seat
 from stockade.closing import close_all
 from stockade.config import OutputPolicy, SandboxConfig
 from stockade.discovery import WallLoader
+from stockade.ending import end
 from stockade.errors import (
     CapacityError,
-    DestroyError,
     LedgerError,
     SessionNotFoundError,
     SessionStateError,
@@ -35,19 +35,16 @@ from stockade.opening import Openings
 from stockade.output import BoundedOutput
 from stockade.owner import Owner
 from stockade.proposals import ExecutionProposal, SessionProposal
-from stockade.registry import Counted, Ledger, SessionRecord, SessionRegistry
+from stockade.registry import Ledger, SessionRecord, SessionRegistry
 from stockade.results import SessionStatus, Verdict
 from stockade.settings import Settings
 from stockade.spec import recipe
 from stockade.wall import Availability, ExecRequest, OpenRequest, Wall
 from stockade.workers import Clock, Narrow, Workers
 
-__all__ = ["CLOSE_SECONDS", "Runtime", "default_runtime"]
+__all__ = ["Runtime", "default_runtime"]
 
 _log = logging.getLogger(__name__)
-
-#: How long a wall may take to end a sandbox before that counts as failed (C6).
-CLOSE_SECONDS = 30.0
 
 
 class Runtime:
@@ -147,21 +144,21 @@ class Runtime:
         )  # fmt: skip
         if config.lifetime_seconds is not None:
             record.expires_at = record.created_at + config.lifetime_seconds
-        self.registry.add(record)
-        self._collect(wall)
-        self.tell(EventKind.SESSION_CREATING, name, agent_id, record)
         began = time.monotonic()
         try:
+            self.registry.add(record)
+            self._collect(wall)
+            self.tell(EventKind.SESSION_CREATING, name, agent_id, record)
             self._open(wall, record, pooled)
             self.limit_life(record)
             record.move(SessionStatus.READY)
+            self.tell(
+                EventKind.SESSION_READY, name, agent_id, record,
+                duration_seconds=time.monotonic() - began,
+            )  # fmt: skip
         except BaseException as error:
             self._undo(record, error)
             raise
-        self.tell(
-            EventKind.SESSION_READY, name, agent_id, record,
-            duration_seconds=time.monotonic() - began,
-        )  # fmt: skip
         return record
 
     def _judged(self, name: str, wall: Wall, agent_id: str, config: SandboxConfig) -> SandboxConfig:
@@ -200,16 +197,24 @@ class Runtime:
         self.openings.start(wall, record, request)
 
     def _undo(self, record: SessionRecord, error: BaseException) -> None:
-        for timer in record.timers:
-            timer.cancel()
-        if record.sandbox is not None:
-            self.openings.discard(record.sandbox)
-        if record.undo(type(error).__name__):
+        with contextlib.ExitStack() as steps:  # from the last to the first, whatever one raises
+            steps.callback(
+                self.tell, EventKind.SESSION_FAILED, record.provider, record.agent_id, record,
+                reason=type(error).__name__,
+            )  # fmt: skip
+            steps.callback(self._forget_undone, record, type(error).__name__)
+            steps.callback(self._discard, record)
+        record.cancel_timers()
+
+    def _forget_undone(self, record: SessionRecord, reason: str) -> None:
+        if record.undo(reason):
             self.registry.remove(record)
-        self.tell(
-            EventKind.SESSION_FAILED, record.provider, record.agent_id, record,
-            reason=type(error).__name__,
-        )  # fmt: skip
+
+    def _discard(self, record: SessionRecord) -> None:
+        """Remove what there is of it, unless somebody who ends it does so already (C6)."""
+        with record.lock:
+            if record.sandbox is not None and record.closing is None:
+                record.closing = self.openings.discard(record.sandbox)
 
     def limit_life(self, record: SessionRecord) -> None:
         """Arm the clock for the session's lifetimes (C11)."""
@@ -232,69 +237,7 @@ class Runtime:
         SessionNotFoundError when it is gone already, and DestroyError when the
         wall fails, after which it can be tried again.
         """
-        executions = self._begin_destroying(record)
-        self.tell(EventKind.SESSION_DESTROYING, record.provider, record.agent_id, record)
-        for execution in executions:
-            execution.stop(Verdict.CANCELLED)
-        sandbox = record.sandbox
-        closing = self.workers.submit(sandbox.close if sandbox is not None else _nothing)
-        try:
-            futures.wait([closing], CLOSE_SECONDS)
-        except BaseException:  # an interrupt: the end goes on without this thread
-            closing.add_done_callback(lambda _: self._destroyed(record, executions, closing))
-            raise
-        self._destroyed(record, executions, closing)
-
-    def _destroyed(
-        self, record: SessionRecord, executions: list[Counted], closing: Future[None]
-    ) -> None:
-        """Settle a destruction, as its sandbox's ``close`` went."""
-        error = closing.exception() if closing.done() else TimeoutError(
-            f"no answer within {CLOSE_SECONDS:g} s"
-        )  # fmt: skip
-        if error is not None:
-            self._not_destroyed(record, error)
-        for execution in executions:
-            execution.conclude()
-        for timer in record.timers:
-            timer.cancel()
-        record.move(SessionStatus.DESTROYED)
-        record.sandbox = None
-        self.registry.remove(record)
-        self.tell(
-            EventKind.SESSION_DESTROYED, record.provider, record.agent_id, record,
-            duration_seconds=time.time() - record.created_at,
-            reason=record.reason or None,
-        )  # fmt: skip
-
-    def _not_destroyed(self, record: SessionRecord, error: BaseException) -> NoReturn:
-        record.reason = f"ending it failed: {type(error).__name__}: {error}"
-        record.move(SessionStatus.FAILED)
-        for execution in list(record.executions.values()):
-            execution.conclude()
-        self.tell(
-            EventKind.SESSION_FAILED, record.provider, record.agent_id, record,
-            reason=type(error).__name__,
-        )  # fmt: skip
-        raise DestroyError(
-            f"session {record.session_id} could not be ended: {type(error).__name__}: "
-            f"{error}. It is marked failed; destroy it again."
-        ) from error
-
-    def _begin_destroying(self, record: SessionRecord) -> list[Counted]:
-        """Take the right to destroy it; waits while somebody else has it."""
-        while True:
-            with record.lock:
-                if record.status is SessionStatus.DESTROYED or record.undone:
-                    raise SessionNotFoundError(record.session_id)
-                if record.status is not SessionStatus.DESTROYING:
-                    record.move(SessionStatus.DESTROYING)
-                    return list(record.executions.values())
-            if not record.settled.wait(2 * CLOSE_SECONDS):
-                raise DestroyError(
-                    f"session {record.session_id} is still being ended by another thread; "
-                    "destroy it again later."
-                )
+        end(self, record)
 
     def close_all(self, seconds: float | None = None) -> None:
         """End every session at the same time, waiting ``seconds`` at most for all.
@@ -356,8 +299,12 @@ class Runtime:
             clock=self.clock, workers=self.workers, on_end=ended(self, record, request),
         )  # fmt: skip
         record.add(execution)
-        begun(self, record, request)
-        execution.begin()
+        try:
+            begun(self, record, request)
+            execution.begin()
+        except BaseException as error:
+            execution.abort(error)
+            raise
         return execution
 
     def tell(
@@ -369,10 +316,6 @@ class Runtime:
         self.hooks.tell(
             Event(kind=kind, provider=provider, agent_id=agent_id, session_id=session_id, **more)
         )
-
-
-def _nothing() -> None:
-    return None
 
 
 _default: Runtime | None = None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from stockade import requests
 from stockade.capabilities import Feature
 from stockade.errors import (
+    CancelledError,
     ConfigError,
     SessionNotFoundError,
     SessionStateError,
@@ -73,8 +74,12 @@ def open_terminal(
     if sandbox is None:
         raise SessionNotFoundError(record.session_id)
     record.add(watched)
-    begun(runtime, record, proposal.request, _FORM)
-    watched.begin(sandbox, request)
+    try:
+        begun(runtime, record, proposal.request, _FORM)
+        watched.begin(sandbox, request)
+    except BaseException as error:
+        watched.abort(error)
+        raise
     return watched
 
 
@@ -137,19 +142,16 @@ class _Watched(Terminal):
         return self._future
 
     def begin(self, sandbox: Sandbox, request: TerminalRequest) -> None:
-        """Have the wall start it; what it raises ends it."""
+        """Have the wall start it; whoever calls aborts it where this raises."""
         try:
             inner = sandbox.terminal(request)
-        except StockadeError as error:
-            self._settle(error)
+        except StockadeError:
             raise
         except Exception as error:
-            wall = WallError(
+            raise WallError(
                 f"the wall {self._record.provider!r} failed at a terminal: "
                 f"{named(error)}. Report it to its author."
-            )
-            self._settle(wall)
-            raise wall from error
+            ) from error
         seconds = self._request.timeout_seconds
         with self._lock:
             self._inner = inner
@@ -161,6 +163,17 @@ class _Watched(Terminal):
         if stopped:
             self._hang_up()
 
+    def abort(self, error: BaseException) -> None:
+        """Its start failed or was interrupted: end it, whatever there is of it by now."""
+        if self._inner is not None:
+            with self._lock:
+                self._stop = self._stop or Verdict.CANCELLED
+            self._hang_up()
+        told = error if isinstance(error, StockadeError) else CancelledError(
+            "the terminal was broken off at its start; open it again."
+        )  # fmt: skip
+        self._settle(told)
+
     def stop(self, why: Verdict) -> None:
         with self._lock:
             if self._stop is not None or self._over:
@@ -168,7 +181,7 @@ class _Watched(Terminal):
             self._stop = why
             begun = self._inner is not None
         if begun:
-            self._runtime.workers.run(self._hang_up)
+            self._runtime.workers.run_anyhow(self._hang_up)
 
     def conclude(self) -> None:
         with self._lock:
@@ -194,12 +207,21 @@ class _Watched(Terminal):
         if timer is not None:
             timer.cancel()
         end = error or self._result()
-        self._record.discard(self)
-        self._on_end(end)
-        self._future.set_result(self._result())
+        try:  # all of it, whatever the ledger or an observer raises
+            self._record.discard(self)
+        finally:
+            try:
+                self._on_end(end)
+            finally:
+                self._future.set_result(self._result())
 
     def _result(self) -> SandboxResult:
-        code = _KILLED if self._stop or self._inner is None else self._inner.exit_code()
+        code = _KILLED
+        if self._stop is None and self._inner is not None:
+            try:
+                code = self._inner.exit_code()
+            except Exception:  # whoever waits for the end must not do so for ever
+                _log.exception("terminal %s has no exit code", self.execution_id)
         return SandboxResult(
             exit_code=code,
             verdict=self._stop or Verdict.EXITED,

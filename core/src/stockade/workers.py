@@ -7,9 +7,11 @@ else: no caller hangs on it, and neither does the end of the interpreter, which
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -19,13 +21,35 @@ from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from stockade.errors import WallError
+from stockade.errors import CapacityError, WallError
 
-__all__ = ["Clock", "Narrow", "Timer", "Workers", "all_at_once", "bounded", "outcome"]
+__all__ = [
+    "Clock",
+    "Narrow",
+    "Timer",
+    "Workers",
+    "all_at_once",
+    "bounded",
+    "outcome",
+    "start_thread",
+]
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _IDLE_SECONDS = 10.0
+#: How soon a timed call that found no thread is made again.
+_AGAIN_SECONDS = 0.5
+
+
+def start_thread(thread: threading.Thread) -> None:
+    """Start it. Raises CapacityError where the system has no thread to give."""
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise CapacityError(
+            f"no thread could be started ({error}): this process or its user is at a limit of "
+            "tasks; end some of them or raise it (ulimit -u, pids.max), then try again."
+        ) from error
 
 
 class Workers:
@@ -38,23 +62,43 @@ class Workers:
         self._count = itertools.count(1)
 
     def run(self, work: Callable[[], None]) -> None:
-        """Start ``work`` in a worker and return; what it raises is logged."""
+        """Start ``work`` in a worker and return; what it raises is logged.
+
+        Raises CapacityError where no thread is to be had; then it was not begun.
+        """
         with self._lock:
             inbox = self._idle.pop() if self._idle else None
-        if inbox is None:
-            inbox = SimpleQueue()
+        if inbox is not None:
+            inbox.put(work)
+            return
+        inbox = SimpleQueue()
+        inbox.put(work)  # first: an interrupt of the start leaves no thread without work
+        start_thread(
             threading.Thread(
                 target=self._serve,
                 args=(inbox,),
                 name=f"{self._name}-{next(self._count)}",
                 daemon=True,
-            ).start()
-        inbox.put(work)
+            )
+        )
 
-    def submit(self, work: Callable[[], _T]) -> Future[_T]:
-        """Start ``work``; the future carries its result or what it raised."""
+    def run_anyhow(self, work: Callable[[], None]) -> None:
+        """As ``run``, but in the calling thread where no other is to be had: for what ends
+        things, which must not be left undone."""
+        try:
+            self.run(work)
+        except CapacityError as error:
+            _log.warning("done in the calling thread: %s", error)
+            _make(work)
+
+    def submit(self, work: Callable[[], _T], *, anyhow: bool = False) -> Future[_T]:
+        """Start ``work``; the future carries its result or what it raised. ``anyhow`` as
+        ``run_anyhow``; else raises CapacityError."""
         future, call = _promise(work)
-        self.run(call)
+        if anyhow:
+            self.run_anyhow(call)
+        else:
+            self.run(call)
         return future
 
     def _serve(self, inbox: SimpleQueue[Callable[[], None]]) -> None:
@@ -67,13 +111,18 @@ class Workers:
                         self._idle.remove(inbox)
                         return
                 continue  # run() took this thread in the same instant: the work is on its way
-            try:
-                work()
-            except BaseException:
-                _log.exception("work in a stockade thread failed")
+            _make(work)
             del work  # keep nothing of it alive while idle
             with self._lock:
                 self._idle.append(inbox)
+
+
+def _make(work: Callable[[], object]) -> None:
+    """Make a call that nobody waits for."""
+    try:
+        work()
+    except BaseException:
+        _log.exception("work in a stockade thread failed")
 
 
 def _promise(work: Callable[[], _T]) -> tuple[Future[_T], Callable[[], None]]:
@@ -98,19 +147,35 @@ class Narrow:
         self._workers = workers
         self._width = width
         self._lock = threading.Lock()
-        self._todo: deque[Callable[[], None]] = deque()
+        self._todo: deque[tuple[Future[Any], Callable[[], None]]] = deque()
         self._running = 0
 
     def submit(self, work: Callable[[], _T]) -> Future[_T]:
         """As ``Workers.submit``."""
         future, call = _promise(work)
         with self._lock:
-            self._todo.append(call)
+            self._todo.append((future, call))
             if self._running >= self._width:
                 return future
             self._running += 1
-        self._workers.run(self._serve)
+        try:
+            self._workers.run(self._serve)
+        except CapacityError as error:
+            self._give_up(future, error)
         return future
+
+    def _give_up(self, mine: Future[Any], error: CapacityError) -> None:
+        """There is no thread to serve with. Work that other threads serve stays theirs;
+        raises where this call's own is served by nobody."""
+        with self._lock:
+            self._running -= 1
+            stranded = [] if self._running else [future for future, _ in self._todo]
+            if stranded:
+                self._todo.clear()
+        for future in stranded:
+            future.set_exception(error)
+        if mine in stranded:
+            raise error
 
     def _serve(self) -> None:
         while True:
@@ -118,7 +183,7 @@ class Narrow:
                 if not self._todo:
                     self._running -= 1
                     return
-                call = self._todo.popleft()
+                _, call = self._todo.popleft()
             call()
 
 
@@ -141,9 +206,11 @@ def _nothing() -> None:
 
 
 class Clock:
-    """One thread that makes calls at their time. Calls must return at once.
+    """One thread that makes calls at their time. Calls must return at once, and wait for
+    nobody: neither for a disk nor for a lock that is held while somebody waits for one.
 
-    With nothing to wait for it ends after a while, and begins anew with the next call.
+    A call that raises CapacityError, since it found no thread for its work, is made again
+    soon. With nothing to wait for it ends after a while, and begins anew with the next call.
     """
 
     def __init__(self) -> None:
@@ -153,20 +220,29 @@ class Clock:
         self._thread: threading.Thread | None = None
 
     def at(self, when: float, call: Callable[[], None]) -> Timer:
-        """Make ``call`` at the monotonic time ``when``, soon after if that has passed."""
+        """Make ``call`` at the monotonic time ``when``, soon after if that has passed.
+
+        Raises CapacityError where no thread is to be had; then it will not be made.
+        """
         timer = Timer(call)
         with self._changed:
-            heapq.heappush(self._heap, (when, next(self._count), timer))
             if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._serve, name="stockade-clock", daemon=True
-                )
-                self._thread.start()
-            elif self._heap[0][2] is timer:
+                self._begin()
+            heapq.heappush(self._heap, (when, next(self._count), timer))
+            if self._heap[0][2] is timer:
                 self._changed.notify()
             if len(self._heap) > 1000:
                 self._prune()
         return timer
+
+    def _begin(self) -> None:
+        thread = threading.Thread(target=self._serve, name="stockade-clock", daemon=True)
+        self._thread = thread  # before it runs: it ends where it is not the clock's
+        try:
+            start_thread(thread)
+        except BaseException:
+            self._thread = None
+            raise
 
     def after(self, seconds: float, call: Callable[[], None]) -> Timer:
         return self.at(time.monotonic() + seconds, call)
@@ -181,21 +257,33 @@ class Clock:
     def _serve(self) -> None:
         while True:
             with self._changed:
-                timer = self._due()
-                if self._thread is not threading.current_thread():
+                timer = self._due() if self._mine() else None
+                if not self._mine():
                     return
             if timer is not None:
-                try:
-                    timer.call()
-                except Exception:
-                    _log.exception("a timed call failed")
+                self._make(timer)
+
+    def _mine(self) -> bool:
+        return self._thread is threading.current_thread()
+
+    def _make(self, timer: Timer) -> None:
+        call = timer.call
+        try:
+            call()
+        except CapacityError as error:
+            _log.warning("a timed call is made again in %g s: %s", _AGAIN_SECONDS, error)
+            with self._changed:
+                when = time.monotonic() + _AGAIN_SECONDS
+                heapq.heappush(self._heap, (when, next(self._count), timer))
+        except BaseException:  # all later deadlines depend on this thread
+            _log.exception("a timed call failed")
 
     def _due(self) -> Timer | None:
         """The next call whose time has come, else None after waiting for a change."""
         while self._heap and self._heap[0][2]._cancelled:
             heapq.heappop(self._heap)
         if not self._heap:
-            if not self._changed.wait(_IDLE_SECONDS) and not self._heap:
+            if not self._changed.wait(_IDLE_SECONDS) and not self._heap and self._mine():
                 self._thread = None
             return None
         left = self._heap[0][0] - time.monotonic()
@@ -210,20 +298,27 @@ def all_at_once(
 ) -> None:
     """Make all calls, ``width`` at the same time, and wait ``seconds`` at most for them.
 
-    What was not begun by then is not begun any more.
+    What was not begun by then is not begun any more; ``seconds`` may be infinite. Where no
+    thread is to be had, this one makes the calls.
     """
     todo = deque(calls)
+    until = time.monotonic() + seconds
 
-    def serve() -> None:
-        while True:
+    def serve(until: float = math.inf) -> None:
+        while time.monotonic() <= until:
             try:
                 call = todo.popleft()
             except IndexError:
                 return
-            call()
+            _make(call)
 
-    served = [workers.submit(serve) for _ in range(min(width, len(calls)))]
-    futures.wait(served, max(0.0, seconds))
+    served: list[Future[None]] = []
+    with contextlib.suppress(CapacityError):
+        served.extend(workers.submit(serve) for _ in range(min(width, len(calls))))
+    if not served:
+        serve(until)
+    left = max(0.0, until - time.monotonic())
+    futures.wait(served, None if math.isinf(left) else left)
     todo.clear()
 
 
@@ -237,7 +332,7 @@ def bounded(
     """The result of ``work``, or TimeoutError after ``seconds``.
 
     Work that answers later than that is handed to ``late``, so that what it
-    made can be removed.
+    made can be removed. Raises CapacityError where no thread is to be had.
     """
     future = workers.submit(work)
 

@@ -16,7 +16,6 @@ from conformance.mutants.base import Changed, ChangedOutput, Mutant, PlainSandbo
 from conformance.mutants.selecting import StartsElsewhere, _core
 from conformance.mutants.sessions import OneAtATime
 from stockade.errors import SandboxLostError
-from stockade.lower import lower
 from stockade.pump import LocalRunning
 from stockade.results import Stream
 from stockade.wall import ExecRequest, Exit, Form, Output, Running
@@ -43,11 +42,11 @@ class SplitsLines(PlainSandbox):
 class CodeIsAFile(PlainSandbox):
     """Code is told an argument that is not there."""
 
-    def start(self, request: ExecRequest, output: Output) -> Running:
-        if request.form is Form.CODE:
-            request = lower(request)
-            request = attrs.evolve(request, argv=(*request.argv[:-1], "code.py", request.argv[-1]))
-        return super().start(request, output)
+    def spawn(self, request: ExecRequest) -> subprocess.Popen[bytes]:
+        if "start_from_input()" in " ".join(request.argv):
+            head, tail = request.argv[:-1], request.argv[-1]
+            request = attrs.evolve(request, argv=(*head, "code.py", tail))
+        return super().spawn(request)
 
 
 def _ends(changed: Any) -> type[PlainSandbox]:

@@ -73,6 +73,8 @@ _ALL = (
     Clause("D13", "output comes live"),
     Clause("D14", "a sandbox that dies is told"),
     Clause("D15", "no deadline is none, a relative folder starts at the session's"),
+    Clause("D16", "what outlives its execution speaks for no other"),
+    Clause("D20", "a named interpreter keeps its state, and is else a fresh one", (_F.STATEFUL,)),
     Clause("E1", "no privilege", (_F.PROCESS_HARDENING,)),
     Clause("E2", "read-only but for two bounded folders", (_F.READ_ONLY_ROOT, _F.DISK)),
     Clause("E3", "no network, no socket", (_F.NETWORK_OFF,)),

@@ -8,6 +8,8 @@ from stockade.testing.group_b import Configuration
 from stockade.testing.group_c import Sessions
 from stockade.testing.group_c_durable import Durability
 from stockade.testing.group_d import Execution
+from stockade.testing.group_d_hostile import Hostile
+from stockade.testing.group_d_named import NamedInterpreters
 from stockade.testing.group_d_output import Output
 from stockade.testing.group_d_trees import Trees
 from stockade.testing.group_e import Isolation
@@ -21,7 +23,21 @@ __all__ = ["ProviderConformance"]
 
 
 class ProviderConformance(
-    Selection, Configuration, Sessions, Durability, Execution, Output, Trees, Isolation, Limits,
-    HostFiles, FilesInAndOut, FilesAsTheyAre, SnapshotsAndPausing, ConformanceBase,
-):  # fmt: skip
+    Selection,
+    Configuration,
+    Sessions,
+    Durability,
+    Execution,
+    Output,
+    Trees,
+    Hostile,
+    NamedInterpreters,
+    Isolation,
+    Limits,
+    HostFiles,
+    FilesInAndOut,
+    FilesAsTheyAre,
+    SnapshotsAndPausing,
+    ConformanceBase,
+):
     """Every check; see :class:`stockade.testing.base.ConformanceBase` for what may be set."""

@@ -171,9 +171,11 @@ def _stockade_setup(call_tool, http_get, http_post):
         )
         code = 0
         try:
+            text = text[1:] if text[:1] == "\ufeff" else text
             exec(compile(text, "<code>", "exec", dont_inherit=True), space)
         except (SystemExit, Exit) as error:
             code = exit_code(error.code if isinstance(error, SystemExit) else error.args[0])
+            keep = False
         except KeyboardInterrupt as error:
             report(error)
             code = 130

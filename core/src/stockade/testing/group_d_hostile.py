@@ -1,0 +1,186 @@
+"""Checks of D, fourth part: programs that turn against what runs them (D6, D16).
+
+What a check does here to all processes that it can see would hurt a machine whose
+processes they are. So each looks first whether the session has processes of its own, and
+each such program looks once more before it begins.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import time
+
+import pytest
+
+from stockade.capabilities import Feature, Isolation
+from stockade.results import SandboxResult, Verdict
+from stockade.session import Session
+from stockade.testing.base import ConformanceBase, expect
+from stockade.testing.programs import beat, say, unique
+
+__all__ = ["ATTACK", "LOOK", "Hostile"]
+
+#: Stands in every program that goes for all processes in sight, for walls that are none.
+ATTACK = "# goes for every process in sight"
+#: Prints which processes these are.
+LOOK = "readlink /proc/self/ns/pid"
+
+#: What a program may change of itself, where its tree might be found by it.
+_CHANGES = (
+    "true",
+    *(f"ulimit -d {1099511627776 - number}" for number in range(4)),
+    "ulimit -d 1000000",
+    "ulimit -c 7; ulimit -n 77; ulimit -f 77777",
+    *(f"echo {weight} > /proc/self/oom_score_adj" for weight in (900, 899, 898, 1000)),
+    "trap '' HUP INT QUIT TERM",
+    "umask 077",
+)
+
+_PRINT = "i=0; while [ $i -lt 150 ]; do i=$((i+1)); echo forged; echo forged >&2; sleep 0.1; done"
+
+#: Into every descriptor of every other process; some of these writes may block.
+_WRITE = """
+for p in /proc/[0-9]*; do
+  [ $p = /proc/$$ ] && continue
+  for f in 0 1 2 3 4 5 6 7 8 9 10 11 12; do
+    [ -e $p/fd/$f ] && { (printf '\\0\\377forged\\n' > $p/fd/$f) & } 2>&-
+  done
+done 2>&-
+sleep 300
+"""
+
+_SIGNAL = """
+for p in /proc/[0-9]*; do
+  [ $p = /proc/$$ ] || kill -{signal} ${{p#/proc/}}
+done 2>&-
+sleep 300
+"""
+
+#: PTRACE_ATTACH, which stops; held until the deadline.
+_TRACE = """
+import ctypes, os, time
+libc = ctypes.CDLL(None)
+for name in os.listdir("/proc"):
+    if name.isdigit() and int(name) != os.getpid():
+        libc.ptrace(16, int(name), None, None)
+time.sleep(300)
+"""
+
+_BOMB = "b() { b | b & }; b; sleep 300"
+
+
+class Hostile(ConformanceBase):
+    """What a program does to itself, and to others, harms it alone."""
+
+    def test_D6_no_change_of_its_own_saves_a_program(self) -> None:
+        self.need(Feature.SHELL)
+        with self.session() as session:
+            paths = {f"beat{number}": change for number, change in enumerate(_CHANGES)}
+            programs = [_left_behind(f"{change}; {beat(path)}") for path, change in paths.items()]
+            session.shell("".join(f": > {path}; " for path in paths))
+            began = time.monotonic()
+            result = session.shell("; ".join([*programs, "sleep 300"]), timeout=self.scaled(2.0))
+            self.within("D6", 5.0, began, "the end")
+            expect(result.verdict is Verdict.TIMED_OUT, "D6", "timed out", result)
+            first = self._sizes(session)
+            expect({"0"} != set(first.values()), "D6", "heartbeats of these programs", first)
+            self.wait(0.6)
+            later = self._sizes(session)
+            alive = [change for path, change in paths.items() if later[path] != first[path]]
+            expect(not alive, "D6", "no program left, whatever it changed of itself", alive)
+
+    def _sizes(self, session: Session) -> dict[str, str]:
+        lines = session.shell("for f in beat*; do echo $f $(wc -c < $f); done").stdout
+        return dict(line.split() for line in lines.splitlines())
+
+    def test_D6_a_bomb_with_a_deadline_leaves_the_session_usable(self) -> None:
+        self.need(Feature.PROCESSES, Feature.SHELL)
+        with self.session(max_processes=64) as session:
+            self._need_apart(session)
+            if self.one_kernel(session):
+                pytest.skip("one kernel holds program and session: its limit ends both (E4)")
+            began = time.monotonic()
+            self._attack(session, _BOMB, 1.0)
+            self.within("D6", 4.0, began, "the end of a bomb")
+            usable = self.until(lambda: self.run(session, say("x")).success, 10)
+            expect(usable, "D6", "a usable session", "failure")
+            self._speaks_for_itself(session)
+
+    # -- what reports --------------------------------------------------------------
+
+    def test_D16_what_outlives_its_execution_is_not_heard_in_the_next(self) -> None:
+        self.need(Feature.SHELL)
+        left = [_left_behind(f"{change}; {_PRINT}") for change in _CHANGES]
+        for end, timeout in (("sleep 300", 1.0), ("exit 0", 20.0)):
+            with self.session() as session:
+                session.shell("; ".join([*left, end]), timeout=self.scaled(timeout))
+                self._speaks_for_itself(session)
+
+    def test_D16_writing_to_what_reports_changes_no_result(self) -> None:
+        self.need(Feature.SHELL)
+        with self.session() as session:
+            self._need_apart(session)
+            self._attack(session, _WRITE, 2.0)
+            self._speaks_for_itself(session)
+
+    def test_D16_signals_to_what_reports_cost_no_session(self) -> None:
+        self.need(Feature.SHELL)
+        for signal in ("STOP", "TERM", "HUP", "KILL"):
+            with self.session() as session:
+                self._need_apart(session)
+                self._attack(session, _SIGNAL.format(signal=signal), 1.0)
+                self._speaks_for_itself(session)
+
+    def test_D16_tracing_what_reports_costs_no_session(self) -> None:
+        self.need(Feature.SHELL, Feature.CODE)
+        with self.session() as session:
+            self.need_python(session)
+            self._need_apart(session)
+            if not session.code("import ctypes").success:
+                pytest.skip("the Python in this sandbox has no ctypes")
+            python = "$(command -v python3 || command -v python)"
+            self._attack(session, f"{python} -c {shlex.quote(_TRACE)}", 2.0)
+            self._speaks_for_itself(session)
+
+    def _attack(self, session: Session, script: str, seconds: float) -> SandboxResult:
+        """Run it under a deadline, which it must not outlast."""
+        own = _own_processes()
+        guard = f'[ "$({LOOK})" != "{own}" ] || exit 99'
+        began = time.monotonic()
+        limit = self.scaled(seconds)
+        result = session.shell(f"{ATTACK}\n{guard}\n{script}", timeout=limit)
+        self.within("D16", seconds + 3.0, began, "the end")
+        expect(result.exit_code != 99, "D16", "processes of the session's own", "the machine's")
+        return result
+
+    def _speaks_for_itself(self, session: Session) -> None:
+        """What the next executions report is their own, and exact."""
+        for number in range(3):
+            word = unique("own")
+            line = f"printf %s {word}; sleep 0.3; printf %s {word} >&2; exit {number}"
+            result = session.shell(line, timeout=self.scaled(20))
+            seen = (result.stdout, result.stderr, result.exit_code, result.verdict)
+            right = (word, word, number, Verdict.EXITED)
+            expect(seen == right, self._clause, f"{right} of the next execution", result)
+
+    def _need_apart(self, session: Session) -> None:
+        """Go on where the session's processes are none of this machine's."""
+        if session.provider.wall.isolation in (Isolation.KERNEL, Isolation.VM):
+            return
+        inside = session.shell(LOOK).stdout.strip()
+        if not inside or inside == _own_processes():
+            pytest.skip("the session's processes are this machine's, which this would harm")
+
+
+def _left_behind(line: str) -> str:
+    """A shell line in a session of its own (as ``setsid`` means it), that nobody waits for."""
+    return f"(setsid sh -c {shlex.quote(line)} &)"
+
+
+def _own_processes() -> str:
+    """Of this process; empty where the system does not say."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
