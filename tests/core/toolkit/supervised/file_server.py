@@ -17,6 +17,12 @@ from pathlib import Path
 
 import pytest
 
+from stockade.file_backend import FileCall
+from stockade.toolkit.supervised.files import SupervisedFiles
+from stockade.trees import FileInfo, Misses, TreeItem
+
+Items = list[TreeItem]
+
 SOURCE = Path(__file__).parents[4] / "supervisor" / "src"
 _MAIN = '#include "files.h"\nint main(int c, char **v) { return files_main(c, v); }\n'
 _CHECKED = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
@@ -138,3 +144,64 @@ def _feed(
             process.stdin.close()
         except BrokenPipeError:
             pass
+
+
+class Inside:
+    """Calls with the everyday arguments, in one folder."""
+
+    def __init__(self, top: Path, served: Served) -> None:
+        self.top = top
+        self.served = served
+        self.files = SupervisedFiles(served)
+
+    def path(self, name: str) -> str:
+        return f"{self.top}/{name}"
+
+    def read(
+        self, name: str, *, offset: int = 0, length: int | None = None, max_bytes: int = 1 << 20
+    ) -> bytes:
+        return self.files.read(
+            self.path(name), FileCall(20), offset=offset, length=length, max_bytes=max_bytes
+        )
+
+    def write(
+        self,
+        name: str,
+        *data: bytes,
+        mode: int | None = None,
+        append: bool = False,
+        offset: int | None = None,
+    ) -> None:
+        self.files.write(
+            self.path(name), data, FileCall(20), mode=mode, append=append, offset=offset
+        )
+
+    def list(self, name: str = "", max_entries: int = 10_000) -> dict[str, FileInfo]:
+        found = self.files.list(self.path(name), FileCall(20), max_entries=max_entries)
+        return {info.name: info for info in found}
+
+    def stat(self, name: str, *, follow: bool = False) -> FileInfo:
+        return self.files.stat(self.path(name), FileCall(20), follow_links=follow)
+
+    def get(self, name: str = "", max_bytes: int = 1 << 20, max_entries: int = 1000) -> Items:
+        found: Items = []
+        self.files.get_tree(
+            self.path(name),
+            found.append,
+            FileCall(20),
+            max_bytes=max_bytes,
+            max_entries=max_entries,
+        )
+        return found
+
+    def put(self, name: str, *items: TreeItem) -> Misses:
+        return self.files.put_tree(self.path(name), items, FileCall(20))
+
+    def move(self, one: str, other: str) -> None:
+        self.files.move(self.path(one), self.path(other), FileCall(20))
+
+    def copy(self, one: str, other: str) -> Misses:
+        return self.files.copy(self.path(one), self.path(other), FileCall(20))
+
+    def remove(self, name: str, *, tree: bool = False) -> None:
+        self.files.remove(self.path(name), FileCall(20), tree=tree)
