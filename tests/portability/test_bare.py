@@ -54,6 +54,39 @@ def test_cores_unit_tests_run() -> None:
     assert found is not None and int(found[1]) > 600, done.stdout[-500:]
 
 
+CONTAINERS = """
+import portability.bare
+import importlib, pkgutil
+for name in ("stockade_docker", "stockade_gvisor", "stockade_kata"):
+    package = importlib.import_module(name)
+    for found in pkgutil.walk_packages(package.__path__, f"{name}."):
+        importlib.import_module(found.name)
+from stockade_docker import etc
+assert etc.leftovers() == []
+print("imported")
+"""
+#: What of the container walls asks no engine.
+CONTAINER_UNITS = ("identity", "images", "remedies", "seccomp", "ways_there", "container")
+
+
+def test_the_container_walls_import_and_their_unit_tests_run(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", CONTAINERS], cwd=ROOT / "tests",
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.stdout == "imported\n", done.stderr
+    files = [f"tests/plugins/docker/test_{name}.py" for name in CONTAINER_UNITS]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "portability.bare", "-p", "no:cacheprovider",
+         f"--basetemp={tmp_path}/files", "-m", "not engine", *files],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT / "tests")}, capture_output=True,
+        text=True, timeout=110, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    found = re.search(r"(\d+) passed", done.stdout)
+    assert found is not None and int(found[1]) > 10, done.stdout[-500:]
+
+
 def test_classifiers_say_only_what_is_so() -> None:
     """Core is tested where Linux's own is missing; a wall names the system that it needs."""
     for path in [ROOT / "core/pyproject.toml", *ROOT.glob("plugins/*/pyproject.toml")]:

@@ -109,6 +109,17 @@ def _place(engine: str | None) -> dict[str, Any]:
     return {"base_url": host, "tls": context.TLSConfig}
 
 
+def _refuse_pipes(place: dict[str, Any]) -> None:
+    """docker-py would need another package for them, and they are tested nowhere."""
+    address = str(place.get("base_url", ""))
+    if address.lower().startswith("npipe:") or (not address and os.name == "nt"):
+        raise ConfigError(
+            f"engine={address or 'the default of Windows'!r:.200}: named pipes of Windows are not "
+            "spoken; name the engine as tcp://HOST:PORT or ssh://USER@HOST, or use stockade "
+            "inside WSL."
+        )
+
+
 def _connect(place: dict[str, Any]) -> docker.APIClient:
     """A client that speaks the engine's own version of the API."""
     settings: dict[str, Any] = {**place, "timeout": REQUEST_SECONDS, "pool": _POOL}
@@ -116,7 +127,8 @@ def _connect(place: dict[str, Any]) -> docker.APIClient:
     # connection open when nobody answers.
     asking = transport.make(**settings, version=_OLDEST_API)
     try:
-        version = str(asking.version(api_version=False)["ApiVersion"])
+        answer = asking.version(api_version=False)
+        version = str(answer["ApiVersion"])
     finally:
         asking.close()
     return transport.make(**settings, version=version)
@@ -135,6 +147,7 @@ def client(engine: str | None) -> docker.APIClient:
         place = _place(engine)
     except TLSParameterError as error:
         raise ConfigError(f"the engine's certificates cannot be used: {error}") from error
+    _refuse_pipes(place)
     key = _key(place)
     with _lock:
         found = _clients.get(key)

@@ -20,6 +20,7 @@ from stockade.wall import Changes, ExecRequest, OpenRequest, Output, Running
 from stockade_docker.create import Shape, arguments, user
 from stockade_docker.delivery import COMMAND
 from stockade_docker.engine import FAILURES, never_reached
+from stockade_docker.remedies import explain_start
 from stockade_docker.streams import EngineTransport
 
 __all__ = ["ContainerSandbox", "NoSupervisorError", "explain"]
@@ -286,4 +287,6 @@ def explain(what: str, error: BaseException, shape: Shape) -> SandboxStartError:
             f"the engine has no runtime {shape.runtime!r}: {words}. Add it to the engine's "
             "configuration (`runtimes` in /etc/docker/daemon.json) and restart the engine."
         )
+    if mends := explain_start(words):
+        return SandboxStartError(f"{what}: {words}; {mends}.", retryable=False)
     return SandboxStartError(f"{what}: {words}.", retryable=(error.status_code or 500) >= 500)

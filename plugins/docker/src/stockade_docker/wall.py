@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
@@ -32,7 +31,7 @@ from stockade.wall import (
     Usage,
     Wall,
 )
-from stockade_docker import delivery, etc, images, leftovers, seccomp
+from stockade_docker import delivery, etc, images, leftovers, remedies, seccomp
 from stockade_docker import engine as engines
 from stockade_docker.create import Shape
 from stockade_docker.durable import AttachedSandbox, find
@@ -133,8 +132,9 @@ class ContainerWall(Wall):
         try:
             info = engines.look(self._client())
         except (StockadeError, *engines.FAILURES) as error:
+            mends = remedies.remedy(error, self.chosen["engine"])
             soon = not isinstance(error, ConfigError) and not _absent(error)
-            return Availability((Check("engine", False, str(error), _start_it(), soon),))
+            return Availability((Check("engine", False, str(error), mends, soon),))
         name = "podman" if info.is_podman else "docker"
         checks = [
             Check("engine", True, f"{name} {info.version} on {info.operating_system}"),
@@ -327,9 +327,3 @@ def _away(error: BaseException) -> SandboxStartError:
     return SandboxStartError(
         f"the engine does not answer: {error}", retryable=True, nothing_began=True
     )
-
-
-def _start_it() -> str:
-    if platform.system() == "Linux":
-        return "apt-get install docker.io, or start its service: systemctl start docker"
-    return "install and start Docker Desktop, or set DOCKER_HOST"
