@@ -11,7 +11,7 @@ import stockade
 CORE = Path(stockade.__file__).parent
 LAYERS = [
     "errors results options config capabilities events ids workers templates "
-    "owner traces deadlines settings retries frozen shown children marks inside program "
+    "owner traces deadlines settings retries frozen shown children marks inside program cold "
     "strangers trees",
     "wall exchange file_backend hostroot kvm spec proposals output verdicts lower pump resident "
     "trait plugin",

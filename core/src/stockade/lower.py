@@ -16,6 +16,7 @@ from stockade.inside import inside_text
 from stockade.wall import ExecRequest, Form
 
 __all__ = [
+    "COLD",
     "INTERPRETERS",
     "LANGUAGES",
     "canonical_language",
@@ -53,6 +54,9 @@ _RUBY = (
     "c << STDIN.sysread(n - c.bytesize) while c.bytesize < n; "
     "eval(c.force_encoding('UTF-8'), TOPLEVEL_BINDING, '<code>')"
 )
+
+#: What a new Python is given to run code with, as modules of ``inside_text``.
+COLD = ("stockade.program", "stockade.cold")
 
 #: Language to the programs that run it, in order of preference.
 INTERPRETERS: dict[str, tuple[str, ...]] = {
@@ -137,7 +141,7 @@ def script_bytes(request: ExecRequest, language: str) -> bytes:
 
 def _reader(language: str) -> tuple[str, ...]:
     if language == "python":
-        return ("-c", inside_text("stockade.program") + "\nstart_from_input()")
+        return ("-c", inside_text(*COLD) + "\nstart_from_input()")
     return _READERS[language]
 
 

@@ -1,8 +1,8 @@
-"""How text becomes a Python program, started and ended as ``python -c`` starts and ends one.
+"""How text becomes a Python program, run as ``python -c`` runs one.
 
 Runs inside a sandbox, under any Python from 3.6 on and with built-in modules alone. It is
-not imported there: ``stockade.inside`` sends its text, which is all of what a cold
-interpreter runs first (``start``, ``start_from_input``) and a part of what a warm one does.
+not imported there: ``stockade.inside`` sends its text, as a part of what a cold interpreter
+(``stockade.cold``) and a warm one begin with.
 
 The text is a file on descriptor 9 for as long as the program runs. So tracebacks show its
 lines, ``inspect`` finds its source, and ``multiprocessing`` finds its functions when it
@@ -15,8 +15,6 @@ import sys
 CODE = 9
 #: What tracebacks name: the text, in this process and in those that it forks.
 NAME = "/proc/self/fd/9"
-#: The name of a text that is no file, where the system has none without a folder.
-NAMELESS = "<code>"
 
 
 def from_others() -> str:
@@ -93,59 +91,3 @@ def report() -> int:
         sys.__excepthook__(kind, error, trace)
     # An interrupt ends a program by its signal since Python 3.8.
     return -2 if kind is KeyboardInterrupt and sys.version_info >= (3, 8) else 1
-
-
-def start() -> None:
-    """Run what is on descriptor 9, as a cold interpreter."""
-    os.set_inheritable(CODE, False)
-    finish(execute(read_code(), NAME, new_main(from_others())))
-
-
-def start_from_input() -> None:
-    """Run what standard input begins with, so many bytes as the last argument says; the
-    rest is the program's own input."""
-    left, parts = int(sys.argv.pop()), []
-    while left:
-        part = os.read(0, min(left, 1 << 20))
-        if not part:
-            break
-        parts.append(part)
-        left -= len(part)
-    data = b"".join(parts)
-    if keep(data):
-        finish(execute(data, NAME, new_main(from_others())))
-    else:
-        finish(execute(data, NAMELESS, new_main(None)))
-
-
-def keep(data: bytes) -> bool:
-    """Make the text a file on descriptor 9; else its lines are known by name alone."""
-    try:
-        try:
-            file = os.memfd_create("code")
-        except (AttributeError, OSError):  # Python before 3.8
-            file = os.open("/tmp", os.O_TMPFILE | os.O_RDWR, 0o600)
-        left = data
-        while left:
-            left = left[os.write(file, left) :]
-        os.dup2(file, CODE, False)
-        if file != CODE:
-            os.close(file)
-        if os.path.exists(NAME):
-            return True
-    except (AttributeError, OSError):
-        pass
-    import linecache
-
-    text = data.decode("utf-8", "replace")
-    linecache.cache[NAMELESS] = (len(text), None, text.splitlines(True), NAMELESS)
-    return False
-
-
-def finish(status: int) -> None:
-    """End as a program that ended so does."""
-    if status > 0:
-        sys.exit(status)
-    if status < 0:
-        sys.excepthook = lambda *_: None  # it is shown already
-        raise KeyboardInterrupt

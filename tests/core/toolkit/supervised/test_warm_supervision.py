@@ -163,3 +163,8 @@ def test_a_process_limit_is_waited_for() -> None:
     assert double.start(b"print(1)").end().said == [(GONE, 0)]
     assert 0.5 < time.monotonic() - began < 5
     double.close()
+
+
+def test_its_text_fits_into_a_pipe() -> None:
+    """By which it starts another interpreter where the system has no file without a folder."""
+    assert len(SOURCE) < 1 << 15

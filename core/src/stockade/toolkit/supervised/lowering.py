@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import attrs
 
 from stockade.inside import inside_text
-from stockade.lower import INTERPRETERS, language_of, script_bytes
+from stockade.lower import COLD, INTERPRETERS, language_of, script_bytes
 from stockade.wall import ExecRequest, Form
 
 __all__ = ["StartOrder", "start_order"]
@@ -78,7 +78,7 @@ def start_order(request: ExecRequest) -> StartOrder:
 
 
 def _python(request: ExecRequest, program: str, text: bytes) -> StartOrder:
-    argv = (program, "-c", inside_text("stockade.program") + "\nstart()")
+    argv = (program, "-c", inside_text(*COLD) + "\nstart()")
     as_at_start = not any(name.startswith(_READ_AT_START) for name in request.env)
     order = _order(request, argv, text)
     return attrs.evolve(

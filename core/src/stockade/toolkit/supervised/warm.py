@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 from stockade.inside import inside_text
+from stockade.lower import COLD
 from stockade.toolkit.supervised.inside.boot import BOOT
 
 __all__ = ["BOOT", "FRESH", "NAMED", "warm_source"]
@@ -28,7 +29,8 @@ def warm_source() -> str:
     """What an interpreter that is started as ``PYTHON -c BOOT MODE`` reads on descriptor 4.
 
     Each module is compiled by itself, which leaves a megabyte less of a compiler's memory
-    behind to be forked; what named interpreters need, where there is one.
+    behind to be forked; what few need, where they do.
     """
     texts = "".join(f"exec({inside_text(name)!r})\n" for name in _MODULES)
-    return f"{texts}NAMED = {inside_text(f'{_INSIDE}.named')!r}\n"
+    later = {"NAMED": inside_text(f"{_INSIDE}.named"), "COLD": inside_text(*COLD)}
+    return texts + "".join(f"{name} = {text!r}\n" for name, text in later.items())

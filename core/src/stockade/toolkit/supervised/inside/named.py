@@ -39,6 +39,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
 
+    source: bytes  # the text that this process was started with, by BOOT
+
 #: Where an interpreter has its socket, out of the way of what its programs open.
 OWN = 10
 #: How often its parent looks whether it has ended with its socket still open elsewhere.
@@ -100,7 +102,7 @@ def be_interpreter(
     )
     if sys.executable and (not same or zygote.sites.changed(home)):
         os.dup2(channel.fileno(), HOST)
-        be_new(BOOT, ["kept"], environment)
+        be_new(BOOT, source, ["kept"], environment)  # noqa: F821
     os.close(host.detach())
     return channel
 

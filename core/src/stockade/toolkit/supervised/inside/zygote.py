@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
     from stockade.toolkit.supervised.inside.named import run_named  # noqa: TC004 - see NAMED
 
-    source: bytes  # this text as it came, by BOOT
     NAMED: str  # named.py, which is compiled where it is used
+    COLD: str  # what a new interpreter runs code with
 
 HOST, SOURCE = 3, 4
 READY, TAKEN, ENDED, NOWHERE = 1, 2, 3, 4
@@ -128,6 +128,15 @@ def take(channel: "_socket.socket") -> Job:
     return Job(b"".join(parts), descriptors)
 
 
+def is_there(channel: "_socket.socket") -> bool:
+    """Whether a job, or the end, is waiting already."""
+    try:
+        channel.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def received(channel: "_socket.socket", most: int) -> bytes:
     return channel.recv(most) or os._exit(2)
 
@@ -187,7 +196,8 @@ class Zygote:
     def be_program(self, host: "_socket.socket", into: int) -> Job:
         os.setsid()
         _signal.pthread_sigmask(_signal.SIG_SETMASK, self.usual)
-        self.rehearse()
+        if not is_there(host):
+            self.rehearse()
         job = take(host)
         if not job.enter(host):
             os.write(into, b"n")
@@ -205,7 +215,7 @@ class Zygote:
         self.show(True)
         if stale and sys.executable:
             os.set_inheritable(CODE, True)
-            be_new(BOOT_COLD, job.arguments[3:], dict(os.environb))
+            be_new(BOOT_COLD, COLD.encode(), job.arguments[3:], dict(os.environb))  # noqa: F821
         return job
 
     def rehearse(self) -> None:
@@ -216,11 +226,18 @@ class Zygote:
         gc.collect()
 
 
-def be_new(boot: str, arguments: "list[str]", environment: "dict[bytes, bytes]") -> "NoReturn":
-    """Be a new interpreter, which finds this text where the first one did."""
-    out, into = os.pipe()
-    os.write(into, source)  # noqa: F821 - by BOOT; less than a pipe holds
-    os.dup2(out, SOURCE)
+def be_new(
+    boot: str, text: bytes, arguments: "list[str]", environment: "dict[bytes, bytes]"
+) -> "NoReturn":
+    """Be a new interpreter, which finds a text where this one found its own."""
+    try:
+        file = os.memfd_create("text")
+        os.write(file, text)
+        os.lseek(file, 0, os.SEEK_SET)
+    except (AttributeError, OSError):  # Python before 3.8
+        file, into = os.pipe()
+        os.write(into, text)  # less than a pipe holds, while its user has few
+    os.dup2(file, SOURCE)
     os.set_inheritable(SOURCE, True)  # also where it is there already
     os.execve(sys.executable, [sys.executable, "-c", boot, *arguments], environment)
 
