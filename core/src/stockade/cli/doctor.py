@@ -122,8 +122,8 @@ def _print(report: dict[str, Any]) -> None:
     for check in report["checks"]:
         mark, colour = ("ok     ", "green") if check["ok"] else ("missing", "red")
         say_parts(("  ", {}), (mark, {"fg": colour}), (f"  {check['what']}: {check['detail']}", {}))
-        if not check["ok"] and check["remedy"]:
-            say(f"           mend it: {check['remedy']}")
+        if check["remedy"]:
+            say(f"           {'better' if check['ok'] else 'mend it'}: {check['remedy']}")
     if not report["checks"] and report["reason"]:
         say(f"  {report['reason']}")
     if "error" in report["probe"]:

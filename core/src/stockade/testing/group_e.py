@@ -66,8 +66,7 @@ _NETLINK = 16
 _IN_A_NAMESPACE = (1, 2, 10, 17, 29, 30)
 #: NETLINK_ROUTE, _SOCK_DIAG, _XFRM, _FIB_LOOKUP, _NETFILTER
 _NETLINK_IN_A_NAMESPACE = (0, 4, 6, 10, 12)
-#: What leads out of a virtual machine too.
-_AF_VSOCK = 40
+_AF_VSOCK = 40  #: leads out of a virtual machine too
 
 _LOCALHOST = """
 import socket
@@ -297,7 +296,6 @@ class Isolation(ConformanceBase):
         with self.shared() as one, self.session() as two:
             self.need_python(one)
             usual = self._pipe_bytes(two)
-            # Less, and whoever else has this user has used it up already.
             expect(usual >= _PIPE_BYTES, "E8", f"a pipe of {_PIPE_BYTES} bytes", usual)
             code = _TAKE_PIPES.format(set_size=_F_SETPIPE_SZ)
             taking = one.stream(code=code, timeout=self.scaled(60))

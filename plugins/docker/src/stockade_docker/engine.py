@@ -6,6 +6,7 @@ import os
 import threading
 import time
 import weakref
+from collections.abc import Mapping
 from socket import gaierror
 from typing import Any
 
@@ -58,6 +59,11 @@ class EngineInfo:
     #: Whether it is Docker's own, not what speaks as Docker does.
     is_docker: bool = False
     warnings: tuple[str, ...] = ()
+    #: The programs that it consists of, with their versions as it tells them.
+    components: Mapping[str, str] = attrs.field(factory=dict)
+    platform: str = ""  #: the product's name and version, where it is one
+    #: Where the runtimes are on its machine, by their names.
+    runtime_paths: Mapping[str, str] = attrs.field(factory=dict)
 
     @property
     def seccomp(self) -> str | None:
@@ -224,6 +230,12 @@ def look(api: docker.APIClient) -> EngineInfo:
         is_podman=any("podman" in str(part.get("Name", "")).lower() for part in components),
         is_docker=any(part.get("Name") == "Engine" for part in components),
         warnings=tuple(info.get("Warnings") or ()),
+        components={str(p.get("Name", "")): str(p.get("Version", "")) for p in components},
+        platform=str((version.get("Platform") or {}).get("Name", "")),
+        runtime_paths={
+            str(name): str((about or {}).get("path", ""))
+            for name, about in (info.get("Runtimes") or {}).items()
+        },
     )
     _seen[api] = (time.monotonic(), found)
     return found

@@ -31,7 +31,7 @@ from stockade.wall import (
     Usage,
     Wall,
 )
-from stockade_docker import delivery, etc, images, leftovers, remedies, seccomp
+from stockade_docker import delivery, etc, images, leftovers, remedies, seccomp, versions
 from stockade_docker import engine as engines
 from stockade_docker.create import Shape
 from stockade_docker.durable import AttachedSandbox, find
@@ -98,7 +98,7 @@ class ContainerWall(Wall):
 
     def runtime_checks(self, info: engines.EngineInfo) -> list[Check]:
         """What the probe looks at beside the engine."""
-        return []
+        return versions.runtime_check(info)
 
     def shape(self, request: OpenRequest, info: engines.EngineInfo) -> Shape:
         """What the container is made with beside the configuration."""
@@ -135,9 +135,8 @@ class ContainerWall(Wall):
             mends = remedies.remedy(error, self.chosen["engine"])
             soon = not isinstance(error, ConfigError) and not _absent(error)
             return Availability((Check("engine", False, str(error), mends, soon),))
-        name = "podman" if info.is_podman else "docker"
         checks = [
-            Check("engine", True, f"{name} {info.version} on {info.operating_system}"),
+            versions.engine_check(info),
             self._seccomp_check(info),
             *self.runtime_checks(info),
         ]

@@ -10,8 +10,9 @@ import attrs
 from stockade.capabilities import Isolation
 from stockade.errors import SandboxStartError
 from stockade.wall import Check, OpenRequest, Option
+from stockade_docker import versions
 from stockade_docker.create import Shape
-from stockade_docker.engine import EngineInfo
+from stockade_docker.engine import EngineInfo, is_local
 from stockade_docker.sandbox import ContainerSandbox
 from stockade_docker.wall import CAPABILITIES, OPTIONS, ContainerWall
 
@@ -73,7 +74,11 @@ class GVisorWall(ContainerWall):
         there = name in info.runtimes
         known = ", ".join(info.runtimes)
         detail = f"{name}" if there else f"the engine has no runtime {name!r}, only {known}"
-        return [Check("runtime", there, detail, "" if there else _ADD_IT)]
+        found = [Check("runtime", there, detail, "" if there else _ADD_IT)]
+        if there:
+            local = is_local(self._client())
+            found.append(versions.runsc_check(info, name, local=local))
+        return found
 
     def shape(self, request: OpenRequest, info: EngineInfo) -> Shape:
         shape = super().shape(request, info)
