@@ -41,11 +41,11 @@ no_deadline opening output pump registry settings spec terminals wall_defaults w
 """.split()  # noqa: SIM905 - one word a test file
 
 
-def test_cores_unit_tests_run() -> None:
+def test_cores_unit_tests_run(tmp_path: Path) -> None:
     files = [f"tests/core/test_{name}.py" for name in UNITS]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "portability.bare", "-p", "no:cacheprovider",
-         *files],
+         "--basetemp", str(tmp_path / "base"), *files],
         cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT / "tests")}, capture_output=True,
         text=True, timeout=110, check=False,
     )  # fmt: skip
