@@ -168,3 +168,23 @@ def test_a_process_limit_is_waited_for() -> None:
 def test_its_text_fits_into_a_pipe() -> None:
     """By which it starts another interpreter where the system has no file without a folder."""
     assert len(SOURCE) < 1 << 15
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_it_hides_from_its_programs_and_they_do_not(mode: str) -> None:
+    """D16, as far as the Python can make the call; the owner in /proc shows it."""
+    if os.getuid():
+        pytest.skip("to be another user takes root")
+    other = (
+        "import os, _socket, gc, linecache, time, _ctypes as c\n"  # which another user may not read
+        "os.setgroups([]); os.setresgid(41234, 41234, 41234); os.setresuid(41234, 41234, 41234)\n"
+        "c.call_function(c.dlsym(c.dlopen(None, 0), 'prctl'), (4, 1, 0, 0, 0))\n"  # as it starts
+    )
+    with Double(PYTHON, other + BOOT, SOURCE, mode) as double:
+        started = double.start(b"import time; print(1, flush=True); time.sleep(300)")
+        kind, pid = double.hear()
+        assert kind == TAKEN and os.read(started.out, 2) == b"1\n"
+        owners = [os.stat(f"/proc/{number}/fd").st_uid for number in (double.pid, pid)]
+        assert owners == [0, 41234]
+        os.kill(pid, signal.SIGKILL)
+        started.end()
