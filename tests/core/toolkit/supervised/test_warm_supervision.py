@@ -18,6 +18,9 @@ SOURCE = warm_source().encode()
 
 MODES = (FRESH, NAMED)
 PYTHON = sys.executable
+#: Nobody's, and no other run's of these tests.
+USER = 41000 + os.getpid() % 20000
+BECOMES = f"os.setgroups([]); u = {USER}; os.setresgid(u, u, u); os.setresuid(u, u, u)\n"
 
 
 def made(mode: str = FRESH) -> Double:
@@ -147,10 +150,10 @@ def test_a_process_limit_is_waited_for() -> None:
         pytest.skip("to be another user takes root")
     other = (
         "import os, resource, _socket, gc, time\n"  # which another user may not read
-        "os.setgroups([]); os.setresgid(41234, 41234, 41234); os.setresuid(41234, 41234, 41234)\n"
+        + BECOMES
     )
     limit = "resource.setrlimit(resource.RLIMIT_NPROC, ({0}, {0}))\n"
-    with subprocess.Popen(["sleep", "300"], user=41234, cwd="/") as another:
+    with subprocess.Popen(["sleep", "300"], user=USER, cwd="/") as another:
         with Double(PYTHON, other + limit.format(2) + BOOT, SOURCE, FRESH) as double:
             assert not children(double.pid)
             started = double.start(b"print(1)")
@@ -177,14 +180,14 @@ def test_it_hides_from_its_programs_and_they_do_not(mode: str) -> None:
         pytest.skip("to be another user takes root")
     other = (
         "import os, _socket, gc, linecache, time, _ctypes as c\n"  # which another user may not read
-        "os.setgroups([]); os.setresgid(41234, 41234, 41234); os.setresuid(41234, 41234, 41234)\n"
-        "c.call_function(c.dlsym(c.dlopen(None, 0), 'prctl'), (4, 1, 0, 0, 0))\n"  # as it starts
+        + BECOMES
+        + "c.call_function(c.dlsym(c.dlopen(None, 0), 'prctl'), (4, 1, 0, 0, 0))\n"  # as it starts
     )
     with Double(PYTHON, other + BOOT, SOURCE, mode) as double:
         started = double.start(b"import time; print(1, flush=True); time.sleep(300)")
         kind, pid = double.hear()
         assert kind == TAKEN and os.read(started.out, 2) == b"1\n"
         owners = [os.stat(f"/proc/{number}/fd").st_uid for number in (double.pid, pid)]
-        assert owners == [0, 41234]
+        assert owners == [0, USER]
         os.kill(pid, signal.SIGKILL)
         started.end()
