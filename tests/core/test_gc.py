@@ -23,7 +23,7 @@ from stockade.owner import Owner
 from stockade.registry import SessionRecord
 from stockade.results import SessionStatus
 from stockade.runtime import Runtime
-from stockade.wall import Leftover, Wall
+from stockade.wall import Leftover, Place, Wall
 
 
 @pytest.fixture
@@ -64,6 +64,7 @@ def _enter(
     expires_in = config.pop("expires_in", 600.0)
     used_ago = config.pop("used_ago", 0.0)
     record = SessionRecord(session_id, "a", "eng", None, SandboxConfig(**config), "eng")
+    record.place = Place.here()
     record.expires_at = None if expires_in is None else time.time() + expires_in
     record.last_used = time.monotonic() - used_ago
     record.status = SessionStatus(state)
@@ -330,7 +331,7 @@ def test_the_first_session_of_a_process_collects_in_the_background(
     _there(engine, "ses-later", dead)
     runtime.destroy(make_provider(wall=EngineWall(), runtime=runtime).open_record("agent"))
     again = Runtime(discover_plugins=False, ledger=runtime.ledger)
-    collect_quietly(again, EngineWall())  # within the minute: it is somebody's turn already
+    collect_quietly(again, "eng", EngineWall())  # within the minute: it is somebody's turn already
     assert engine.removed == ["ses-old"]
     runtime.destroy(record)
 
@@ -350,7 +351,7 @@ def test_a_wall_that_hangs_is_skipped_and_one_stuck_removal_holds_up_no_other(
     runtime: Runtime, engine: Engine, dead: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hang = threading.Event()
-    monkeypatch.setattr(gc_module, "_LIST_SECONDS", 3.0)
+    monkeypatch.setattr("stockade.looking._LIST_SECONDS", 3.0)
     monkeypatch.setattr(gc_module, "_REMOVE_SECONDS", 5.0)
     monkeypatch.setattr(gc_module, "_PAUSES", ())
     remove = EngineWall.remove
@@ -399,7 +400,7 @@ def test_it_can_be_switched_off(
 ) -> None:
     monkeypatch.setenv("STOCKADE_GC", "off")
     _there(engine, "ses-1", dead)
-    collect_quietly(runtime, EngineWall())
+    collect_quietly(runtime, "eng", EngineWall())
     assert engine.removed == []
 
 

@@ -12,12 +12,13 @@ CORE = Path(stockade.__file__).parent
 LAYERS = [
     "errors results options config capabilities events ids workers templates "
     "owner traces deadlines settings retries frozen shown children marks inside program cold "
-    "strangers trees",
+    "strangers place trees",
     "wall exchange file_backend hostroot kvm spec proposals output verdicts lower pump resident "
     "trait plugin",
     "discovery hooks registry execution languages audit ledger ledger_file ledger_later "
     "ledger_log judging capacity opening",
-    "runtime closing ending pausing requests providers detaching lifetimes journal gc terminals",
+    "runtime closing ending pausing requests providers detaching lifetimes journal gc looking "
+    "terminals",
     "process files session attaching overview pool aio measure testing cli toolkit",
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}

@@ -19,7 +19,7 @@ from stockade.errors import (
 from stockade.events import EventKind
 from stockade.ids import agent_hash, check_agent_id
 from stockade.ledger import LedgerRecord, SqliteLedger
-from stockade.providers import WallProvider
+from stockade.providers import WallProvider, provider_at
 from stockade.providers import provider as select
 from stockade.registry import SessionRecord
 from stockade.results import SessionStatus
@@ -61,7 +61,7 @@ def attach(
         return Session(chosen, held)
     seen = _look_up(_ledger(runtime), agent_id, session_id)
     changes: dict[str, Any] = {} if env_vars is None else {"env_vars": env_vars}
-    chosen = select(seen.string, runtime=runtime, **changes)
+    chosen = provider_at(seen.string, seen.place, runtime=runtime, **changes)
     return enter(chosen, agent_id, seen.session_id)
 
 
@@ -138,8 +138,8 @@ def _attach(
 def _record(chosen: WallProvider, agent_id: str, entered: LedgerRecord) -> SessionRecord:
     return SessionRecord(
         entered.session_id, agent_id, chosen.name, chosen.wall.target, chosen.config,
-        entered.string, created_at=entered.created_at, expires_at=entered.expires_at,
-        attached=True,
+        entered.string, place=entered.place, created_at=entered.created_at,
+        expires_at=entered.expires_at, attached=True,
     )  # fmt: skip
 
 

@@ -13,21 +13,19 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterable, Sequence
-from concurrent import futures
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import attrs
 
 from stockade.discovery import installed
-from stockade.errors import LedgerError, StockadeError
+from stockade.errors import LedgerError
 from stockade.events import Event, EventKind
-from stockade.judging import why_forget, why_remove
+from stockade.judging import Look, why_forget, why_remove
 from stockade.ledger import LedgerRecord
+from stockade.looking import Found, Sites
 from stockade.owner import Life, life_of
 from stockade.runtime import Runtime, default_runtime
-from stockade.spec import ProviderString
-from stockade.traces import Leftover
 from stockade.wall import Wall
 from stockade.workers import Narrow, bounded
 
@@ -38,8 +36,8 @@ __all__ = ["Collected", "collect", "collect_quietly"]
 
 _log = logging.getLogger(__name__)
 
-#: How long a wall may take to list what is there, and to remove one.
-_LIST_SECONDS, _REMOVE_SECONDS = 30.0, 60.0
+#: How long a wall may take to remove one.
+_REMOVE_SECONDS = 60.0
 #: A removal that failed is tried again after these many seconds.
 _PAUSES = (0.2, 1.0)
 #: Removals at one time.
@@ -65,15 +63,6 @@ class Collected:
         return not self.failed and not self.skipped
 
 
-@attrs.define
-class _Found:
-    """One sandbox that a wall listed."""
-
-    name: str
-    wall: Wall
-    leftover: Leftover
-
-
 def collect(
     *,
     runtime: Runtime | None = None,
@@ -83,17 +72,20 @@ def collect(
 ) -> Collected:
     """Remove what has no living owner or is past its lifetime; say what was done.
 
-    Looks into the runtime's ledger and into every installed wall. ``strings`` are provider
-    strings of walls to look at beside them, such as an engine elsewhere
-    (``docker?engine=ssh://host``); those that the ledger names are looked at anyway.
+    Looks into the runtime's ledger, at each place where a record says that its sandbox was
+    made (C9), and behind every installed wall where options and environment lead now.
+    ``strings`` are provider strings of walls to look at beside them, such as an engine
+    elsewhere (``docker?engine=ssh://host``).
     ``force`` are ids of sessions to remove whoever owns them. With ``dry_run`` nothing is
     touched. Does not raise for what a wall or the ledger fails at: it stands in the result.
     """
     runtime = runtime or default_runtime()
-    return _Pass(runtime, force, dry_run).over([*(found.name for found in installed()), *strings])
+    return _Pass(runtime, force, dry_run).over(
+        names=[found.name for found in installed()], strings=strings
+    )
 
 
-def collect_quietly(runtime: Runtime, wall: Wall) -> None:
+def collect_quietly(runtime: Runtime, name: str, wall: Wall) -> None:
     """The pass that a process's first session starts, in the background.
 
     Cheap: one process a minute, the records of dead owners and one wall, the one in use.
@@ -104,7 +96,7 @@ def collect_quietly(runtime: Runtime, wall: Wall) -> None:
     try:
         if not ledger.take_turn(_TURN_SECONDS):
             return
-        done = _Pass(runtime, (), False).over([], known=[wall])
+        done = _Pass(runtime, (), False).over(known={name: wall})
     except LedgerError as error:
         _log.debug("nothing was collected: %s", error)
         return
@@ -128,22 +120,33 @@ class _Pass:
         self._done = Collected()
         self._counting = threading.Lock()
         self._records: dict[str, LedgerRecord] = {}
-        self._mute: set[str] = set()  # walls that never list anything
+        self._sites = Sites(runtime, lambda name, why: self._done.skipped.append((name, why)))
 
-    def over(self, strings: Sequence[str], known: Sequence[Wall] = ()) -> Collected:
-        """The whole pass; with ``known`` walls only what looks left over is looked for."""
+    def over(
+        self,
+        *,
+        names: Iterable[str] = (),
+        strings: Iterable[str] = (),
+        known: Mapping[str, Wall] | None = None,
+    ) -> Collected:
+        """The whole pass: records, installed providers, strings that somebody asked for. With
+        ``known`` walls only what looks left over is looked for."""
         self._read_ledger()
-        walls, unseen = self._walls(strings, known)
-        found, unlisted = self._list(walls)
+        for record in self._records.values():
+            if known is None or life_of(record.owner) is not Life.ALIVE:
+                self._sites.add_record(record)
+        for name, wall in (known or {}).items():
+            self._sites.add(name, wall, wanted=True)
+        for name in names:
+            self._sites.add_string(name, wanted=False)
+        for string in strings:
+            self._sites.add_string(string, wanted=True)
+        found = self._sites.look()
         seen = {one.leftover.session_id for one in found}
         self._judge_all(found)
         for record in self._records.values():
             if record.session_id not in seen:
-                key = _key(record.string)
-                looked = key not in (unseen | unlisted)
-                # A durable one that its wall does not list may be there all the same.
-                mute = record.durable and key in self._mute
-                self._judge_record(record, looked and not mute)
+                self._judge_record(record, self._sites.look_of(record))
         return self._done
 
     # -- looking -----------------------------------------------------------------
@@ -158,75 +161,15 @@ class _Pass:
             self._done.skipped.append(("ledger", str(error)))
             self._ledger = None
 
-    def _walls(
-        self, strings: Sequence[str], known: Sequence[Wall]
-    ) -> tuple[list[tuple[str, str, Wall]], set[str]]:
-        """Each distinct place to look at once: (key, name, wall); and keys that do not load."""
-        walls = [("", type(wall).__name__, wall) for wall in known]
-        wanted = {
-            _key(record.string): record.string
-            for record in self._records.values()
-            if not known or life_of(record.owner) is not Life.ALIVE
-        }
-        by_ledger = set(wanted)
-        for string in strings:
-            wanted.setdefault(_key(string), string)
-        missing = set()
-        for key, string in wanted.items():
-            name = string.partition(":")[0].partition("?")[0]
-            try:
-                wall = self._build(string)
-            except StockadeError as error:
-                missing.add(key)
-                if key in by_ledger or string != name:
-                    self._done.skipped.append((name, str(error)))
-                continue
-            walls.append((key, name, wall))
-            if type(wall).leftovers is Wall.leftovers:
-                self._mute.add(key)
-        return walls, missing
-
-    def _build(self, string: str) -> Wall:
-        from stockade.providers import provider
-
-        return provider(string, runtime=self._runtime).wall
-
-    def _list(self, walls: Sequence[tuple[str, str, Wall]]) -> tuple[list[_Found], set[str]]:
-        """What all walls list, all at the same time; and the keys of those that could not."""
-        asked = [
-            self._runtime.workers.submit(
-                lambda wall=wall: bounded(  # type: ignore[misc]
-                    self._runtime.workers, wall.leftovers, _LIST_SECONDS
-                )
-            )
-            for _, _, wall in walls
-        ]
-        futures.wait(asked, _LIST_SECONDS + 5)
-        found: dict[tuple[str, str], _Found] = {}
-        failed = set()
-        for (key, name, wall), answer in zip(walls, asked, strict=True):
-            try:
-                listed: Any = answer.result(0)
-                for leftover in listed:
-                    one = _Found(name, wall, leftover)
-                    found.setdefault((leftover.session_id, leftover.handle), one)
-            except Exception as error:
-                failed.add(key)
-                if any(_key(record.string) == key for record in self._records.values()):
-                    self._done.skipped.append((name, f"{type(error).__name__}: {error}"))
-                else:
-                    _log.debug("%s was not looked at: %s", name, error)
-        return list(found.values()), failed
-
     # -- deciding ------------------------------------------------------------------
 
-    def _judge_all(self, found: Sequence[_Found]) -> None:
+    def _judge_all(self, found: Sequence[Found]) -> None:
         """Several at a time: one that hangs must not keep the others there."""
         narrow = Narrow(self._runtime.workers, _AT_ONCE)
         for judged in [narrow.submit(functools.partial(self._judge, one)) for one in found]:
             judged.result()
 
-    def _judge(self, one: _Found) -> None:
+    def _judge(self, one: Found) -> None:
         leftover = one.leftover
         record = self._records.get(leftover.session_id)
         why = "it was asked for" if leftover.session_id in self._force else None
@@ -247,16 +190,16 @@ class _Pass:
         with self._counting:
             self._done.kept += 1
 
-    def _judge_record(self, record: LedgerRecord, looked: bool) -> None:
+    def _judge_record(self, record: LedgerRecord, look: Look) -> None:
         """A record of which no wall lists anything."""
         forced = record.session_id in self._force
         try:
-            why = "it was asked for" if forced else why_forget(record, looked, self._ledger)
+            why = "it was asked for" if forced else why_forget(record, look, self._ledger)
         except LedgerError as error:  # damaged in part: in doubt it is somebody's
             self._done.skipped.append(("ledger", str(error)))
             why = None
         if why is None:
-            self._done.kept += looked
+            self._done.kept += look is not Look.AWAY
             return
         try:
             if not self._dry and self._ledger is not None:
@@ -271,7 +214,7 @@ class _Pass:
 
     # -- doing ---------------------------------------------------------------------
 
-    def _remove(self, one: _Found, record: LedgerRecord | None, what: str, why: str) -> None:
+    def _remove(self, one: Found, record: LedgerRecord | None, what: str, why: str) -> None:
         session_id = one.leftover.session_id
         try:
             if record is not None and self._ledger is not None and not self._ledger.claim(record):
@@ -296,7 +239,7 @@ class _Pass:
             )
         )  # fmt: skip
 
-    def _end(self, one: _Found) -> None:
+    def _end(self, one: Found) -> None:
         for pause in (*_PAUSES, None):
             try:
                 bounded(
@@ -315,17 +258,3 @@ class _Pass:
             self._ledger.fail(record, f"removing it failed: {words}")
         except LedgerError as error:
             _log.warning("the ledger does not take that removing failed: %s", error)
-
-
-def _key(string: str) -> str:
-    """What tells the places apart in which a wall looks: its name and its own options."""
-    try:
-        spec = ProviderString.parse(string)
-    except StockadeError:
-        return string
-    options = {name: text for name, text in spec.options.items() if name in _PLACES}
-    return str(ProviderString(spec.names, None, options))
-
-
-#: Options that lead to another place; a wall's others change nothing about what it lists.
-_PLACES = ("engine", "context", "namespace", "cluster", "host", "url")

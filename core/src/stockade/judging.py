@@ -7,16 +7,26 @@ is seen; all others are unknown, and of those only the lifetime is held.
 from __future__ import annotations
 
 import time
+from enum import Enum
 
 from stockade.ledger import LedgerRecord, SqliteLedger
 from stockade.owner import Life, life_of
 from stockade.traces import Leftover
 
-__all__ = ["why_forget", "why_remove"]
+__all__ = ["Look", "why_forget", "why_remove"]
 
 #: An owner that may live ends its own sessions; this much later somebody else does.
 _GRACE_SECONDS = 60.0
 _OVER = "its lifetime is over"
+
+
+class Look(Enum):
+    """What a pass can say of a record's sandbox that it did not find."""
+
+    SEEN = "the place where it was made was looked at, and it is not there"
+    MUTE = "its wall lists nothing, whatever is there"
+    FAR = "this process cannot surely look at the place where it was made"
+    AWAY = "the place where it was made could not be looked at this time"
 
 
 def why_remove(
@@ -74,16 +84,22 @@ def _durable(
     return None if running else "it has ended, and nobody has it"
 
 
-def why_forget(record: LedgerRecord, looked: bool, ledger: SqliteLedger | None) -> str | None:
-    """Why a record may go of which nothing is there, or None.
+def why_forget(record: LedgerRecord, look: Look, ledger: SqliteLedger | None) -> str | None:
+    """Why a record may go whose sandbox nobody listed, or None. Raises LedgerError.
 
-    ``looked``: its wall did list what is there. Else only what it listed could tell.
+    What stands on a sandbox (its owner, its end) is enough for whoever finds it later; but
+    of a durable one that may be there still, the record is the last that is known.
     """
-    if not looked:
+    if look is Look.AWAY:
         return None
     life = _life(record, ledger)
-    over = life is Life.UNKNOWN and _past(record.expires_at, life)
-    return "nothing of it is left" if over or life is Life.DEAD else None
+    over = life is not Life.ALIVE and _past(record.expires_at, life)
+    if look is Look.SEEN:
+        return "nothing of it is left" if over or life is Life.DEAD else None
+    if look is Look.FAR:
+        return _OVER if over else None
+    mortal = not record.durable and life is Life.DEAD
+    return "its process is dead, and its wall's sandboxes end with theirs" if mortal else None
 
 
 def _past(expires_at: float | None, life: Life) -> bool:

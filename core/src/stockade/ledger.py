@@ -147,6 +147,7 @@ class SqliteLedger(ExecutionLog):
                 "session_id": record.session_id,
                 "provider": record.provider,
                 "string": kept(record.string),
+                "place": kept(str(record.place)) if record.place is not None else "",
                 "agent": agent_hash(record.agent_id),
                 "owner": self.owner,
                 "durable": int(record.config.durable),
@@ -161,7 +162,7 @@ class SqliteLedger(ExecutionLog):
 
     def _update(self, row: dict[str, object], attached: bool) -> None:
         busy = int(row["state"] == _S.EXECUTING.value)
-        fixed = {"session_id", "owner", "durable"}
+        fixed = {"session_id", "owner", "durable", "place"}
         if attached:  # made by another process: its words about the session stand
             fixed |= {"provider", "string", "agent", "created_at", "expires", "idle_seconds"}
         pairs = ", ".join(f"{name} = :{name}" for name in row if name not in fixed)

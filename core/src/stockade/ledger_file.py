@@ -16,6 +16,7 @@ import attrs
 
 from stockade.deadlines import read_moment
 from stockade.errors import LedgerError
+from stockade.place import Place
 
 __all__ = ["COLUMNS", "LedgerFile", "LedgerRecord", "hopeless", "kept"]
 
@@ -68,10 +69,11 @@ _MIGRATIONS = (
     CREATE INDEX executions_of ON executions (session_id);
     CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL);
     """,
+    "ALTER TABLE sessions ADD COLUMN place TEXT NOT NULL DEFAULT ''",
 )
 COLUMNS = (
     "session_id", "provider", "string", "agent", "owner", "durable", "state", "paused",
-    "created_at", "expires", "idle_seconds", "used", "generation", "reason",
+    "created_at", "expires", "idle_seconds", "used", "generation", "reason", "place",
 )  # fmt: skip
 _AWAY = (
     "Move it away (with its -wal and -shm files) and go on without it: `stockade gc` still finds "
@@ -112,13 +114,15 @@ class LedgerRecord:
     last_used: float  #: Unix time, by the clock as it is set now
     generation: int  #: how often somebody attached to it or left it
     reason: str  #: why it failed
+    #: Where it lives (C9), None where that was not kept: an older stockade wrote it.
+    place: Place | None
 
     @classmethod
     def of(cls, row: tuple[Any, ...], path: str) -> LedgerRecord:
         """A row, checked: a file can be damaged where SQLite does not see it."""
         cells = dict(zip(COLUMNS, row, strict=True))
         for name in ("session_id", "provider", "string", "agent", "owner", "state", "used",
-                     "reason"):  # fmt: skip
+                     "reason", "place"):  # fmt: skip
             if not isinstance(cells[name], str):
                 raise _damaged(path, f"{name} of a session is {type(cells[name]).__name__}")
         for name in ("created_at", "idle_seconds"):
@@ -136,6 +140,7 @@ class LedgerRecord:
             raise _damaged(path, f"a moment of session {cells['session_id']!r:.60}")
         for name in ("durable", "paused"):
             cells[name] = bool(cells[name])
+        cells["place"] = Place.parse(cells["place"])
         return cls(**cells, expires_at=until, last_used=used)
 
 

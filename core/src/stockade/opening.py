@@ -21,7 +21,7 @@ from stockade.registry import SessionRecord
 from stockade.retries import pauses
 from stockade.settings import Settings
 from stockade.shown import named
-from stockade.wall import OpenRequest, Sandbox, Wall
+from stockade.wall import OpenRequest, Place, Sandbox, Wall
 from stockade.workers import Workers, bounded, outcome
 
 __all__ = ["Openings"]
@@ -30,6 +30,9 @@ _log = logging.getLogger(__name__)
 
 #: How soon the end of the process is noticed by what waits for a long preparation.
 _LOOK_SECONDS = 0.2
+#: How long a wall may take to say where it makes sandboxes, and how much it may say.
+_PLACE_SECONDS = 15.0
+_LONGEST_WORD = 2000
 
 
 class Openings:
@@ -41,6 +44,22 @@ class Openings:
         self._changed = threading.Condition()
         self._underway = 0
         self._stopped = threading.Event()
+
+    def place(self, wall: Wall, record: SessionRecord) -> Place:
+        """Where the wall will make the record's sandbox. Raises SandboxStartError, WallError
+        and what the wall raises of stockade's own."""
+        try:
+            found: object = bounded(self._workers, wall.place, _PLACE_SECONDS)
+        except StockadeError:
+            raise
+        except Exception as error:
+            raise _unforeseen(record, error) from error
+        if not isinstance(found, Place) or len(found.word) > _LONGEST_WORD:
+            raise WallError(
+                f"place() of {record.provider} returned {found!r:.200}, not a Place with a word of "
+                f"at most {_LONGEST_WORD} characters; report it to its author."
+            )
+        return found
 
     def start(self, wall: Wall, record: SessionRecord, request: OpenRequest) -> None:
         """Start the record's sandbox. Raises SandboxStartError, WallError and what

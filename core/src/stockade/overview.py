@@ -14,7 +14,8 @@ import attrs
 from stockade.errors import SessionNotFoundError, StockadeError
 from stockade.ledger import LedgerRecord
 from stockade.owner import Life, Owner, life_of
-from stockade.providers import provider
+from stockade.place import Place
+from stockade.providers import provider_at
 from stockade.runtime import Runtime
 from stockade.traces import Leftover, Usage
 from stockade.wall import Wall
@@ -48,10 +49,12 @@ class Overview:
     expires_at: float | None
     idle_seconds: float | None
     reason: str
+    place: Place | None = None  #: where its sandbox was made; None where that was not kept
 
     def plain(self) -> dict[str, Any]:
-        """For JSON: times as Unix seconds."""
-        return attrs.asdict(self)
+        """For JSON: times as Unix seconds, the place as its wall's own word."""
+        word = "" if self.place is None else self.place.word
+        return {**attrs.asdict(self, recurse=False), "place": word}
 
 
 def overview(runtime: Runtime) -> list[Overview]:
@@ -73,7 +76,7 @@ def _of(runtime: Runtime, record: LedgerRecord) -> Overview:
         session_id=record.session_id, provider=record.provider, string=record.string,
         state=state, durable=record.durable, owner=_owner(record, len(users)), users=len(users),
         created_at=record.created_at, last_used=record.last_used, expires_at=record.expires_at,
-        idle_seconds=record.idle_seconds, reason=record.reason,
+        idle_seconds=record.idle_seconds, reason=record.reason, place=record.place,
     )  # fmt: skip
 
 
@@ -105,25 +108,20 @@ def find_session(runtime: Runtime, word: str) -> LedgerRecord:
 
 def usages(runtime: Runtime, sessions: Sequence[Overview]) -> dict[str, Usage]:
     """What each session uses, as far as its wall can tell; all walls are asked at once."""
-    walls: dict[str, Wall] = {}
-    for session in sessions:
-        try:
-            walls.setdefault(session.string, provider(session.string, runtime=runtime).wall)
-        except StockadeError as error:
-            _log.debug("%s is not asked: %s", session.provider, error)
+    walls = _walls(runtime, sessions)
     wanted = {session.session_id for session in sessions}
     listed = {
-        string: runtime.workers.submit(lambda wall=wall: list(wall.leftovers()))  # type: ignore[misc]
-        for string, wall in walls.items()
+        key: runtime.workers.submit(lambda wall=wall: list(wall.leftovers()))  # type: ignore[misc]
+        for key, wall in walls.items()
     }
     futures.wait(listed.values(), _ASK_SECONDS)
     narrow = Narrow(runtime.workers, _AT_ONCE)
     asked: dict[str, futures.Future[Usage | None]] = {}
-    for string, answer in listed.items():
+    for key, answer in listed.items():
         for leftover in _listed(answer):
             if leftover.session_id in wanted and leftover.session_id not in asked:
                 asked[leftover.session_id] = narrow.submit(
-                    functools.partial(_ask, runtime, walls[string], leftover)
+                    functools.partial(_ask, runtime, walls[key], leftover)
                 )
     futures.wait(asked.values(), _ASK_SECONDS)
     return {
@@ -131,6 +129,20 @@ def usages(runtime: Runtime, sessions: Sequence[Overview]) -> dict[str, Usage]:
         for session_id, answer in asked.items()
         if answer.done() and not answer.exception() and (usage := answer.result()) is not None
     }
+
+
+def _walls(runtime: Runtime, sessions: Sequence[Overview]) -> dict[tuple[str, Place | None], Wall]:
+    """One for each place where some of them live (C9)."""
+    walls: dict[tuple[str, Place | None], Wall] = {}
+    for session in sessions:
+        key = (session.provider, session.place)
+        if key in walls:
+            continue
+        try:
+            walls[key] = provider_at(session.string, session.place, runtime=runtime).wall
+        except StockadeError as error:
+            _log.debug("%s is not asked: %s", session.provider, error)
+    return walls
 
 
 def _listed(answer: futures.Future[list[Leftover]]) -> list[Leftover]:

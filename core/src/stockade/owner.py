@@ -18,7 +18,7 @@ from enum import Enum
 
 import attrs
 
-__all__ = ["Life", "Owner", "boot_id", "life_of"]
+__all__ = ["Life", "Owner", "boot_id", "life_of", "same_machine", "same_space", "this_space"]
 
 #: The namespace that the kernel itself starts with; its number is fixed (PROC_PID_INIT_INO).
 _FIRST_NAMESPACE = "4026531836"
@@ -90,6 +90,40 @@ def life_of(text: str) -> Life:
     return Life.UNKNOWN if owner is None else owner.alive()
 
 
+def this_space() -> str:
+    """An owner that is any process of this machine's boot and of this process's namespace."""
+    return str(Owner(_host(), boot_id(), _space(), 0, 0))
+
+
+def same_machine(text: str) -> bool | None:
+    """Whether that process's machine is this one; None where it cannot be told."""
+    other = Owner.parse(text)
+    if other is None:
+        return None
+    if other.boot and other.boot == boot_id():
+        return True  # one kernel, with all its containers
+    if other.host and other.host == _host():
+        return True
+    # Without boots a machine is known by its name alone, which may change.
+    known = other.host and other.boot and _host() and boot_id()
+    return False if known else None
+
+
+def same_space(text: str) -> bool:
+    """Whether that process surely saw the machine's processes and sockets as this one does.
+
+    Across a restart the machine itself is known again, a container of it is not.
+    """
+    other = Owner.parse(text)
+    if other is None:
+        return False
+    if other.boot and other.boot == boot_id():
+        return bool(other.space) and other.space == _space()
+    first = {space.split(".")[0] for space in (other.space, _space())} == {_FIRST_NAMESPACE}
+    unnumbered = not other.space and not _space()  # a system that has no namespaces
+    return bool(other.host) and other.host == _host() and (first or unnumbered)
+
+
 def _process(pid: int, started: int) -> Life:
     """Of a process id of this process's own namespace."""
     try:
@@ -140,9 +174,14 @@ def _host() -> str:
     for path in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
         with contextlib.suppress(OSError), open(path) as file:
             if number := file.read().strip():
-                name = f"stockade host\0{number}\0{socket.gethostname()}"
-                return hashlib.sha256(name.encode()).hexdigest()[:16]
-    return ""
+                return _hashed(number)
+    # Where a system has no id for its machine, but no containers either.
+    return "" if os.path.exists("/proc") else _hashed("")
+
+
+def _hashed(number: str) -> str:
+    name = f"stockade host\0{number}\0{socket.gethostname()}"
+    return hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
 @functools.cache

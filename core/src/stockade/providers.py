@@ -22,7 +22,7 @@ from stockade.runtime import Runtime, default_runtime
 from stockade.shown import named
 from stockade.spec import ProviderString, split_options
 from stockade.trait import SandboxProvider
-from stockade.wall import Availability, Check, Form, Wall
+from stockade.wall import Availability, Check, Form, Place, Wall
 from stockade.workers import bounded
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ __all__ = [
     "inspect_providers",
     "installed_providers",
     "provider",
+    "provider_at",
 ]
 
 _log = logging.getLogger(__name__)
@@ -163,6 +164,34 @@ def provider(
             _require(chosen)
         return chosen
     return _first_available(spec, runtime, config)
+
+
+def provider_at(
+    string: str, place: Place | None, *, runtime: Runtime | None = None, **config: Any
+) -> WallProvider:
+    """The provider of a sandbox that was made at ``place``, looking there and nowhere else,
+    whatever options and environment lead to by now (C9).
+
+    None, where that was not kept: where they lead now. Raises what ``provider`` raises, and
+    ProviderUnavailableError where that place cannot be looked at from here.
+    """
+    chosen = provider(string, runtime=runtime, **config)
+    if place is None:
+        return chosen
+    if place.elsewhere:
+        raise ProviderUnavailableError(
+            f"the sandbox lives on another machine, at {place.word or 'one place there'!r}; go on "
+            "there."
+        )
+    try:
+        bounded(chosen.runtime.workers, lambda: chosen.wall.look_at(place), PROBE_SECONDS)
+    except StockadeError:
+        raise
+    except Exception as error:
+        raise ProviderUnavailableError(
+            f"{chosen.name} cannot look at {place.word!r}: {named(error)}"
+        ) from error
+    return chosen
 
 
 def _build(

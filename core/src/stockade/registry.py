@@ -24,6 +24,7 @@ from stockade.errors import (
     SessionStateError,
     StockadeError,
 )
+from stockade.place import Place
 from stockade.results import SandboxResult, SessionStatus, Verdict
 from stockade.strangers import is_the_users
 
@@ -66,6 +67,7 @@ class SessionRecord:
     target: str | None
     config: SandboxConfig
     string: str = ""  #: the provider string that opens one like it, without secrets
+    place: Place | None = None  #: where its sandbox is made, as its wall says (C9)
     created_at: float = attrs.field(factory=time.time)
     #: Unix time, by the clock as it stood when this was set.
     expires_at: float | None = attrs.field(default=None, on_setattr=_note_end)

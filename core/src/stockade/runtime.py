@@ -146,8 +146,9 @@ class Runtime:
             record.expires_at = record.created_at + config.lifetime_seconds
         began = time.monotonic()
         try:
+            record.place = self.openings.place(wall, record)
             self.registry.add(record)
-            self._collect(wall)
+            self._collect(name, wall)
             self.tell(EventKind.SESSION_CREATING, name, agent_id, record)
             self._open(wall, record, pooled)
             self.limit_life(record)
@@ -177,12 +178,12 @@ class Runtime:
         kind = EventKind.SESSION_REFUSED
         self.tell(kind, name, agent_id, None, reason=type(error).__name__)
 
-    def _collect(self, wall: Wall) -> None:
+    def _collect(self, name: str, wall: Wall) -> None:
         """With the first session: remove what dead processes left, in nobody's waiting time."""
         if self.ledger is not None and self._first.acquire(blocking=False):
             from stockade.gc import collect_quietly
 
-            self.workers.run(lambda: collect_quietly(self, wall))
+            self.workers.run(lambda: collect_quietly(self, name, wall))
 
     def _open(self, wall: Wall, record: SessionRecord, pooled: bool) -> None:
         request = OpenRequest(

@@ -29,7 +29,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 
 from stockade.capabilities import Capabilities, Isolation
-from stockade.errors import UnsupportedError
+from stockade.errors import ProviderUnavailableError, UnsupportedError
 from stockade.exchange import (
     AttachRequest,
     Availability,
@@ -43,6 +43,7 @@ from stockade.exchange import (
     TerminalRequest,
 )
 from stockade.file_backend import FileBackend
+from stockade.place import Place
 from stockade.results import Stream
 from stockade.traces import Leftover, Usage
 
@@ -58,6 +59,7 @@ __all__ = [
     "OpenRequest",
     "Option",
     "Output",
+    "Place",
     "Running",
     "Sandbox",
     "Terminal",
@@ -298,8 +300,32 @@ class Wall(abc.ABC):
 
     # -- what outlives a process (C9, C10) -------------------------------------
 
+    def place(self) -> Place:
+        """Where a sandbox that ``open`` made now would live; this machine by default.
+
+        Called before each ``open``, in a thread with a time limit; reads options and
+        environment and asks no engine. What differs here lists different ``leftovers``.
+        Raises ConfigError where they lead nowhere.
+        """
+        return Place.here()
+
+    def look_at(self, place: Place) -> None:
+        """From now on ``leftovers``, ``remove``, ``usage`` and ``attach`` are about that
+        place, whatever options and environment say, and ``place`` is it.
+
+        Called by ``gc``, by attaching and by ``top``, with a place that ``place`` gave
+        earlier, perhaps in another process. Raises ProviderUnavailableError where it cannot
+        be looked at from here; a wall with a ``place`` of its own needs one of these, too.
+        """
+        mine = self.place()
+        if place.word != mine.word:
+            raise ProviderUnavailableError(
+                f"the sandbox lives at {place.word!r}, and this wall looks at {mine.word!r} "
+                "alone; set its options and environment as they were when it was opened."
+            )
+
     def leftovers(self) -> Sequence[Leftover]:
-        """Every sandbox of this kind of wall that exists here and now, whoever made it.
+        """Every sandbox of this kind of wall that exists now at its place, whoever made it.
 
         Found in the engine or the system itself by what ``open`` wrote on it, not by
         memory; half-made and dead ones too. ``gc`` decides which are left over.
