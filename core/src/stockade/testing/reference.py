@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import fnmatch
 import shlex
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -42,6 +43,7 @@ from stockade.wall import (
     Form,
     OpenRequest,
     Output,
+    Place,
     Running,
     Sandbox,
     Wall,
@@ -201,6 +203,8 @@ class ReferenceWall(Wall):
         "network_enabled": True, "read_only_fs": False,
     }  # fmt: skip
 
+    _folder = ""  # where to look, whatever the environment says
+
     @property
     def capabilities(self) -> Capabilities:  # type: ignore[override]
         return _SCRIPTED if _in_force else _PLAIN
@@ -223,14 +227,20 @@ class ReferenceWall(Wall):
             raise SandboxStartError("no answers are in force any more.", retryable=False)
         return PlainSandbox(request)
 
+    def place(self) -> Place:
+        return Place.here(self._folder or tempfile.gettempdir())
+
+    def look_at(self, place: Place) -> None:
+        self._folder = place.word
+
     def leftovers(self) -> list[Leftover]:
-        return subprocesses.leftovers()
+        return subprocesses.leftovers(self.place().word)
 
     def remove(self, leftover: Leftover) -> None:
         subprocesses.remove(leftover.handle)
 
     def attach(self, request: AttachRequest) -> Sandbox:
-        for found in subprocesses.leftovers():
+        for found in self.leftovers():
             if found.session_id == request.session_id:
                 return PlainSandbox(request, found.handle)
         raise SandboxLostError("the session's folder is gone; open a new session.")

@@ -136,11 +136,11 @@ def _sign(root: str, request: OpenRequest) -> None:
         json.dump(told, file)
 
 
-def leftovers() -> list[Leftover]:
-    """Every session's folder on this machine, whoever made it."""
+def leftovers(folder: str) -> list[Leftover]:
+    """Every session's folder in a temporary folder, whoever made it."""
     found = []
-    for name in os.listdir(tempfile.gettempdir()):
-        root = os.path.join(tempfile.gettempdir(), name)
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        root = os.path.join(folder, name)
         if name.startswith(_PREFIX):
             with contextlib.suppress(OSError, ValueError, TypeError):
                 with open(os.path.join(root, _SIGNED), encoding="utf-8") as file:

@@ -26,10 +26,12 @@ __all__ = [
     "cached_look",
     "caused_by",
     "client",
+    "client_at",
     "forget",
     "is_local",
     "look",
     "never_reached",
+    "settings",
 ]
 
 #: What an engine that is away, hangs or answers nonsense makes docker-py raise.
@@ -93,9 +95,16 @@ class EngineInfo:
         return any(option.split(",")[0] in (f"name={word}", word) for option in self.security)
 
 
-def _place(engine: str | None) -> dict[str, Any]:
+def settings(engine: str | None) -> dict[str, Any]:
     """Where an engine is and how TLS is spoken to it: by a URL, a context's name, or the
-    environment as the docker command reads it."""
+    environment as the docker command reads it. Raises ConfigError."""
+    try:
+        return _settings(engine)
+    except TLSParameterError as error:
+        raise ConfigError(f"the engine's certificates cannot be used: {error}") from error
+
+
+def _settings(engine: str | None) -> dict[str, Any]:
     if engine and "://" in engine:
         if not engine.startswith(("tcp://", "https://")):
             return {"base_url": engine}
@@ -148,11 +157,12 @@ def _key(place: dict[str, Any]) -> tuple[int, str]:
 
 
 def client(engine: str | None) -> docker.APIClient:
+    """As ``client_at``, for an engine as options and environment name it now."""
+    return client_at(settings(engine))
+
+
+def client_at(place: dict[str, Any]) -> docker.APIClient:
     """The client for an engine, shared by its sessions. Raises ProviderUnavailableError."""
-    try:
-        place = _place(engine)
-    except TLSParameterError as error:
-        raise ConfigError(f"the engine's certificates cannot be used: {error}") from error
     _refuse_pipes(place)
     key = _key(place)
     with _lock:

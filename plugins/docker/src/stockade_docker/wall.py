@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import weakref
@@ -27,11 +28,12 @@ from stockade.wall import (
     Leftover,
     OpenRequest,
     Option,
+    Place,
     Sandbox,
     Usage,
     Wall,
 )
-from stockade_docker import delivery, etc, images, leftovers, remedies, seccomp, versions
+from stockade_docker import delivery, etc, images, leftovers, places, remedies, seccomp, versions
 from stockade_docker import engine as engines
 from stockade_docker.create import Shape
 from stockade_docker.durable import AttachedSandbox, find
@@ -87,6 +89,7 @@ class ContainerWall(Wall):
     def __init__(self, target: str | None = None, options: Mapping[str, Any] | None = None) -> None:
         super().__init__(target, options)
         self.image = images.check_reference(target or images.DEFAULT_IMAGE)
+        self._at: dict[str, Any] | None = None  # an engine to look at, whatever leads elsewhere
         # A pull has a bound of its own; asking the engine for the image has one each time.
         self.prepare_seconds = self.chosen["pull_seconds"] + 2 * engines.REQUEST_SECONDS
 
@@ -244,6 +247,15 @@ class ContainerWall(Wall):
 
     # -- what outlives a process ----------------------------------------------
 
+    def place(self) -> Place:
+        return places.place_of(self._settings())
+
+    def look_at(self, place: Place) -> None:
+        with contextlib.suppress(ConfigError):  # a context that is no more, say
+            if self.place().word == place.word:  # which may know more, such as a password
+                return
+        self._at = places.settings_of(place)
+
     def leftovers(self) -> Sequence[Leftover]:
         try:
             return [*leftovers.all_of(self._client()), *etc.leftovers()]
@@ -289,8 +301,11 @@ class ContainerWall(Wall):
     def _fetch(self, api: docker.APIClient) -> None:
         images.fetch(api, self.image, self.chosen["pull"], self.chosen["pull_seconds"])
 
+    def _settings(self) -> dict[str, Any]:
+        return self._at or engines.settings(self.chosen["engine"])
+
     def _client(self) -> docker.APIClient:
-        return engines.client(self.chosen["engine"])
+        return engines.client_at(self._settings())
 
     def _info(self, api: docker.APIClient) -> engines.EngineInfo:
         return engines.cached_look(api)
