@@ -18,7 +18,8 @@ from collections.abc import Callable
 from stockade.deadlines import moment
 from stockade.errors import LedgerError
 from stockade.ids import agent_hash
-from stockade.ledger_file import COLUMNS, LedgerFile, LedgerRecord, kept
+from stockade.ledger_errors import kept
+from stockade.ledger_file import COLUMNS, LedgerFile, LedgerRecord
 from stockade.ledger_later import RETRY_SECONDS, LaterWrites
 from stockade.ledger_log import ExecutionLog
 from stockade.owner import Life, Owner, life_of

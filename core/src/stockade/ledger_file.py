@@ -16,9 +16,10 @@ import attrs
 
 from stockade.deadlines import read_moment
 from stockade.errors import LedgerError
+from stockade.ledger_errors import AWAY, busy, damaged, explained
 from stockade.place import Place
 
-__all__ = ["COLUMNS", "LedgerFile", "LedgerRecord", "hopeless", "kept"]
+__all__ = ["COLUMNS", "LedgerFile", "LedgerRecord"]
 
 _log = logging.getLogger(__name__)
 
@@ -75,22 +76,6 @@ COLUMNS = (
     "session_id", "provider", "string", "agent", "owner", "durable", "state", "paused",
     "created_at", "expires", "idle_seconds", "used", "generation", "reason", "place",
 )  # fmt: skip
-_AWAY = (
-    "Move it away (with its -wal and -shm files) and go on without it: `stockade gc` still finds "
-    "what walls list by themselves."
-)
-
-
-def kept(text: str) -> str:
-    """A text as SQLite can keep it: what is no Unicode (half a pair, such as a file's name
-    that is no UTF-8 brings along) as its escape."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def hopeless(error: LedgerError) -> bool:
-    """Whether what was to be written is at fault, so that trying again is of no use."""
-    return isinstance(error.__cause__, (UnicodeError, OverflowError))
-
 
 #: Connections of a parent process, kept so that a child does not close them.
 _inherited: list[sqlite3.Connection] = []
@@ -124,20 +109,20 @@ class LedgerRecord:
         for name in ("session_id", "provider", "string", "agent", "owner", "state", "used",
                      "reason", "place"):  # fmt: skip
             if not isinstance(cells[name], str):
-                raise _damaged(path, f"{name} of a session is {type(cells[name]).__name__}")
+                raise damaged(path, f"{name} of a session is {type(cells[name]).__name__}")
         for name in ("created_at", "idle_seconds"):
             value = cells[name]
             if value is None and name == "idle_seconds":
                 continue
             if not isinstance(value, (int, float)) or not math.isfinite(value):
-                raise _damaged(path, f"{name} of session {cells['session_id']!r:.60}")
+                raise damaged(path, f"{name} of session {cells['session_id']!r:.60}")
         if not isinstance(cells["generation"], int) or cells["generation"] < 0:
-            raise _damaged(path, f"generation of session {cells['session_id']!r:.60}")
+            raise damaged(path, f"generation of session {cells['session_id']!r:.60}")
         expires = cells.pop("expires")
         until = read_moment(expires) if isinstance(expires, str) else None
         used = read_moment(cells.pop("used"))
         if used is None or (expires is not None and until is None):
-            raise _damaged(path, f"a moment of session {cells['session_id']!r:.60}")
+            raise damaged(path, f"a moment of session {cells['session_id']!r:.60}")
         for name in ("durable", "paused"):
             cells[name] = bool(cells[name])
         cells["place"] = Place.parse(cells["place"])
@@ -198,7 +183,7 @@ class LedgerFile:
         # Bounded: another thread may wait for other processes, and so may those before this.
         began = time.monotonic()
         if not self._lock.acquire(timeout=self._timeout + 1):
-            raise _busy(self.path, self._timeout + 1)
+            raise busy(self.path, self._timeout + 1)
         try:
             yield max(_LEAST_SECONDS, self._timeout - (time.monotonic() - began))
         finally:
@@ -210,7 +195,7 @@ class LedgerFile:
         try:
             yield
         except sqlite3.Error as error:
-            raise _explained(self.path, error, self._timeout) from error
+            raise explained(self.path, error, self._timeout) from error
         except (UnicodeError, OverflowError) as error:
             raise LedgerError(
                 f"a value cannot be kept in the ledger {self.path!r}: {error}; leave it out of "
@@ -306,7 +291,7 @@ class LedgerFile:
     def _foreign(self) -> LedgerError:
         return LedgerError(
             f"{self.path!r} is no ledger of stockade's, or a damaged one; it was left as it is. "
-            f"{_AWAY}"
+            f"{AWAY}"
         )
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
@@ -370,39 +355,3 @@ def _inode(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-def _damaged(path: str, what: str) -> LedgerError:
-    return LedgerError(f"the ledger {path!r} is damaged ({what}); it was left as it is. {_AWAY}")
-
-
-def _busy(path: str, waited: float) -> LedgerError:
-    return LedgerError(
-        f"the ledger {path!r} was held by another process for {waited:g} s; try again, or see "
-        f"who holds it: fuser {path}",
-        retryable=True,
-    )
-
-
-def _explained(path: str, error: sqlite3.Error, waited: float) -> LedgerError:
-    words = str(error)
-    low = words.lower()
-    if "locked" in low or "busy" in low:
-        return _busy(path, waited)
-    if "full" in low:
-        return LedgerError(
-            f"there is no room for the ledger {path!r}: {words}; free some and try again.",
-            retryable=True,
-        )
-    if "readonly" in low or "unable to open" in low or "permission" in low:
-        return LedgerError(
-            f"the ledger {path!r} cannot be written: {words}; name a place that this user may "
-            "write by STOCKADE_LEDGER."
-        )
-    if "disk i/o" in low:
-        return LedgerError(
-            f"the ledger {path!r} could not be read or written: {words}; look at its disk, then "
-            "try again.",
-            retryable=True,
-        )
-    return _damaged(path, words)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from stockade.errors import CapacityError, LedgerError
-from stockade.ledger_file import hopeless
+from stockade.ledger_errors import hopeless
 from stockade.workers import start_thread
 
 __all__ = ["RETRY_SECONDS", "LaterWrites"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable
 
-from stockade.ledger_file import LedgerFile, kept
+from stockade.ledger_errors import kept
+from stockade.ledger_file import LedgerFile
 
 __all__ = ["ExecutionLog"]
 
