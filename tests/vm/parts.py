@@ -48,7 +48,7 @@ PARTS = (
     Part(
         "microsandbox",
         ("tests/conformance/test_microsandbox.py", "tests/vm/inside/test_microsandbox.py"),
-        1500, requires="microsandbox",
+        2700, requires="microsandbox",
     ),
     Part(
         "hyperlight",
