@@ -234,9 +234,10 @@ void warm_ended(struct slot *slot) {
         leave(slot);
         run_fail(run, NO_INTERPRETER, 0);
     } else {
-        /* Its code is on its own now, and nobody reports on it. */
-        run->doomed = true;
+        /* Its code is on its own now, and nobody reports on it. It ends as the interpreter did,
+         * which may have been ended for what the code has in memory. */
         run_exited(run, SIGKILL, 0, 0);
+        run->doomed = true;
     }
 }
 
@@ -252,8 +253,8 @@ void warm_report(struct slot *slot) {
 void warm_gone(struct slot *slot) {
     struct run *run = slot->run;
     if (run && run->state == RUNNING) {
-        run->doomed = true;
         run_exited(run, SIGKILL, 0, 0);
+        run->doomed = true;
     }
     slot_free(slot);
 }

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 HASHES: dict[str, str] = {
-    "aarch64": "e7711caba212269e327a7a432db7bc9add1b5ca3afd3104e0a562b256aeb5f11",
-    "x86_64": "1bd4d8c4e86688179a8848b5434d47b72f37ff201052c1e2c57f4c300aded496",
+    "aarch64": "7ad4ba58d4c8e3a74fdb5d0d390aca78c21ada76714b2c57025283d38d42fe17",
+    "x86_64": "772add9000c51042f259699970791a3fb27055a949091699f69da364fa105da7",
 }
