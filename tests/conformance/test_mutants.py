@@ -21,7 +21,6 @@ from conformance.mutants.named import NAMED, named_suite
 from conformance.mutants.overlapping import OVERLAPPING
 from conformance.mutants.selecting import SELECTING
 from conformance.mutants.sessions import SESSIONS
-from conformance.test_bubblewrap import NO_TEMPORARY_FILES
 from conftest import need
 from stockade.testing.contract import CLAUSES, clause_of
 from stockade.testing.runner import checks_of
@@ -68,8 +67,6 @@ def test_the_mutant_is_caught_in_its_clause(
 HOLDS_ALONE = {mutant.alone: mutant for mutant in OVERLAPPING}
 del HOLDS_ALONE["E9_a_mount_is_read_only_unless_asked_otherwise"]
 del HOLDS_ALONE["E2_no_call_changes_a_file_of_the_host"]
-for _name in NO_TEMPORARY_FILES:
-    del HOLDS_ALONE[_name]
 
 
 @pytest.mark.parametrize("mutant", HOLDS_ALONE.values(), ids=HOLDS_ALONE)

@@ -109,7 +109,7 @@ def test_what_a_session_uses_is_told(wall: str) -> None:
 
         assert until(grown)
         used = session.provider.wall.usage(found)
-        assert used is not None and (used.processes or 0) > 5 and (used.cpu_seconds or 0) > 0
+        assert used is not None and (used.processes or 0) >= 4 and (used.cpu_seconds or 0) > 0
         session.provider.wall.remove(found)
         with pytest.raises((SandboxLostError, SessionStateError)):
             session.run(["true"])
@@ -151,9 +151,14 @@ def test_D14_a_death_is_told_at_once(wall: str, victim: str) -> None:
     assert not traces(name)
 
 
-def test_D14_a_program_that_ends_its_own_supervisor(bubblewrap: str) -> None:
-    with stockade.open(bubblewrap) as session, pytest.raises(SandboxLostError):
-        session.shell("kill -9 -1; sleep 5")
+def test_D16_a_program_that_ends_all_it_can_ends_its_execution_alone(bubblewrap: str) -> None:
+    with stockade.open(bubblewrap) as session:
+        other = session.stream(shell="echo up; sleep 30")
+        assert other.take() is not None
+        result = session.shell("kill -9 -1; sleep 5", timeout=20)
+        assert result.duration_seconds < 4
+        assert other.result(10).signal == 9
+        assert session.run(["true"]).success
 
 
 def test_a_program_cannot_end_the_first_process_or_the_keeper(bubblewrap: str) -> None:
@@ -204,11 +209,11 @@ def test_the_standard_streams_can_be_opened_by_name(bubblewrap: str) -> None:
 
 
 def test_C5_a_start_that_fails_leaves_nothing_and_says_why(bubblewrap: str, shared: Path) -> None:
-    """A root whose shell is none: bwrap's own words reach the caller."""
-    (shared / "bin").mkdir()
-    (shared / "bin/sh").write_text("no program\n")
-    with pytest.raises(SandboxStartError, match="bwrap: execvp /bin/sh"):
-        stockade.open(f"{bubblewrap}:{shared}")
+    """A root with a file in the place of a folder: bwrap's own words reach the caller."""
+    (shared / "work").write_text("no folder\n")
+    shared.joinpath("work").chmod(0o644)
+    with pytest.raises(SandboxStartError, match="bwrap: Can't mkdir"):
+        stockade.open(f"{bubblewrap}:{shared}", working_dir="/work/here")
     assert until(lambda: not _children())
 
 
@@ -234,8 +239,7 @@ def test_what_it_cannot_hold_is_refused(bubblewrap: str, config: dict[str, Any])
 
 @pytest.mark.parametrize(
     ("target", "says"),
-    [("relative", "absolute"), ("/no/such/root", "no folder"), ("/", "all of it"),
-     ("/var", "no bin/sh")],
+    [("relative", "absolute"), ("/no/such/root", "no folder"), ("/", "all of it")],
 )  # fmt: skip
 def test_a_target_that_cannot_be_the_root(bubblewrap: str, target: str, says: str) -> None:
     answer = stockade.provider(f"bubblewrap:{target}").availability()

@@ -15,7 +15,8 @@ from stockade.toolkit.local import cgroups
 
 HOGS = {
     "one object": "x = bytearray(1 << 30)",
-    "mapped": "import mmap\nm = mmap.mmap(-1, 1 << 30)\nfor i in range(0, 1 << 30, 4096): m[i] = 1",
+    "mapped": "import mmap\nm = mmap.mmap(-1, 1 << 30, flags=mmap.MAP_PRIVATE)\n"
+    "for i in range(0, 1 << 30, 4096): m[i] = 1",
     "children": "import os\nfor _ in range(8):\n"
     "  if os.fork() == 0: x = bytearray(64 << 20); import time; time.sleep(20); os._exit(0)\n"
     "while True: _, status = os.wait(); os._exit(os.WTERMSIG(status) and 128 + 9)",

@@ -26,6 +26,7 @@ _INSTALL = "apt-get install bubblewrap"
 _ELSEWHERE = "use a container wall: pip install stockade-docker"
 _TRY_SECONDS = 10.0
 _NOBODY = 65534
+_SHARE = 4
 #: Ids that no distribution and no container engine hands out.
 _FREE_IDS = range(0x7000_0000, 0x7FFF_0000)
 
@@ -39,6 +40,12 @@ def linux_version() -> tuple[int, int]:
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
+def counts_processes() -> bool:
+    """Whether RLIMIT_NPROC counts a session's processes alone: by user namespace, or since
+    each session of root's has a user of its own."""
+    return linux_version() >= COUNTING_LINUX or os.geteuid() == 0
+
+
 def outside_ids() -> tuple[int, int]:
     """Whom the code runs as on the host: this user, or for root somebody that nobody is.
 
@@ -49,6 +56,19 @@ def outside_ids() -> tuple[int, int]:
         return os.geteuid(), os.getegid()
     chosen = _FREE_IDS[secrets.randbelow(len(_FREE_IDS))]
     return _mapped("uid", chosen), _mapped("gid", chosen)
+
+
+def shares() -> dict[str, str]:
+    """Of what the kernel counts for a user and the user's sessions share, at most a quarter is
+    one session's (E8); as root each session has a user of its own."""
+    if os.geteuid() == 0:
+        return {}
+    found = {}
+    for name in ("max_inotify_instances", "max_inotify_watches"):
+        most = "/proc/sys/fs/inotify/max_user_" + name.rpartition("_")[2]
+        with contextlib.suppress(OSError, ValueError), open(most) as file:
+            found[f"/proc/sys/user/{name}"] = str(max(1, int(file.read()) // _SHARE))
+    return found
 
 
 def _mapped(kind: str, wanted: int) -> int:
@@ -166,10 +186,10 @@ def _namespace_remedy() -> str:
 
 def _target_check(target: str | None) -> Check:
     if target is None:
-        return Check("programs", os.path.isfile("/bin/sh"), "/bin/sh", "apt-get install dash")
+        return Check("programs", os.path.isdir("/usr/bin"), "the host's", "give a root folder")
     problem = target_problem(target)
-    remedy = "give an absolute path of a root folder with bin/sh that every user may enter"
-    return Check("target", problem is None, problem or f"{target} holds bin/sh", remedy)
+    remedy = "give an absolute path of a root folder that every user may enter"
+    return Check("target", problem is None, problem or f"{target} is a folder", remedy)
 
 
 def target_problem(target: str) -> str | None:
@@ -181,8 +201,6 @@ def target_problem(target: str) -> str | None:
         return "the host's own root would show all of it; leave the target out"
     if not os.path.isdir(real):
         return f"{target} is no folder"
-    if not os.path.lexists(os.path.join(real, "bin", "sh")):
-        return f"{target} holds no bin/sh"
     if not reachable(real, outside_ids()[0]):
         return f"{target} may not be entered by the user that the code runs as"
     return None

@@ -6,39 +6,68 @@ import os
 import posixpath
 import stat
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import attrs
 
-from stockade.config import MIB, Mount
+from stockade.config import MIB
 from stockade.errors import ConfigError
-from stockade.hostroot import SYSTEM_FOLDERS
+from stockade.hostroot import SYSTEM_FOLDERS, accounts
+from stockade.toolkit.local.limits import TERMINALS
 
-__all__ = ["ISOLATION", "Root", "check_place"]
+__all__ = ["ISOLATION", "SUPERVISOR", "Argument", "Root", "Text", "check_place"]
 
 #: Everything unshared, nothing kept; the probe tries the same.
 ISOLATION = (
-    "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net",
-    "--unshare-cgroup-try", "--disable-userns", "--die-with-parent", "--new-session",
-    "--cap-drop", "ALL", "--hostname", "sandbox",
-)  # fmt: skip
+    "--unshare-user",
+    "--unshare-pid",
+    "--unshare-ipc",
+    "--unshare-uts",
+    "--unshare-net",
+    "--unshare-cgroup-try",
+    "--disable-userns",
+    "--die-with-parent",
+    "--new-session",
+    "--cap-drop",
+    "ALL",
+    "--hostname",
+    "sandbox",
+)
+#: Where the supervisor is inside.
+SUPERVISOR = "/.stockade/supervisor"
 
 #: Made by bwrap, whatever a target has there.
-_MADE = ("/dev", "/proc", "/sys", "/tmp")
+_MADE = ("/dev", "/proc", "/sys", "/tmp", "/.stockade")
+#: Programs find their long-lived temporary files in the space of the others.
+_VAR_TMP = "/var/tmp"
 #: Parts of /proc that tell of the machine what no program needs.
 _HIDDEN_FILES = (
-    "/proc/kcore", "/proc/key-users", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug",
-    "/proc/timer_list", "/proc/timer_stats",
-)  # fmt: skip
+    "/proc/kcore",
+    "/proc/key-users",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+)
 _HIDDEN_FOLDERS = ("/proc/acpi", "/proc/asound", "/proc/scsi")
 #: Where the supervisor looks for the count of kills for memory.
 _COUNTER = "/sys/fs/cgroup/memory.events"
-#: Files that a folder of a size may hold, for each MiB.
+#: Files that a folder of a size may hold, for each MiB; they cost the kernel's memory.
 _FILES_EACH = 64
 _MIN_FILES = 1024
+#: Options of the sandbox's own terminals, as bwrap mounts them, and how many there may be.
+_TERMINALS = f"nosuid,noexec,newinstance,ptmxmode=0666,mode=620,max={TERMINALS}"
 
-#: One of bwrap's words, or what the keeper puts in for it (see box.py).
-Argument = str | dict[str, Any]
+
+@attrs.frozen
+class Text:
+    """Stands for the number of a descriptor that bwrap reads this from."""
+
+    content: bytes
+
+
+#: One of bwrap's words.
+Argument = str | Text
 
 
 @attrs.frozen(kw_only=True)
@@ -48,48 +77,48 @@ class Root:
     target: str | None  #: the folder that becomes the root; None shows the host's programs
     working_dir: str
     disk_mb: int | None
-    shm_mb: int | None = None
+    shm_mb: int
     uid: int  #: inside
     gid: int
+    supervisor: bytes  #: the program
+    counter: str | None  #: the host's file that counts kills for memory
     extra: Sequence[str] = ()  #: further folders of the host, shown where they are
-    mounts: Sequence[Mount] = ()  #: checked
 
     def arguments(self) -> list[Argument]:
         """Raises ConfigError for places that can't be made, OSError for a target that
         can't be looked at."""
         return [
             *ISOLATION,
-            "--uid", str(self.uid), "--gid", str(self.gid),
+            *("--as-pid-1", "--uid", str(self.uid), "--gid", str(self.gid)),
             *(self._target(self.target) if self.target is not None else self._host()),
-            "--proc", "/proc", *_hidden(),
-            "--dev", "/dev", *self._shared_memory(), "--remount-ro", "/dev",
-            *self._folder("/tmp", "1777"), *self._folder(self.working_dir, "0700"),
-            *self._mounted(),
-            "--perms", "0755", "--dir", "/sys", {"counter": _COUNTER},
-            "--remount-ro", "/", "--chdir", self.working_dir,
-        ]  # fmt: skip
+            *self._supervisor(),
+            *("--proc", "/proc"),
+            *_hidden(),
+            *("--dev", "/dev", *_tmpfs("/dev/shm", "1777", self.shm_mb), "--remount-ro", "/dev"),
+            *_tmpfs("/tmp", "1777", self.disk_mb),
+            *_tmpfs(self.working_dir, "0700", self.disk_mb),
+            *self._counter(),
+            *("--remount-ro", "/", "--chdir", self.working_dir),
+        ]
 
-    def folders(self) -> dict[str, Any] | None:
-        """The writable folders and their bounds, for the keeper."""
-        if self.disk_mb is None:
-            return None
-        return {
-            "paths": ["/tmp", self.working_dir],
-            "bytes": self.disk_mb * MIB,
-            "files": max(_MIN_FILES, self.disk_mb * _FILES_EACH),
-        }
+    def bounds(self) -> list[tuple[list[str], str]]:
+        """Places that are writable, and the options that bound them, which bwrap cannot set
+        all: for the keeper."""
+        found = [(["/dev/shm"], _options(self.shm_mb)), (["/dev/pts"], _TERMINALS)]
+        if self.disk_mb is not None:
+            found.append((["/tmp", self.working_dir], _options(self.disk_mb)))
+        return found
 
     # -- the parts ---------------------------------------------------------------
 
     def _host(self) -> list[Argument]:
-        arguments: list[Argument] = ["--perms", "0755", "--dir", "/etc"]
+        arguments: list[Argument] = []
         for path in dict.fromkeys((*SYSTEM_FOLDERS, *self.extra)):
             if os.path.lexists(path) and not _within(path, self._places()):
-                arguments += self._show(path, path)
-        for path, text in self._texts().items():
-            if not _within(path, self._places()):
-                arguments += ["--perms", "0444", "--file", {"text": text}, path]
-        return arguments
+                arguments += [*_parents(path), *self._show(path, path)]
+        if not _within("/etc/mtab", self._places()):
+            arguments += ["--symlink", "/proc/mounts", "/etc/mtab"]
+        return [*arguments, *self._accounts(), *self._var_tmp()]
 
     def _target(self, target: str) -> list[Argument]:
         arguments: list[Argument] = []
@@ -97,20 +126,30 @@ class Root:
             place = f"/{name}"
             if place not in _MADE and place not in self._places():
                 arguments += self._show(os.path.join(target, name), place)
+        if not os.path.lexists(os.path.join(target, "etc")):
+            arguments += [*self._accounts()]
+        return [*arguments, *self._var_tmp()]
+
+    def _accounts(self) -> list[Argument]:
+        """What programs ask of /etc, in place of the host's own."""
+        arguments: list[Argument] = []
+        for path, text in accounts(self.uid, self.gid, self.working_dir).items():
+            if not _within(path, self._places()):
+                arguments += ["--perms", "0444", "--file", Text(text.encode()), path]
         return arguments
 
-    def _texts(self) -> dict[str, str]:
-        """What programs ask of /etc, in place of the host's own."""
-        return {
-            "/etc/passwd": f"sandbox:x:{self.uid}:{self.gid}::{self.working_dir}:/bin/sh\n",
-            "/etc/group": f"sandbox:x:{self.gid}:\n",
-            "/etc/hosts": "127.0.0.1 localhost sandbox\n::1 localhost\n",
-            "/etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
-        }
+    def _var_tmp(self) -> list[Argument]:
+        if _VAR_TMP not in self._places():
+            return []
+        return [*_parents(_VAR_TMP), "--symlink", "/tmp", _VAR_TMP]
 
     def _places(self) -> list[str]:
-        """Where something is mounted over what the root has."""
-        return [self.working_dir, *(mount.target for mount in self.mounts)]
+        """Where something is put in place of what the root has."""
+        places = [self.working_dir]
+        behind_link = self.target is not None and os.path.islink(os.path.join(self.target, "var"))
+        if not behind_link and not _within(_VAR_TMP, places):
+            places.append(_VAR_TMP)
+        return places
 
     def _show(self, source: str, place: str) -> list[Argument]:
         """The host's file or folder, read-only; what is to be mounted below it and is not
@@ -138,21 +177,33 @@ class Root:
                 arguments += self._show(os.path.join(source, name), inner)
         return arguments
 
-    def _folder(self, path: str, mode: str) -> list[Argument]:
-        size = [] if self.disk_mb is None else ["--size", str(self.disk_mb * MIB)]
-        return [*size, "--perms", mode, "--tmpfs", path]
+    def _supervisor(self) -> list[Argument]:
+        """By a descriptor: the user that bwrap runs as may not reach the file itself."""
+        return ["--perms", "0555", "--ro-bind-data", Text(self.supervisor), SUPERVISOR]
 
-    def _shared_memory(self) -> list[Argument]:
-        if self.shm_mb is None:
-            return []
-        return ["--size", str(self.shm_mb * MIB), "--perms", "1777", "--tmpfs", "/dev/shm"]
+    def _counter(self) -> list[Argument]:
+        made: list[Argument] = ["--perms", "0755", "--dir", "/sys"]
+        return made if self.counter is None else [*made, "--ro-bind", self.counter, _COUNTER]
 
-    def _mounted(self) -> list[Argument]:
-        return [
-            word
-            for mount in self.mounts
-            for word in ("--ro-bind" if mount.read_only else "--bind", mount.source, mount.target)
-        ]
+
+def _parents(path: str) -> list[Argument]:
+    """Folders that everybody may enter, where there are none; bwrap's own are one user's."""
+    parts = path.split("/")[1:-1]
+    return [
+        word
+        for count in range(1, len(parts) + 1)
+        for word in ("--perms", "0755", "--dir", "/" + "/".join(parts[:count]))
+    ]
+
+
+def _tmpfs(path: str, mode: str, megabytes: int | None) -> list[Argument]:
+    size = [] if megabytes is None else ["--size", str(megabytes * MIB)]
+    return [*size, "--perms", mode, "--tmpfs", path]
+
+
+def _options(megabytes: int) -> str:
+    files = max(_MIN_FILES, megabytes * _FILES_EACH)
+    return f"nosuid,nodev,size={megabytes * MIB},nr_inodes={files}"
 
 
 def _hidden() -> list[Argument]:
@@ -174,8 +225,9 @@ def _within(path: str, places: Iterable[str]) -> bool:
 def check_place(path: str) -> None:
     """Refuse a working folder that covers what the sandbox itself needs. Raises ConfigError."""
     top = "/" + path.split("/")[1]
-    if path == "/" or top in _MADE or posixpath.normpath(path) != path:
+    normal = posixpath.normpath(path) == path
+    if path == "/" or top in _MADE or not normal or _within(path, [_VAR_TMP]):
         raise ConfigError(
             f"working_dir={path!r} cannot be a folder of its own; use /workspace or another "
-            "place outside of /tmp, /proc, /sys and /dev."
+            "place outside of /tmp, /var/tmp, /proc, /sys and /dev."
         )

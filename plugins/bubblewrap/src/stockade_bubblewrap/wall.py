@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
+import stockade_supervisor
 from stockade.capabilities import Capabilities, Isolation
 from stockade.config import MIB
+from stockade.errors import ConfigError
 from stockade.hostroot import SYSTEM_PATH, cpu_share, interpreter_folders, python_option
-from stockade.toolkit.local import cgroups, seccomp
+from stockade.toolkit.egress import Names
+from stockade.toolkit.local import Order, cgroups, limits, seccomp
 from stockade.toolkit.local.leftovers import Leftovers, counter_path
 from stockade.wall import Availability, Leftover, OpenRequest, Option, Sandbox, Usage, Wall
 from stockade_bubblewrap import host
 from stockade_bubblewrap.root import Root, check_place
 
+if TYPE_CHECKING:
+    from stockade_bubblewrap.sandbox import Plan
+
 __all__ = ["BubblewrapWall"]
 
 _NAME = "bubblewrap"
 _LEFTOVERS = Leftovers(_NAME)
-#: Refused where no cgroup holds the limits: memory that is a file of nobody's escapes the
-#: watch, and affinity is what holds the cpu limit.
-_WATCHED = ("memfd_create", "sched_setaffinity", "shmget")
+#: In the sandbox beside programs: the supervisor, what it has for one execution, and what it
+#: keeps free for the next one (supervisor/src/keeper.c); outside there is bwrap.
+_OWN_PROCESSES, _OUTSIDE = 4, 1
 #: Who the code is inside, unless asked otherwise.
 _INSIDE = 1000
 
@@ -51,7 +58,7 @@ class BubblewrapWall(Wall):
             "what holds memory, cpu and processes: cgroup (refused where none can be made), watch "
             "(from outside), or auto (a cgroup where one can be made)",
         ),
-        "shm_mb": Option(_megabytes, None, "MiB of /dev/shm; it is read-only unless asked for"),
+        "shm_mb": Option(_megabytes, 64, "MiB of /dev/shm"),
     }
 
     @property
@@ -82,6 +89,8 @@ class BubblewrapWall(Wall):
                 "user": ("native", "as it is seen inside; outside it is an id of no rights"),
                 "working-dir": "native",
                 "mounts": ("unsupported", "copy files in with session.files"),
+                "terminal": "native",
+                "allow-list": ("emulated", "an HTTP proxy on loopback, carried by this process"),
                 "pause": "native" if "freezer" in held else ("unsupported", none),
                 "durable": ("unsupported", "a session ends with the process that opened it"),
             }
@@ -102,7 +111,7 @@ class BubblewrapWall(Wall):
             return ("native", "a cgroup for the session")
         if self.chosen["limits"] == "cgroup":
             return ("unsupported", "no cgroup with pids can be made here")
-        if host.linux_version() < host.COUNTING_LINUX:
+        if not host.counts_processes():
             return ("unsupported", "before Linux 5.14 sessions of one user are counted together")
         return ("native", "RLIMIT_NPROC, counted in the session's own user namespace")
 
@@ -112,7 +121,7 @@ class BubblewrapWall(Wall):
     def open(self, request: OpenRequest) -> Sandbox:
         from stockade_bubblewrap.sandbox import BubblewrapSandbox
 
-        return BubblewrapSandbox.start_session(self._order(request))
+        return BubblewrapSandbox.start_session(self._plan(request))
 
     # -- what outlives a process ----------------------------------------------
 
@@ -125,53 +134,101 @@ class BubblewrapWall(Wall):
     def usage(self, leftover: Leftover) -> Usage | None:
         return _LEFTOVERS.usage(leftover.session_id)
 
-    def _order(self, request: OpenRequest) -> dict[str, Any]:
-        """Everything the keeper is told of a session, but for what runs in it."""
+    def _plan(self, request: OpenRequest) -> Plan:
+        """Everything that the session is made of."""
+        from stockade_bubblewrap.sandbox import Plan
+
         config = request.config
         check_place(config.working_dir)
-        uid, gid = host.outside_ids()
+        names = _names(config.network_allow)
+        ids = host.outside_ids()
         python: list[str] = []
         if self.target is None:
             chosen = self.chosen["python"]
-            python = interpreter_folders(chosen, lambda path: host.reachable(path, uid))
+            python = interpreter_folders(chosen, lambda path: host.reachable(path, ids[0]))
+        order = self._order(request, ids, python)
+        group = cgroups.Group(order.cgroups, cgroups.group_name(_NAME, request.session_id))
+        root = self._root(request, group.counter or order.counter, python)
+        watched = config.memory_mb is not None and "memory" not in order.held
+        return Plan(
+            bwrap=host.require(self.target),
+            arguments=root.arguments(),
+            filter=_filter(watched, pinned=bool(order.cpus) and "cpu" not in order.held),
+            order=order,
+            limits=self._limits(config.max_processes),
+            bounds=root.bounds(),
+            settings={**(limits.NETWORK if watched else {}), **host.shares()},
+            names=names,
+        )
+
+    def _order(self, request: OpenRequest, ids: tuple[int, int], python: Sequence[str]) -> Order:
+        config = request.config
+        held = self._cgroups()
+        share, cpus = cpu_share(config.cpu_limit)
+        own_count = counter_path(_NAME, request.session_id)
+        return Order(
+            wall=_NAME,
+            session=request.session_id,
+            owner=request.owner,
+            argv=(),
+            env={
+                "PATH": ":".join([SYSTEM_PATH, *(f"{folder}/bin" for folder in python)]),
+                "HOME": config.working_dir,
+                "TMPDIR": "/tmp",
+                "LANG": "C.UTF-8",
+            },
+            ids=ids if os.geteuid() == 0 else None,
+            cgroups=held,
+            memory_bytes=None if config.memory_mb is None else config.memory_mb * MIB,
+            max_processes=config.max_processes,
+            own_processes=_OWN_PROCESSES + _OUTSIDE,
+            cpu_limit=config.cpu_limit,
+            cpu_share=share,
+            cpus=cpus,
+            counter=None if "memory" in held else own_count,
+            depth=1,  # bwrap stays outside
+            expires_at=request.expires_at,
+            startup_seconds=config.startup_timeout_seconds,
+        )
+
+    def _root(self, request: OpenRequest, counter: str | None, python: Sequence[str]) -> Root:
+        config = request.config
         inside = (config.user or str(_INSIDE)).partition(":")
-        root = Root(
+        return Root(
             target=None if self.target is None else os.path.realpath(self.target),
             working_dir=config.working_dir,
             disk_mb=config.disk_mb,
             shm_mb=self.chosen["shm_mb"],
             uid=int(inside[0]),
             gid=int(inside[2] or inside[0]),
+            supervisor=stockade_supervisor.content(),
+            counter=counter,
             extra=python,
         )
-        held = dict(self._cgroups())
-        watched = not {"memory", "cpu"} <= set(held)
-        share, cpus = cpu_share(config.cpu_limit)
-        return {
-            "session": request.session_id,
-            "name": cgroups.group_name(_NAME, request.session_id),
-            "owner": os.getpid(),
-            "owner_mark": request.owner,
-            "bwrap": host.require(self.target),
-            "arguments": root.arguments(),
-            "working_dir": config.working_dir,
-            "folders": root.folders(),
-            "env": {
-                "PATH": ":".join([SYSTEM_PATH, *(f"{folder}/bin" for folder in python)]),
-                "HOME": config.working_dir,
-                "TMPDIR": "/tmp",
-                "LANG": "C.UTF-8",
-            },
-            "uid": uid,
-            "gid": gid,
-            "cgroups": held,
-            "filter": seccomp.program(forbidden=_WATCHED if watched else ()).hex(),
-            "counter": counter_path(_NAME, request.session_id),
-            "memory_bytes": None if config.memory_mb is None else config.memory_mb * MIB,
-            "max_processes": config.max_processes,
-            "cpu_limit": config.cpu_limit,
-            "cpu_share": share,
-            "cpus": cpus,
-            "expires_at": request.expires_at,
-            "startup_seconds": config.startup_timeout_seconds,
-        }
+
+    def _limits(self, processes: int | None) -> list[tuple[int, int]]:
+        """The process limit as the kernel counts it by user and user namespace: each sandbox
+        has one of its own, in which bwrap's outer part is not. With a cgroup, too: of this
+        one the supervisor keeps some for itself, so that a full session stays usable (E4)."""
+        if processes is None or not host.counts_processes():
+            return list(limits.LIMITS)
+        return [(resource.RLIMIT_NPROC, processes + _OWN_PROCESSES), *limits.LIMITS]
+
+
+def _filter(watched: bool, pinned: bool) -> bytes:
+    """Of system calls: on top of what nobody may, what would escape the watch where no cgroup
+    holds the memory, and what would leave the cpus where those hold the cpu limit."""
+    return seccomp.program(
+        forbidden=[
+            *(limits.UNOWNED if watched else ()),
+            *(["sched_setaffinity"] if pinned else ()),
+        ],
+        rules=limits.unowned_rules() if watched else {},
+    )
+
+
+def _names(words: Sequence[str]) -> Names | None:
+    try:
+        return Names.of(words) if words else None
+    except ValueError as error:
+        raise ConfigError(f"network_allow: {error}.") from None

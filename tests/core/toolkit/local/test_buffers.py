@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
-from stockade.toolkit.local import calls, tree
+from stockade.toolkit.local import calls, tree, watch
 from stockade.toolkit.local.buffers import Buffers
+from stockade.toolkit.local.charges import Charges, Status
 from stockade.toolkit.local.watch import Watch
 
 _NEW_USER, _NEW_NET = 0x10000000, 0x40000000
@@ -57,6 +58,22 @@ def test_E5_unix_sockets_count_open_and_closed(kind: socket.SocketKind, size: in
     assert alone(look) == "[True, True, True]"
 
 
+def test_E5_connections_that_nobody_accepts_count() -> None:
+    """Neither they nor who sent, and is closed, are in any list."""
+
+    def look(buffers: Buffers) -> bool:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind("\0stockade-test")
+            listener.listen(50)
+            for _ in range(20):
+                with socket.socket(socket.AF_UNIX) as end:
+                    end.connect("\0stockade-test")
+                    fill(end, bytes(32768))
+            return buffers.held() > 20 * 150_000
+
+    assert alone(look) == "True"
+
+
 def test_E5_many_sockets_are_listed_whole() -> None:
     def look(buffers: Buffers) -> bool:
         pairs = [socket.socketpair() for _ in range(400)]
@@ -83,17 +100,20 @@ def test_E5_whoever_has_most_descriptors_answers_for_the_buffers(
     ended: list[int] = []
     files = {11: 10, 12: 500, 13: 20}
     monkeypatch.setattr(tree, "memory_bytes", lambda pid, exact=False: 1 << 20)
+    size = Status({b"RssAnon": 1 << 10})
+    monkeypatch.setattr(watch, "status_of", lambda pid: size)
+    monkeypatch.setattr(Charges, "of_sockets", lambda self, first: 200 << 20)
     monkeypatch.setattr(tree, "open_files", files.__getitem__)
     monkeypatch.setattr(tree, "cpu_seconds", lambda pid: 0.0)
     monkeypatch.setattr("os.kill", lambda pid, number: ended.append(pid))
     for held, expected in ((10 << 20, []), (200 << 20, [12]), (None, [12])):
         ended.clear()
-        watch = Watch(
+        looking = Watch(
             64 << 20,
             None,
             processes=lambda: (list(files), list(files)),
             count=lambda kills, pid: None,
             buffers=lambda held=held: held,  # type: ignore[misc]
         )
-        watch.look()
+        looking.look()
         assert ended == expected, held

@@ -10,8 +10,8 @@ import struct
 
 import pytest
 
-from stockade.toolkit.local import calls, seccomp
-from stockade.toolkit.local.seccomp import ALLOWED, FORBIDDEN, RULES
+from stockade.toolkit.local import calls, limits, seccomp
+from stockade.toolkit.local.seccomp import ALLOWED, DONE, FORBIDDEN, RULES, Is, Rule
 from stockade.toolkit.local.table import MACHINES, NEWEST, NUMBERS
 
 X86_64, AARCH64 = 0xC000003E, 0xC00000B7
@@ -146,6 +146,37 @@ def test_a_wall_forbids_more(machine: Machine) -> None:
     assert machine.asks("clone", 17, forbidden=["clone"]) == refused(errno.EPERM)
     with pytest.raises(ValueError, match="no_such_call"):
         seccomp.program(forbidden=["no_such_call"])
+
+
+def test_what_is_answered_without_being_done(machine: Machine) -> None:
+    rules = {"setsockopt": Rule([[Is(1, 1), Is(2, 7)]], then=DONE)}
+    assert machine.asks("setsockopt", 3, 1, 7, rules=rules) == 0x00050000  # an error of none
+    assert machine.asks("setsockopt", 3, 1, 8, rules=rules) == refused(errno.EPERM)
+
+
+def test_E5_memory_that_is_nobodys_is_refused_where_it_is_watched(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asks(call: str, *arguments: int) -> int:
+        return machine.asks(
+            call, *arguments, forbidden=limits.UNOWNED, rules=limits.unowned_rules()
+        )
+
+    for call in ("memfd_create", "shmget", "msgget", "semget", "vmsplice"):
+        assert asks(call) == refused(errno.EPERM), call
+    assert asks("landlock_create_ruleset") == refused(errno.ENOSYS)
+    for flags in (0x21, 0x23, 0x4021):  # shared and anonymous
+        assert asks("mmap", 0, 4096, 3, flags, 0xFFFFFFFF) == refused(errno.EPERM)
+    for flags in (0x01, 0x02, 0x22, 0x4022):  # a file's, or private
+        assert asks("mmap", 0, 4096, 3, flags, 3) == ALLOW
+    sizes = (212_992, 4 << 20)
+    monkeypatch.setattr(limits, "_sizes", lambda kind: sizes)
+    assert asks("setsockopt", 3, 1, 7) == asks("setsockopt", 3, 1, 8) == 0x00050000
+    assert asks("setsockopt", 3, 1, 9) == asks("setsockopt", 3, 6, 7) == ALLOW
+    assert limits.buffer_bytes("wmem") == 2 * 212_992
+    sizes = (212_992, 212_992)
+    assert asks("setsockopt", 3, 1, 7) == ALLOW
+    assert limits.buffer_bytes("wmem") == 4 * 212_992
 
 
 def test_E8_limits_of_a_process_s_own_alone(machine: Machine) -> None:

@@ -16,6 +16,7 @@ import struct
 from collections.abc import Iterator, Mapping
 
 from stockade.toolkit.local import calls
+from stockade.toolkit.local.limits import buffer_bytes
 
 __all__ = ["Buffers"]
 
@@ -42,7 +43,7 @@ _NETLINK_LENGTH, _NETLINK_MEMORY = 28, 0
 #: struct unix_diag_req: the peer, what is in the queue, and the memory.
 _UNIX = struct.pack("=BBxxIII8x", socket.AF_UNIX, 0, 0xFFFFFFFF, 0, 0x04 | 0x10 | 0x20)
 _UNIX_LENGTH, _UNIX_PEER, _UNIX_QUEUE, _UNIX_MEMORY = 16, 2, 4, 5
-_DATAGRAMS = 2
+_DATAGRAMS, _LISTENS = 2, 10
 #: A byte that is sent by itself takes so many.
 _DEAREST_BYTE = 1280
 
@@ -55,8 +56,8 @@ class Buffers:
         self._asking = asking
         asking.settimeout(_ANSWER_SECONDS)
         self._number = 0
-        #: What a socket can hold at most, however it was told to.
-        self._most = 2 * _largest_buffer()
+        #: What one socket can have sent at most that was not read.
+        self._most = buffer_bytes("wmem")
 
     @classmethod
     def of(cls, pid: int, ids: tuple[int, int] | None) -> Buffers:
@@ -105,13 +106,15 @@ class Buffers:
         found = _attributes(answer, _UNIX_LENGTH)
         own = _taken(found.get(_UNIX_MEMORY))
         queued, peer = (
-            struct.unpack_from("=I", found.get(kind, bytes(4)))[0]
+            int(struct.unpack_from("=I", found.get(kind, bytes(4)))[0])
             for kind in (_UNIX_QUEUE, _UNIX_PEER)
         )
+        kind, state = answer[1], answer[2]
+        if state == _LISTENS:  # connections that nobody has accepted are in no list, either
+            return own + queued * self._most
         if peer or not queued:
             return own
         # Of datagrams the first one's length is told, of streams what all of them hold.
-        kind = answer[1]
         return own + (self._most if kind == _DATAGRAMS else min(self._most, queued * _DEAREST_BYTE))
 
     def _ask(self, request: bytes) -> Iterator[bytes]:
@@ -153,9 +156,3 @@ def _taken(memory: bytes | None) -> int:
         return 0
     received, _, sent, _, ahead, queued, options, backlog = _MEMORY.unpack_from(memory)
     return int(received + max(sent, queued) + ahead + options + backlog)
-
-
-def _largest_buffer() -> int:
-    with contextlib.suppress(OSError, ValueError), open("/proc/sys/net/core/wmem_max") as file:
-        return int(file.read())
-    return 212992

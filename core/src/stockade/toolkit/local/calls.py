@@ -7,12 +7,13 @@ import fcntl
 import os
 import resource
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 __all__ = [
     "become_subreaper",
     "call",
+    "configure",
     "filter_calls",
     "give_up_privileges",
     "hide_command_line",
@@ -26,9 +27,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 _PR_SET_NO_NEW_PRIVS, _PR_CAPBSET_DROP, _PR_SET_DUMPABLE, _PR_SET_SECCOMP = 38, 24, 4, 22
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, _PR_SET_CHILD_SUBREAPER = 47, 4, 36
-_NEW_USER, _NEW_MOUNT = 0x10000000, 0x00020000
+_NEW_USER, _NEW_MOUNT, _NEW_NET = 0x10000000, 0x00020000, 0x40000000
 _NS_GET_USERNS = 0xB701
-_MS_NOSUID, _MS_NODEV, _MS_REMOUNT = 2, 4, 32
+_MS_REMOUNT = 32
+_MOUNT_FLAGS = {"ro": 1, "nosuid": 2, "nodev": 4, "noexec": 8}
 _SECCOMP_FILTER = 2
 _LAST_CAPABILITY = 63
 
@@ -125,23 +127,53 @@ def in_fork(act: Callable[[], bytes]) -> str:
 
 def remount(pid: int, ids: tuple[int, int] | None, paths: Sequence[str], options: str) -> None:
     """Change the options of file systems that the sandbox with the process ``pid`` has
-    mounted itself. Raises OSError."""
+    mounted itself; all of them are given, ``nosuid`` and the like too. Raises OSError."""
+    words = options.split(",")
+    flags = _MS_REMOUNT | sum(_MOUNT_FLAGS.get(word, 0) for word in words)
+    data = ",".join(word for word in words if word not in _MOUNT_FLAGS)
 
     def change() -> bytes:
-        # As the sandbox's own user, who has the rights over its namespaces.
-        if ids is not None:
-            take_ids(ids)
-        mounts = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-        owner = fcntl.ioctl(mounts, _NS_GET_USERNS)
-        call("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)
-        call("setns", owner, _NEW_USER)
-        call("setns", mounts, _NEW_MOUNT)
-        flags = _MS_REMOUNT | _MS_NOSUID | _MS_NODEV
+        _enter(pid, ids, "mnt", _NEW_MOUNT)
         for path in paths:
-            call("mount", b"none", os.fsencode(path), None, flags, options.encode())
+            call("mount", b"none", os.fsencode(path), None, flags, data.encode())
         return b"done"
 
     in_fork(change)
+
+
+def configure(pid: int, ids: tuple[int, int] | None, settings: Mapping[str, str]) -> None:
+    """Set what the network and the user namespace of the process ``pid`` have for their own:
+    paths below /proc/sys, and values. Raises OSError."""
+
+    def change() -> bytes:
+        # Settings of a user namespace are those of whoever looks.
+        own = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        _enter(pid, ids, "net", _NEW_NET)
+        _write_all(settings, "/proc/sys/net/")
+        call("setns", own, _NEW_USER)
+        _write_all(settings, "/proc/sys/user/")
+        return b"done"
+
+    if settings:
+        in_fork(change)
+
+
+def _enter(pid: int, ids: tuple[int, int] | None, name: str, kind: int) -> None:
+    """Into one namespace of a process, with the rights over it."""
+    if ids is not None:  # the sandbox's own user has them
+        take_ids(ids)
+    entered = os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    owner = fcntl.ioctl(entered, _NS_GET_USERNS)
+    call("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)
+    call("setns", owner, _NEW_USER)
+    call("setns", entered, kind)
+
+
+def _write_all(settings: Mapping[str, str], below: str) -> None:
+    for path, value in settings.items():
+        if path.startswith(below):
+            with open(path, "w") as file:
+                file.write(value)
 
 
 def limit(

@@ -117,6 +117,7 @@ class Keeper:
         self._program.ready(
             [(which, value) for which, value in message["limits"]],
             [(paths, options) for paths, options in message["remounts"]],
+            message["settings"],
         )
         return {"first": self._program.first}
 
@@ -166,7 +167,7 @@ def _set_up() -> None:
     files = _OPEN_FILES if most == resource.RLIM_INFINITY else min(_OPEN_FILES, most)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+    for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         # Handled, not ignored: programs inside start with the default again.
         signal.signal(number, lambda *_: None)
 

@@ -112,17 +112,25 @@ class KeeperProcess:
         self,
         limits: Sequence[tuple[int, int]] = (),
         remounts: Sequence[tuple[Sequence[str], str]] = (),
+        settings: Mapping[str, str] | None = None,
     ) -> int:
         """The supervisor has answered and nothing of the user's has run: from now on limits
         are watched, and the counter's file has no name any more. Call it once.
 
         ``limits``: resources and their values for everything inside, such as RLIMIT_NPROC,
         which is counted in the sandbox's own user namespace. ``remounts``: places inside that
-        are file systems of the sandbox's own, and new options for them, such as nr_inodes.
+        are file systems of the sandbox's own, and all their options, such as nr_inodes and
+        nodev. ``settings``: of the sandbox's own network and user namespace, paths below
+        /proc/sys/net and /proc/sys/user, and values.
         Returns the supervisor's process id, as this machine numbers it.
         Raises KeeperLostError.
         """
-        message = {"op": "ready", "limits": list(limits), "remounts": list(remounts)}
+        message = {
+            "op": "ready",
+            "limits": list(limits),
+            "remounts": list(remounts),
+            "settings": dict(settings or {}),
+        }
         return int(self.ask(message)["first"])
 
     def state(self) -> State:
@@ -131,7 +139,7 @@ class KeeperProcess:
         return State(answer["ended"], answer["kills"])
 
     def killed(self, pid: int) -> bool:
-        """Whether the watch ended an execution's program, or one that came from it, for
+        """Whether the watch ended an execution's program, or another process of it, for
         memory. ``pid``: the program's, as it is numbered inside. A cgroup's kills are the
         kernel's, which only counts them. Raises KeeperLostError."""
         return bool(self.ask({"op": "killed", "pid": pid})["killed"])

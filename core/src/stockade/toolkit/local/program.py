@@ -120,7 +120,10 @@ class Program:
             os._exit(127)
 
     def ready(
-        self, limits: Sequence[tuple[int, int]], remounts: Sequence[tuple[Sequence[str], str]]
+        self,
+        limits: Sequence[tuple[int, int]],
+        remounts: Sequence[tuple[Sequence[str], str]],
+        settings: Mapping[str, str],
     ) -> None:
         """The supervisor is up and nothing of the user's has run. Raises OSError."""
         self._forget_counter()
@@ -137,6 +140,7 @@ class Program:
         calls.limit([pid, *tree.descendants(pid)], self.order.ids, limits)
         for paths, options in remounts:
             calls.remount(pid, self.order.ids, paths, options)
+        calls.configure(pid, self.order.ids, settings)
 
     def _forget_counter(self) -> None:
         """Once it is bound it needs no name, and can't be left behind."""
@@ -163,7 +167,7 @@ class Program:
         return frozenset(number for one in below if (number := tree.inner_pid(one)))
 
     def killed(self, pid: int) -> bool:
-        """Whether this keeper ended a program, or one that came from it, for memory.
+        """Whether this keeper ended a program, or another of its execution, for memory.
 
         ``pid``: of an execution's program, as it is numbered inside.
         """
@@ -186,12 +190,12 @@ class Program:
         self._group.freeze(yes)
 
     def processes(self) -> tuple[list[int], list[int]]:
-        """All of the sandbox, and which of them are the user's: not the supervisor and what
-        is directly below it, which no program becomes, and nothing outside of it."""
-        everything = tree.descendants(os.getpid())
-        inside = tree.descendants(self.first) if self.first else []
-        own = set(tree.children(self.first)) if self.first else set()
-        return everything, [pid for pid in inside if pid not in own]
+        """All of the sandbox, the supervisor first, and which of them are the user's: not
+        what is directly below the supervisor, which no program becomes, and nothing outside."""
+        everything = [pid for pid in tree.descendants(os.getpid()) if pid != self.first]
+        own = set(tree.children(self.first))
+        inside = tree.descendants(self.first)
+        return [self.first, *everything], [pid for pid in inside if pid not in own]
 
     @property
     def runs(self) -> bool:

@@ -18,7 +18,17 @@ from types import MappingProxyType
 
 from stockade.toolkit.local.table import MACHINES, NEWEST, NUMBERS
 
-__all__ = ["ALLOWED", "FORBIDDEN", "OWN_PROCESS", "RULES", "SUPPORTED", "Is", "Rule", "program"]
+__all__ = [
+    "ALLOWED",
+    "DONE",
+    "FORBIDDEN",
+    "OWN_PROCESS",
+    "RULES",
+    "SUPPORTED",
+    "Is",
+    "Rule",
+    "program",
+]
 
 SUPPORTED = tuple(MACHINES)
 
@@ -108,12 +118,15 @@ class Is:
 @dataclass(frozen=True)
 class Rule:
     """For a call that is judged by its arguments: where every condition of one case holds
-    the answer is ``then``, else ``otherwise``; 0 allows, another number is an errno."""
+    the answer is ``then``, else ``otherwise``: 0 allows, ``DONE`` does nothing and answers as
+    if it were done, another number is an errno."""
 
     cases: Sequence[Sequence[Is]]
     then: int = 0
     otherwise: int = errno.EPERM
 
+
+DONE = -1
 
 #: CLONE_NEW{NS,CGROUP,UTS,IPC,USER,PID,NET}
 _NEW_NAMESPACES = 0x7E020000
@@ -176,6 +189,8 @@ def _step(code: int, value: int, true: int = 0, false: int = 0) -> bytes:
 
 
 def _answer(number: int) -> bytes:
+    if number == DONE:
+        return _step(_RETURN, _ERRNO)
     return _step(_RETURN, _ERRNO | number if number else _ALLOW)
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
-from collections.abc import Iterable
 
 __all__ = [
     "alive",
@@ -13,11 +11,10 @@ __all__ = [
     "cpu_seconds",
     "descendants",
     "inner_pid",
-    "marked",
     "memory_bytes",
     "open_files",
     "parent",
-    "programs",
+    "stopped",
 ]
 
 #: Page tables past which the exact share takes too long to find.
@@ -45,54 +42,6 @@ def descendants(root: int) -> list[int]:
         found.append(pid)
         waiting += children(pid)
     return found
-
-
-def programs(everything: list[int], init: int, shells: set[int]) -> list[int]:
-    """What of a sandbox's processes is no supervisor.
-
-    ``shells`` are the lanes' own; a supervisor's other processes are their direct
-    children, which no program can become: orphans fall to ``init``.
-    """
-    own = {init, *shells}
-    for pid in shells:
-        own.update(children(pid))
-    return [pid for pid in everything if pid not in own]
-
-
-def marked(pids: Iterable[int], lane: int) -> list[int]:
-    """Which of these are living programs of a lane: core's supervisor has them carry the
-    lane's number as their hard limit of data, which no child can raise again; below all
-    lanes' it was lowered to hide."""
-    found = []
-    for pid in pids:
-        limit = _data_limit(pid)
-        marked = limit == _MARKS - lane * 1024 or 0 <= limit < _MARKS - _LANES * 1024
-        if marked and alive(pid):
-            found.append(pid)
-    return found
-
-
-def _data_limit(pid: int) -> int:
-    """The hard limit of data in bytes; -1 where there is none, or no process."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        with open(f"/proc/{pid}/limits", "rb") as file:
-            for line in file:
-                if line.startswith(b"Max data size"):
-                    return int(line.split()[4])
-    return -1
-
-
-def _first_mark() -> int:
-    """The marks are a little below this, or below the limit that is there already."""
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    top = 1 << 40
-    if hard != resource.RLIM_INFINITY and hard // 1024 <= top:
-        top = hard // 1024 - 1
-    return top * 1024
-
-
-#: As supervisor.sh has it: the highest mark, and how many lanes' there can be.
-_MARKS, _LANES = _first_mark(), 999
 
 
 def parent(pid: int) -> int:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 from stockade.toolkit.local import tree
+from stockade.toolkit.local.charges import Charges, Status, status_of
 
 __all__ = ["Watch"]
 
@@ -19,10 +20,6 @@ _EVERY_SECONDS = 0.01
 _IDLE_SECONDS = 0.03
 #: After an execution was announced, how long its first process may take to be seen.
 _AWAITED_SECONDS = 1.0
-#: What a descriptor costs, and how many of them each process may have for nothing.
-_FILE_BYTES, _FREE_FILES = 4096, 64
-#: What one can hold that is a socket, as kernels have it unless they are told otherwise.
-_SOCKET_BYTES = 2 * 212992
 #: How far ahead of their share programs may be before they are stopped.
 _AHEAD_SECONDS = 0.002
 
@@ -30,10 +27,10 @@ _AHEAD_SECONDS = 0.002
 class Watch:
     """Asked by the keeper's loop; holds memory (E5) and a share of the cpus (E6).
 
-    ``processes`` tells all of the sandbox, and which of them are programs; ``count`` is
-    told how many were ended for memory, and which process is the last of them, before it is.
-    ``buffers`` tells what the kernel keeps for all their sockets, or None where it does not
-    say; then each descriptor counts for as much as one can hold.
+    ``processes`` gives all of the sandbox, its supervisor first, and which of them are
+    programs; ``count`` is called with how many were ended for memory, and which process is the
+    last of them, before it is. ``buffers`` gives what the kernel keeps for all their sockets,
+    or None where it does not say; then each socket counts for as much as one can hold.
     """
 
     def __init__(
@@ -46,6 +43,7 @@ class Watch:
         buffers: Callable[[], int | None] = lambda: 0,
     ) -> None:
         self._memory = memory_bytes
+        self._charges = None if memory_bytes is None else Charges(memory_bytes)
         self._share = share
         self._processes = processes
         self._count = count
@@ -77,7 +75,7 @@ class Watch:
             self._debt = 0.0
             return _EVERY_SECONDS if now < self._awake_until else None
         if self._memory is not None:
-            self._hold_memory(programs, self._memory)
+            self._hold_memory(everything[0], programs, self._memory)
         if self._share is not None:
             self._debt = max(0.0, self._debt + spent - self._share * elapsed)
             self._throttle(programs)
@@ -86,35 +84,44 @@ class Watch:
 
     # -- memory --------------------------------------------------------------
 
-    def _hold_memory(self, programs: list[int], limit: int) -> None:
-        """End the largest until the rest is within the limit, as a kernel would."""
+    def _hold_memory(self, first: int, programs: list[int], limit: int) -> None:
+        """End the largest until the rest is within the limit, as a kernel would.
+
+        What the kernel keeps for a program counts as its memory does.
+        """
         self._doomed &= set(programs)
         counted = [pid for pid in programs if pid not in self._doomed]
-        files = {pid: tree.open_files(pid) for pid in counted}
-        kept = self._kept(files)
-        if sum(map(tree.memory_bytes, counted)) + sum(kept.values()) <= limit:
+        sizes = {pid: status_of(pid) for pid in counted}
+        kept = self._kept(first, sizes)
+        if sum(size.resident for size in sizes.values()) + sum(kept.values()) <= limit:
             return
-        sizes = sorted((tree.memory_bytes(pid, exact=True) + kept[pid], pid) for pid in counted)
-        total = sum(size for size, _ in sizes)
-        while total > limit and sizes:
-            size, pid = sizes.pop()
+        exact = sorted((tree.memory_bytes(pid, exact=True) + kept[pid], pid) for pid in counted)
+        total = sum(size for size, _ in exact)
+        while total > limit and exact:
+            size, pid = exact.pop()
             total -= size
-            self.kills += 1
-            self._count(self.kills, pid)
-            self._doomed.add(pid)
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+            self._end(pid)
 
-    def _kept(self, files: dict[int, int]) -> dict[int, int]:
-        """What the kernel keeps for each process's descriptors: of a pipe past the user's
-        quota two pages, and of what sockets hold a share, since whose they are it does not
-        tell."""
+    def _end(self, pid: int) -> None:
+        self.kills += 1
+        self._count(self.kills, pid)
+        self._doomed.add(pid)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+
+    def _kept(self, first: int, sizes: dict[int, Status]) -> dict[int, int]:
+        """What the kernel keeps for each process. Of what sockets hold each has a share by its
+        descriptors, since whose they are the kernel does not say."""
+        assert self._charges is not None
+        self._charges.look(list(sizes))
         held = self._buffers()
-        each = _FILE_BYTES if held is not None else _SOCKET_BYTES
+        if held is None:
+            held = self._charges.of_sockets(first)
+        files = {pid: tree.open_files(pid) for pid in sizes}
         every = sum(files.values()) or 1
         return {
-            pid: each * max(0, count - _FREE_FILES) + (held or 0) * count // every
-            for pid, count in files.items()
+            pid: size.kept + self._charges.of(pid, files[pid]) + held * files[pid] // every
+            for pid, size in sizes.items()
         }
 
     # -- cpu -------------------------------------------------------------------

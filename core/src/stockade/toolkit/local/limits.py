@@ -1,0 +1,94 @@
+"""What bounds a sandbox whose memory is watched, so that what is not seen stays small.
+
+The account, for a limit of M bytes. The watch (watch.py, charges.py, buffers.py) ends
+programs once their memory, page tables, threads, descriptors, mappings, filters, file locks
+and what their sockets hold pass M. Beside that a session keeps
+
+- 64 MiB in pipes, the kernel's own quota of a user (fs.pipe-user-pages-soft),
+- what is written until the next look,
+- files, which disk_mb and /dev/shm's size bound,
+- M/2 in sockets, on a kernel that does not say what they hold (no sock_diag).
+
+That holds since the following cannot be had: memory that is no process's (``UNOWNED``),
+and more of what is counted for a user (``LIMITS``) or a network (``NETWORK``) than is said
+here.
+"""
+
+from __future__ import annotations
+
+import errno
+import resource
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from stockade.toolkit.local.seccomp import DONE, Is, Rule
+
+__all__ = ["LIMITS", "NETWORK", "TERMINALS", "UNOWNED", "buffer_bytes", "unowned_rules"]
+
+#: Calls that make memory which is no process's, or hide it: files and System V's objects
+#: without a folder, and pages in pipes.
+UNOWNED = ("memfd_create", "msgget", "semget", "shmget", "vmsplice")
+_MAP_SHARED, _MAP_ANONYMOUS = 0x01, 0x20
+_SOL_SOCKET, _SO_SNDBUF, _SO_RCVBUF = 1, 7, 8
+
+#: Limits of each process, resource and value: signals and timers that wait, and messages,
+#: are counted by user.
+LIMITS = ((resource.RLIMIT_SIGPENDING, 4096), (resource.RLIMIT_MSGQUEUE, 819_200))
+
+#: Settings of a network of the sandbox's own: how far buffers of TCP grow by themselves.
+NETWORK: Mapping[str, str] = MappingProxyType(
+    {
+        "/proc/sys/net/ipv4/tcp_rmem": "4096 131072 212992",
+        "/proc/sys/net/ipv4/tcp_wmem": "4096 16384 212992",
+        "/proc/sys/net/core/somaxconn": "256",
+    }
+)
+#: Of a sandbox's own; this machine has some thousands for all.
+TERMINALS = 64
+
+
+def unowned_rules() -> dict[str, Rule]:
+    """Rules of seccomp.program on top of ``UNOWNED``.
+
+    Shared memory without a file stays when nobody has it mapped any more, unseen; files of
+    /dev/shm serve instead. Rules of Landlock are memory of a descriptor's, without a bound.
+    Where this machine lets a socket's buffers grow far, they keep their usual size, as they
+    would at a smaller largest one.
+    """
+    rules = {
+        "mmap": Rule(
+            [[Is(3, _MAP_SHARED | _MAP_ANONYMOUS, mask=_MAP_SHARED | _MAP_ANONYMOUS)]],
+            then=errno.EPERM,
+            otherwise=0,
+        ),
+        "landlock_create_ruleset": Rule([], otherwise=errno.ENOSYS),
+    }
+    if _grows_far():
+        rules["setsockopt"] = Rule(
+            [[Is(1, _SOL_SOCKET), Is(2, name)] for name in (_SO_SNDBUF, _SO_RCVBUF)],
+            then=DONE,
+            otherwise=0,
+        )
+    return rules
+
+
+def buffer_bytes(kind: str) -> int:
+    """What a socket's buffer holds at most under these rules: ``wmem`` of what it sends, or
+    ``rmem``. A program that enlarges one gets twice the size that it asks for, and asks for no
+    more than this machine's largest; and a buffer takes one more message while it has room."""
+    usual, most = _sizes(kind)
+    return 2 * (usual if _grows_far() else 2 * most)
+
+
+def _grows_far() -> bool:
+    """Whether the largest size was set far above the usual one, as for fast networks."""
+    return any(most > 2 * usual for usual, most in map(_sizes, ("wmem", "rmem")))
+
+
+def _sizes(kind: str) -> tuple[int, int]:
+    """The usual size of a socket's buffer on this machine, and the largest."""
+    found = []
+    for name in ("default", "max"):
+        with open(f"/proc/sys/net/core/{kind}_{name}") as file:
+            found.append(int(file.read()))
+    return found[0], found[1]
