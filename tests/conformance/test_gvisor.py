@@ -8,6 +8,10 @@ from stockade.testing import ProviderConformance
 
 #: Of versions that show a process's descriptors although it hides.
 LOST = "gVisor does not hide the supervisor from programs of its user: the session is lost"
+_KEPT_OPEN = (
+    "the engine keeps the connection of an attached process open when gVisor ends: the program "
+    "counts as timed out when its time is over"
+)
 
 
 class TestGVisor(ProviderConformance):
@@ -19,8 +23,10 @@ class TestGVisor(ProviderConformance):
         "when it meets that limit: the session is lost, the host notices nothing",
         "E4_threads_count_too": "threads are gVisor's own, and no limit of the engine's sees them; "
         "what they use is held by the memory limit",
-        "E12_attached_E5_the_memory_limit_holds": "the engine keeps the connection of an attached "
-        "process open when gVisor ends: the program counts as timed out when its time is over",
+        "E12_attached_E5_the_memory_limit_holds": _KEPT_OPEN,
+        "E12_attached_E5_buffers_of_pipes_count": _KEPT_OPEN,
+        "E12_attached_E5_buffers_of_sockets_count": _KEPT_OPEN,
+        "E12_attached_E5_connections_that_nobody_accepts_count": _KEPT_OPEN,
         "D16_writing_to_what_reports_changes_no_result": LOST,
         "D16_signals_to_what_reports_cost_no_session": LOST,
         "D6_a_bomb_of_forks_ends": "it meets the process limit, as in E4",

@@ -22,6 +22,9 @@ class TestLandlock(ProviderConformance):
         "E2_temporary_files_and_shared_memory_are_bounded": "there is neither",
         "E2_code_shares_memory_between_processes": "there is no /dev/shm",
         "E4_threads_count_too": "sandlock counts processes",
+        "E5_buffers_of_sockets_count": "the watch sees memory alone",
+        "E5_page_tables_count": "the watch sees memory alone",
+        "E5_shared_memory_that_nobody_touches_counts": "the watch sees memory alone",
         "F4_modes_times_and_hard_links_are_kept": "sandlock lets nobody change some modes",
         "E8_no_quota_is_used_up_for_another_session": "started by root, all sessions run as one "
         "user",

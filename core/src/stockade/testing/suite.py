@@ -14,6 +14,7 @@ from stockade.testing.group_d_output import Output
 from stockade.testing.group_d_trees import Trees
 from stockade.testing.group_e import Isolation
 from stockade.testing.group_e_files import HostFiles
+from stockade.testing.group_e_kept import Kept
 from stockade.testing.group_e_limits import Limits
 from stockade.testing.group_f import FilesInAndOut
 from stockade.testing.group_f_more import FilesAsTheyAre
@@ -34,6 +35,7 @@ class ProviderConformance(
     NamedInterpreters,
     Isolation,
     Limits,
+    Kept,
     HostFiles,
     FilesInAndOut,
     FilesAsTheyAre,
