@@ -153,7 +153,8 @@ def answer_with(owner: socket.socket, act: Callable[[], dict[str, Any] | None]) 
     try:
         answer = {**(act() or {}), "ok": True}
     except Exception as error:
-        answer = {"ok": False, "error": f"{type(error).__name__}: {error}"}
+        passing = isinstance(error, OSError) and link.is_passing(error)
+        answer = {"ok": False, "error": f"{type(error).__name__}: {error}", "passing": passing}
     with contextlib.suppress(OSError):
         link.send(owner, answer)
     return bool(answer["ok"])

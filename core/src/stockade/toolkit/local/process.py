@@ -31,7 +31,11 @@ _WORDS_BYTES = 65536
 
 class KeeperLostError(Exception):
     """The keeper has ended, does not answer, or could not do what it was asked; the message
-    says which."""
+    says which. ``passing``: the same may work in a moment."""
+
+    def __init__(self, message: str, *, passing: bool = True) -> None:
+        super().__init__(message)
+        self.passing = passing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,11 +68,12 @@ class KeeperProcess:
         self._module, self._packages = module, packages
         self._asking = threading.Lock()
         self._ended = False
+        try:
+            ours, theirs, self._said, said = _streams()
+        except OSError as error:
+            raise _not_started(order, error) from error
         #: The other end of the program's standard input and output; the caller's to close.
-        self.connection, theirs = socket.socketpair()
-        self._said, said = os.pipe()
-        for end in (self._said, said):
-            os.set_blocking(end, False)  # nobody waits for words that nobody reads
+        self.connection = ours
         try:
             with theirs:
                 places = {0: theirs.fileno(), 1: theirs.fileno(), 2: said, **(passed or {})}
@@ -81,7 +86,10 @@ class KeeperProcess:
             os.close(said)
 
     def _start(self, places: Mapping[int, int]) -> None:
-        self._link, theirs = link.pair()
+        try:
+            self._link, theirs = link.pair()
+        except OSError as error:
+            raise _not_started(self._order, error) from error
         try:
             with theirs:
                 command = keeper_command(self._module, theirs.fileno(), self._packages)
@@ -93,10 +101,14 @@ class KeeperProcess:
             try:
                 self._ask(message, list(places.values()))
             except KeeperLostError as error:
+                over = False
                 with contextlib.suppress(DestroyError):
                     self.end()
+                    over = True
                 raise SandboxStartError(
-                    f"the {self._order.wall} keeper did not start: {error}."
+                    f"the {self._order.wall} keeper did not start: {error}.",
+                    retryable=error.passing,
+                    nothing_began=over,
                 ) from error
             self._link.settimeout(_ANSWER_SECONDS)
         except BaseException:
@@ -187,7 +199,7 @@ class KeeperProcess:
         for descriptor in descriptors:
             os.close(descriptor)
         if not answer["ok"]:
-            raise KeeperLostError(answer["error"])
+            raise KeeperLostError(answer["error"], passing=answer["passing"])
         return answer
 
     def kill(self) -> None:
@@ -257,8 +269,26 @@ def _started(
             pass_fds=(theirs.fileno(),),
         )
     except OSError as error:
-        raise SandboxStartError(
-            f"the {order.wall} keeper did not start: {error}.",
-            retryable=link.is_passing(error),
-            nothing_began=True,
-        ) from error
+        raise _not_started(order, error) from error
+
+
+def _not_started(order: Order, error: OSError) -> SandboxStartError:
+    return SandboxStartError(
+        f"the {order.wall} keeper did not start: {error}.",
+        retryable=link.is_passing(error),
+        nothing_began=True,
+    )
+
+
+def _streams() -> tuple[socket.socket, socket.socket, int, int]:
+    """Both ends of the program's connection, and of the pipe for its words. Raises OSError."""
+    ours, theirs = socket.socketpair()
+    try:
+        said, say = os.pipe()
+    except BaseException:
+        ours.close()
+        theirs.close()
+        raise
+    for end in (said, say):
+        os.set_blocking(end, False)  # nobody waits for words that nobody reads
+    return ours, theirs, said, say
