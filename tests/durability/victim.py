@@ -33,7 +33,7 @@ _CORE: list[Step] = [
     ("snapshot", "stockade.files.snapshots:take", "before"),
     ("snapshot", "stockade.toolkit.supervised.link:Link.builtin", "after"),
     ("snapshot", "stockade.files.snapshots:Snapshot.save", "after"),
-    ("destroy", "stockade.runtime:Runtime._begin_destroying", "after"),
+    ("destroy", "stockade.ending:_take", "after"),
     ("destroy", "stockade.runtime:Runtime.destroy", "after"),
     ("destroy", _FORGET, "before"),
     ("destroy", _FORGET, "after"),
@@ -51,10 +51,12 @@ _CONTAINERS: list[Step] = [
 _ATTACHED: list[Step] = [("create", "docker:APIClient.attach_socket", "after")]
 _LANDLOCK: list[Step] = [
     ("create", "subprocess:Popen.__init__", "after"),
-    ("create", "stockade_landlock.wire:send", "after"),
-    ("create", "stockade_landlock.wire:receive", "after"),
-    ("destroy", "stockade_landlock.session:LandlockSandbox.close", "before"),
-    ("destroy", "stockade_landlock.session:LandlockSandbox.close", "after"),
+    ("create", "stockade.toolkit.local.link:send", "after"),
+    ("create", "stockade.toolkit.local.link:receive", "after"),
+    ("create", "stockade.toolkit.supervised.link:Link.greet", "after"),
+    ("create", "stockade.toolkit.local.process:KeeperProcess.ready", "after"),
+    ("destroy", "stockade.toolkit.local.process:KeeperProcess.end", "before"),
+    ("destroy", "stockade.toolkit.local.process:KeeperProcess.end", "after"),
 ]
 #: Beside those: at a moment that nobody chose, this many parts of a second into the phase.
 _MOMENTS = {"create": 0.4, "execute": 0.08, "snapshot": 0.1, "destroy": 0.15}

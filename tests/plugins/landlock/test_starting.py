@@ -13,11 +13,10 @@ from typing import Any
 import pytest
 
 import stockade
-import stockade_landlock.wall
 from plugins.landlock.processes import gone
-from stockade import SandboxStartError
-from stockade.wall import Availability
-from stockade_landlock import process
+from stockade import ProviderUnavailableError, SandboxStartError
+from stockade.toolkit.local import calls, seccomp
+from stockade.toolkit.local.bare import keeper_command
 from stockade_landlock.wall import LandlockWall
 
 
@@ -79,23 +78,25 @@ def _failing(monkeypatch: pytest.MonkeyPatch, code: str, times: int) -> list[int
     usual, started = subprocess.Popen, list[int]()
 
     def popen(argv: list[str], **options: Any) -> Any:
+        if "pass_fds" not in options:  # a probe's
+            return usual(argv, **options)
         if len(started) < times:
-            argv = [
-                *argv[:-1],
-                code.format(link=options["pass_fds"][0], paths=process._import_paths()),
-            ]
+            (link,) = options["pass_fds"]
+            toolkit = keeper_command("stockade.toolkit.local.link", link)[-1]
+            boot = toolkit.partition("from stockade.toolkit")[0]
+            argv = [*argv[:-1], boot + code.format(link=link)]
         made = usual(argv, **options)
         started.append(made.pid)
         return made
 
-    monkeypatch.setattr("stockade_landlock.process.subprocess.Popen", popen)
+    monkeypatch.setattr("stockade.toolkit.local.process.subprocess.Popen", popen)
     return started
 
 
 _SAYS = (
-    "import sys, socket; sys.path[:0] = {{paths!r}}; from stockade_landlock import wire; "
-    "link = socket.socket(fileno={{link}}); wire.receive(link); "
-    "wire.send(link, {{{{'op': 'broken', 'detail': 'a word', 'passing': {passing}}}}})"
+    "import socket; from stockade.toolkit.local import link; "
+    "ours = socket.socket(fileno={{link}}); link.receive(ours); "
+    "link.send(ours, {{{{'ok': False, 'error': 'a word', 'passing': {passing}}}}})"
 )
 
 
@@ -128,13 +129,38 @@ def test_what_no_repetition_mends_is_told_at_once(
     assert len(started) == 1 and not caught.value.retryable
 
 
-def test_a_look_that_could_not_be_taken_is_no_answer(
-    landlock: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whether folders can be private is asked once; a machine that is short says nothing of it."""
-    monkeypatch.setattr(stockade_landlock.wall, "_mountable", None)
+def test_a_look_that_could_not_be_taken_is_no_answer(landlock: str) -> None:
+    """A machine that is short of something says nothing of namespaces."""
     with no_more_files():
-        seen: Availability = LandlockWall().probe()
+        seen = LandlockWall().probe()
         assert not seen and seen.transient
     assert LandlockWall().probe()
-    assert gone("unshare(0x20000")
+    assert gone("stockade_landlock.attempt")
+
+
+def test_E7_without_namespaces_there_is_no_wall(landlock: str) -> None:
+    """Where a filter forbids them, as in a container, the reason and a remedy are told."""
+
+    def look() -> bytes:
+        calls.give_up_privileges()
+        calls.filter_calls(seccomp.program())
+        try:
+            stockade.open(landlock)
+        except ProviderUnavailableError as error:
+            return str(error).encode()
+        return b"a session"
+
+    told = calls.in_fork(look)
+    assert "namespaces: [Errno 1] Operation not permitted: 'clone'" in told, told
+    assert "allow unprivileged user namespaces" in told
+
+
+def test_A8_a_target_that_is_no_root_is_told(landlock: str, tmp_path: Any) -> None:
+    for target, reason in (
+        ("usr", "not an absolute path"),
+        (str(tmp_path / "none"), "no folder"),
+        (str(tmp_path), "holds no bin/sh"),
+        ("/", "the host's own root"),
+    ):
+        seen = stockade.provider(f"{landlock}:{target}").availability()
+        assert not seen and reason in seen.reason, seen

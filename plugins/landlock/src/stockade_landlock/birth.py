@@ -1,0 +1,221 @@
+"""How a sandbox comes to be: a fork of the keeper, in namespaces of its own, that gives up
+one right after the other and becomes the supervisor.
+
+As an ordinary user it begins in a user namespace, which is where its rights come from. As
+root it makes its root with root's rights and enters a user namespace afterwards, so that the
+mounts belong to one that no program is in; there it is somebody that nobody on the host is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import os
+import resource
+import signal
+import socket
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
+
+from stockade.toolkit.local import calls
+from stockade_landlock import kernel, landlock, mounts
+from stockade_landlock.kernel import (
+    CLONE_NEWCGROUP,
+    CLONE_NEWIPC,
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWUSER,
+    CLONE_NEWUTS,
+)
+
+__all__ = ["Birth", "bear"]
+
+_NAMESPACES = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET
+_NAME = "sandbox"
+_SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
+#: What the child asks for, and the answer when it is done; anything else is its last word.
+_MAP, _GO = b"m", b"g"
+
+
+@dataclasses.dataclass(frozen=True)
+class Birth:
+    """What a sandbox is born with; the owner's side fills it in (wall.py)."""
+
+    as_root: bool  #: the keeper is root on the host
+    user_namespace: bool  #: one can be had; always so where the keeper is not root
+    inside: tuple[int, int]  #: user and group as programs see themselves
+    outside: tuple[int, int]  #: what these are on the host
+    root: Mapping[str, Any]  #: root.Root.plan()
+    limits: Mapping[str, int]  #: RLIMIT_... to its value
+    cpus: Sequence[int]  #: to stay on, where there are any
+    working_dir: str
+    abi: int  #: of Landlock
+    filter: str  #: of system calls, in hexadecimal
+
+    @property
+    def ids(self) -> tuple[int, int]:
+        """Whom programs run as, as they see it."""
+        return self.inside if self.user_namespace else self.outside
+
+    def to_message(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_message(cls, message: Mapping[str, Any]) -> Birth:
+        ids = {name: tuple(message[name]) for name in ("inside", "outside")}
+        return cls(**{**message, **ids})
+
+
+def bear(
+    birth: Birth,
+    program: int,
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    streams: Sequence[int],
+    join: Callable[[int], None],
+) -> int:
+    """Start the program of descriptor ``program`` as a sandbox's first; its id on the host.
+
+    ``streams`` become its standard ones. ``join`` puts the process into the session's group
+    before it does anything. For a process with one thread. Raises OSError with what failed,
+    and then nothing is left.
+    """
+    ours, theirs = socket.socketpair()
+    pid = kernel.clone(_NAMESPACES | (0 if birth.as_root else CLONE_NEWUSER))
+    if pid == 0:
+        ours.close()
+        _Child(birth, theirs).become(program, argv, env, streams)
+    theirs.close()
+    try:
+        with ours:
+            join(pid)
+            _attend(ours, pid, birth)
+    except BaseException:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
+    return pid
+
+
+def _attend(link: socket.socket, pid: int, birth: Birth) -> None:
+    """Do for the child what it has no right to, until it has become the program."""
+    link.sendall(_GO)
+    said = b""
+    while piece := link.recv(4096):
+        if piece == _MAP:
+            _map(f"/proc/{pid}", birth)
+            link.sendall(_GO)
+        else:
+            said += piece
+    if said:
+        number, _, words = said.decode(errors="replace").partition(" ")
+        failure = OSError(words)
+        failure.errno = int(number)
+        raise failure
+
+
+def _map(process: str, birth: Birth) -> None:
+    for number, kind in enumerate(("uid", "gid")):
+        with open(f"{process}/{kind}_map", "w") as file:
+            file.write(f"{birth.inside[number]} {birth.outside[number]} 1")
+
+
+class _Child:
+    """In the fork; everything here ends in the program or in ``_exit``."""
+
+    def __init__(self, birth: Birth, link: socket.socket) -> None:
+        self._birth = birth
+        self._link = link
+
+    def become(
+        self, program: int, argv: Sequence[str], env: Mapping[str, str], streams: Sequence[int]
+    ) -> NoReturn:
+        try:
+            self._hear()
+            self._make()
+            os.setsid()
+            program = fcntl.fcntl(program, fcntl.F_DUPFD_CLOEXEC, 3)  # the low ones are taken
+            for number, stream in enumerate(streams):
+                os.dup2(stream, number)
+            _limit(self._birth)
+            self._give_up(program)
+            os.execve(program, list(argv), dict(env))
+        except BaseException as error:
+            number = error.errno or 0 if isinstance(error, OSError) else 0
+            words = f"{number} {type(error).__name__}: {error}"
+            self._link.sendall(words.encode(errors="replace"))
+        finally:
+            os._exit(127)
+
+    def _hear(self) -> None:
+        if self._link.recv(1) != _GO:
+            os._exit(127)  # the keeper is gone
+
+    # -- with rights -------------------------------------------------------------
+
+    def _make(self) -> None:
+        birth = self._birth
+        if not birth.as_root:
+            with open("/proc/self/setgroups", "w") as file:
+                file.write("deny")
+            _map("/proc/self", birth)
+        kernel.unshare(CLONE_NEWCGROUP)  # it is in the session's group by now
+        kernel.name_host(_NAME)
+        _loopback_up()
+        mounts.enter_root(birth.root, birth.outside if birth.as_root else birth.inside)
+
+    # -- giving them up ------------------------------------------------------------
+
+    def _give_up(self, program: int) -> None:
+        birth = self._birth
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)  # Python ignores them
+        os.umask(0o022)
+        if birth.as_root:
+            self._leave_root()
+        else:
+            kernel.drop_bounding()
+        calls.give_up_privileges()
+        self._tie()
+        os.chdir(birth.working_dir)
+        writable = [folder["place"] for folder in birth.root["writable"]]
+        landlock.restrict(["/"], ["/dev", "/proc", *writable], program, birth.abi)
+        calls.filter_calls(bytes.fromhex(birth.filter))
+
+    def _leave_root(self) -> None:
+        os.setgroups([])
+        if self._birth.user_namespace:
+            kernel.unshare(CLONE_NEWUSER)
+            self._link.sendall(_MAP)
+            self._hear()
+        kernel.drop_bounding()
+        uid, gid = self._birth.ids
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+
+    def _tie(self) -> None:
+        """To the keeper's life, which may be over: then the link is closed."""
+        kernel.die_with_parent()
+        try:
+            if not self._link.recv(1, socket.MSG_DONTWAIT):
+                os._exit(127)
+        except BlockingIOError:
+            pass
+
+
+def _limit(birth: Birth) -> None:
+    if birth.cpus:
+        os.sched_setaffinity(0, birth.cpus)
+    for name, value in birth.limits.items():
+        which = getattr(resource, name)
+        _, hard = resource.getrlimit(which)
+        lower = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(which, (lower, lower))
+
+
+def _loopback_up() -> None:
+    """So that a server and its client in one session meet (E3)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        fcntl.ioctl(asking, _SIOCSIFFLAGS, struct.pack("16sh22x", b"lo", _IFF_UP))

@@ -1,0 +1,209 @@
+"""The system calls that Python's own modules lack, by ctypes; each raises OSError.
+
+What makes a sandbox runs without packages: the standard library alone, and the toolkit's
+own table of calls.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import platform
+import socket
+from typing import Any
+
+from stockade.toolkit.local.table import MACHINES, NUMBERS
+
+__all__ = [
+    "change_root",
+    "clone",
+    "die_with_parent",
+    "drop_bounding",
+    "has_user_namespaces",
+    "make_private",
+    "mount",
+    "name_host",
+    "one_by_one",
+    "read_only_below",
+    "syscall",
+    "unmount",
+    "unshare",
+]
+
+_libc = ctypes.CDLL(None, use_errno=True)
+#: The same without giving up the interpreter's lock, which a clone in between would have twice.
+_whole = ctypes.PyDLL(None, use_errno=True)
+
+CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 1 << 17, 1 << 25, 1 << 26, 1 << 27
+CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 1 << 28, 1 << 29, 1 << 30
+_SIGCHLD = 17
+
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
+MS_REMOUNT, MS_NOATIME, MS_NODIRATIME, MS_BIND = 32, 1024, 2048, 4096
+MS_REC, MS_PRIVATE, MS_RELATIME = 1 << 14, 1 << 18, 1 << 21
+_MNT_DETACH = 2
+_AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
+_MOUNT_ATTR_RDONLY, _MOUNT_ATTR_NOSUID, _MOUNT_ATTR_NODEV = 1, 2, 4
+#: What a mount in a user namespace may not lose, as mountinfo spells it.
+_KEPT = {
+    "noexec": MS_NOEXEC,
+    "noatime": MS_NOATIME,
+    "nodiratime": MS_NODIRATIME,
+    "relatime": MS_RELATIME,
+}
+#: As mountinfo writes them; the backslash last.
+_ESCAPED = ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b"\\"))
+
+_PR_SET_PDEATHSIG, _PR_CAPBSET_DROP = 1, 24
+_LAST_CAPABILITY = 63
+_SIGKILL = 9
+
+
+class _MountAttribute(ctypes.Structure):
+    """``struct mount_attr`` of mount_setattr(2)."""
+
+    _fields_ = (
+        ("set", ctypes.c_uint64),
+        ("clear", ctypes.c_uint64),
+        ("propagation", ctypes.c_uint64),
+        ("namespace", ctypes.c_uint64),
+    )
+
+
+def _checked(result: int, name: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), name)
+    return result
+
+
+def _number(name: str) -> int:
+    number = NUMBERS[name][MACHINES[platform.machine()][0]]
+    assert number is not None, f"this machine has no {name}"
+    return number
+
+
+def _word(value: Any) -> Any:
+    return ctypes.c_long(value) if isinstance(value, int) else value
+
+
+def syscall(name: str, *arguments: Any) -> int:
+    """A call that the C library has no function for; integers are passed as longs."""
+    number = ctypes.c_long(_number(name))
+    return _checked(_libc.syscall(number, *map(_word, arguments)), name)
+
+
+def clone(flags: int) -> int:
+    """Fork into new namespaces: 0 in the child, its id in the parent.
+
+    For a process with one thread, which Python's own fork would leave as it is, too.
+    """
+    arguments = map(ctypes.c_long, (_number("clone"), flags | _SIGCHLD, 0, 0, 0, 0))
+    return _checked(_whole.syscall(*arguments), "clone")
+
+
+def unshare(flags: int) -> None:
+    """Go on in namespaces of one's own."""
+    _checked(_libc.unshare(ctypes.c_int(flags)), "unshare")
+
+
+def name_host(name: str) -> None:
+    """What this namespace's host is called; it has no domain."""
+    socket.sethostname(name)
+    _checked(_libc.setdomainname(b"(none)", ctypes.c_size_t(6)), "setdomainname")
+
+
+def has_user_namespaces() -> bool:
+    """Whether this machine has any; as another than root one has to try."""
+    with contextlib.suppress(OSError), open("/proc/sys/user/max_user_namespaces") as file:
+        return file.read().strip() != "0"
+    return os.path.exists("/proc/self/ns/user")
+
+
+# -- mounts ----------------------------------------------------------------------
+
+
+def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:
+    """As mount(2)."""
+    result = _libc.mount(
+        os.fsencode(source),
+        os.fsencode(target),
+        kind.encode() or None,
+        ctypes.c_ulong(flags),
+        options.encode() or None,
+    )
+    _checked(result, f"mount {target}")
+
+
+def unmount(target: str) -> None:
+    """Take it out of sight at once; it goes when nothing uses it any more."""
+    _checked(_libc.umount2(os.fsencode(target), ctypes.c_int(_MNT_DETACH)), f"umount {target}")
+
+
+def make_private() -> None:
+    """Have no mount of this namespace follow one of the host's, nor lead to one."""
+    mount("none", "/", flags=MS_REC | MS_PRIVATE)
+
+
+def change_root(new: str, old: str) -> None:
+    """``new`` becomes the root, and what was it is found at ``old``, below ``new``."""
+    paths = (os.fsencode(new), os.fsencode(old))
+    syscall("pivot_root", *map(ctypes.c_char_p, paths))
+    os.chdir("/")
+
+
+def read_only_below(folder: str, mounts: str) -> None:
+    """Make the mount at ``folder`` and all below it read-only, without devices and set-user-id.
+
+    ``mounts`` is a mountinfo of this process, for kernels that do not do it in one call.
+    """
+    wanted = _MOUNT_ATTR_RDONLY | _MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV
+    attribute = _MountAttribute(wanted, 0, 0, 0)
+    try:
+        syscall(
+            "mount_setattr",
+            _AT_FDCWD,
+            ctypes.c_char_p(os.fsencode(folder)),
+            _AT_RECURSIVE,
+            ctypes.byref(attribute),
+            ctypes.c_size_t(ctypes.sizeof(attribute)),
+        )
+    except OSError as error:
+        if error.errno != errno.ENOSYS:  # before Linux 5.12
+            raise
+        one_by_one(folder, mounts)
+
+
+def one_by_one(folder: str, mounts: str) -> None:
+    """What ``read_only_below`` does, by remounting each mount."""
+    wanted = MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV
+    with open(mounts, "rb") as file:
+        rows = [line.split() for line in file]
+    for row in rows:
+        place = row[4]
+        for written, meant in _ESCAPED:
+            place = place.replace(written, meant)
+        path = os.fsdecode(place)
+        if path == folder or path.startswith(folder + "/"):
+            words = row[5].decode().split(",")
+            kept = sum(flag for word, flag in _KEPT.items() if word in words)
+            mount("none", path, flags=wanted | kept)
+
+
+# -- rights ----------------------------------------------------------------------
+
+
+def drop_bounding() -> None:
+    """Have no program that is run from here on gain a capability (E1); wants CAP_SETPCAP."""
+    for capability in range(_LAST_CAPABILITY + 1):
+        if _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) != 0:
+            if ctypes.get_errno() == errno.EINVAL:
+                break  # past the kernel's last one
+            _checked(-1, f"dropping capability {capability}")
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent ends."""
+    _checked(_libc.prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0), "parent-death signal")

@@ -1,0 +1,182 @@
+"""The sandbox's root, made of mounts: in the child, while it still has the rights for it.
+
+What stands in it was decided by the owner's side (root.py). Three steps: the host's root is
+put aside, so that a new one has a place and whatever the host has at any path can still be
+bound; the new one is filled, made read-only as a whole, and gets its own /proc, /dev and
+writable folders; then the host's is let go.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from typing import Any
+
+from stockade_landlock import kernel
+from stockade_landlock.kernel import (
+    MS_BIND,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_RDONLY,
+    MS_REC,
+    MS_REMOUNT,
+)
+
+__all__ = ["enter_root"]
+
+#: Folders of which one is there on every system, to put the first file system on.
+_PLACES = ("/tmp", "/run", "/mnt", "/var", "/home")
+_BASE, _OLD, _NEW, _FILES = "size=64k,mode=755", "/old", "/new", "/scratch"
+#: Links, mount points and small files; it is read-only once it is made.
+_ROOT = "size=4m,nr_inodes=8192,mode=755"
+
+_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+_DEVICE_LINKS = {
+    "fd": "/proc/self/fd",
+    "stdin": "/proc/self/fd/0",
+    "stdout": "/proc/self/fd/1",
+    "stderr": "/proc/self/fd/2",
+    "ptmx": "pts/ptmx",
+}
+#: Parts of /proc that tell of the machine what no program needs, and those that change it.
+_HIDDEN = (
+    "acpi", "asound", "interrupts", "kcore", "key-users", "keys", "kmsg", "latency_stats",
+    "sched_debug", "scsi", "timer_list", "timer_stats",
+)  # fmt: skip
+_READ_ONLY = ("bus", "fs", "irq", "sys", "sysrq-trigger")
+
+
+def enter_root(plan: Mapping[str, Any], owner: tuple[int, int]) -> None:
+    """Make the root of a plan and stand in it; ``owner`` is who the working folder is for,
+    user and group, as this process numbers them. Raises OSError."""
+    kernel.make_private()
+    _put_aside()
+    kernel.mount("tmpfs", _NEW, "tmpfs", MS_NOSUID | MS_NODEV, _ROOT)
+    for step in plan["steps"]:
+        _take(step)
+    for place in ("/proc", "/dev", *(folder["place"] for folder in plan["writable"])):
+        _folder(place)
+    # Recursively: what the host has mounted below one of its folders came along.
+    kernel.read_only_below(_NEW, f"{_OLD}/proc/self/mountinfo")
+    _proc()
+    _devices(plan["shm"])
+    _writable(plan, owner)
+    kernel.mount("none", f"{_NEW}/dev", flags=MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID)
+    os.chdir(_NEW)
+    kernel.change_root(".", ".")
+    kernel.unmount("/")  # the old one: it was stacked on the new
+    os.chdir("/")
+
+
+def _put_aside() -> None:
+    place = next(path for path in _PLACES if os.path.isdir(path))
+    kernel.mount("tmpfs", place, "tmpfs", MS_NOSUID | MS_NODEV, _BASE)
+    for folder in (_OLD, _NEW, _FILES):
+        os.mkdir(place + folder, 0o755)
+    kernel.change_root(place, place + _OLD)
+
+
+# -- what the host has ---------------------------------------------------------
+
+
+def _take(step: dict[str, Any]) -> None:
+    place = _NEW + step["place"]
+    kind = step["kind"]
+    if kind == "folder":
+        _folder(step["place"])
+        return
+    _folder(os.path.dirname(step["place"]))
+    if kind == "link":
+        os.symlink(step["to"], place)
+    elif kind == "text":
+        _file(place, step["text"])
+    else:
+        _bind(_OLD + step["source"], place)
+
+
+def _bind(source: str, place: str) -> None:
+    if stat.S_ISDIR(os.stat(source).st_mode):
+        os.makedirs(place, 0o755, exist_ok=True)
+    else:
+        _file(place)
+    kernel.mount(source, place, flags=MS_BIND | MS_REC)
+
+
+def _folder(place: str) -> None:
+    os.makedirs(_NEW + place, 0o755, exist_ok=True)
+
+
+def _file(place: str, text: str = "") -> None:
+    with open(place, "x", encoding="utf-8", errors="surrogateescape") as file:
+        os.fchmod(file.fileno(), 0o444)
+        file.write(text)
+
+
+# -- what is the sandbox's own ---------------------------------------------------
+
+
+def _proc() -> None:
+    proc = f"{_NEW}/proc"
+    flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
+    kernel.mount("proc", proc, "proc", flags)
+    for name in _READ_ONLY:
+        path = f"{proc}/{name}"
+        if os.path.exists(path):
+            kernel.mount(path, path, flags=MS_BIND)
+            kernel.mount("none", path, flags=MS_REMOUNT | MS_BIND | MS_RDONLY | flags)
+    for name in _HIDDEN:
+        _hide(f"{proc}/{name}", flags | MS_RDONLY)
+
+
+def _hide(path: str, flags: int) -> None:
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(mode):
+        kernel.mount("tmpfs", path, "tmpfs", flags, "size=4k,nr_inodes=2,mode=555")
+    else:
+        kernel.mount(f"{_OLD}/dev/null", path, flags=MS_BIND)
+        kernel.mount("none", path, flags=MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NOEXEC)
+
+
+def _devices(shm: str) -> None:
+    dev = f"{_NEW}/dev"
+    kernel.mount("tmpfs", dev, "tmpfs", MS_NOSUID, "size=64k,nr_inodes=64,mode=755")
+    for name in _DEVICES:
+        if os.path.exists(f"{_OLD}/dev/{name}"):
+            _file(f"{dev}/{name}")
+            kernel.mount(f"{_OLD}/dev/{name}", f"{dev}/{name}", flags=MS_BIND)
+            # Written to all the same, as devices are; the host's file of it keeps its mode.
+            flags = MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NOEXEC
+            kernel.mount("none", f"{dev}/{name}", flags=flags)
+    for name, target in _DEVICE_LINKS.items():
+        os.symlink(target, f"{dev}/{name}")
+    os.mkdir(f"{dev}/pts", 0o755)
+    options = "newinstance,ptmxmode=0666,mode=620"
+    kernel.mount("devpts", f"{dev}/pts", "devpts", MS_NOSUID | MS_NOEXEC, options)
+    os.mkdir(f"{dev}/shm", 0o1777)
+    kernel.mount("tmpfs", f"{dev}/shm", "tmpfs", MS_NOSUID | MS_NODEV, f"{shm}mode=1777")
+
+
+def _writable(plan: Mapping[str, Any], owner: tuple[int, int]) -> None:
+    """A file system for each folder; those that share one have its space, and no name."""
+    flags = MS_NOSUID | MS_NODEV
+    shared: set[str] = set()
+    for folder in plan["writable"]:
+        place, group, mode = _NEW + folder["place"], folder["shares"], folder["mode"]
+        if not group:
+            options = f"{plan['size']}mode={mode},uid={owner[0]},gid={owner[1]}"
+            kernel.mount("tmpfs", place, "tmpfs", flags, options)
+            continue
+        space = f"{_FILES}/{group}"
+        if group not in shared:
+            shared.add(group)
+            os.mkdir(space)
+            kernel.mount("tmpfs", space, "tmpfs", flags, f"{plan['size']}mode=755")
+        part = f"{space}/{folder['place'].strip('/').replace('/', '-')}"
+        os.mkdir(part)
+        os.chmod(part, int(mode, 8))
+        kernel.mount(part, place, flags=MS_BIND)

@@ -1,0 +1,176 @@
+"""What a sandbox has for a root: the steps that make it, decided before anything starts.
+
+Nothing is copied: the host's programs and libraries are bound where they are, its links are
+made anew, and of /etc there is what common programs look for (E7).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import posixpath
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from stockade.config import MIB
+from stockade.errors import ConfigError
+from stockade.hostroot import SYSTEM_FOLDERS, accounts
+
+__all__ = ["Root", "check_place"]
+
+#: Made for each sandbox, whatever a target has there.
+_MADE = ("/dev", "/proc", "/sys", "/tmp")
+#: Empty folders that programs expect to find.
+_EMPTY = ("/home", "/mnt", "/opt", "/run", "/srv", "/sys", "/var")
+#: Files that a folder of a size may hold, for each MiB.
+_FILES_EACH = 64
+_MIN_FILES = 1024
+_HOSTNAME = "sandbox"
+_MOST_TEXT = 1 << 20
+
+Step = dict[str, Any]
+
+
+@attrs.frozen(kw_only=True)
+class Root:
+    """A sandbox's files."""
+
+    target: str | None  #: the folder that becomes the root; None shows the host's programs
+    working_dir: str
+    disk_mb: int | None
+    shm_mb: int
+    uid: int  #: inside
+    gid: int
+    extra: Sequence[str] = ()  #: further folders of the host, shown where they are
+
+    def plan(self) -> dict[str, Any]:
+        """For the child (mounts.py), as JSON has it.
+
+        Raises ConfigError for places that can't be made, OSError for a target that can't be
+        looked at.
+        """
+        return {
+            "steps": [*self._base(), *self._texts()],
+            "writable": [
+                {"place": "/tmp", "mode": "1777", "shares": "tmp"},
+                {"place": "/var/tmp", "mode": "1777", "shares": "tmp"},
+                {"place": self.working_dir, "mode": "700", "shares": ""},
+            ],
+            "size": self._size(self.disk_mb),
+            "shm": self._size(self.shm_mb),
+        }
+
+    def _size(self, megabytes: int | None) -> str:
+        """Options of a tmpfs: the number of files costs the kernel's memory, too (E2)."""
+        if megabytes is None:
+            return ""
+        files = max(_MIN_FILES, megabytes * _FILES_EACH)
+        return f"size={megabytes * MIB},nr_inodes={files},"
+
+    # -- the parts ---------------------------------------------------------------
+
+    def _base(self) -> list[Step]:
+        if self.target is not None:
+            return self._target(self.target)
+        steps = [{"kind": "folder", "place": place} for place in ("/etc", *_EMPTY)]
+        steps.append({"kind": "link", "place": "/etc/mtab", "to": "/proc/mounts"})
+        for path in dict.fromkeys((*SYSTEM_FOLDERS, *self.extra)):
+            if os.path.lexists(path) and not _within(path, self._places()):
+                steps += self._show(path, path)
+        return steps
+
+    def _target(self, target: str) -> list[Step]:
+        steps: list[Step] = []
+        for name in sorted(os.listdir(target)):
+            place = f"/{name}"
+            if place not in _MADE and place not in self._places():
+                steps += self._show(os.path.join(target, name), place)
+        return steps
+
+    def _texts(self) -> list[Step]:
+        """What programs ask of /etc, in place of the host's own."""
+        texts = accounts(self.uid, self.gid, self.working_dir)
+        texts |= {"/etc/hostname": f"{_HOSTNAME}\n", "/etc/resolv.conf": ""}
+        if self.target is not None:
+            texts = _joined(texts, self.target)
+        return [
+            {"kind": "text", "place": place, "text": text}
+            for place, text in texts.items()
+            if not _within(place, self._places())
+        ]
+
+    def _own(self) -> list[str]:
+        """Places that are the sandbox's own, below what it is shown."""
+        return [*self._places(), "/var/tmp", *(step["place"] for step in self._texts())]
+
+    def _places(self) -> list[str]:
+        """Where something is mounted over what the root has."""
+        return [self.working_dir]
+
+    def _show(self, source: str, place: str) -> list[Step]:
+        """The host's file or folder, read-only; what is the sandbox's own below it and has no
+        place there needs a folder of the sandbox's, so then its parts are shown one by one.
+
+        A link stays a link, so that it leads to where it says inside, never on the host.
+        """
+        mode = os.lstat(source).st_mode
+        below = [path for path in self._own() if path.startswith(place + "/")]
+        if stat.S_ISLNK(mode):
+            if below:
+                raise ConfigError(
+                    f"{below[0]!r} lies behind the link {place!r} of the sandbox's root; "
+                    "choose a folder that no link leads to."
+                )
+            return [{"kind": "link", "place": place, "to": os.readlink(source)}]
+        if stat.S_ISREG(mode) or (stat.S_ISDIR(mode) and not below):
+            return [{"kind": "bind", "place": place, "source": source}]
+        if not stat.S_ISDIR(mode):
+            return []  # sockets, fifos and devices of the host have no place here
+        steps: list[Step] = [{"kind": "folder", "place": place}]
+        for name in sorted(os.listdir(source)):
+            inner = f"{place}/{name}"
+            if inner not in self._own():
+                steps += self._show(os.path.join(source, name), inner)
+        return steps
+
+
+def _joined(texts: Mapping[str, str], target: str) -> dict[str, str]:
+    """Users, groups and switches of a target stay, and the sandbox's own come on top."""
+    found = dict(texts)
+    for path in ("/etc/passwd", "/etc/group"):
+        theirs = _text(target + path).splitlines(keepends=True)
+        known = {line.split(":")[2] for line in theirs if line.count(":") > 2}
+        ours = texts[path].splitlines(keepends=True)
+        found[path] = "".join(
+            [*theirs, *(line for line in ours if line.split(":")[2] not in known)]
+        )
+    switches = _text(f"{target}/etc/nsswitch.conf")
+    return {**found, "/etc/nsswitch.conf": switches or texts["/etc/nsswitch.conf"]}
+
+
+def _text(path: str) -> str:
+    """Of a file of the target that is no link; empty where there is none."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, encoding="utf-8") as file:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return file.read(_MOST_TEXT)
+    return ""
+
+
+def _within(path: str, places: Iterable[str]) -> bool:
+    return any(path == place or path.startswith(place + "/") for place in places)
+
+
+def check_place(path: str) -> None:
+    """Refuse a working folder that covers what the sandbox itself needs. Raises ConfigError."""
+    top = "/" + path.split("/")[1]
+    made = top in _MADE or path in ("/etc", "/var", "/var/tmp")
+    if path == "/" or made or posixpath.normpath(path) != path:
+        raise ConfigError(
+            f"working_dir={path!r} cannot be a folder of its own; use /workspace or another "
+            "place outside of /tmp, /var/tmp, /proc, /sys and /dev."
+        )

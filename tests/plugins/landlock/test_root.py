@@ -1,0 +1,227 @@
+"""The root that a sandbox stands in: made of mounts, read-only, and as a kernel has files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import stockade
+from stockade import ConfigError, Session
+from stockade_landlock import landlock as rules
+from stockade_landlock.root import Root, check_place
+
+
+def root(**more: Any) -> Root:
+    usual: dict[str, Any] = {
+        "target": None,
+        "working_dir": "/workspace",
+        "disk_mb": 8,
+        "shm_mb": 8,
+        "uid": 1000,
+        "gid": 1000,
+    }
+    return Root(**{**usual, **more})
+
+
+def steps(made: Root) -> dict[str, dict[str, Any]]:
+    return {step["place"]: step for step in made.plan()["steps"]}
+
+
+# -- what is planned -----------------------------------------------------------------
+
+
+def test_C7_accounts_of_a_target_stay_and_the_sandboxs_come_on_top(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/passwd").write_text("root:x:0:0::/root:/bin/ash\nweb:x:33:33::/:/bin/false\n")
+    (tmp_path / "etc/group").symlink_to("/etc/shadow")  # a link leads nowhere on the host
+    found = steps(root(target=str(tmp_path)))
+    names = [line.split(":")[0] for line in found["/etc/passwd"]["text"].splitlines()]
+    assert names == ["root", "web", "sandbox", "nobody"]
+    assert "ash" in found["/etc/passwd"]["text"]
+    assert "sandbox:x:1000:" in found["/etc/group"]["text"]
+
+
+def test_a_working_folder_inside_a_folder_of_the_hosts(tmp_path: Path) -> None:
+    (tmp_path / "opt/app/bin").mkdir(parents=True)
+    (tmp_path / "opt/data").mkdir()
+    found = steps(root(target=str(tmp_path), working_dir="/opt/app/work"))
+    assert found["/opt"]["kind"] == found["/opt/app"]["kind"] == "folder"
+    assert found["/opt/app/bin"]["kind"] == found["/opt/data"]["kind"] == "bind"
+
+
+def test_a_working_folder_behind_a_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "opt").symlink_to("/etc")
+    with pytest.raises(ConfigError, match=r"'/opt/work' lies behind the link '/opt'"):
+        root(target=str(tmp_path), working_dir="/opt/work").plan()
+
+
+def test_sockets_and_devices_of_a_target_have_no_place(tmp_path: Path) -> None:
+    (tmp_path / "srv").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    assert "/pipe" not in steps(root(target=str(tmp_path)))
+
+
+@pytest.mark.parametrize("place", ["/", "/tmp/w", "/dev/x", "/var/tmp", "/proc", "/etc", "/sys/x"])
+def test_places_that_are_the_sandboxs_own(place: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be a folder of its own"):
+        check_place(place)
+
+
+# -- what there is inside --------------------------------------------------------------
+
+
+def test_E2_all_mounts_but_the_sandboxs_own_are_read_only(session: Session) -> None:
+    own = {"/workspace", "/tmp", "/var/tmp", "/dev/shm", "/dev/pts", "/proc"}
+    for line in session.shell("cat /proc/self/mountinfo").stdout.splitlines():
+        place, options = line.split()[4:6]
+        have = set(options.split(","))
+        assert "nosuid" in have, line
+        assert ("rw" in have) == (place in own), line
+        if not place.startswith(("/dev", "/proc")):
+            assert "nodev" in have, line
+
+
+def test_what_programs_count_on(session: Session) -> None:
+    work = """
+    set -e
+    python3 -m venv --without-pip v && v/bin/python -c 'import sys; print(sys.prefix)'
+    python3 -c 'import multiprocessing as m; l = m.Lock(); l.acquire(); print("lock")'
+    python3 -c 'import socket; s = socket.create_server(("localhost", 0)); a = s.getsockname()
+    c = socket.create_connection(a); print(c.getpeername() == a)'
+    mkdir t && echo x > t/f && ln -s f t/l && chmod 754 t/f && tar cf t.tar t && rm -r t
+    tar xf t.tar && cat t/l && stat -c %a t/f
+    echo x > /dev/full || echo full
+    """
+    result = session.shell(textwrap.dedent(work))
+    assert result.stdout.split() == ["/workspace/v", "lock", "True", "x", "754", "full"], result
+
+
+def test_memory_disk_and_names_are_bounded(landlock: str) -> None:
+    with stockade.open(f"{landlock}?shm_mb=2", disk_mb=4) as session:
+        for place, most in (("/tmp", 4), ("/var/tmp", 4), ("/workspace", 4), ("/dev/shm", 2)):
+            line = f"head -c 9000000 /dev/zero > {place}/f; wc -c < {place}/f; rm {place}/f"
+            assert int(session.shell(line).stdout) <= most << 20
+        line = "i=0; while true > $i; do i=$((i+1)); done 2>/dev/null; echo $i; rm -f *"
+        assert int(session.shell(f"mkdir /tmp/d; cd /tmp/d; {line}").stdout) <= 1024
+
+
+def test_E2_temporary_folders_share_their_space_and_no_name(session: Session) -> None:
+    line = "echo x > /tmp/f; ls /var/tmp; stat -c %a /tmp /var/tmp /workspace"
+    assert session.shell(line).stdout.split() == ["1777", "1777", "700"]
+
+
+# -- older kernels, other starts -----------------------------------------------------------
+
+_BORN = """
+import json, os, sys
+from stockade.toolkit.local import seccomp
+from stockade_landlock import birth, kernel, landlock
+given = json.load(sys.stdin)
+if given["one by one"]:
+    kernel.read_only_below = kernel.one_by_one
+as_root = os.geteuid() == 0
+made = birth.Birth(
+    as_root=as_root, user_namespace=given["namespace"], inside=(1000, 1000),
+    outside=(0x70001234, 0x70001234) if as_root else (os.geteuid(), os.getegid()),
+    root=given["root"], limits={"RLIMIT_NPROC": 40}, cpus=(), working_dir="/workspace",
+    abi=given["abi"], filter=seccomp.program().hex(),
+)
+shell = os.open("/bin/sh", os.O_RDONLY)
+argv = ["sh", "-c", given["line"]]
+pid = birth.bear(made, shell, argv, {"PATH": "/usr/bin:/bin"}, [0, 1, 2], lambda pid: None)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+def born(line: str, *, abi: int = 0, namespace: bool = True, one_by_one: bool = False) -> str:
+    """What a shell says that is a sandbox's first program."""
+    given = {
+        "line": line,
+        "abi": abi,
+        "namespace": namespace,
+        "one by one": one_by_one,
+        "root": root().plan(),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", _BORN],
+        input=json.dumps(given),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done
+    return done.stdout
+
+
+@pytest.mark.parametrize("abi", range(8))
+def test_files_move_between_folders_whatever_landlock_knows(landlock: str, abi: int) -> None:
+    if abi > rules.abi():
+        pytest.skip("this kernel's Landlock does not know that version")
+    line = (
+        "mkdir a b; echo x > a/f; mv a/f b/g; ln b/g a/h; cat a/h; : > b/g; "
+        "(: > /usr/new) 2>&-; (: > /new) 2>&-; ls /new /usr/new 2>&-; echo end; echo y > /dev/null"
+    )
+    assert born(line, abi=abi) == "x\nend\n"
+
+
+def test_before_linux_5_12_each_mount_is_made_read_only(landlock: str) -> None:
+    line = "while read -r i p d r place options rest; do echo $place $options; done"
+    told = born(f"{line} < /proc/self/mountinfo", one_by_one=True)
+    own = {"/workspace", "/tmp", "/var/tmp", "/dev/shm", "/dev/pts", "/proc"}
+    for place, options in (row.split() for row in told.splitlines()):
+        assert options.startswith("rw") == (place in own), (place, options)
+        assert "nosuid" in options, (place, options)
+
+
+def test_root_without_user_namespaces_still_is_nobody(landlock: str) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can do without them")
+    told = born("cat /proc/self/status; : > f; (: > /new) 2>&- || echo no", namespace=False)
+    status = dict(line.split(":\t", 1) for line in told.splitlines() if ":\t" in line)
+    assert set(status["Uid"].split()) == set(status["Gid"].split()) == {str(0x70001234)}
+    assert all(int(status[name], 16) == 0 for name in status if name.startswith("Cap"))
+    assert not status["Groups"].strip() and told.endswith("no\n")
+
+
+# -- a folder as root -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def small_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A shell, a few programs, and what they need; nothing else."""
+    made = tmp_path_factory.mktemp("root")
+    for folder in ("bin", "etc", "tmp"):
+        (made / folder).mkdir()
+    for name in ("sh", "cat", "ls", "id"):
+        program = shutil.which(name)
+        assert program is not None
+        shutil.copy(os.path.realpath(program), made / "bin" / name)
+        for word in subprocess.run(
+            ["ldd", program], capture_output=True, text=True, check=False
+        ).stdout.split():
+            if word.startswith("/"):
+                (made / word[1:]).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(word, made / word[1:])
+    made.chmod(0o755)  # the folders above it are not the sandbox's
+    return made
+
+
+def test_a_folder_becomes_the_root(landlock: str, small_root: Path) -> None:
+    with stockade.open(f"{landlock}:{small_root}") as session:
+        told = session.shell("ls /; id -un; cat /etc/hosts; echo x > /tmp/f; cat /tmp/f")
+        listed, _, rest = told.stdout.partition("sandbox")
+        assert {"bin", "etc", "tmp", "workspace", "proc", "dev"} <= set(listed.split()), told
+        assert "localhost" in rest and rest.endswith("x\n")
+        assert not session.shell("echo x > /bin/new").success
+        session.files.write("/workspace/a/b", b"data")
+        assert session.files.read("/workspace/a/b") == b"data"
+    assert not (small_root / "bin/new").exists() and not (small_root / "workspace").exists()
