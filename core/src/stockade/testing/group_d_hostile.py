@@ -23,8 +23,9 @@ __all__ = ["ATTACK", "LOOK", "Hostile"]
 
 #: Stands in every program that goes for all processes in sight, for walls that are none.
 ATTACK = "# goes for every process in sight"
-#: Prints which processes these are.
-LOOK = "readlink /proc/self/ns/pid"
+#: Prints which processes these are: of which namespace, and of which kernel, since the first
+#: namespace has one number on all of them.
+LOOK = "readlink /proc/self/ns/pid; cat /proc/sys/kernel/random/boot_id 2>/dev/null"
 
 #: What a program may change of itself, where its tree might be found by it.
 _CHANGES = (
@@ -181,6 +182,7 @@ def _left_behind(line: str) -> str:
 def _own_processes() -> str:
     """Of this process; empty where the system does not say."""
     try:
-        return os.readlink("/proc/self/ns/pid")
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return f"{os.readlink('/proc/self/ns/pid')}\n{file.read().strip()}"
     except OSError:
         return ""
