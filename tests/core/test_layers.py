@@ -13,7 +13,7 @@ LAYERS = [
     "errors results options config capabilities events ids workers templates "
     "owner traces deadlines settings retries frozen shown children marks inside program cold "
     "strangers place trees",
-    "wall exchange file_backend hostroot kvm spec proposals output verdicts lower pump resident "
+    "wall exchange file_backend hostroot kvm spec proposals output verdicts lower pump "
     "trait plugin",
     "discovery hooks registry execution languages audit ledger ledger_errors ledger_file "
     "ledger_later ledger_log judging capacity opening",

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 #: Walls that are made of what Linux alone has.
 LINUX_WALLS = {"bubblewrap", "hyperlight", "landlock", "microsandbox"}
 #: Programs that run in a sandbox, and what is said to be for walls of Linux alone.
-ELSEWHERE = r"stockade\.(resident\.(compiled|zygote|served|spawning)|toolkit\.local\b)"
+ELSEWHERE = r"stockade\.toolkit\.local\b"
 PROGRAM = f"""
 import portability.bare
 import importlib, pkgutil, re
