@@ -12,7 +12,7 @@ CORE = Path(stockade.__file__).parent
 LAYERS = [
     "errors results options config capabilities events ids workers templates "
     "owner traces deadlines settings retries frozen shown children marks inside program cold "
-    "strangers place trees",
+    "strangers place forks trees",
     "wall exchange file_backend hostroot kvm spec proposals output verdicts lower pump "
     "trait plugin",
     "discovery hooks registry execution languages audit ledger ledger_errors ledger_file "

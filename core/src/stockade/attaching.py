@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stockade.errors import (
+    ForkedSessionError,
     LedgerError,
     SandboxStartError,
     SessionNotFoundError,
@@ -78,7 +79,7 @@ def _held(runtime: Runtime, agent_id: str, session_id: str) -> SessionRecord | N
     """The record, where this process has the session already."""
     try:
         return runtime.registry.get(agent_id, session_id)
-    except SessionNotFoundError:
+    except (SessionNotFoundError, ForkedSessionError):  # the parent's is not held here
         return None
 
 

@@ -130,6 +130,10 @@ class WallLoader:
         self._lock = threading.Lock()
         self._walls: dict[str, type[Wall]] = {}
 
+    def renew(self) -> None:
+        """In a forked child: another thread may have held the lock."""
+        self._lock = threading.Lock()
+
     def load(self, name: str) -> type[Wall]:
         """The class that the one provider ``name`` registers, importing it alone (A3).
 

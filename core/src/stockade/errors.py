@@ -32,6 +32,7 @@ __all__ = [
     "DuplicateProviderError",
     "ExecutionNotFoundError",
     "FileTooLargeError",
+    "ForkedSessionError",
     "LanguageError",
     "LedgerError",
     "PluginError",
@@ -227,6 +228,13 @@ class ExecutionNotFoundError(StockadeError, LookupError):
 
 class SessionStateError(StockadeError):
     """The session's present state does not allow the call (C4)."""
+
+
+class ForkedSessionError(SessionStateError):
+    """A forked child used a session that its parent opened (C12).
+
+    The session is the parent's and goes on there; new ones may be opened in the child.
+    """
 
 
 class CancelledError(StockadeError):

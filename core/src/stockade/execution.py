@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -77,11 +78,13 @@ class Execution:
     @property
     def status(self) -> ExecutionStatus:
         """The present state (C4)."""
+        self._record.here()
         return self._status
 
     @property
     def future(self) -> Future[SandboxResult]:
         """The result to come; read it, do not set or cancel it."""
+        self._record.here()
         return self._future
 
     def result(self, timeout: float | None = None) -> SandboxResult:
@@ -90,6 +93,7 @@ class Execution:
         Raises SandboxLostError, WorkingDirectoryError, and TimeoutError when
         ``timeout`` seconds pass first (the execution runs on).
         """
+        self._record.here()
         try:
             return self._future.result(timeout)
         except FutureTimeout:
@@ -102,10 +106,12 @@ class Execution:
 
     def cancel(self) -> None:
         """End it, tree and all, with the verdict cancelled; after the end it does nothing (D12)."""
+        self._record.here()
         self.stop(Verdict.CANCELLED)
 
     def handle(self) -> ExecutionHandle:
         """The trait's record of this execution, as it is now."""
+        self._record.here()
         future = self._future
         ended = future.done() and future.exception() is None
         return ExecutionHandle(
@@ -118,6 +124,7 @@ class Execution:
 
     def __iter__(self) -> Iterator[Chunk]:
         """Live pieces until the program's end; leaving the loop early cancels it."""
+        self._record.here()
         try:
             yield from self._output
         finally:
@@ -126,13 +133,16 @@ class Execution:
 
     def take(self) -> Chunk | None:
         """The next live piece, waiting for it, or None at the end."""
+        self._record.here()
         return self._output.take()
 
     def __enter__(self) -> Execution:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Cancel what still runs and wait for its end."""
+        """Cancel what still runs and wait for its end; in a forked child do nothing (C12)."""
+        if self._record.pid != os.getpid():
+            return
         self.cancel()
         self._output.release()
         self._future.exception()

@@ -39,6 +39,10 @@ class Hooks:
         self._lock = threading.RLock()
         self._manager = _manager()
 
+    def renew(self) -> None:
+        """In a forked child: another thread may have held the lock."""
+        self._lock = threading.RLock()
+
     def add(self, plugin: object, name: str | None = None) -> None:
         """Register an object or module with hooks; raises PluginValidationError."""
         with self._lock:

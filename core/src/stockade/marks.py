@@ -12,6 +12,7 @@ import subprocess
 import threading
 
 from stockade.children import run
+from stockade.forks import in_child
 
 __all__ = ["marked", "own_folder", "take_mark"]
 
@@ -66,6 +67,7 @@ class _Marks:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self.folders = threading.Lock()  #: of the folders that ``own_folder`` made
         self._pid = 0  # whose guard it is: a fork needs one of its own
         self._first = self._taken = 0
         self._hold = -1  # the guard's input ends when this does
@@ -89,7 +91,7 @@ class _Marks:
 
     def forget(self) -> None:
         """In a forked child: the guard waits for the parent alone."""
-        self._lock = threading.Lock()
+        self._lock, self.folders = threading.Lock(), threading.Lock()
         self._leave()
 
     def _leave(self) -> None:
@@ -120,9 +122,9 @@ class _Marks:
         self._pid = os.getpid()
 
 
+_folders: set[str] = set()
 _marks = _Marks()
-if hasattr(os, "register_at_fork"):  # where there is no fork there is nothing to forget
-    os.register_at_fork(after_in_child=_marks.forget)
+in_child(_marks.forget)
 
 
 def take_mark() -> int:
@@ -132,13 +134,14 @@ def take_mark() -> int:
 
 def own_folder(path: str) -> str:
     """Make a folder for this user alone that goes when this process does, however it
-    ends (C9); one that this process made already is fine. Returns ``path``, absolute.
+    ends (C9); one that this process made already is fine. In a forked child so is one that
+    its parent made, which goes when the parent does. Returns ``path``, absolute.
 
     For what a wall of this machine must keep on disk. Give it a name that nobody can
     foresee. Raises FileExistsError where somebody else made it, OSError.
     """
     path = os.path.abspath(path)
-    with _folders_lock:
+    with _marks.folders:
         if path not in _folders:
             if "\n" in path:
                 raise ValueError(f"{path!r}: a folder's name without line ends is needed")
@@ -146,10 +149,6 @@ def own_folder(path: str) -> str:
             _folders.add(path)
             _marks.remove(path)
     return path
-
-
-_folders: set[str] = set()
-_folders_lock = threading.Lock()
 
 
 def marked(mark: int) -> list[int]:

@@ -5,12 +5,19 @@ from __future__ import annotations
 import functools
 import logging
 import math
+import os
 import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from stockade.errors import CapacityError, ConfigError, SessionStateError, StockadeError
+from stockade.errors import (
+    CapacityError,
+    ConfigError,
+    ForkedSessionError,
+    SessionStateError,
+    StockadeError,
+)
 from stockade.events import Event, EventKind
 from stockade.ids import check_agent_id
 from stockade.proposals import SessionProposal
@@ -86,6 +93,7 @@ class Pool:
         self._runtime = self._provider.runtime
         self._size = size
         self._max_age = max_age_seconds
+        self._pid = os.getpid()
         self._narrow = Narrow(self._runtime.workers, _AT_ONCE)
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
@@ -115,6 +123,7 @@ class Pool:
 
     def wait_ready(self, timeout: float | None = None) -> bool:
         """Wait until the pool is full; False when ``timeout`` seconds pass first."""
+        self._here()
         with self._changed:
             return self._changed.wait_for(lambda: len(self._ready) >= self._size, timeout)
 
@@ -143,6 +152,7 @@ class Pool:
         The first step of ``open``, for who does not want to block; the second is a turn
         of the runtime's capacity, the third ``hand_over`` or ``take_back``.
         """
+        self._here()
         check_agent_id(agent_id)
         config = self._provider.config
         proposal = SessionProposal(
@@ -175,8 +185,9 @@ class Pool:
     def close(self) -> None:
         """End every session that still waits, and those being started; may be called again.
 
-        Sessions that were handed out stay their callers'.
+        Sessions that were handed out stay their callers'. Raises ForkedSessionError.
         """
+        self._here()
         with self._lock:
             self._closed = True
             waiting = list(self._ready)
@@ -196,7 +207,16 @@ class Pool:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        if self._pid == os.getpid():  # in a forked child the block's end is the parent's, too
+            self.close()
+
+    def _here(self) -> None:
+        """Raise ForkedSessionError in a forked child: its sessions are the parent's (C12)."""
+        if self._pid != os.getpid():
+            raise ForkedSessionError(
+                f"this pool and its sessions are process {self._pid}'s, from which this one was "
+                "forked; open a session without it, or make a pool of this process's own."
+            )
 
     # -- handing out -----------------------------------------------------------
 

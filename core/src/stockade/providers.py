@@ -82,7 +82,7 @@ class WallProvider(SandboxProvider):
 
     def create_session(self, agent_id: str, config: SandboxConfig | None = None) -> SessionHandle:
         record = self.open_record(agent_id, config)
-        return SessionHandle(agent_id, record.session_id, live=lambda: record.status)
+        return SessionHandle(agent_id, record.session_id, live=record.present_status)
 
     def open_record(self, agent_id: str, config: SandboxConfig | None = None) -> SessionRecord:
         """Create a session and return the registry's record; what sessions are made of."""

@@ -7,9 +7,10 @@ change takes effect, so that a durable one can find what a dead process left.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,6 +20,7 @@ from stockade.config import SandboxConfig
 from stockade.deadlines import moment
 from stockade.errors import (
     CancelledError,
+    ForkedSessionError,
     SandboxLostError,
     SessionNotFoundError,
     SessionStateError,
@@ -78,6 +80,7 @@ class SessionRecord:
     executions: dict[str, Counted] = attrs.field(factory=dict)
     calls: set[FileCall] = attrs.field(factory=set)  #: on its files, running now
     reason: str = ""  #: why it failed
+    pid: int = attrs.field(factory=os.getpid)  #: the process that opened it, or attached to it
     undone: bool = False  #: its opening failed, and it is forgotten
     paused: bool = False
     attached: bool = False  #: another process made it (C10)
@@ -96,6 +99,20 @@ class SessionRecord:
 
     def __attrs_post_init__(self) -> None:
         self.expires_at = self.expires_at  # noted by on_setattr, which the making does not call
+
+    def here(self) -> None:
+        """Raise ForkedSessionError in any process but the one that opened it (C12). Waits for
+        no lock: one that another thread held at the fork stays held in the child."""
+        if self.pid != os.getpid():
+            raise ForkedSessionError(
+                f"session {self.session_id} was opened by process {self.pid}, from which this one "
+                "was forked, and is that one's; open a session of this process's own."
+            )
+
+    def present_status(self) -> SessionStatus:
+        """The state as it is now. Raises ForkedSessionError."""
+        self.here()
+        return self.status
 
     def move(self, to: SessionStatus) -> None:
         """Go to another state, or raise SessionStateError if that makes no sense (C4)."""
@@ -124,6 +141,7 @@ class SessionRecord:
 
     def enter(self, call: FileCall) -> None:
         """Count a call on the files; raises SessionStateError unless it can be served now."""
+        self.here()
         with self.lock:
             self._can_do("serves no files")
             if self.paused:
@@ -266,10 +284,18 @@ class MemoryLedger:
 class SessionRegistry:
     """All sessions of this process. Its lock is held for look-ups only (C8)."""
 
-    def __init__(self, ledger: Ledger | None = None) -> None:
+    def __init__(
+        self, ledger: Ledger | None = None, parents: Mapping[str, SessionRecord] | None = None
+    ) -> None:
+        """``parents``: those of the process from which this one was forked (C12)."""
         self.ledger: Ledger = ledger or MemoryLedger()
+        self._parents = dict(parents or {})
         self._lock = threading.Lock()
         self._records: dict[str, SessionRecord] = {}
+
+    def in_child(self) -> SessionRegistry:
+        """A forked child's: it knows the parent's sessions, to refuse them."""
+        return SessionRegistry(self.ledger, {**self._parents, **self._records})
 
     def add(self, record: SessionRecord) -> None:
         """Write the intent, then hold the record; what the ledger raises prevents both."""
@@ -290,11 +316,13 @@ class SessionRegistry:
             self._records.pop(record.session_id, None)
 
     def get(self, agent_id: str, session_id: str) -> SessionRecord:
-        """The record, for its own agent alone; else SessionNotFoundError (C3)."""
+        """The record, for its own agent alone; else SessionNotFoundError (C3). Raises
+        ForkedSessionError where it is the parent's (C12)."""
         with self._lock:
-            record = self._records.get(session_id)
+            record = self._records.get(session_id) or self._parents.get(session_id)
         if record is None or record.agent_id != agent_id:
             raise SessionNotFoundError(session_id)
+        record.here()
         return record
 
     def remove(self, record: SessionRecord) -> None:

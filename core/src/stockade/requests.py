@@ -83,6 +83,7 @@ def start(
     A ``timeout`` of None is no deadline, one that is left out the session's; a relative
     ``working_dir`` starts at the session's (D15).
     """
+    record.here()
     check_form(record.provider, wall, form)
     if form is Form.ARGV:
         argv = check_argv(argv)

@@ -26,6 +26,7 @@ from stockade.errors import (
 )
 from stockade.events import Event, EventKind
 from stockade.execution import Execution
+from stockade.forks import in_child
 from stockade.hooks import Hooks
 from stockade.ids import agent_hash, check_agent_id, new_session_id
 from stockade.journal import begun, ended, judged
@@ -59,14 +60,28 @@ class Runtime:
         self, *, discover_plugins: bool = True, ledger: Ledger | None = None,
         settings: Settings | None = None,
     ) -> None:  # fmt: skip
-        self.pid = os.getpid()
-        self.owner = str(Owner.current())
         #: Limits, queue, retries; may be replaced at any time.
         self.settings = settings or Settings()
         self.registry = SessionRegistry(ledger)
-        self._first = threading.Lock()  # taken, for good, with the first session
         self.hooks = Hooks(discover=discover_plugins)
         self.walls = WallLoader()
+        #: Those of which it was logged that they isolate nothing.
+        self.told_lowered: set[str] = set()
+        self._begin()
+        in_child(self._renew)
+
+    def _renew(self) -> None:
+        """In a forked child: sessions and threads are the parent's, and locks may be held."""
+        self.registry = self.registry.in_child()
+        self.hooks.renew()
+        self.walls.renew()
+        self._begin()
+
+    def _begin(self) -> None:
+        """All that belongs to one process."""
+        self.pid = os.getpid()
+        self.owner = str(Owner.current())
+        self._first = threading.Lock()  # taken, for good, with the first session
         self.workers = Workers()
         self.preparing = Narrow(self.workers, 32)  #: awaiting callers, before they wait in line
         self.clock = Clock()
@@ -77,8 +92,6 @@ class Runtime:
         self.seen_available: dict[object, float] = {}
         self.probing: dict[object, Future[Availability]] = {}  #: probes that are under way
         self.probing_lock = threading.Lock()
-        #: Those of which it was logged that they isolate nothing.
-        self.told_lowered: set[str] = set()
 
     @property
     def ledger(self) -> SqliteLedger | None:
@@ -236,8 +249,9 @@ class Runtime:
 
         While another thread destroys it, this waits for that. Raises
         SessionNotFoundError when it is gone already, and DestroyError when the
-        wall fails, after which it can be tried again.
+        wall fails, after which it can be tried again; ForkedSessionError in a forked child.
         """
+        record.here()
         end(self, record)
 
     def close_all(self, seconds: float | None = None) -> None:
@@ -245,20 +259,17 @@ class Runtime:
 
         By default the setting shutdown_seconds. Durable ones are let go of and live on.
         Who waits for a session gets CapacityError, who opens one meanwhile
-        SessionStateError. In a process that inherited the runtime through ``fork`` it
-        does nothing: the sessions are the parent's.
+        SessionStateError. In a forked child the parent's sessions are none of its own (C12).
         """
-        if os.getpid() == self.pid:
-            close_all(self, self.settings.shutdown_seconds if seconds is None else seconds)
-            if self.ledger is not None:
-                self.ledger.flush()
+        close_all(self, self.settings.shutdown_seconds if seconds is None else seconds)
+        if self.ledger is not None:
+            self.ledger.flush()
 
     def shutdown(self, seconds: float | None = None) -> None:
         """``close_all``, for good: nothing is opened any more. Called at the interpreter's exit."""
-        if os.getpid() == self.pid:
-            self.closing += 1
-            self.openings.stop_repeating()
-            self.close_all(seconds)
+        self.closing += 1
+        self.openings.stop_repeating()
+        self.close_all(seconds)
 
     # -- executions ----------------------------------------------------------
 
@@ -272,6 +283,7 @@ class Runtime:
         live: bool = False,
     ) -> Execution:
         """Ask the policies, then start the request; returns at once."""
+        record.here()
         if record.paused:
             raise SessionStateError(
                 f"session {record.session_id} is paused; resume it before it executes."
@@ -323,11 +335,19 @@ _default: Runtime | None = None
 _default_lock = threading.Lock()
 
 
+def _renew() -> None:
+    global _default_lock
+    _default_lock = threading.Lock()
+
+
+in_child(_renew)
+
+
 def default_runtime() -> Runtime:
     """The runtime of this process, made when first asked for; ended at exit."""
     global _default
     with _default_lock:
-        if _default is None or _default.pid != os.getpid():
+        if _default is None:
             _default = Runtime(ledger=default_ledger(), settings=Settings.from_environment())
             atexit.register(_default.shutdown)
         return _default

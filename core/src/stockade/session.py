@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from stockade import pausing, requests
 from stockade.config import ConfigOptions, OutputPolicy
 from stockade.detaching import detach
-from stockade.errors import ConfigError, SessionNotFoundError
+from stockade.errors import ConfigError, ForkedSessionError, SessionNotFoundError
 from stockade.files import Files, Timeout
 from stockade.files.snapshots import DEFAULT_SNAPSHOT_BYTES, Snapshot, restore, take
 from stockade.providers import WallProvider
@@ -53,19 +55,27 @@ class Session:
     """A running sandbox of one agent. Safe from any thread (C8).
 
     Used as a context manager it is closed, which destroys it, at the end of the block.
+    A forked child that uses it gets ForkedSessionError (C12), and leaves a block without
+    closing it; a session that the child opens is the child's.
     """
 
     def __init__(self, provider: WallProvider, record: SessionRecord) -> None:
         self._provider = provider
-        self._record = record
+        self._held = record
+
+    @property
+    def _record(self) -> SessionRecord:
+        """The record; raises ForkedSessionError in a forked child (C12)."""
+        self._held.here()
+        return self._held
 
     @property
     def session_id(self) -> str:
-        return self._record.session_id
+        return self._held.session_id
 
     @property
     def agent_id(self) -> str:
-        return self._record.agent_id
+        return self._held.agent_id
 
     @property
     def provider(self) -> WallProvider:
@@ -271,10 +281,12 @@ class Session:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        with contextlib.suppress(ForkedSessionError):  # the block's end is the parent's, too
+            self.close()
 
     def __repr__(self) -> str:
-        return f"<Session {self.session_id} of {self._provider.name}: {self.status}>"
+        state = str(self._held.status) if self._held.pid == os.getpid() else "another process's"
+        return f"<Session {self.session_id} of {self._provider.name}: {state}>"
 
 
 def open_session(

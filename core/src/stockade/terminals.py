@@ -232,6 +232,7 @@ class _Watched(Terminal):
     # -- as its user has it ----------------------------------------------------
 
     def _wall(self) -> Terminal:
+        self._record.here()
         assert self._inner is not None  # it was handed out only once it was there
         return self._inner
 
@@ -267,6 +268,7 @@ class _Watched(Terminal):
         return _KILLED if self._stopped() else self._wall().exit_code()
 
     def close(self) -> None:
+        self._record.here()
         with self._lock:
             if not self._over and self._stop is None:
                 self._stop = Verdict.CANCELLED
