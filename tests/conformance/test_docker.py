@@ -20,6 +20,7 @@ def kill_container(session: Session) -> None:
 
 class TestDockerPython(ProviderConformance):
     provider = "docker:stockade-test/python?pull=never"
+    elsewhere = {"DOCKER_HOST": "unix:///nowhere"}
 
     def kill_sandbox(self, session: Session) -> None:
         kill_container(session)

@@ -16,6 +16,7 @@ _KEPT_OPEN = (
 
 class TestGVisor(ProviderConformance):
     provider = "gvisor:stockade-test/python?pull=never"
+    elsewhere = {"DOCKER_HOST": "unix:///nowhere"}
     deviations = {
         "E1_no_new_privs_and_a_filter": "gVisor filters its own system calls, outside of what "
         "/proc shows to the programs",

@@ -18,6 +18,7 @@ ENGINE = quote(f"unix://{SOCKET}", safe="")
 class TestPodman(ProviderConformance):
     title = "podman:stockade-test/busybox"
     provider = f"docker:stockade-test/busybox?pull=never&engine={ENGINE}"
+    elsewhere = {"DOCKER_HOST": "unix:///nowhere"}
 
     def kill_sandbox(self, session: Session) -> None:
         sandbox = session._record.sandbox

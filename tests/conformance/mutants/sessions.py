@@ -13,6 +13,8 @@ import time
 import attrs
 
 from conformance.mutants.base import Changed, Mutant, PlainSandbox, PlainWall, suite
+from conformance.mutants.forked import FORKED
+from conformance.mutants.left import LEFT
 from conformance.mutants.selecting import _core, _plugin
 from stockade.errors import DestroyError
 from stockade.registry import SessionRecord, SessionRegistry
@@ -141,13 +143,7 @@ SESSIONS = [
            make=functools.partial(suite, OneAtATime, factor=0.05)),
     Mutant(name="not-for-many-threads", check="C8_calls_from_many_threads",
            make=functools.partial(suite, NotForManyThreads)),
-    _plugin("C9_what_a_killed_process_left_is_collected", "lists-nothing-left", wall="""
-    def open(self, request):
-        import os
-        sandbox = super().open(request)
-        os.unlink(sandbox.inside(".session.json"))  # by which it would be found
-        return sandbox
-""", target="", factor=0.1, says="sleep"),
+    *LEFT,
     _plugin("C10_another_process_attaches_and_destroys", "attaches-to-another", wall="""
     def attach(self, request):
         from stockade.testing.subprocesses import PlainSandbox
@@ -155,6 +151,7 @@ SESSIONS = [
 """, target=""),
     _core("C11_a_busy_session_ends_with_its_lifetime", "no-lifetime",
           "stockade.runtime.Runtime.limit_life", _no_limit, factor=0.1),
+    *FORKED,
     _core("C11_an_idle_session_ends", "no-idle-lifetime",
           "stockade.runtime.Runtime.limit_life", _no_limit, factor=0.2),
 ]  # fmt: skip

@@ -73,6 +73,10 @@ class ConformanceBase:
     #: Widens every time bound and every wait, for machines that are emulated; its default
     #: comes from the environment variable STOCKADE_TIME_FACTOR, else 1.
     time_factor: ClassVar[float] = _time_factor()
+    #: Variables with which the wall's own search leads elsewhere, such as {"DOCKER_HOST":
+    #: "unix:///nowhere"}, for the check that a sandbox is looked for where it was made (C9).
+    #: TMPDIR and XDG_RUNTIME_DIR lead elsewhere there anyway.
+    elsewhere: ClassVar[Mapping[str, str]] = {}
     #: Seconds that one check may take, widened by ``time_factor``.
     check_seconds: ClassVar[float] = 60.0
 

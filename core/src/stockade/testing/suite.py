@@ -7,6 +7,8 @@ from stockade.testing.group_a import Selection
 from stockade.testing.group_b import Configuration
 from stockade.testing.group_c import Sessions
 from stockade.testing.group_c_durable import Durability
+from stockade.testing.group_c_forked import Forked
+from stockade.testing.group_c_left import Leftovers
 from stockade.testing.group_d import Execution
 from stockade.testing.group_d_hostile import Hostile
 from stockade.testing.group_d_named import NamedInterpreters
@@ -28,6 +30,8 @@ class ProviderConformance(
     Configuration,
     Sessions,
     Durability,
+    Leftovers,
+    Forked,
     Execution,
     Output,
     Trees,
