@@ -13,10 +13,11 @@ import pytest
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 
 _HEAD = """
-import os, sys, threading, time, traceback, warnings
+import contextlib, os, sys, threading, time, traceback, warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # of forks where there are threads
 sys.path.insert(0, sys.argv[1])
 import stockade
+import stockade.process
 from stockade import ForkedSessionError
 from stockade.ledger import SqliteLedger
 from stockade.runtime import Runtime, default_runtime
@@ -198,6 +199,8 @@ def test_C12_new_sessions_work_in_the_child(held: str, tmp_path: Path) -> None:
 
         def child():
             expect(runtime.pid == os.getpid(), "the runtime is the child's")
+            expect(default_runtime().pid == os.getpid(), "the default one, too")
+            stockade.configure(max_sessions=5)
             expect(not runtime.registry.records() and runtime.capacity.used == 0, "it is empty")
             with Session(chosen, chosen.open_record("agent")) as session:
                 expect(session.run(["x"], timeout=5).success, "an execution")
@@ -215,17 +218,16 @@ def test_C12_new_sessions_work_in_the_child(held: str, tmp_path: Path) -> None:
             runtime.openings._changed, runtime.probing_lock, runtime.preparing._lock,
             ledger._later._wake, ledger._later._writing, ledger.file._lock,
             first._held.lock, first._held.pausing, stockade.runtime._default_lock,
+            stockade.process._changing,
         ]
         go, held_all = threading.Event(), threading.Event()
 
         def hold():
-            if held == "busy":
-                for lock in locks:
-                    lock.acquire()
-            held_all.set()
-            go.wait(30)
-            for lock in locks if held == "busy" else ():
-                lock.release()
+            with contextlib.ExitStack() as stack:
+                for lock in locks if held == "busy" else ():
+                    stack.enter_context(lock)
+                held_all.set()
+                go.wait(30)
 
         holder = threading.Thread(target=hold)
         holder.start()

@@ -6,7 +6,6 @@ loading imports one entry point, checks it and asks its hook for the wall.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable
 from typing import Any
 
@@ -21,6 +20,7 @@ from stockade.errors import (
     ProviderNotFoundError,
     StockadeError,
 )
+from stockade.forks import FreshLock
 from stockade.options import nearest
 from stockade.shown import named
 from stockade.wall import Wall
@@ -127,12 +127,8 @@ class WallLoader:
     """Wall classes by entry-point name, each loaded once; safe from any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = FreshLock()
         self._walls: dict[str, type[Wall]] = {}
-
-    def renew(self) -> None:
-        """In a forked child: another thread may have held the lock."""
-        self._lock = threading.Lock()
 
     def load(self, name: str) -> type[Wall]:
         """The class that the one provider ``name`` registers, importing it alone (A3).

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["in_child"]
+__all__ = ["FreshLock", "in_child"]
 
 _log = logging.getLogger(__name__)
 
@@ -30,6 +31,24 @@ def in_child(renew: Callable[[], Any]) -> None:
     _renewals.append(weakref.WeakMethod(renew) if method else _Kept(renew))
     if len(_renewals) % 256 == 0:
         _renewals[:] = [known for known in _renewals if known() is not None]
+
+
+class FreshLock:
+    """A lock for a module's own things, which a forked child finds free, whoever held it in
+    its parent; used by ``with``."""
+
+    def __init__(self) -> None:
+        self._renew()
+        in_child(self._renew)
+
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
 
 
 class _Kept:

@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from stockade.errors import ConfigError
+from stockade.forks import FreshLock
 from stockade.runtime import default_runtime
 from stockade.settings import Settings
 
@@ -18,7 +19,7 @@ __all__ = ["configure", "end_on_sigterm"]
 
 #: What a program may use for its own clean-up after its sessions were ended.
 _GRACE_SECONDS = 5.0
-_changing = threading.Lock()
+_changing = FreshLock()
 
 
 def configure(**changes: Any) -> Settings:

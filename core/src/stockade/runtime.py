@@ -26,7 +26,7 @@ from stockade.errors import (
 )
 from stockade.events import Event, EventKind
 from stockade.execution import Execution
-from stockade.forks import in_child
+from stockade.forks import FreshLock, in_child
 from stockade.hooks import Hooks
 from stockade.ids import agent_hash, check_agent_id, new_session_id
 from stockade.journal import begun, ended, judged
@@ -74,7 +74,6 @@ class Runtime:
         """In a forked child: sessions and threads are the parent's, and locks may be held."""
         self.registry = self.registry.in_child()
         self.hooks.renew()
-        self.walls.renew()
         self._begin()
 
     def _begin(self) -> None:
@@ -332,15 +331,7 @@ class Runtime:
 
 
 _default: Runtime | None = None
-_default_lock = threading.Lock()
-
-
-def _renew() -> None:
-    global _default_lock
-    _default_lock = threading.Lock()
-
-
-in_child(_renew)
+_default_lock = FreshLock()
 
 
 def default_runtime() -> Runtime:

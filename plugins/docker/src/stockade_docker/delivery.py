@@ -11,7 +11,6 @@ import contextlib
 import io
 import logging
 import tarfile
-import threading
 import weakref
 from typing import Any
 
@@ -21,6 +20,7 @@ from docker.types import Mount
 
 import stockade_supervisor
 from stockade.errors import SandboxStartError
+from stockade.forks import FreshLock
 from stockade_docker.engine import FAILURES
 
 __all__ = ["COMMAND", "FOLDER", "HELPER", "have", "mount"]
@@ -34,7 +34,7 @@ COMMAND = f"{FOLDER}/supervisor"
 HELPER = "io.stockade.helper"
 
 _filled: weakref.WeakKeyDictionary[docker.APIClient, set[str]] = weakref.WeakKeyDictionary()
-_filling = threading.Lock()
+_filling = FreshLock()
 
 
 def _name(machine: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 import weakref
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from docker.errors import DockerException, TLSParameterError
 from docker.utils import kwargs_from_env
 
 from stockade.errors import ConfigError, ProviderUnavailableError
+from stockade.forks import FreshLock
 from stockade_docker import transport
 
 __all__ = [
@@ -44,7 +44,7 @@ _OLDEST_API = "1.24"
 _KEPT_SECONDS = 10.0
 
 _clients: dict[tuple[int, str], docker.APIClient] = {}
-_lock = threading.Lock()
+_lock = FreshLock()
 
 
 @attrs.frozen

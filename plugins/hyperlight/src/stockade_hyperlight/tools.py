@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Callable
 from typing import Any
 
 from stockade.errors import ConfigError
+from stockade.forks import FreshLock
 
 __all__ = ["MAX_ANSWER_BYTES", "ToolError", "allow_tool", "call", "chosen", "forget_tool"]
 
@@ -28,7 +28,7 @@ __all__ = ["MAX_ANSWER_BYTES", "ToolError", "allow_tool", "call", "chosen", "for
 MAX_ANSWER_BYTES = 1024 * 1024
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}\Z")
 
-_lock = threading.Lock()
+_lock = FreshLock()
 _tools: dict[str, Callable[..., Any]] = {}
 
 

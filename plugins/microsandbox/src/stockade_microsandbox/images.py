@@ -13,17 +13,17 @@ import os
 import stat
 import tarfile
 import tempfile
-import threading
 from typing import IO, Any
 
 from stockade.errors import ConfigError, SandboxStartError
+from stockade.forks import FreshLock
 from stockade.wall import Check
 from stockade_microsandbox.loop import call
 
 __all__ = ["check_target", "reference", "target_checks"]
 
 _LOAD_SECONDS = 600.0
-_lock = threading.Lock()
+_lock = FreshLock()
 #: Path to (what it looked like, the image's reference).
 _loaded: dict[str, tuple[object, str]] = {}
 

@@ -9,11 +9,13 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from stockade.forks import FreshLock
+
 __all__ = ["call", "submit"]
 
 T = TypeVar("T")
 
-_lock = threading.Lock()
+_lock = FreshLock()
 _loop: asyncio.AbstractEventLoop | None = None
 _pid = 0
 
