@@ -30,6 +30,7 @@ __all__ = [
     "Workers",
     "all_at_once",
     "bounded",
+    "in_thread",
     "outcome",
     "start_thread",
 ]
@@ -50,6 +51,16 @@ def start_thread(thread: threading.Thread) -> None:
             f"no thread could be started ({error}): this process or its user is at a limit of "
             "tasks; end some of them or raise it (ulimit -u, pids.max), then try again."
         ) from error
+
+
+def in_thread(call: Callable[[], object], name: str) -> None:
+    """Make a call in a daemon thread of its own, or in this one where no other is to be had:
+    for what ends things. What it raises there is logged."""
+    try:
+        start_thread(threading.Thread(target=_make, args=(call,), daemon=True, name=name))
+    except CapacityError as error:
+        _log.warning("done in the calling thread: %s", error)
+        _make(call)
 
 
 class Workers:

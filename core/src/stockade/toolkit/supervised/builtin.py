@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from stockade.errors import CancelledError
 from stockade.toolkit.supervised.call import End
 from stockade.toolkit.supervised.link import Link, Order, _Collected
+from stockade.workers import in_thread, start_thread
 
 __all__ = ["run_builtin"]
 
@@ -48,7 +49,7 @@ def run_builtin(
         was_cancelled = cancelled is not None and cancelled()
         timed_out = until is not None and time.monotonic() >= until
         if timed_out or was_cancelled:
-            threading.Thread(target=call.kill, daemon=True, name="stockade-kill").start()
+            in_thread(call.kill, "stockade-kill")
             return _ASK_SECONDS
         if cancelled is not None:
             return _ASK_SECONDS
@@ -97,5 +98,9 @@ def _feed(call: object, first: bytes, rest: Iterable[bytes]) -> _Feeder:
         else:
             call.feed(b"", end=True)
 
-    threading.Thread(target=run, daemon=True, name="stockade-feed").start()
+    try:
+        start_thread(threading.Thread(target=run, daemon=True, name="stockade-feed"))
+    except BaseException:
+        call.kill()  # it would wait for its input for ever
+        raise
     return feeder

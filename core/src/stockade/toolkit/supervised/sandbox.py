@@ -20,6 +20,7 @@ from stockade.toolkit.supervised.starting import Starter
 from stockade.toolkit.supervised.terminal import SupervisedTerminal
 from stockade.toolkit.supervised.transport import Transport
 from stockade.wall import ExecRequest, Output, Running, Sandbox, Terminal, TerminalRequest
+from stockade.workers import in_thread
 
 __all__ = ["SupervisedSandbox"]
 
@@ -206,7 +207,7 @@ class SupervisedSandbox(Sandbox):
         _log.warning("a program did not end when told to, so its sandbox is ended")
         with self._lock:
             self._death = self._death or Death("a program in it did not end when told to")
-        threading.Thread(target=self._end_it, daemon=True, name="stockade-kill").start()
+        in_thread(self._end_it, "stockade-kill")
         self.link.fail(LinkLost("a program in it did not end when told to"))
 
     def _end_it(self) -> None:
@@ -220,7 +221,7 @@ class SupervisedSandbox(Sandbox):
                 "several executions left processes behind, and this kernel does not say whose "
                 "they are"
             )
-        threading.Thread(target=self._end_it, daemon=True, name="stockade-kill").start()
+        in_thread(self._end_it, "stockade-kill")
 
     # -- the end of the sandbox --------------------------------------------------
 

@@ -11,6 +11,7 @@ from stockade.results import Stream
 from stockade.toolkit.supervised.call import Call, End, LinkLost
 from stockade.toolkit.supervised.link import Flag, Link, Order
 from stockade.wall import Terminal, TerminalRequest
+from stockade.workers import start_thread
 
 __all__ = ["SupervisedTerminal"]
 
@@ -90,7 +91,7 @@ class SupervisedTerminal(Terminal):
     """Made by :class:`SupervisedSandbox`; ends with its session."""
 
     def __init__(self, link: Link, request: TerminalRequest) -> None:
-        """Raises LinkLost."""
+        """Raises LinkLost, CapacityError where there is no thread to read it."""
         self._link = link
         self._screen = _Screen()
         order = Order(
@@ -104,7 +105,15 @@ class SupervisedTerminal(Terminal):
         self._call: Call = link.start(order, self._screen, None)
         self._code = _NO_ANSWER
         self._ended = threading.Event()
-        threading.Thread(target=self._drive, daemon=True, name="stockade-terminal").start()
+        try:
+            start_thread(
+                threading.Thread(target=self._drive, daemon=True, name="stockade-terminal")
+            )
+        except BaseException:
+            self._call.kill()  # nobody would notice its end, or end it
+            link.forget(self._call)
+            self._screen.close()
+            raise
 
     def _drive(self) -> None:
         try:

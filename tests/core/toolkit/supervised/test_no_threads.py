@@ -1,0 +1,69 @@
+"""What a supervised sandbox does where the system has no thread to give (C5, C6)."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+import stockade_supervisor
+from stockade import CapacityError
+from stockade.toolkit.supervised import SocketTransport, SupervisedSandbox
+from stockade.toolkit.supervised.terminal import SupervisedTerminal
+from stockade.wall import TerminalRequest
+
+MARK = "91.7243"
+
+
+class Plain(SupervisedSandbox):
+    ended = 0
+
+    def destroy(self) -> None:
+        self.link.close()
+
+    def force_end(self) -> None:
+        self.ended += 1
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Plain]:
+    ours, theirs = socket.socketpair()
+    argv = [stockade_supervisor.binary(), "serve"]
+    with theirs:
+        process = subprocess.Popen(argv, stdin=theirs.fileno(), stdout=theirs.fileno())
+    made = Plain(SocketTransport(ours), startup_seconds=10)
+    yield made
+    made.link.close()
+    process.wait(10)
+
+
+@pytest.fixture
+def no_threads(monkeypatch: pytest.MonkeyPatch, sandbox: Plain) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+
+
+def _there() -> bool:
+    found = subprocess.run(["pgrep", "-f", f"sleep {MARK}"], check=False, capture_output=True)
+    return found.returncode == 0
+
+
+def test_a_terminal_that_nobody_reads_is_ended(sandbox: Plain, no_threads: None) -> None:
+    with pytest.raises(CapacityError):
+        SupervisedTerminal(sandbox.link, TerminalRequest(argv=("sleep", MARK), working_dir="/"))
+    until = time.monotonic() + 5
+    while _there() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not _there()
+
+
+@pytest.mark.parametrize("why", ["overdue", "_broken"])
+def test_a_sandbox_that_must_end_ends(sandbox: Plain, no_threads: None, why: str) -> None:
+    getattr(sandbox, why)()
+    assert sandbox.ended == 1
