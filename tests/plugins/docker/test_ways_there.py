@@ -9,6 +9,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import docker
@@ -17,7 +18,7 @@ import pytest
 import stockade
 from plugins.docker.conftest import BUSYBOX, until
 from plugins.docker.own_engine import own_engine
-from stockade.errors import ConfigError, ProviderUnavailableError, SandboxLostError
+from stockade.errors import CapacityError, ConfigError, ProviderUnavailableError, SandboxLostError
 from stockade_docker import engine as engines
 from stockade_docker import transport
 
@@ -176,7 +177,6 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def test_ssh(machine: str) -> None:
-    before = threading.active_count()
     string = f"docker:{BUSYBOX}?engine={quote(machine, safe='')}"
     works(string)
     assert not engines.is_local(engines.client(machine))
@@ -188,7 +188,27 @@ def test_ssh(machine: str) -> None:
     session.close()
     engines.forget()
     # Each connection was a program; none is left.
-    assert until(lambda: threading.active_count() <= before + 2), threading.enumerate()
+    waiting = [thread for thread in threading.enumerate() if thread.name == "stockade-ssh"]
+    assert until(lambda: not any(thread.is_alive() for thread in waiting)), waiting
+
+
+def test_no_thread_no_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its end would be noticed by nobody."""
+    made: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+
+    def keep(*args: Any, **kwargs: Any) -> Any:
+        made.append(popen(*args, **kwargs))
+        return made[-1]
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("stockade_docker.transport.subprocess.Popen", keep)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(CapacityError):
+        transport._through(["sleep", "60"], 5)
+    assert [process.returncode for process in made] == [-9]
 
 
 @pytest.mark.parametrize(

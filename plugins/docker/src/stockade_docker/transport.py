@@ -20,6 +20,7 @@ from docker.transport.unixconn import UnixHTTPConnection, UnixHTTPConnectionPool
 from requests.adapters import HTTPAdapter
 
 from stockade.errors import ConfigError
+from stockade.workers import start_thread
 
 __all__ = ["REMOTE", "make", "ssh_command"]
 
@@ -62,7 +63,13 @@ def _through(command: list[str], timeout: Any) -> socket.socket:
         raise
     finally:
         theirs.close()
-    threading.Thread(target=process.wait, daemon=True, name="stockade-ssh").start()
+    try:
+        start_thread(threading.Thread(target=process.wait, daemon=True, name="stockade-ssh"))
+    except BaseException:
+        process.kill()
+        process.wait()
+        ours.close()
+        raise
     ours.settimeout(timeout)
     return ours
 

@@ -12,7 +12,9 @@ import pytest
 
 import stockade_supervisor
 from stockade import CapacityError
+from stockade.toolkit.egress import Names
 from stockade.toolkit.supervised import SocketTransport, SupervisedSandbox
+from stockade.toolkit.supervised.egress import Egress
 from stockade.toolkit.supervised.terminal import SupervisedTerminal
 from stockade.wall import TerminalRequest
 
@@ -67,3 +69,34 @@ def test_a_terminal_that_nobody_reads_is_ended(sandbox: Plain, no_threads: None)
 def test_a_sandbox_that_must_end_ends(sandbox: Plain, no_threads: None, why: str) -> None:
     getattr(sandbox, why)()
     assert sandbox.ended == 1
+
+
+def test_a_connection_is_refused_and_the_session_goes_on(
+    sandbox: Plain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with the forwarder's last descriptor: it is one connection's bad luck."""
+    egress = Egress(sandbox.link, Names.of(["example.org"]))
+    (address, *_) = set(egress.open(10).values())
+    start = threading.Thread.start
+    for allowed in range(3):  # a connection takes three threads
+        left = [allowed]
+
+        def refuse(thread: threading.Thread, left: list[int] = left) -> None:
+            if thread.name == "stockade-egress":
+                left[0] -= 1
+                if left[0] < 0:
+                    raise RuntimeError("can't start new thread")
+            start(thread)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            host, _, port = address.removeprefix("http://").partition(":")
+            with socket.create_connection((host, int(port)), 10) as connection:
+                connection.settimeout(10)
+                assert connection.recv(1) == b""  # at once, not at some deadline
+        assert sandbox.link.counts(5)
+    with socket.create_connection((host, int(port)), 10) as connection:
+        connection.settimeout(10)
+        connection.sendall(b"GET http://example.net/ HTTP/1.1\r\nHost: example.net\r\n\r\n")
+        assert b"403" in connection.recv(100)
+    egress.close()

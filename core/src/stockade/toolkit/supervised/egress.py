@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import threading
 from collections.abc import Callable
 
+from stockade.errors import CapacityError
 from stockade.results import Stream
 from stockade.toolkit.egress import Gateway, Names
 from stockade.toolkit.supervised.call import Call, LinkLost
 from stockade.toolkit.supervised.link import Link
+from stockade.workers import start_thread
 
 __all__ = ["Egress", "carry"]
+
+_log = logging.getLogger(__name__)
 
 _PIECE = 64 * 1024
 #: How long a program may take to close what was closed to it.
@@ -34,9 +39,14 @@ class Egress:
         return dict.fromkeys(_VARIABLES, f"http://127.0.0.1:{port}")
 
     def _opened(self, number: int) -> None:
+        """In the link's own thread: what fails here ends this connection alone."""
         ours, theirs = socket.socketpair()
-        carry(self._link, number, ours)
-        _in_thread(self._gateway.serve, theirs)
+        try:
+            carry(self._link, number, ours)
+            _in_thread(self._gateway.serve, theirs)
+        except CapacityError as error:
+            _log.warning("a connection from inside is refused: %s", error)
+            theirs.close()  # and so ends what carries the other end, if anything does
 
     def close(self) -> None:
         """End every connection; may be called again."""
@@ -66,10 +76,17 @@ class _Relay:
 
 def carry(link: Link, number: int, connection: socket.socket) -> Call:
     """Join a stream that a program has opened to a socket of this side, which is closed when
-    both directions have ended."""
+    both directions have ended. Raises CapacityError where there is no thread for that; then
+    the stream is ended, and the socket closed."""
     call = link.adopt(number, _Relay(connection))
-    _in_thread(_outward, call, connection)
-    _in_thread(_inward, link, call, connection)
+    try:
+        _in_thread(_outward, call, connection)
+        _in_thread(_inward, link, call, connection)
+    except CapacityError:
+        call.kill()
+        link.forget(call)
+        connection.close()
+        raise
     return call
 
 
@@ -96,4 +113,4 @@ def _inward(link: Link, call: Call, connection: socket.socket) -> None:
 
 
 def _in_thread(call: Callable[..., object], *args: object) -> None:
-    threading.Thread(target=call, args=args, daemon=True, name="stockade-egress").start()
+    start_thread(threading.Thread(target=call, args=args, daemon=True, name="stockade-egress"))
