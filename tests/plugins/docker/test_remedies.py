@@ -57,7 +57,8 @@ def test_a_wrong_option(tmp_path: Path) -> None:
 
 
 def test_no_engine_at_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(engines, "_place", lambda _: {"base_url": f"unix://{tmp_path}/none"})
+    place = {"base_url": f"unix://{tmp_path}/none"}
+    monkeypatch.setattr(engines, "_settings", lambda _: place)
     assert "install" in mend()
 
 
