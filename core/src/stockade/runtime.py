@@ -156,12 +156,13 @@ class Runtime:
         )  # fmt: skip
         if config.lifetime_seconds is not None:
             record.expires_at = record.created_at + config.lifetime_seconds
-        began = time.monotonic()
+        # Before there is anything to undo: a ledger that is held costs its time once.
+        record.place = self.openings.place(wall, record)
+        self.registry.add(record)
         try:
-            record.place = self.openings.place(wall, record)
-            self.registry.add(record)
             self._collect(name, wall)
             self.tell(EventKind.SESSION_CREATING, name, agent_id, record)
+            began = time.monotonic()
             self._open(wall, record, pooled)
             self.limit_life(record)
             record.move(SessionStatus.READY)

@@ -77,6 +77,8 @@ class Hostile(ConformanceBase):
     def test_D6_no_change_of_its_own_saves_a_program(self) -> None:
         self.need(Feature.SHELL)
         with self.session() as session:
+            if session.provider.wall.isolation is Isolation.NONE:
+                pytest.skip("this wall isolates nothing: it holds no program that means to leave")
             paths = {f"beat{number}": change for number, change in enumerate(_CHANGES)}
             programs = [_left_behind(f"{change}; {beat(path)}") for path, change in paths.items()]
             session.shell("".join(f": > {path}; " for path in paths))
