@@ -74,11 +74,6 @@ def have(
         known.add(name)
 
 
-def forget(api: docker.APIClient) -> None:
-    """Look at the engine again: somebody has removed a volume."""
-    _filled.pop(api, None)
-
-
 def _exists(api: docker.APIClient, name: str) -> bool:
     try:
         api.inspect_volume(name)

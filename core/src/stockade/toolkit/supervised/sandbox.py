@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from stockade.errors import SandboxLostError, SandboxStartError
+from stockade.errors import SandboxLostError
 from stockade.file_backend import FileBackend
 from stockade.lower import INTERPRETERS
 from stockade.toolkit.supervised.call import Call, End, LinkLost
@@ -239,8 +239,3 @@ class SupervisedSandbox(Sandbox):
             with self._lock:
                 self._death = known = self._death or known
         return lost(known)
-
-
-def start_error(error: LinkLost, what: str) -> SandboxStartError:
-    """For a wall: the error of a sandbox that started and whose supervisor did not answer."""
-    return SandboxStartError(f"{what}: {error}")
