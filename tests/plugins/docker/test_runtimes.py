@@ -148,10 +148,11 @@ def test_programs_that_leave_their_tree_end_with_it() -> None:
 def test_what_cannot_be_told_apart_ends_the_session() -> None:
     """D6 is not broken in silence: two ran when it was left behind, in a session of its own."""
     need("gvisor")
-    hide = "(setsid sleep 613 &); exec sleep 60"
+    hide = "(setsid sh -c 'echo away; sleep 613' &); exec sleep 60"
     with stockade.open(f"gvisor:{PYTHON}") as session:
         session.start(["sleep", "50"])
         time.sleep(0.3)
         with contextlib.suppress(SandboxLostError):
-            assert session.shell(hide, timeout=1).verdict is Verdict.TIMED_OUT
+            result = session.shell(hide, timeout=3)
+            assert result.verdict is Verdict.TIMED_OUT and result.stdout == "away\n"
         assert until(lambda: is_lost(session), 10)
