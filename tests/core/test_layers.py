@@ -15,8 +15,8 @@ LAYERS = [
     "strangers place forks trees",
     "wall exchange file_backend hostroot kvm spec proposals output verdicts lower pump "
     "trait plugin",
-    "discovery hooks registry execution languages audit ledger ledger_errors ledger_file "
-    "ledger_later ledger_log judging capacity opening",
+    "discovery guards hook_calls hooks listing registry execution languages audit ledger "
+    "ledger_errors ledger_file ledger_later ledger_log judging capacity opening",
     "runtime closing ending pausing requests providers detaching lifetimes journal gc looking "
     "terminals",
     "process files session attaching overview pool aio measure testing cli toolkit",

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from stockade.files.snapshots import Snapshot
     from stockade.gc import collect
     from stockade.ledger import SqliteLedger
+    from stockade.listing import inspect_plugins
     from stockade.pool import Pool
     from stockade.process import configure, end_on_sigterm
     from stockade.providers import inspect_providers, installed_providers, provider
@@ -68,6 +69,7 @@ _LATE = {
     "configure": ("stockade.process", "configure"),
     "default_runtime": ("stockade.runtime", "default_runtime"),
     "end_on_sigterm": ("stockade.process", "end_on_sigterm"),
+    "inspect_plugins": ("stockade.listing", "inspect_plugins"),
     "inspect_providers": ("stockade.providers", "inspect_providers"),
     "installed_providers": ("stockade.providers", "installed_providers"),
     "open": ("stockade.session", "open_session"),
@@ -101,6 +103,7 @@ __all__ = [
     "configure",
     "default_runtime",
     "end_on_sigterm",
+    "inspect_plugins",
     "inspect_providers",
     "installed_providers",
     "open",

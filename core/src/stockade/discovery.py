@@ -6,26 +6,24 @@ loading imports one entry point, checks it and asks its hook for the wall.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import Any
 
 import attrs
 import importlib_metadata
-import pluggy
 
 from stockade import plugin as api
 from stockade.errors import (
     DuplicateProviderError,
     PluginError,
     ProviderNotFoundError,
-    StockadeError,
 )
 from stockade.forks import FreshLock
 from stockade.options import nearest
 from stockade.shown import named
 from stockade.wall import Wall
 
-__all__ = ["PUBLISHED", "InstalledPlugin", "WallLoader", "installed", "load_module"]
+__all__ = ["PUBLISHED", "InstalledPlugin", "WallLoader", "installed", "load"]
 
 #: Names that the project publishes, and the distributions that bring them (A4).
 PUBLISHED = {
@@ -51,11 +49,18 @@ class InstalledPlugin:
     distribution: str
     version: str
     value: str  #: ``module`` or ``module:object``
+    group: str = api.PROVIDER_GROUP  #: the entry-point group, the providers' or the plug-ins'
     _entry_point: Any = attrs.field(repr=False, eq=False, default=None)
 
     def load(self) -> Any:
         """Import it and return the module or object that it names."""
         return self._entry_point.load()
+
+    @property
+    def id(self) -> str:
+        """Its name in the plug-in manager and in messages, unlike any other's."""
+        kind = " (provider)" if self.group == api.PROVIDER_GROUP else ""
+        return f"{self.distribution}:{self.name}{kind}"
 
     @property
     def where(self) -> str:
@@ -73,37 +78,25 @@ def installed(group: str = api.PROVIDER_GROUP) -> list[InstalledPlugin]:
                 dist.name if dist is not None else "unknown",
                 dist.version if dist is not None else "",
                 entry.value,
+                group,
                 entry,
             )
         )
     return sorted(found, key=lambda plugin: (plugin.name, plugin.distribution))
 
 
-def load_module(plugin: InstalledPlugin, hooks: Iterable[type]) -> pluggy.PluginManager:
-    """Import a plug-in, check its API version and hooks, and register it alone (A6).
-
-    Returns a manager that holds nothing else; raises PluginError, chained.
-    """
+def load(plugin: InstalledPlugin) -> object:
+    """Import a plug-in and check its API version; raises PluginError, chained (A6)."""
     try:
-        module = plugin.load()
+        module: object = plugin.load()
     except (Exception, SystemExit) as error:
         raise PluginError(
-            f"{plugin.where}: importing {plugin.value!r} failed: {named(error)}. "
-            f"Reinstall or remove {plugin.distribution}."
+            f"{plugin.where}: importing {plugin.value!r} failed: {named(error)}. Reinstall or "
+            f"remove {plugin.distribution}, or go on without it: "
+            f"STOCKADE_DISABLED_PLUGINS={plugin.name}."
         ) from error
     _check_version(plugin, module)
-    manager = pluggy.PluginManager("stockade")
-    for specification in hooks:
-        manager.add_hookspecs(specification)
-    try:
-        manager.register(module, plugin.name)
-        manager.check_pending()
-    except pluggy.PluginValidationError as error:
-        raise PluginError(
-            f"{plugin.where}: it implements a hook that stockade does not have, or with other "
-            f"arguments: {error}. See stockade.plugin for the hooks; update {plugin.distribution}."
-        ) from error
-    return manager
+    return module
 
 
 def _check_version(plugin: InstalledPlugin, module: object) -> None:
@@ -126,7 +119,15 @@ def _check_version(plugin: InstalledPlugin, module: object) -> None:
 class WallLoader:
     """Wall classes by entry-point name, each loaded once; safe from any thread."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        register: Callable[[InstalledPlugin], type[Wall]],
+        blocked: Callable[[InstalledPlugin], bool],
+    ) -> None:
+        """``register`` loads what was found and gives the class that it registers; ``blocked``
+        says which of two that claim one name is out of the question."""
+        self._register = register
+        self._blocked = blocked
         self._lock = FreshLock()
         self._walls: dict[str, type[Wall]] = {}
 
@@ -139,21 +140,23 @@ class WallLoader:
             wall = self._walls.get(name)
         if wall is None:
             # Outside the lock: an import may take long, or load another provider.
-            wall = _wall_of(_only(name))
+            wall = self._register(_only(name, self._blocked))
             with self._lock:
                 wall = self._walls.setdefault(name, wall)
         return wall
 
 
-def _only(name: str) -> InstalledPlugin:
+def _only(name: str, blocked: Callable[[InstalledPlugin], bool]) -> InstalledPlugin:
     everything = installed()
     matches = [plugin for plugin in everything if plugin.name == name]
-    if len(matches) == 1:
-        return matches[0]
+    left = [plugin for plugin in matches if not blocked(plugin)]
+    if matches and len(left) <= 1:
+        return left[0] if left else matches[0]
     if matches:
         both = " and ".join(f"{m.distribution} {m.version} ({m.value})" for m in matches)
         raise DuplicateProviderError(
-            f"provider {name!r} is claimed by {both}; neither is used. Uninstall all but one."
+            f"provider {name!r} is claimed by {both}; neither is used. Uninstall all "
+            f"but one, or block it: STOCKADE_DISABLED_PLUGINS={matches[0].distribution}."
         )
     names = sorted({plugin.name for plugin in everything})
     have = ", ".join(names) or "none"
@@ -167,23 +170,3 @@ def _only(name: str) -> InstalledPlugin:
         f"{nearest(name, {*names, *PUBLISHED})}; installed: {have}. "
         "Install the distribution that brings it, or choose one of these."
     )
-
-
-def _wall_of(plugin: InstalledPlugin) -> type[Wall]:
-    manager = load_module(plugin, (api.ProviderHooks, api.SystemHooks))
-    try:
-        wall = manager.hook.stockade_wall()
-    except StockadeError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise PluginError(
-            f"{plugin.where}: its stockade_wall hook failed: {named(error)}. "
-            f"Reinstall or remove {plugin.distribution}."
-        ) from error
-    if not (isinstance(wall, type) and issubclass(wall, Wall)):
-        given = "nothing" if wall is None else repr(wall)
-        raise PluginError(
-            f"{plugin.where}: its stockade_wall hook gave {given}, not a subclass of "
-            "stockade.wall.Wall; mark the function with @hookimpl and return the class."
-        )
-    return wall

@@ -16,8 +16,15 @@ that names a module such as this one:
         from stockade_mywall.wall import MyWall
         return MyWall
 
-Policies and observers are registered in the same way in the group
-``stockade.plugins``; such a module implements any of the other hooks below.
+Policies, observers and whatever else is no wall are registered in the same way in the group
+``stockade.plugins``; such a module implements any of the other hooks below. So may a provider's
+module: they are heard from when its name is first selected.
+
+All are registered in one pluggy manager of a runtime, and what pluggy's documentation says holds:
+the newest is called first, ``tryfirst`` and ``trylast`` move it, ``wrapper=True`` stands around the
+others, an implementation may leave arguments out. What one raises is dealt with where it happens, as
+each hook says, and a wrapper that fails counts as an implementation that does.
+``STOCKADE_DISABLED_PLUGINS`` names those that are not loaded at all.
 """
 
 from __future__ import annotations
@@ -67,10 +74,10 @@ class ProviderHooks:
     def stockade_wall(self) -> type[Wall]:  # type: ignore[empty-body]
         """Return the Wall class that this entry point registers.
 
-        Called by core once a process, when the provider's name is first
-        selected, in the selecting thread. What it raises becomes a PluginError
-        that names the distribution and the entry point; other providers stay
-        usable (A6).
+        Called by core once for each runtime, when the provider's name is first selected, in
+        the selecting thread; of all that are registered the named one's alone is called. What
+        it raises becomes a PluginError that names the distribution and the entry point; other
+        providers stay usable, and nothing of the module stays registered (A6).
         """
 
 
@@ -81,11 +88,11 @@ class SystemHooks:
     def stockade_session_policy(self, proposal: SessionProposal) -> SandboxConfig | Refuse | None:
         """Judge a session before anything of it is created.
 
-        Called by core in the thread that opens the session, for every plug-in in
-        pluggy's order (the newest first; ``tryfirst`` and ``trylast`` hold), each
-        seeing what the one before left. Return
-        None to agree, a tighter SandboxConfig, or ``Refuse(reason)``. A looser
-        configuration, and anything raised, refuses the session (PolicyError).
+        Called by core in the thread that opens the session, for every plug-in in pluggy's
+        order, each seeing what the one before left. Return None to agree, a tighter
+        SandboxConfig, or ``Refuse(reason)``, which ends the asking. A looser configuration,
+        and anything raised, refuses the session (PolicyError). A wrapper may watch, and refuse
+        by raising; what it returns is not used, and no refusal can be undone by it.
         """
 
     @hookspec
@@ -101,6 +108,7 @@ class SystemHooks:
     def stockade_event(self, event: Event) -> None:
         """Take note of a change of a session or an execution.
 
-        Called by core in the thread in which it happened, right after it; be
-        quick. What it raises, of whatever kind, is logged and changes nothing.
+        Called by core in the thread in which it happened, right after it; be quick. What it
+        raises, of whatever kind, is logged and changes nothing; the other observers are
+        called all the same.
         """

@@ -27,7 +27,7 @@ from stockade.errors import (
 from stockade.events import Event, EventKind
 from stockade.execution import Execution
 from stockade.forks import FreshLock, in_child
-from stockade.hooks import Hooks
+from stockade.hooks import Hooks, default_hooks
 from stockade.ids import agent_hash, check_agent_id, new_session_id
 from stockade.journal import begun, ended, judged
 from stockade.ledger import SqliteLedger, default_ledger
@@ -58,13 +58,14 @@ class Runtime:
 
     def __init__(
         self, *, discover_plugins: bool = True, ledger: Ledger | None = None,
-        settings: Settings | None = None,
+        settings: Settings | None = None, hooks: Hooks | None = None,
     ) -> None:  # fmt: skip
         #: Limits, queue, retries; may be replaced at any time.
         self.settings = settings or Settings()
         self.registry = SessionRegistry(ledger)
-        self.hooks = Hooks(discover=discover_plugins)
-        self.walls = WallLoader()
+        #: Every plug-in of this runtime, but walls until they are selected.
+        self.hooks = hooks or Hooks(discover=discover_plugins)
+        self.walls = WallLoader(self.hooks.wall, self.hooks.is_blocked)
         #: Those of which it was logged that they isolate nothing.
         self.told_lowered: set[str] = set()
         self._begin()
@@ -340,6 +341,10 @@ def default_runtime() -> Runtime:
     global _default
     with _default_lock:
         if _default is None:
-            _default = Runtime(ledger=default_ledger(), settings=Settings.from_environment())
+            _default = Runtime(
+                ledger=default_ledger(),
+                settings=Settings.from_environment(),
+                hooks=default_hooks(),
+            )
             atexit.register(_default.shutdown)
         return _default

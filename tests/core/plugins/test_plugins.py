@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -33,14 +34,15 @@ def run(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Run code with some of the distributions installed beside stockade."""
     places: dict[tuple[str, ...], Path] = {}
 
-    def run(code: str, *names: str) -> str:
+    def run(code: str, *names: str, disabled: str = "") -> str:
         if names not in places:
             target = places[names] = tmp_path_factory.mktemp("site")
             found = [next(wheels.glob(f"stockade_test_{name}-*.whl")) for name in names]
             _pip("install", "--no-deps", "--no-index", "--target", str(target), *map(str, found))
         done = subprocess.run(
             [sys.executable, "-W", "error", "-c", code],
-            env={**os.environ, "PYTHONPATH": str(places[names])},
+            env={**os.environ, "PYTHONPATH": str(places[names]),
+                 "STOCKADE_DISABLED_PLUGINS": disabled},
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
         return done.stdout + done.stderr
@@ -167,3 +169,75 @@ def test_installed_policies_and_observers_are_heard(run: Run) -> None:
 def test_a_broken_policy_refuses_every_session(run: Run) -> None:
     said = run(OPENING, "good", "broken_policy")
     assert said.count("PluginError") == 2 and "stockade-test-broken-policy" in said
+
+
+def test_the_refusal_says_how_to_block_a_broken_policy_and_blocking_it_helps(run: Run) -> None:
+    said = run(OPENING, "good", "broken_policy")
+    (name,) = set(re.findall(r"STOCKADE_DISABLED_PLUGINS=([a-z-]+)", said))
+    said = run(OPENING, "good", "broken_policy", disabled=name)
+    assert said.count("UnsupportedError") == 2, said
+
+
+@pytest.mark.parametrize(
+    "disabled", ["policy", " stockade-test-policy ,x", "x,stockade-test-policy:policy"]
+)
+def test_plug_ins_are_blocked_by_either_name_or_both(run: Run, disabled: str) -> None:
+    code = f"import logging\nlogging.basicConfig()\n{OPENING}"
+    said = run(code, "good", "policy", disabled=disabled)
+    assert said.count("UnsupportedError") == 2 and "mallory runs nothing here" not in said
+    assert said.count("stockade-test-policy:policy is not loaded") == 1  # said once
+
+
+def test_a_blocked_provider_is_not_imported(run: Run) -> None:
+    code = OPEN.format(name="good") + "import sys\nprint('stockade_test_good' in sys.modules)"
+    said = run(code, "good", disabled="good")
+    assert said.startswith("PluginError") and "STOCKADE_DISABLED_PLUGINS" in said
+    assert said.endswith("False\n")
+
+
+def test_A5_blocking_one_of_two_leaves_the_other(run: Run) -> None:
+    said = run(OPEN.format(name="twice"), "duplicate_a", "duplicate_b")
+    assert "STOCKADE_DISABLED_PLUGINS=stockade-test-duplicate-a" in said
+    names = ("duplicate_a", "duplicate_b")
+    blocked = "stockade-test-duplicate-a"
+    code = "import stockade; print(type(stockade.provider('twice').wall).__module__)"
+    assert run(code, *names, disabled=blocked) == "stockade_test_duplicate_b\n"
+
+
+def test_the_selected_providers_other_hooks_are_heard_from_then_on(run: Run) -> None:
+    code = """
+import stockade
+try:
+    stockade.open("good", memory_mb=None, agent_id="")
+except ValueError:
+    pass
+print(stockade.default_runtime().hooks.implementers("stockade_wall"))
+stockade.provider("good"); stockade.provider("away")
+print(stockade.default_runtime().hooks.implementers("stockade_wall"))
+print(type(stockade.provider("good").wall).__name__)
+"""
+    first, second, wall = run(code, "good", "away").splitlines()
+    assert first == "['stockade-test-good:good (provider)']"
+    assert second == "['stockade-test-away:away (provider)', 'stockade-test-good:good (provider)']"
+    assert wall == "GoodWall"  # the hook of the one that was named, of all that are registered
+
+
+def test_the_listing_of_all_plug_ins(run: Run) -> None:
+    code = """
+import stockade
+for info in stockade.inspect_plugins():
+    if info.distribution.startswith("stockade-test"):
+        print(info.group, info.distribution, info.hooks, info.broken, info.blocked, info.reason)
+print(stockade.default_runtime().hooks.implementers("stockade_event"))
+"""
+    said = run(code, "good", "policy", "broken_policy", "raising", "duplicate_a", "duplicate_b",
+               disabled="raising")  # fmt: skip
+    lines = dict(line.split(" ", 2)[1:] for line in said.splitlines()[:-1])
+    assert lines["stockade-test-good"] == "('stockade_wall',) False False "
+    policy = "('stockade_event', 'stockade_session_policy') False False "
+    assert lines["stockade-test-policy"] == policy
+    assert lines["stockade-test-broken-policy"].startswith("() True False distribution")
+    assert lines["stockade-test-raising"].startswith("() False True STOCKADE_DISABLED_PLUGINS")
+    assert "() " not in lines["stockade-test-duplicate-a"]
+    assert "uninstall all but one" in lines["stockade-test-duplicate-b"]
+    assert said.splitlines()[-1] == "[]"  # looking registered none of them

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
+import attrs
 import click
 
 import stockade
@@ -77,6 +78,41 @@ def providers(as_json: bool) -> None:
         for info in found
     ]
     table(("name", "distribution", "version", "isolation", "available"), rows_text)
+
+
+@app.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+def plugins(as_json: bool) -> None:
+    """Show every installed plug-in: its hooks, and whether it is broken or blocked, and why.
+
+    STOCKADE_DISABLED_PLUGINS blocks those that it names, separated by commas: by the entry
+    point, by the distribution, or by both as DISTRIBUTION:NAME. Exits with 1 when one is broken.
+    """
+    from stockade.listing import inspect_plugins
+
+    found = inspect_plugins()
+    if as_json:
+        say(json.dumps([attrs.asdict(info) for info in found], indent=2))
+    else:
+        table(
+            ("group", "name", "distribution", "version", "hooks", "state"),
+            [
+                (
+                    info.group,
+                    info.name,
+                    info.distribution,
+                    info.version,
+                    " ".join(info.hooks) or "-",
+                    f"broken: {info.reason}"
+                    if info.broken
+                    else f"blocked: {info.reason}"
+                    if info.blocked
+                    else "ok",
+                )
+                for info in found
+            ],
+        )
+    sys.exit(1 if any(info.broken for info in found) else 0)
 
 
 @app.group()

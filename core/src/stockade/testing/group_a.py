@@ -11,7 +11,7 @@ import time
 import pytest
 
 import stockade
-from stockade.discovery import PUBLISHED, InstalledPlugin, WallLoader, installed
+from stockade.discovery import PUBLISHED, InstalledPlugin, installed
 from stockade.errors import (
     ConfigError,
     ProviderNotFoundError,
@@ -142,7 +142,7 @@ class Selection(ConformanceBase):
     def test_A6_the_plug_in_loads_and_is_listed_as_sound(self) -> None:
         name = self._found()[0].name
         try:
-            WallLoader().load(name)
+            Runtime(discover_plugins=False).walls.load(name)
         except StockadeError as error:
             expect(False, "A6", "a plug-in that loads", error, "its module and its hook")
         listed = inspect_providers([name], runtime=Runtime(discover_plugins=False))
