@@ -22,8 +22,8 @@ module: they are heard from when its name is first selected.
 
 All are registered in one pluggy manager of a runtime, and what pluggy's documentation says holds:
 the newest is called first, ``tryfirst`` and ``trylast`` move it, ``wrapper=True`` stands around the
-others, an implementation may leave arguments out. What one raises is dealt with where it happens, as
-each hook says, and a wrapper that fails counts as an implementation that does.
+others, an implementation may leave arguments out. What one raises is dealt with where it happens,
+as each hook says, and a wrapper that fails counts as an implementation that does.
 ``STOCKADE_DISABLED_PLUGINS`` names those that are not loaded at all.
 """
 
