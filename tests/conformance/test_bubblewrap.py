@@ -14,7 +14,7 @@ from stockade.testing.base import ConformanceBase
 from stockade.testing.group_d_trees import Trees
 from stockade.testing.group_e_kept import Kept
 from stockade.testing.group_e_limits import Limits
-from stockade_bubblewrap.sandbox import BubblewrapSandbox
+from stockade.toolkit.local import LocalSandbox
 
 
 class TestBubblewrap(ProviderConformance):
@@ -22,7 +22,7 @@ class TestBubblewrap(ProviderConformance):
 
     def kill_sandbox(self, session: Session) -> None:
         sandbox = session._record.sandbox
-        assert isinstance(sandbox, BubblewrapSandbox)
+        assert isinstance(sandbox, LocalSandbox)
         os.kill(sandbox.init_pid, signal.SIGKILL)
 
     @contextmanager

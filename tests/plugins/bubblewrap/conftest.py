@@ -12,8 +12,7 @@ import pytest
 import stockade
 from conftest import need
 from stockade import Session
-from stockade.toolkit.local import cgroups
-from stockade_bubblewrap.sandbox import BubblewrapSandbox
+from stockade.toolkit.local import LocalSandbox, cgroups
 
 #: The wall with limits held in either way; by a cgroup only where one can be made.
 BOTH = ("bubblewrap", "bubblewrap?limits=watch")
@@ -45,9 +44,9 @@ def grouped(bubblewrap: str) -> str:
     return "bubblewrap?limits=cgroup"
 
 
-def inner(session: Session) -> BubblewrapSandbox:
+def inner(session: Session) -> LocalSandbox:
     sandbox = session._record.sandbox
-    assert isinstance(sandbox, BubblewrapSandbox)
+    assert isinstance(sandbox, LocalSandbox)
     return sandbox
 
 

@@ -24,8 +24,9 @@ from stockade import (
     UnsupportedError,
     Verdict,
 )
+from stockade.toolkit.local import host
 from stockade.wall import Leftover
-from stockade_bubblewrap import host
+from stockade_bubblewrap import program
 
 
 def traces(name: str) -> list[str]:
@@ -260,14 +261,14 @@ def shared() -> Iterator[Path]:
 def test_A8_what_is_missing_is_said_with_what_mends_it(
     monkeypatch: pytest.MonkeyPatch, shared: Path
 ) -> None:
-    monkeypatch.setattr(host, "find_bwrap", lambda: None)  # what PATH would tell
+    monkeypatch.setattr(program, "find", lambda: None)  # what PATH would tell
     reason = stockade.provider("bubblewrap").availability().reason
     assert "not installed" in reason and "apt-get install bubblewrap" in reason
 
     old = shared / "bwrap"
     old.write_text("#!/bin/sh\necho bubblewrap 0.4.1\n")
     old.chmod(0o755)
-    monkeypatch.setattr(host, "find_bwrap", lambda: str(old))
+    monkeypatch.setattr(program, "find", lambda: str(old))
     reason = stockade.provider("bubblewrap").availability().reason
     assert "0.4.1 is too old" in reason and "0.8 is needed" in reason
 
@@ -293,6 +294,7 @@ with stockade.open("bubblewrap") as s, stockade.open("bubblewrap") as other:
     count = int(s.shell(full, timeout=20).stdout.split()[-1])
     print(200 < count <= 256, other.run(["true"]).success)
     held.cancel()
+    held.result(20)  # the room that it leaves is what the next one needs
     print(s.shell("cat /proc/sys/user/max_inotify_instances").stdout.strip())
 with stockade.open("bubblewrap?limits=watch", memory_mb=128) as s:
     hog = (
@@ -314,7 +316,7 @@ def test_an_ordinary_user_has_the_same_wall(bubblewrap: str) -> None:
     modules = (stockade, attrs, sys.modules["stockade_bubblewrap"])
     folders = [str(Path(module.__file__ or "").parent) for module in modules]
     paths += [os.path.dirname(folder) for folder in folders]
-    if not all(host.reachable(folder, 65534) for folder in folders):
+    if not all(host.reachable(folder, 65534, by_path=True) for folder in folders):
         pytest.skip("stockade is installed where other users may not read")
     if not os.path.exists(program):
         pytest.skip(f"needs {program}, which other users may run")

@@ -21,14 +21,14 @@ import stockade
 import stockade_supervisor
 from plugins.landlock.processes import gone, marked
 from stockade import SandboxLostError, Session, UnsupportedError, Verdict
-from stockade_landlock.sandbox import LandlockSandbox
+from stockade.toolkit.local import LocalSandbox
 
 
 def test_the_uid_inside(session: Session) -> None:
     result = session.shell("id -u; whoami; getent hosts localhost | head -1 | cut -d' ' -f1")
     assert result.stdout.split()[:2] == ["1000", "sandbox"], result.stderr
     sandbox = session._record.sandbox
-    assert isinstance(sandbox, LandlockSandbox)
+    assert isinstance(sandbox, LocalSandbox)
     line = Path(f"/proc/{sandbox.init_pid}/status").read_text().partition("Uid:")[2]
     outside = {int(word) for word in line.splitlines()[0].split()}
     if os.geteuid() == 0:  # nobody that this machine has, and no other session's (A7)
@@ -87,9 +87,10 @@ def limited(landlock: str, request: pytest.FixtureRequest) -> Iterator[Session]:
     [
         "x = bytearray(1 << 30)",
         "l = []\nwhile True: l.append(bytearray(10 << 20))",
-        "import mmap\nm = mmap.mmap(-1, 1 << 30)\nfor i in range(0, 1 << 30, 4096): m[i] = 1",
+        "import mmap\nm = mmap.mmap(-1, 1 << 30, flags=mmap.MAP_PRIVATE)\n"
+        "for i in range(0, 1 << 30, 4096): m[i] = 1",
     ],
-    ids=["at once", "bit by bit", "shared"],
+    ids=["at once", "bit by bit", "mapped"],
 )
 def test_E5_twice_the_memory(limited: Session, code: str) -> None:
     result = limited.code(code, timeout=30)
@@ -109,11 +110,18 @@ def test_E5_children_count_with_their_parent(limited: Session) -> None:
     assert result.stdout == "-9\nTrue\n", result
 
 
-def test_E5_memory_that_is_a_file_of_nobodys(landlock: str) -> None:
+def test_E5_memory_that_is_nobodys(landlock: str) -> None:
     """Where memory is watched there is none: it would be no process's."""
-    with stockade.open(f"{landlock}?limits=watch") as session:
-        code = "import os\ntry: os.memfd_create('x')\nexcept OSError: print('refused')"
-        assert session.code(code).stdout == "refused\n"
+    for made in ("os.memfd_create('x')", "mmap.mmap(-1, 4096)"):
+        code = f"import mmap, os\ntry: {made}\nexcept OSError: print('refused')"
+        with stockade.open(f"{landlock}?limits=watch") as session:
+            assert session.code(code).stdout == "refused\n"
+    with stockade.open(f"{landlock}?limits=cgroup") as session:
+        result = session.code(
+            "import mmap\nm = mmap.mmap(-1, 1 << 30)\nfor i in range(0, 1 << 30, 4096): m[i] = 1",
+            timeout=30,
+        )
+        assert result.verdict is Verdict.OUT_OF_MEMORY, result
 
 
 def test_E5_mapped_files_count(landlock: str) -> None:
@@ -295,7 +303,7 @@ def test_D14_killing_the_keeper_loses_the_session_at_once(session: Session) -> N
     execution = session.start(shell=f"echo so far; sleep {mark}")
     time.sleep(0.5)
     sandbox = session._record.sandbox
-    assert isinstance(sandbox, LandlockSandbox)
+    assert isinstance(sandbox, LocalSandbox)
     os.kill(sandbox.keeper.pid, signal.SIGKILL)
     with pytest.raises(SandboxLostError) as caught:
         execution.result(5)
@@ -346,6 +354,7 @@ os.setgroups([]); os.setgid(4711); os.setuid(4711); os.environ["HOME"] = "/"
 with stockade.open("landlock") as s:
     print(s.shell("id -u; echo x > f; cat f; cat /etc/shadow; echo $?").stdout.split())
     print(s.code("x = bytearray(1 << 30)").verdict)
+    print(s.shell("cat /proc/sys/user/max_inotify_instances").stdout.strip())
 """
 
 
@@ -369,4 +378,8 @@ def test_an_ordinary_user_without_an_account_has_the_same_wall(landlock: str) ->
         text=True,
         check=False,
     )
-    assert done.stdout.splitlines() == ["['1000', 'x', '1']", "out of memory"], done.stderr
+    said, verdict, watchers = done.stdout.splitlines()
+    assert (said, verdict) == ("['1000', 'x', '1']", "out of memory"), done.stderr
+    # A quarter of the user's, so that one session cannot use it up for the others (E8).
+    most = int(Path("/proc/sys/fs/inotify/max_user_instances").read_text())
+    assert int(watchers) == most // 4

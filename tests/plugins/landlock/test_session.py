@@ -13,7 +13,7 @@ import pytest
 import stockade
 from plugins.landlock.processes import gone, marked
 from stockade import SandboxLostError, Session, SessionStateError, Verdict
-from stockade_landlock.sandbox import LandlockSandbox
+from stockade.toolkit.local import LocalSandbox
 
 
 @pytest.fixture
@@ -196,6 +196,6 @@ def test_E8_limits_and_priorities_of_others_stay(session: Session, landlock: str
     """Same user, so the kernel would let them; but they are in no sight."""
     with stockade.open(landlock) as other:
         sandbox = other._record.sandbox
-        assert isinstance(sandbox, LandlockSandbox)
+        assert isinstance(sandbox, LocalSandbox)
         result = session.run(["python3", "-c", _TAMPER_WITH, str(sandbox.keeper.pid)])
     assert result.stdout == "its own\n", result

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
-from stockade_landlock import kernel
+from stockade.toolkit.local import kernel
+from stockade.toolkit.local.order import Order
 from stockade_landlock.birth import Birth, bear
 
 __all__ = ["main"]
@@ -26,16 +27,18 @@ def main(program: int) -> None:
         user_namespace=kernel.has_user_namespaces(),
         inside=_INSIDE,
         outside=(65534, 65534) if as_root else (os.geteuid(), os.getegid()),
-        root={"steps": [], "writable": [], "size": "", "shm": "size=4k,"},
-        limits={},
-        cpus=(),
+        steps=(),
+        writable=(),
+        size="",
+        shm="size=4k",
         working_dir="/",
         abi=0,
         filter=_FILTER,
     )
+    order = Order(wall="", session="", owner="", argv=["supervisor", "which"], env={})
     nothing = os.open("/dev/null", os.O_RDWR)
     try:
-        pid = bear(birth, program, ["supervisor", "which"], {}, [nothing] * 3, lambda _: None)
+        pid = bear(birth, order, program, [nothing] * 3, lambda _: None)
     except OSError as error:
         os.write(1, str(error).encode(errors="replace"))
         os._exit(1)

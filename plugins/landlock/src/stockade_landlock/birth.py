@@ -11,16 +11,14 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import os
-import resource
 import signal
 import socket
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from stockade.toolkit.local import calls
-from stockade_landlock import kernel, landlock, mounts
-from stockade_landlock.kernel import (
+from stockade.toolkit.local import calls, kernel
+from stockade.toolkit.local.kernel import (
     CLONE_NEWCGROUP,
     CLONE_NEWIPC,
     CLONE_NEWNET,
@@ -29,8 +27,13 @@ from stockade_landlock.kernel import (
     CLONE_NEWUSER,
     CLONE_NEWUTS,
 )
+from stockade.toolkit.local.order import Order
+from stockade_landlock import landlock, mounts
 
-__all__ = ["Birth", "bear"]
+__all__ = ["PROGRAM", "Birth", "bear"]
+
+#: The number under which the owner passes the supervisor's file.
+PROGRAM = 3
 
 _NAMESPACES = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET
 _NAME = "sandbox"
@@ -47,9 +50,10 @@ class Birth:
     user_namespace: bool  #: one can be had; always so where the keeper is not root
     inside: tuple[int, int]  #: user and group as programs see themselves
     outside: tuple[int, int]  #: what these are on the host
-    root: Mapping[str, Any]  #: root.Root.plan()
-    limits: Mapping[str, int]  #: RLIMIT_... to its value
-    cpus: Sequence[int]  #: to stay on, where there are any
+    steps: Sequence[Mapping[str, Any]]  #: Root.steps()
+    writable: Sequence[Sequence[Any]]  #: Root.writable(): place, mode, and whose space it shares
+    size: str  #: of a writable folder's file system, as its options say it
+    shm: str  #: of /dev/shm
     working_dir: str
     abi: int  #: of Landlock
     filter: str  #: of system calls, in hexadecimal
@@ -70,9 +74,8 @@ class Birth:
 
 def bear(
     birth: Birth,
+    order: Order,
     program: int,
-    argv: Sequence[str],
-    env: Mapping[str, str],
     streams: Sequence[int],
     join: Callable[[int], None],
 ) -> int:
@@ -86,7 +89,7 @@ def bear(
     pid = kernel.clone(_NAMESPACES | (0 if birth.as_root else CLONE_NEWUSER))
     if pid == 0:
         ours.close()
-        _Child(birth, theirs).become(program, argv, env, streams)
+        _Child(birth, order, theirs).become(program, streams)
     theirs.close()
     try:
         with ours:
@@ -125,13 +128,13 @@ def _map(process: str, birth: Birth) -> None:
 class _Child:
     """In the fork; everything here ends in the program or in ``_exit``."""
 
-    def __init__(self, birth: Birth, link: socket.socket) -> None:
+    def __init__(self, birth: Birth, order: Order, link: socket.socket) -> None:
         self._birth = birth
+        self._order = order
         self._link = link
 
-    def become(
-        self, program: int, argv: Sequence[str], env: Mapping[str, str], streams: Sequence[int]
-    ) -> NoReturn:
+    def become(self, program: int, streams: Sequence[int]) -> NoReturn:
+        order = self._order
         try:
             self._hear()
             self._make()
@@ -139,9 +142,10 @@ class _Child:
             program = fcntl.fcntl(program, fcntl.F_DUPFD_CLOEXEC, 3)  # the low ones are taken
             for number, stream in enumerate(streams):
                 os.dup2(stream, number)
-            _limit(self._birth)
+            if order.cpus and "cpu" not in order.held:
+                os.sched_setaffinity(0, order.cpus)
             self._give_up(program)
-            os.execve(program, list(argv), dict(env))
+            os.execve(program, list(order.argv), dict(order.env))
         except BaseException as error:
             number = error.errno or 0 if isinstance(error, OSError) else 0
             words = f"{number} {type(error).__name__}: {error}"
@@ -164,7 +168,7 @@ class _Child:
         kernel.unshare(CLONE_NEWCGROUP)  # it is in the session's group by now
         kernel.name_host(_NAME)
         _loopback_up()
-        mounts.enter_root(birth.root, birth.outside if birth.as_root else birth.inside)
+        mounts.enter_root(birth, birth.outside if birth.as_root else birth.inside)
 
     # -- giving them up ------------------------------------------------------------
 
@@ -180,7 +184,7 @@ class _Child:
         calls.give_up_privileges()
         self._tie()
         os.chdir(birth.working_dir)
-        writable = [folder["place"] for folder in birth.root["writable"]]
+        writable = [place for place, _, _ in birth.writable]
         landlock.restrict(["/"], ["/dev", "/proc", *writable], program, birth.abi)
         calls.filter_calls(bytes.fromhex(birth.filter))
 
@@ -203,16 +207,6 @@ class _Child:
                 os._exit(127)
         except BlockingIOError:
             pass
-
-
-def _limit(birth: Birth) -> None:
-    if birth.cpus:
-        os.sched_setaffinity(0, birth.cpus)
-    for name, value in birth.limits.items():
-        which = getattr(resource, name)
-        _, hard = resource.getrlimit(which)
-        lower = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(which, (lower, lower))
 
 
 def _loopback_up() -> None:

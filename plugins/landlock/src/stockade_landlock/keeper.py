@@ -6,14 +6,9 @@ from collections.abc import Mapping
 
 from stockade.toolkit.local import keeper
 from stockade.toolkit.local.program import Program
-from stockade_landlock.birth import Birth, bear
+from stockade_landlock.birth import PROGRAM, Birth, bear
 
-__all__ = ["PROGRAM", "main"]
-
-#: The number under which the owner passes the supervisor's file.
-PROGRAM = 3
-#: Where a supervisor looks for the count of kills for memory.
-_COUNTER = "/sys/fs/cgroup/memory.events"
+__all__ = ["main"]
 
 
 class Sandbox(Program):
@@ -21,16 +16,10 @@ class Sandbox(Program):
 
     def launch(self, descriptors: Mapping[int, int]) -> None:
         order = self.order
-        birth = Birth.from_message(order.extra)
-        root = dict(birth.root)
-        if self.counter is not None:
-            shown = {"kind": "bind", "place": _COUNTER, "source": self.counter}
-            root["steps"] = [*root["steps"], shown]
         self.pid = bear(
-            Birth.from_message({**order.extra, "root": root}),
+            Birth.from_message(order.extra),
+            order,
             descriptors[PROGRAM],
-            order.argv,
-            order.env,
             [descriptors[number] for number in (0, 1, 2)],
             self.join,
         )

@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Iterable
 
-from stockade_landlock import kernel
+from stockade.toolkit.local import kernel
 
 __all__ = ["Access", "abi", "known", "restrict"]
 

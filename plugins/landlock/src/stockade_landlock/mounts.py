@@ -11,10 +11,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from stockade_landlock import kernel
-from stockade_landlock.kernel import (
+from stockade.toolkit.local import kernel
+from stockade.toolkit.local.kernel import (
     MS_BIND,
     MS_NODEV,
     MS_NOEXEC,
@@ -23,6 +23,11 @@ from stockade_landlock.kernel import (
     MS_REC,
     MS_REMOUNT,
 )
+from stockade.toolkit.local.limits import TERMINALS
+from stockade.toolkit.local.procfs import HIDDEN, READ_ONLY
+
+if TYPE_CHECKING:
+    from stockade_landlock.birth import Birth
 
 __all__ = ["enter_root"]
 
@@ -40,29 +45,23 @@ _DEVICE_LINKS = {
     "stderr": "/proc/self/fd/2",
     "ptmx": "pts/ptmx",
 }
-#: Parts of /proc that tell of the machine what no program needs, and those that change it.
-_HIDDEN = (
-    "acpi", "asound", "interrupts", "kcore", "key-users", "keys", "kmsg", "latency_stats",
-    "sched_debug", "scsi", "timer_list", "timer_stats",
-)  # fmt: skip
-_READ_ONLY = ("bus", "fs", "irq", "sys", "sysrq-trigger")
 
 
-def enter_root(plan: Mapping[str, Any], owner: tuple[int, int]) -> None:
-    """Make the root of a plan and stand in it; ``owner`` is who the working folder is for,
-    user and group, as this process numbers them. Raises OSError."""
+def enter_root(birth: Birth, owner: tuple[int, int]) -> None:
+    """Make the root and stand in it; ``owner`` is who the working folder is for, user and
+    group, as this process numbers them. Raises OSError."""
     kernel.make_private()
     _put_aside()
     kernel.mount("tmpfs", _NEW, "tmpfs", MS_NOSUID | MS_NODEV, _ROOT)
-    for step in plan["steps"]:
+    for step in birth.steps:
         _take(step)
-    for place in ("/proc", "/dev", *(folder["place"] for folder in plan["writable"])):
+    for place in ("/proc", "/dev", *(place for place, _, _ in birth.writable)):
         _folder(place)
     # Recursively: what the host has mounted below one of its folders came along.
     kernel.read_only_below(_NEW, f"{_OLD}/proc/self/mountinfo")
     _proc()
-    _devices(plan["shm"])
-    _writable(plan, owner)
+    _devices(birth.shm)
+    _writable(birth, owner)
     kernel.mount("none", f"{_NEW}/dev", flags=MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID)
     os.chdir(_NEW)
     kernel.change_root(".", ".")
@@ -81,7 +80,7 @@ def _put_aside() -> None:
 # -- what the host has ---------------------------------------------------------
 
 
-def _take(step: dict[str, Any]) -> None:
+def _take(step: Mapping[str, Any]) -> None:
     place = _NEW + step["place"]
     kind = step["kind"]
     if kind == "folder":
@@ -121,12 +120,12 @@ def _proc() -> None:
     proc = f"{_NEW}/proc"
     flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
     kernel.mount("proc", proc, "proc", flags)
-    for name in _READ_ONLY:
+    for name in READ_ONLY:
         path = f"{proc}/{name}"
         if os.path.exists(path):
             kernel.mount(path, path, flags=MS_BIND)
             kernel.mount("none", path, flags=MS_REMOUNT | MS_BIND | MS_RDONLY | flags)
-    for name in _HIDDEN:
+    for name in HIDDEN:
         _hide(f"{proc}/{name}", flags | MS_RDONLY)
 
 
@@ -155,28 +154,29 @@ def _devices(shm: str) -> None:
     for name, target in _DEVICE_LINKS.items():
         os.symlink(target, f"{dev}/{name}")
     os.mkdir(f"{dev}/pts", 0o755)
-    options = "newinstance,ptmxmode=0666,mode=620"
+    options = f"newinstance,ptmxmode=0666,mode=620,max={TERMINALS}"
     kernel.mount("devpts", f"{dev}/pts", "devpts", MS_NOSUID | MS_NOEXEC, options)
     os.mkdir(f"{dev}/shm", 0o1777)
-    kernel.mount("tmpfs", f"{dev}/shm", "tmpfs", MS_NOSUID | MS_NODEV, f"{shm}mode=1777")
+    kernel.mount("tmpfs", f"{dev}/shm", "tmpfs", MS_NOSUID | MS_NODEV, f"{shm},mode=1777")
 
 
-def _writable(plan: Mapping[str, Any], owner: tuple[int, int]) -> None:
+def _writable(birth: Birth, owner: tuple[int, int]) -> None:
     """A file system for each folder; those that share one have its space, and no name."""
     flags = MS_NOSUID | MS_NODEV
+    size = f"{birth.size}," if birth.size else ""
     shared: set[str] = set()
-    for folder in plan["writable"]:
-        place, group, mode = _NEW + folder["place"], folder["shares"], folder["mode"]
+    for folder, mode, group in birth.writable:
+        place = _NEW + folder
         if not group:
-            options = f"{plan['size']}mode={mode},uid={owner[0]},gid={owner[1]}"
+            options = f"{size}mode={mode:o},uid={owner[0]},gid={owner[1]}"
             kernel.mount("tmpfs", place, "tmpfs", flags, options)
             continue
         space = f"{_FILES}/{group}"
         if group not in shared:
             shared.add(group)
             os.mkdir(space)
-            kernel.mount("tmpfs", space, "tmpfs", flags, f"{plan['size']}mode=755")
-        part = f"{space}/{folder['place'].strip('/').replace('/', '-')}"
+            kernel.mount("tmpfs", space, "tmpfs", flags, f"{size}mode=755")
+        part = f"{space}/{folder.strip('/').replace('/', '-')}"
         os.mkdir(part)
-        os.chmod(part, int(mode, 8))
+        os.chmod(part, mode)
         kernel.mount(part, place, flags=MS_BIND)

@@ -1,15 +1,33 @@
 """What walls share whose sandboxes are processes of this machine; promised to strangers' walls.
 
+- ``LocalWall`` is such a wall, all of it but how a sandbox is born,
+- ``Plan`` is what it is told then: the ``Root`` that it makes (steps that are the wall's to
+  take), the filter of system calls, limits, ids,
 - ``KeeperProcess`` starts a keeper: a process that starts the sandbox's first program as
   its ``Order`` says, holds it, and ends it with its owner,
+- ``LocalSandbox`` is a session over a keeper and the link to the supervisor,
+- :mod:`~stockade.toolkit.local.host` says what this machine has,
 - :mod:`~stockade.toolkit.local.cgroups` makes a session's cgroup, of version 1 or 2,
 - :mod:`~stockade.toolkit.local.watch` holds memory and cpu where no cgroup can,
 - :mod:`~stockade.toolkit.local.seccomp` makes the filter of system calls,
+- :mod:`~stockade.toolkit.local.kernel` makes the calls that Python has no name for,
 - :mod:`~stockade.toolkit.local.tree` looks at processes through ``/proc``,
 - :mod:`~stockade.toolkit.local.leftovers` finds what dead processes left (C9).
 """
 
 from stockade.toolkit.local.order import Order
 from stockade.toolkit.local.process import KeeperLostError, KeeperProcess, State
+from stockade.toolkit.local.root import Root
+from stockade.toolkit.local.sandbox import LocalSandbox, Plan
+from stockade.toolkit.local.wall import LocalWall
 
-__all__ = ["KeeperLostError", "KeeperProcess", "Order", "State"]
+__all__ = [
+    "KeeperLostError",
+    "KeeperProcess",
+    "LocalSandbox",
+    "LocalWall",
+    "Order",
+    "Plan",
+    "Root",
+    "State",
+]

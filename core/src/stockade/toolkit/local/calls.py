@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -9,6 +10,8 @@ import resource
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from stockade.toolkit.local import tree
 
 __all__ = [
     "become_subreaper",
@@ -143,15 +146,20 @@ def remount(pid: int, ids: tuple[int, int] | None, paths: Sequence[str], options
 
 def configure(pid: int, ids: tuple[int, int] | None, settings: Mapping[str, str]) -> None:
     """Set what the network and the user namespace of the process ``pid`` have for their own:
-    paths below /proc/sys, and values. Raises OSError."""
+    paths below /proc/sys, and values. Of this process's own ones nothing is set.
+    Raises OSError."""
+    network, user = (not _is_own(f"/proc/{pid}/ns/{kind}") for kind in ("net", "user"))
 
     def change() -> bytes:
         # Settings of a user namespace are those of whoever looks.
         own = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-        _enter(pid, ids, "net", _NEW_NET)
-        _write_all(settings, "/proc/sys/net/")
-        call("setns", own, _NEW_USER)
-        _write_all(settings, "/proc/sys/user/")
+        if network:
+            _enter(pid, ids, "net", _NEW_NET)
+            _write_all(settings, "/proc/sys/net/")
+        if user:
+            if not _is_own(own):
+                call("setns", own, _NEW_USER)
+            _write_all(settings, "/proc/sys/user/")
         return b"done"
 
     if settings:
@@ -165,8 +173,19 @@ def _enter(pid: int, ids: tuple[int, int] | None, name: str, kind: int) -> None:
     entered = os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
     owner = fcntl.ioctl(entered, _NS_GET_USERNS)
     call("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)
-    call("setns", owner, _NEW_USER)
+    if not _is_own(owner):
+        call("setns", owner, _NEW_USER)
     call("setns", entered, kind)
+
+
+def _is_own(namespace: int | str) -> bool:
+    """Whether this process is in a namespace, by its descriptor or its path."""
+    try:
+        other = os.stat(namespace)
+    except OSError:
+        return False
+    own = (os.stat(f"/proc/self/ns/{kind}") for kind in ("net", "user"))
+    return any((each.st_dev, each.st_ino) == (other.st_dev, other.st_ino) for each in own)
 
 
 def _write_all(settings: Mapping[str, str], below: str) -> None:
@@ -176,18 +195,24 @@ def _write_all(settings: Mapping[str, str], below: str) -> None:
                 file.write(value)
 
 
-def limit(
-    pids: Sequence[int], ids: tuple[int, int] | None, limits: Sequence[tuple[int, int]]
-) -> None:
-    """Lower limits of processes that run: resource and value. Raises OSError."""
+def limit(pid: int, ids: tuple[int, int] | None, limits: Sequence[tuple[int, int]]) -> None:
+    """Lower limits of a process that runs and of all below it: resource and value.
+    Raises OSError."""
 
     def change() -> bytes:
         if ids is not None:  # their own user may, and root may lack the right
             take_ids(ids)
-        for pid in pids:
-            for which, value in limits:
-                resource.prlimit(pid, which, (value, value))
+        _lower(pid, limits)
+        # Looked for only now: whatever it forks from here on has them already.
+        for child in tree.descendants(pid):
+            with contextlib.suppress(ProcessLookupError):
+                _lower(child, limits)
         return b"done"
 
     if limits:
         in_fork(change)
+
+
+def _lower(pid: int, limits: Sequence[tuple[int, int]]) -> None:
+    for which, value in limits:
+        resource.prlimit(pid, which, (value, value))

@@ -21,9 +21,17 @@ import resource
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from stockade.toolkit.local.seccomp import DONE, Is, Rule
+from stockade.toolkit.local.seccomp import DONE, OWN_PROCESS, Is, Rule, program
 
-__all__ = ["LIMITS", "NETWORK", "TERMINALS", "UNOWNED", "buffer_bytes", "unowned_rules"]
+__all__ = [
+    "LIMITS",
+    "NETWORK",
+    "TERMINALS",
+    "UNOWNED",
+    "buffer_bytes",
+    "session_filter",
+    "unowned_rules",
+]
 
 #: Calls that make memory which is no process's, or hide it: files and System V's objects
 #: without a folder, and pages in pipes.
@@ -45,6 +53,19 @@ NETWORK: Mapping[str, str] = MappingProxyType(
 )
 #: Of a sandbox's own; this machine has some thousands for all.
 TERMINALS = 64
+
+
+def session_filter(*, watched: bool, pinned: bool) -> bytes:
+    """The filter of system calls of a session (seccomp.program).
+
+    On top of what nobody may: the supervisor has the programs' user, so its limits and
+    priority are its own (D16); ``watched``: what would escape a watch of the memory, where no
+    cgroup holds it; ``pinned``: leaving the cpus, where those hold the cpu limit.
+    """
+    return program(
+        forbidden=[*(UNOWNED if watched else ()), *(["sched_setaffinity"] if pinned else ())],
+        rules={**OWN_PROCESS, **(unowned_rules() if watched else {})},
+    )
 
 
 def unowned_rules() -> dict[str, Rule]:

@@ -137,7 +137,7 @@ class Program:
         if self.order.memory_bytes is not None and "memory" not in self.order.held:
             with contextlib.suppress(OSError):
                 self._buffers = Buffers.of(pid, self.order.ids)
-        calls.limit([pid, *tree.descendants(pid)], self.order.ids, limits)
+        calls.limit(pid, self.order.ids, limits)
         for paths, options in remounts:
             calls.remount(pid, self.order.ids, paths, options)
         calls.configure(pid, self.order.ids, settings)

@@ -5,32 +5,54 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import attrs
 
 from stockade.errors import DestroyError, SandboxLostError, SandboxStartError
 from stockade.toolkit.egress import Names
-from stockade.toolkit.local import KeeperLostError, KeeperProcess, Order, State
+from stockade.toolkit.local.order import Order
+from stockade.toolkit.local.process import KeeperLostError, KeeperProcess, State
+from stockade.toolkit.local.root import Root
 from stockade.toolkit.supervised import Death, LinkLost, SocketTransport, SupervisedSandbox
 from stockade.toolkit.supervised.call import Call, End
 from stockade.toolkit.supervised.egress import Egress
 from stockade.wall import ExecRequest, Output, Running, Terminal, TerminalRequest
-from stockade_landlock import supervisor
-from stockade_landlock.keeper import PROGRAM
 
-__all__ = ["LandlockSandbox"]
+__all__ = ["LocalSandbox", "Plan"]
 
 #: How long it may take until the keeper has seen that the sandbox has ended.
 _SETTLE_SECONDS = 3.0
 #: How a program ends that was killed, and a shell whose program was.
 _KILLED = (-9, 137)
 
+_Request = TypeVar("_Request", ExecRequest, TerminalRequest)
 
-class LandlockSandbox(SupervisedSandbox):
-    """Made by :meth:`start_session`; nothing is left of it when that fails (C5)."""
 
-    def __init__(self, keeper: KeeperProcess, order: Order, names: Names | None) -> None:
+@attrs.frozen(kw_only=True)
+class Plan:
+    """What a session is made of, whatever the wall makes it with."""
+
+    order: Order  #: without its program
+    root: Root
+    inside: tuple[int, int]  #: user and group as programs are to see themselves
+    outside: tuple[int, int]  #: what these are on the host
+    filter: bytes  #: of system calls
+    limits: Sequence[tuple[int, int]]  #: RLIMIT_... that the sandbox's processes get
+    settings: Mapping[str, str]  #: of its network and user namespace
+    names: Names | None  #: the hosts that are reached, None for no way out
+    #: File systems of the sandbox's own and all their options, for what the wall's start
+    #: cannot set.
+    remounts: Sequence[tuple[Sequence[str], str]] = ()
+
+
+class LocalSandbox(SupervisedSandbox):
+    """Made by :meth:`begin`; nothing is left of it when that fails (C5)."""
+
+    def __init__(self, keeper: KeeperProcess, plan: Plan) -> None:
         self.keeper = keeper
+        order = plan.order
         self._watched = not {"memory", "cpu"} <= order.held
         self._memory_watched = "memory" not in order.held
         self._egress: Egress | None = None
@@ -39,25 +61,17 @@ class LandlockSandbox(SupervisedSandbox):
         transport = SocketTransport(keeper.connection)
         super().__init__(transport, startup_seconds=seconds, expires_at=order.expires_at)
         #: The sandbox's first process, as this machine numbers it.
-        self.init_pid: int = keeper.ready()
-        if names is not None:
-            self._egress = Egress(self.link, names)
+        self.init_pid: int = keeper.ready(plan.limits, plan.remounts, plan.settings)
+        if plan.names is not None:
+            self._egress = Egress(self.link, plan.names)
             self._way_out = self._egress.open(seconds)
 
     @classmethod
-    def start_session(cls, order: Order, names: Names | None) -> LandlockSandbox:
-        """``names`` are the hosts that are reached, None for no way out.
-
-        Raises SandboxStartError.
-        """
-        keeper = KeeperProcess(
-            order,
-            {PROGRAM: supervisor.descriptor()},
-            module="stockade_landlock.keeper",
-            packages=["stockade_landlock"],
-        )
+    def begin(cls, plan: Plan, launch: Callable[[Plan], KeeperProcess]) -> LocalSandbox:
+        """``launch`` starts the keeper, and with it the supervisor. Raises SandboxStartError."""
+        keeper = launch(plan)
         try:
-            return cls(keeper, order, names)
+            return cls(keeper, plan)
         except BaseException as error:
             said = keeper.words()
             with contextlib.suppress(DestroyError):
@@ -66,25 +80,25 @@ class LandlockSandbox(SupervisedSandbox):
             if isinstance(error, LinkLost | KeeperLostError):
                 raise SandboxStartError(
                     f"the sandbox did not start: {said or error}; see `stockade doctor "
-                    "--probe landlock`."
+                    f"--probe {plan.order.wall}`."
                 ) from error
             raise
 
     # -- what SupervisedSandbox asks for -----------------------------------------
 
     def start(self, request: ExecRequest, output: Output) -> Running:
-        if self._watched:
-            self.keeper.expect()
-        if self._way_out:
-            request = attrs.evolve(request, env={**self._way_out, **request.env})
-        return super().start(request, output)
+        return super().start(self._announced(request), output)
 
     def terminal(self, request: TerminalRequest) -> Terminal:
+        return super().terminal(self._announced(request))
+
+    def _announced(self, request: _Request) -> _Request:
+        """The request with the way out in its environment; the watch looks out for it."""
         if self._watched:
             self.keeper.expect()
         if self._way_out:
-            request = attrs.evolve(request, env={**self._way_out, **request.env})
-        return super().terminal(request)
+            return attrs.evolve(request, env={**self._way_out, **request.env})
+        return request
 
     def out_of_memory(self, call: Call, end: End) -> bool:
         """Where the keeper watches, it knows whose program it ended; a kernel only counts."""
@@ -119,7 +133,7 @@ class LandlockSandbox(SupervisedSandbox):
 
     def expire_at(self, when: float | None) -> None:
         super().expire_at(when)
-        # Programs may use up what a supervisor needs; nothing inside reaches the keeper.
+        # A supervisor that was stopped keeps no deadline; nothing inside reaches the keeper.
         with contextlib.suppress(KeeperLostError):
             self.keeper.expire_at(when)
 
@@ -133,7 +147,8 @@ class LandlockSandbox(SupervisedSandbox):
 def _death(state: State) -> Death:
     assert state.ended is not None
     code = os.waitstatus_to_exitcode(state.ended)
-    if state.kills and code == -9:
+    # A program that stands before the supervisor passes its end on as a code.
+    if state.kills and code in _KILLED:
         return Death("its memory limit ended the supervisor", out_of_memory=True)
     how = f"signal {-code}" if code < 0 else f"code {code}"
     return Death(f"its first process has ended with {how}")

@@ -1,7 +1,8 @@
 """What a sandbox has for a root: the steps that make it, decided before anything starts.
 
 Nothing is copied: the host's programs and libraries are bound where they are, its links are
-made anew, and of /etc there is what common programs look for (E7).
+made anew, and of /etc there is what common programs look for (E7). How the steps are taken
+is the wall's.
 """
 
 from __future__ import annotations
@@ -19,19 +20,34 @@ from stockade.config import MIB
 from stockade.errors import ConfigError
 from stockade.hostroot import SYSTEM_FOLDERS, accounts
 
-__all__ = ["Root", "check_place"]
+__all__ = ["HOSTNAME", "Root", "Step", "Writable", "check_place"]
 
+#: What a sandbox's host is called.
+HOSTNAME = "sandbox"
 #: Made for each sandbox, whatever a target has there.
 _MADE = ("/dev", "/proc", "/sys", "/tmp")
 #: Empty folders that programs expect to find.
 _EMPTY = ("/home", "/mnt", "/opt", "/run", "/srv", "/sys", "/var")
-#: Files that a folder of a size may hold, for each MiB.
+_VAR_TMP = "/var/tmp"
+#: Where the supervisor looks for the count of kills for memory.
+_COUNTER = "/sys/fs/cgroup/memory.events"
+#: Files that a folder of a size may hold, for each MiB; they cost the kernel's memory.
 _FILES_EACH = 64
 _MIN_FILES = 1024
-_HOSTNAME = "sandbox"
 _MOST_TEXT = 1 << 20
 
+#: One step, as JSON has it: ``kind`` and ``place``, and for a "link" ``to``, for a "text" its
+#: ``text``, for a "bind" the host's ``source``; a "folder" has no more.
 Step = dict[str, Any]
+
+
+@attrs.frozen(kw_only=True)
+class Writable:
+    """A folder that programs may write to: a file system of its own, or a part of one."""
+
+    place: str
+    mode: int
+    shares: str = ""  #: whose space it has together with others of that name; empty: its own
 
 
 @attrs.frozen(kw_only=True)
@@ -40,35 +56,35 @@ class Root:
 
     target: str | None  #: the folder that becomes the root; None shows the host's programs
     working_dir: str
-    disk_mb: int | None
-    shm_mb: int
+    disk_mb: int | None  #: MiB for the working folder, and again for the temporary ones
+    shm_mb: int  #: MiB of /dev/shm
     uid: int  #: inside
     gid: int
     extra: Sequence[str] = ()  #: further folders of the host, shown where they are
+    counter: str | None = None  #: the host's file that counts kills for memory
 
-    def plan(self) -> dict[str, Any]:
-        """For the child (mounts.py), as JSON has it.
+    def steps(self) -> list[Step]:
+        """What makes all of it but /proc, /dev and what is writable, in order.
 
         Raises ConfigError for places that can't be made, OSError for a target that can't be
         looked at.
         """
-        return {
-            "steps": [*self._base(), *self._texts()],
-            "writable": [
-                {"place": "/tmp", "mode": "1777", "shares": "tmp"},
-                {"place": "/var/tmp", "mode": "1777", "shares": "tmp"},
-                {"place": self.working_dir, "mode": "700", "shares": ""},
-            ],
-            "size": self._size(self.disk_mb),
-            "shm": self._size(self.shm_mb),
-        }
+        return [*self._base(), *self._texts(), *self._counted()]
 
-    def _size(self, megabytes: int | None) -> str:
-        """Options of a tmpfs: the number of files costs the kernel's memory, too (E2)."""
+    def writable(self) -> list[Writable]:
+        """The folders that programs may write to beside /dev/shm."""
+        found = [Writable(place="/tmp", mode=0o1777, shares="tmp")]
+        if self._has_var_tmp():
+            found.append(Writable(place=_VAR_TMP, mode=0o1777, shares="tmp"))
+        return [*found, Writable(place=self.working_dir, mode=0o700)]
+
+    @staticmethod
+    def size(megabytes: int | None) -> str:
+        """A tmpfs's options for that size; the number of files costs memory, too (E2)."""
         if megabytes is None:
             return ""
         files = max(_MIN_FILES, megabytes * _FILES_EACH)
-        return f"size={megabytes * MIB},nr_inodes={files},"
+        return f"size={megabytes * MIB},nr_inodes={files}"
 
     # -- the parts ---------------------------------------------------------------
 
@@ -83,7 +99,7 @@ class Root:
         return steps
 
     def _target(self, target: str) -> list[Step]:
-        steps: list[Step] = []
+        steps: list[Step] = [{"kind": "folder", "place": "/sys"}]
         for name in sorted(os.listdir(target)):
             place = f"/{name}"
             if place not in _MADE and place not in self._places():
@@ -93,7 +109,7 @@ class Root:
     def _texts(self) -> list[Step]:
         """What programs ask of /etc, in place of the host's own."""
         texts = accounts(self.uid, self.gid, self.working_dir)
-        texts |= {"/etc/hostname": f"{_HOSTNAME}\n", "/etc/resolv.conf": ""}
+        texts |= {"/etc/hostname": f"{HOSTNAME}\n", "/etc/resolv.conf": ""}
         if self.target is not None:
             texts = _joined(texts, self.target)
         return [
@@ -102,13 +118,23 @@ class Root:
             if not _within(place, self._places())
         ]
 
+    def _counted(self) -> list[Step]:
+        if self.counter is None:
+            return []
+        return [{"kind": "bind", "place": _COUNTER, "source": self.counter}]
+
     def _own(self) -> list[str]:
         """Places that are the sandbox's own, below what it is shown."""
-        return [*self._places(), "/var/tmp", *(step["place"] for step in self._texts())]
+        own = [*self._places(), *(step["place"] for step in self._texts())]
+        return [*own, _VAR_TMP] if self._has_var_tmp() else own
 
     def _places(self) -> list[str]:
         """Where something is mounted over what the root has."""
         return [self.working_dir]
+
+    def _has_var_tmp(self) -> bool:
+        """A target may lead from /var elsewhere; then there is no place for it."""
+        return self.target is None or not os.path.islink(os.path.join(self.target, "var"))
 
     def _show(self, source: str, place: str) -> list[Step]:
         """The host's file or folder, read-only; what is the sandbox's own below it and has no
@@ -168,7 +194,7 @@ def _within(path: str, places: Iterable[str]) -> bool:
 def check_place(path: str) -> None:
     """Refuse a working folder that covers what the sandbox itself needs. Raises ConfigError."""
     top = "/" + path.split("/")[1]
-    made = top in _MADE or path in ("/etc", "/var", "/var/tmp")
+    made = top in _MADE or path in ("/etc", "/var") or _within(path, [_VAR_TMP])
     if path == "/" or made or posixpath.normpath(path) != path:
         raise ConfigError(
             f"working_dir={path!r} cannot be a folder of its own; use /workspace or another "
