@@ -207,8 +207,10 @@ _Noreturn void keeper_main(const struct plan *plan) {
     while (true) {
         int status;
         struct rusage used;
-        pid_t ended = wait4(-1, &status, 0, &used);
-        if (ended == program) tell(plan->report, R_ENDED, status, &used);
+        pid_t ended = wait4(-1, &status, plan->warm ? WUNTRACED : 0, &used);
+        if (ended > 0 && WIFSTOPPED(status)) {
+            if (ended == program) kill(ended, SIGCONT); /* it reports, and no program stops it */
+        } else if (ended == program) tell(plan->report, R_ENDED, status, &used);
         if (ended < 0 && errno != EINTR) _exit(0);
     }
 }

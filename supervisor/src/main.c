@@ -238,6 +238,8 @@ static int patience(void) {
     if (strays) wait = 1;
     if (wire_pending() && !wire_urgent() && (wait < 0 || wait > LAZY_MS)) wait = LAZY_MS;
     if (orphans_due && (wait < 0 || wait > LAZY_MS)) wait = LAZY_MS;
+    int64_t wake = warm_wake();
+    if (wake && (wait < 0 || wait > wake - now)) wait = wake > now ? wake - now : 0;
     for (struct run *run = runs; run; run = run->next) {
         bool killing = run->doomed && (run->state == RUNNING || run->state == EXITED);
         if (killing && (wait < 0 || wait > 1)) wait = run->rounds < 2 ? 0 : 1;
@@ -316,7 +318,8 @@ static void serve_runs(void) {
     }
     for (struct run *next, *run = runs; run; run = next) {
         next = run->next;
-        if (run->doomed && (run->state == RUNNING || run->state == EXITED) && run->program)
+        bool there = run->program || run->slot; /* an interpreter may not have begun with it */
+        if (run->doomed && (run->state == RUNNING || run->state == EXITED) && there)
             kill_round(run);
     }
     reap();

@@ -123,6 +123,7 @@ void child_signals(void);
 extern int nothing_fd;
 void child_weight(bool program);
 void weight_open(void);
+void weight_again(pid_t pid);
 pid_t start_interpreter(struct slot *slot, const struct order *job, const char *mode, int socket);
 bool take_user(const struct order *order);
 
@@ -194,6 +195,7 @@ struct slot {
     int socket, report;
     pid_t keeper, interpreter;
     bool taken, closing;   /* taken: its job has begun */
+    int64_t look_at;       /* when to see why its job has not begun */
     struct run *run;
     uint8_t *job;          /* what of its job the socket did not take yet */
     size_t job_from, job_to;
@@ -211,6 +213,9 @@ void warm_report(struct slot *slot);
 void warm_ended(struct slot *slot);
 void warm_gone(struct slot *slot);
 void warm_look(void);
+bool warm_is(pid_t pid);
+/* See to it that jobs begin; when to do so again, in now_ms's time, or 0. */
+int64_t warm_wake(void);
 
 /* ports.c */
 void port_listen(uint32_t id);

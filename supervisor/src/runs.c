@@ -249,8 +249,8 @@ void reap(void) {
     pid_t pid;
     while ((pid = wait4(-1, &status, WNOHANG | WUNTRACED, &used)) > 0) {
         if (WIFSTOPPED(status)) {
-            /* Keepers are not to be stopped; programs that are this process's own may be. */
-            if (subreaper) kill(pid, SIGCONT);
+            /* What reports is not to be stopped; programs that are this process's own may be. */
+            if (subreaper || warm_is(pid)) kill(pid, SIGCONT);
             continue;
         }
         reaped(pid, status, &used);

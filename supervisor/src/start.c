@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -37,6 +38,17 @@ void child_weight(bool program) {
     if (now == program) return;
     now = program;
     if (weight_fd >= 0 && pwrite(weight_fd, text, strlen(text), 0) < 0) return;
+}
+
+/* A program that runs in an interpreter which could be reached while it waited. */
+void weight_again(pid_t pid) {
+    char path[64];
+    if (weight_fd < 0 || !subreaper) return;
+    snprintf(path, sizeof path, "/proc/%d/oom_score_adj", (int)pid);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0) return; /* it hides: nobody has reached it, either */
+    (void)!write(fd, weight_program, sizeof weight_program - 1);
+    close(fd);
 }
 
 static uint32_t ignored; /* of the signals below 32 */

@@ -14,6 +14,8 @@
 enum { W_READY = 1, W_TAKEN = 2, W_ENDED = 3, W_NOWHERE = 4 };
 #define MAX_SOURCE (1024u * 1024u)
 #define JOB_FDS 4
+/* A job that has not begun for so long is held up by something. */
+#define LOOK_MS 40
 
 struct slot *slots;
 static uint8_t *source;  /* a short text that starts it, NUL, and what that reads */
@@ -160,6 +162,7 @@ void warm_start(struct run *run) {
     close_fd(&run->blob);
     slot->run = run;
     slot->taken = false;
+    slot->look_at = now_ms() + LOOK_MS;
     run->slot = slot;
     run->state = RUNNING;
 }
@@ -193,6 +196,7 @@ static void said(struct slot *slot, uint32_t kind, uint32_t value) {
     switch (kind) {
         case W_TAKEN:
             slot->taken = true;
+            weight_again((pid_t)value);
             run_started(run, (pid_t)value);
             break;
         case W_NOWHERE:
@@ -277,4 +281,34 @@ void warm_look(void) {
         }
         if (!slot->closing && ++idle > 1) retire(slot);
     }
+}
+
+bool warm_is(pid_t pid) {
+    for (struct slot *slot = slots; slot; slot = slot->next)
+        if (slot->interpreter == pid) return true;
+    return false;
+}
+
+/* Who waits for a job is no program yet, and a program may have stopped it (D16). */
+static void go_on(const struct slot *slot) {
+    struct tree tree;
+    if (!tree_read(&tree)) return;
+    for (size_t i = 0; i < tree.count; i++) {
+        const struct process *process = &tree.list[i];
+        bool serves = process->pid == slot->interpreter || process->parent == slot->interpreter;
+        if (serves && process->state == 'T') kill(process->pid, SIGCONT);
+    }
+}
+
+int64_t warm_wake(void) {
+    int64_t next = 0;
+    for (struct slot *slot = slots; slot; slot = slot->next) {
+        if (!slot->run || slot->taken || !slot->interpreter) continue;
+        if (now_ms() >= slot->look_at) {
+            go_on(slot);
+            slot->look_at = now_ms() + LOOK_MS;
+        }
+        if (!next || slot->look_at < next) next = slot->look_at;
+    }
+    return next;
 }

@@ -30,6 +30,9 @@ class TestGVisor(ProviderConformance):
         "E12_attached_E5_connections_that_nobody_accepts_count": _KEPT_OPEN,
         "D16_writing_to_what_reports_changes_no_result": LOST,
         "D16_signals_to_what_reports_cost_no_session": LOST,
+        "D16_signals_to_who_waits_for_code_hold_none_up": LOST,
+        "D16_limits_and_priorities_of_others_are_no_programs": "gVisor takes no filter of an "
+        "engine's, and lets a program change the limits of others of its user",
         "D6_a_bomb_of_forks_ends": "it meets the process limit, as in E4",
     }
 

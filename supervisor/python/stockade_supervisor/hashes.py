@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 HASHES: dict[str, str] = {
-    "aarch64": "7ad4ba58d4c8e3a74fdb5d0d390aca78c21ada76714b2c57025283d38d42fe17",
-    "x86_64": "772add9000c51042f259699970791a3fb27055a949091699f69da364fa105da7",
+    "aarch64": "fe5d59a1363c29608b40cafad28d66c92617edc6260da0829eb9a0acce3ec240",
+    "x86_64": "ec763944fc367a98d63a360c77149ce52389c66f682bb9b039031bf204357d79",
 }

@@ -19,7 +19,7 @@ from stockade.errors import SandboxLostError
 from stockade.pump import LocalRunning
 from stockade.results import Stream
 from stockade.testing import subprocesses
-from stockade.testing.group_d_hostile import ATTACK, LOOK
+from stockade.testing.group_d_hostile import ATTACK, LEAVES, LOOK
 from stockade.wall import ExecRequest, Exit, Form, Output, Running
 
 __all__ = ["HOSTILE", "Unharmed"]
@@ -33,7 +33,8 @@ class Unharmed(PlainSandbox):
     def start(self, request: ExecRequest, output: Output) -> Running:
         if ATTACK in request.script:
             self.attacked = True
-            return super().start(attrs.evolve(request, script="sleep 300"), output)
+            script = "exit 0" if LEAVES in request.script else "sleep 300"
+            return super().start(attrs.evolve(request, script=script), output)
         if request.form is Form.SHELL and request.script == LOOK:
             return super().start(attrs.evolve(request, script="echo 'pid:[1]'"), output)
         return self.after(request, output) if self.attacked else super().start(request, output)
@@ -51,6 +52,25 @@ class IsLost(Unharmed):
 class StandsStill(Unharmed):
     def after(self, request: ExecRequest, output: Output) -> Running:
         return super().after(attrs.evolve(request, script="sleep 300"), output)
+
+
+class CodeStandsStill(Unharmed):
+    """Who waits for code was stopped; everything else goes on."""
+
+    def after(self, request: ExecRequest, output: Output) -> Running:
+        if request.form is Form.CODE:
+            request = attrs.evolve(request, script="import time; time.sleep(300)")
+        return super().after(request, output)
+
+
+class CodeIsLimited(Unharmed):
+    """Who waits for code has the limits that another program gave it."""
+
+    def after(self, request: ExecRequest, output: Output) -> Running:
+        if request.form is Form.CODE:
+            limits = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+            request = attrs.evolve(request, script=limits + request.script)
+        return super().after(request, output)
 
 
 class SaysWhatWasWritten(Unharmed):
@@ -110,6 +130,8 @@ def _finds_by_limits(patch: pytest.MonkeyPatch) -> None:
 
 
 _WRITING = "D16_writing_to_what_reports_changes_no_result"
+_WAITING = "D16_signals_to_who_waits_for_code_hold_none_up"
+_LIMITS = "D16_limits_and_priorities_of_others_are_no_programs"
 _BOMB = "D6_a_bomb_with_a_deadline_leaves_the_session_usable"
 
 
@@ -136,4 +158,8 @@ HOSTILE = [
     _harmed("D16_signals_to_what_reports_cost_no_session", IsLost),
     _harmed("D16_signals_to_what_reports_cost_no_session", StandsStill, says="TIMED", factor=0.2),
     _harmed("D16_tracing_what_reports_costs_no_session", StandsStill, says="TIMED", factor=0.2),
+    _harmed(_WAITING, CodeStandsStill, says="code after STOP", factor=0.2),
+    _harmed(_WAITING, IsLost),
+    _harmed(_LIMITS, CodeIsLimited, says="the limits of before"),
+    _harmed(_LIMITS, IsLost),
 ]

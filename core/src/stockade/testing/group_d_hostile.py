@@ -19,10 +19,12 @@ from stockade.session import Session
 from stockade.testing.base import ConformanceBase, expect
 from stockade.testing.programs import beat, say, unique
 
-__all__ = ["ATTACK", "LOOK", "Hostile"]
+__all__ = ["ATTACK", "LEAVES", "LOOK", "Hostile"]
 
 #: Stands in every program that goes for all processes in sight, for walls that are none.
 ATTACK = "# goes for every process in sight"
+#: Stands in those that end by themselves, so that nothing else puts right what they did.
+LEAVES = "# and leaves"
 #: Prints which processes these are: of which namespace, and of which kernel, since the first
 #: namespace has one number on all of them.
 LOOK = "readlink /proc/self/ns/pid; cat /proc/sys/kernel/random/boot_id 2>/dev/null"
@@ -69,6 +71,44 @@ time.sleep(300)
 """
 
 _BOMB = "b() { b | b & }; b; sleep 300"
+
+#: To all at once and to one after another.
+_SIGNAL_AND_LEAVE = f"""{LEAVES}
+kill -{{signal}} -1
+for p in /proc/[0-9]*; do
+  [ $p = /proc/$$ ] || kill -{{signal}} ${{{{p#/proc/}}}}
+done
+exit 0
+"""
+
+#: What a program may want of others: that they open and write no file, have no cpu, get
+#: nothing done, and are ended first. By the tools that are there, and by Python.
+_HAMPER = f"""{LEAVES}
+for p in /proc/[0-9]*; do
+  n=${{p#/proc/}}
+  [ $n = $$ ] && continue
+  for limit in nofile=5:5 fsize=0:0 nproc=1:1 cpu=1:1; do prlimit --pid $n --$limit; done
+  renice -n 19 -p $n; chrt -i -p 0 $n; ionice -c 3 -p $n
+  echo 1000 > $p/oom_score_adj
+done >/dev/null 2>&1
+"""
+_HAMPER_TOO = """
+import os, resource
+for name in os.listdir("/proc"):
+    if not name.isdigit() or int(name) == os.getpid():
+        continue
+    for which, most in ((resource.RLIMIT_NOFILE, 5), (resource.RLIMIT_FSIZE, 0),
+                        (resource.RLIMIT_NPROC, 1), (resource.RLIMIT_CPU, 1)):
+        try:
+            resource.prlimit(int(name), which, (most, most))
+        except OSError:
+            pass
+"""
+_CIRCUMSTANCES = """
+import os
+print(os.popen("ulimit -a").read(), os.getpriority(os.PRIO_PROCESS, 0),
+      os.sched_getscheduler(0), open("/proc/self/oom_score_adj").read())
+"""
 
 
 class Hostile(ConformanceBase):
@@ -145,6 +185,47 @@ class Hostile(ConformanceBase):
             python = "$(command -v python3 || command -v python)"
             self._attack(session, f"{python} -c {shlex.quote(_TRACE)}", 2.0)
             self._speaks_for_itself(session)
+
+    def test_D16_signals_to_who_waits_for_code_hold_none_up(self) -> None:
+        """Of an interpreter that was made ahead, or keeps its variables for the next call."""
+        self.need(Feature.SHELL, Feature.CODE)
+        states = ("", "kept") if self.claims(Feature.STATEFUL) else ("",)
+        with self.session() as session:
+            self.need_python(session)
+            self._need_apart(session)
+            for signal in ("STOP", "TSTP", "INT", "TERM", "USR1", "KILL", "STOP"):
+                for state in states:
+                    self._code(session, "x = 1", state)
+                self.wait(0.2)  # until somebody waits for the next
+                attacked = self._attack(session, _SIGNAL_AND_LEAVE.format(signal=signal), 20.0)
+                expect(attacked.verdict is not Verdict.TIMED_OUT, "D16", "an end", attacked)
+                for state in states:
+                    word = unique("own")
+                    said = self._code(session, f"print({word!r})", state)
+                    seen = (said.stdout, said.stderr, said.exit_code)
+                    expect(seen == (f"{word}\n", "", 0), "D16", f"code after {signal}", said)
+
+    def _code(self, session: Session, text: str, state: str = "") -> SandboxResult:
+        """Run it in the interpreter of that name, or in a clean one."""
+        if state:
+            return session.code(text, state=state, timeout=self.scaled(10))
+        return session.code(text, timeout=self.scaled(10))
+
+    def test_D16_limits_and_priorities_of_others_are_no_programs(self) -> None:
+        self.need(Feature.SHELL, Feature.CODE)
+        with self.session() as session:
+            self.need_python(session)
+            self._need_apart(session)
+            before = session.code(_CIRCUMSTANCES)
+            expect(before.success, "D16", "limits and priorities", before)
+            self.wait(0.2)
+            python = "$(command -v python3 || command -v python)"
+            attack = f"{_HAMPER}{python} -c {shlex.quote(_HAMPER_TOO)}"
+            self._attack(session, attack, 20.0)
+            self._speaks_for_itself(session)
+            after = self._code(session, _CIRCUMSTANCES)
+            same = (after.stdout, after.stderr) == (before.stdout, "")
+            expect(same, "D16", f"the limits of before: {before.stdout}", after)
 
     def _attack(self, session: Session, script: str, seconds: float) -> SandboxResult:
         """Run it under a deadline, which it must not outlast."""
