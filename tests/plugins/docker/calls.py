@@ -20,7 +20,9 @@ needs_x86_64 = pytest.mark.skipif(
 
 NUMBERS = {
     "read": 0, "socket": 41, "socketpair": 53, "clone": 56, "ptrace": 101, "adjtimex": 159,
-    "personality": 135, "chroot": 161, "mount": 165, "init_module": 175, "io_setup": 206,
+    "personality": 135, "setpriority": 141, "sched_setparam": 142, "sched_setscheduler": 144,
+    "ioprio_set": 251, "prlimit64": 302, "sched_setattr": 314,
+    "chroot": 161, "mount": 165, "init_module": 175, "io_setup": 206,
     "mbind": 237, "kexec_load": 246, "add_key": 248, "keyctl": 250, "unshare": 272,
     "perf_event_open": 298, "fanotify_init": 300, "open_by_handle_at": 304, "setns": 308,
     "process_vm_readv": 310, "bpf": 321, "userfaultfd": 323, "io_uring_setup": 425,

@@ -26,6 +26,11 @@ from stockade_docker.engine import EngineInfo
 PODMAN = f"docker:{BUSYBOX}?engine={quote(f'unix://{SOCKET}', safe='')}"
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_ALG, AF_VSOCK = 1, 2, 10, 16, 17, 38, 40
 STREAM, DATAGRAM, RAW, SEQUENCES = 1, 2, 3, 5
+#: What a program may change of itself alone (D16).
+OF_ITS_OWN = {
+    "prlimit64", "setpriority", "sched_setparam", "sched_setscheduler", "sched_setattr",
+    "ioprio_set",
+}  # fmt: skip
 
 
 # -- what stands in them -----------------------------------------------------------
@@ -47,7 +52,7 @@ def _answers(network: bool) -> dict[str, set[int]]:
 @pytest.mark.parametrize("network", [False, True])
 def test_nothing_is_named_in_two_ways(network: bool) -> None:
     """Of rules that overlap, which one holds would be each library's choice."""
-    judged = {"clone", "personality", "socket", "socketpair"}
+    judged = {"clone", "personality", "socket", "socketpair", *OF_ITS_OWN}
     names = [name for rule in _profile(network)["syscalls"] for name in rule["names"]]
     twice = {name for name in names if names.count(name) > 1}
     assert twice <= judged
@@ -61,7 +66,9 @@ def test_local_walls_allow_the_same_calls() -> None:
     from stockade.toolkit.local import table
 
     allowed = {name for name, answers in _answers(True).items() if answers == {0}}
-    assert allowed & set(table.NUMBERS) - set(local.RULES) == local.ALLOWED
+    judged = {*local.RULES, *local.OWN_PROCESS}
+    assert set(local.OWN_PROCESS) == OF_ITS_OWN
+    assert allowed & set(table.NUMBERS) - judged == local.ALLOWED - judged
     assert not allowed & local.FORBIDDEN
 
 
@@ -111,6 +118,33 @@ def test_E1_no_namespace_by_clone_and_no_other_personality(offline: Session) -> 
     assert errno_of(offline, "clone", signal.SIGCHLD) == 0
     assert errno_of(offline, "personality", 0xFFFFFFFF) == 0
     assert errno_of(offline, "personality", 0x0400000) != 0  # READ_IMPLIES_EXEC
+
+
+@pytest.mark.engine
+@needs_x86_64
+def test_D16_limits_and_priorities_are_changed_of_oneself_alone(offline: Session) -> None:
+    supervisor, anywhere = 1, 0x7FFF_0000_0000
+    for call, *arguments in (
+        ("prlimit64", supervisor, 7, anywhere),
+        ("setpriority", 0, supervisor, 5),
+        ("setpriority", 1, 0, 5),  # of a group
+        ("sched_setscheduler", supervisor, 5, anywhere),
+        ("sched_setparam", supervisor, anywhere),
+        ("sched_setattr", supervisor, anywhere, 0),
+        ("ioprio_set", 1, supervisor, 0x6000),
+        ("ioprio_set", 3, 0, 0x6000),  # of a user
+    ):
+        # podman's library takes some of these rules together, and answers for all as for none.
+        refused = (errno.EPERM, errno.ENOSYS)
+        assert errno_of(offline, call, *arguments) in refused, (call, arguments)
+    for call, *arguments in (
+        ("prlimit64", 0, 7, 0, 0),
+        ("prlimit64", supervisor, 7, 0, 0),  # only asked for
+        ("setpriority", 0, 0, 5),
+        ("ioprio_set", 1, 0, 0x6000),
+    ):
+        assert errno_of(offline, call, *arguments) == 0, (call, arguments)
+    assert errno_of(offline, "sched_setscheduler", 0, 5, anywhere) == errno.EFAULT
 
 
 @pytest.mark.engine
