@@ -13,7 +13,7 @@ from common import arguments, interleaved, save, show
 
 import stockade
 from stockade.capabilities import Capabilities, Feature
-from stockade.providers import WallProvider
+from stockade.selection._providers import WallProvider
 from stockade.session import Session
 from stockade.wall import (
     Availability,

@@ -325,10 +325,10 @@ def main() -> int:
     parser.add_argument("--idle-seconds", type=float, help="how long core's idle workers stay")
     options = parser.parse_args()
     if options.idle_seconds:
-        import stockade.workers
+        import stockade.system.threads
 
         global IDLE_SECONDS
-        stockade.workers._IDLE_SECONDS = options.idle_seconds
+        stockade.system.threads._IDLE_SECONDS = options.idle_seconds
         IDLE_SECONDS = options.idle_seconds * 2
     with tempfile.TemporaryDirectory() as state:
         os.environ["XDG_STATE_HOME"] = state  # a ledger of its own, as real ones are used

@@ -11,7 +11,7 @@ import tempfile
 import pytest
 from hypothesis import settings
 
-from stockade.providers import inspect_providers
+from stockade.selection._providers import inspect_providers
 
 # A shell starts what it puts into the background with these ignored, and so would be every
 # program that the tests start and interrupt.

@@ -11,7 +11,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         for report in terminalreporter.stats.get("passed", ())
     )
     if caught:
-        from stockade.testing.contract import CLAUSES
+        from stockade.testing.clauses import CLAUSES
         from stockade.testing.runner import checks_of
 
         terminalreporter.write_line(

@@ -16,12 +16,12 @@ import pytest
 from stockade.capabilities import Capabilities, Feature, Isolation
 from stockade.config import SandboxConfig
 from stockade.errors import SandboxStartError, StockadeError
-from stockade.providers import WallProvider
-from stockade.runtime import Runtime
+from stockade.selection._providers import WallProvider
 from stockade.session import Session
+from stockade.sessions._runtime import Runtime
 from stockade.testing import ProviderConformance
-from stockade.testing.recorder import Recorder
-from stockade.testing.report import Report, describe
+from stockade.testing.report.data import Report, describe
+from stockade.testing.report.recorder import Recorder
 from stockade.testing.runner import checks_of
 from stockade.wall import Availability, Exit, Running, Sandbox, Wall
 
@@ -120,9 +120,9 @@ def let_go(monkeypatch: pytest.MonkeyPatch) -> Iterator[Act]:
     """Hangs until the test is over; then every thread that hung must end."""
     before = set(threading.enumerate())
     over = threading.Event()
-    for name in ("stockade.ending.CLOSE_SECONDS", "stockade.providers.PROBE_SECONDS",
-                 "stockade.languages._LOOK_SECONDS", "stockade.execution.KILL_GRACE_SECONDS",
-                 "stockade.workers._IDLE_SECONDS"):  # fmt: skip
+    for name in ("stockade.sessions._ending.CLOSE_SECONDS", "stockade.selection._providers.PROBE_SECONDS",
+                 "stockade.executions._languages._LOOK_SECONDS", "stockade.executions._execution.KILL_GRACE_SECONDS",
+                 "stockade.system.threads._IDLE_SECONDS"):  # fmt: skip
         monkeypatch.setattr(name, 0.3)
 
     def hang(name: str) -> None:

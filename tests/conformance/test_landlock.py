@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from stockade import Session
 from stockade.testing import ProviderConformance
 from stockade.testing.base import ConformanceBase
-from stockade.testing.group_d_trees import Trees
-from stockade.testing.group_e_kept import Kept
-from stockade.testing.group_e_limits import Limits
+from stockade.testing.checks.d_trees import Trees
+from stockade.testing.checks.e_kept_memory import Kept
+from stockade.testing.checks.e_limits import Limits
 from stockade.toolkit.local import LocalSandbox
 
 

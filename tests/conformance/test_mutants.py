@@ -22,7 +22,7 @@ from conformance.mutants.overlapping import OVERLAPPING
 from conformance.mutants.selecting import SELECTING
 from conformance.mutants.sessions import SESSIONS
 from conftest import need
-from stockade.testing.contract import CLAUSES, clause_of
+from stockade.testing.clauses import CLAUSES, clause_of
 from stockade.testing.runner import checks_of
 
 MUTANTS = [

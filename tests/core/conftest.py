@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stockade.ledger import SqliteLedger
+from stockade.ledger._sqlite import SqliteLedger
 
 
 @pytest.fixture

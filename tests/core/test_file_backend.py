@@ -10,9 +10,9 @@ from collections.abc import Iterable
 
 import pytest
 
+from stockade._entries import Entry, Missed, Misses, Piece, TreeItem
 from stockade.errors import CancelledError, FileTooLargeError
 from stockade.file_backend import FileBackend, FileCall, FileInfo
-from stockade.trees import Entry, Missed, Misses, Piece, TreeItem
 
 
 class Memory(FileBackend):

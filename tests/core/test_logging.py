@@ -23,7 +23,7 @@ WALLS = ["landlock", "docker:stockade-test/python", "gvisor:stockade-test/python
 def test_it_prints_nothing_unless_the_program_listens() -> None:
     code = (
         "import logging, stockade\n"
-        "log = logging.getLogger('stockade.runtime')\n"
+        "log = logging.getLogger('stockade.sessions._runtime')\n"
         "log.warning('to whom it may concern')\n"
         "logging.basicConfig(level='INFO')\n"
         "log.warning('somebody listens')\n"
@@ -31,7 +31,9 @@ def test_it_prints_nothing_unless_the_program_listens() -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
-    assert done.stdout == "" and done.stderr == "WARNING:stockade.runtime:somebody listens\n"
+    assert (
+        done.stdout == "" and done.stderr == "WARNING:stockade.sessions._runtime:somebody listens\n"
+    )
 
 
 @pytest.mark.parametrize("string", WALLS)

@@ -12,7 +12,7 @@ import stockade
 from core.walls import ScriptedSandbox, ScriptedWall
 from stockade.capabilities import Capabilities, Isolation
 from stockade.errors import PluginError, UnsupportedError
-from stockade.runtime import Runtime
+from stockade.sessions._runtime import Runtime
 from stockade.wall import OpenRequest, Sandbox
 
 LOWERED = {

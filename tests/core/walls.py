@@ -11,10 +11,10 @@ import attrs
 
 from stockade.capabilities import Capabilities, Feature, Isolation
 from stockade.config import SandboxConfig
-from stockade.providers import WallProvider
-from stockade.registry import SessionRecord
-from stockade.runtime import Runtime
+from stockade.selection._providers import WallProvider
 from stockade.session import Session
+from stockade.sessions._registry import SessionRecord
+from stockade.sessions._runtime import Runtime
 from stockade.wall import (
     Availability,
     ExecRequest,

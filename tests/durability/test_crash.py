@@ -23,7 +23,7 @@ import pytest
 
 from conftest import need
 from durability.victim import Step, steps
-from stockade.ledger import SqliteLedger
+from stockade.ledger._sqlite import SqliteLedger
 
 ROUNDS = int(os.environ.get("STOCKADE_CRASH_ROUNDS", "1"))
 #: Which part of the steps: "1/3" takes every third, so that a long run can be cut.

@@ -25,8 +25,8 @@ import pytest
 import stockade
 from conftest import need
 from stockade.errors import LedgerError
-from stockade.ledger import SqliteLedger
-from stockade.runtime import Runtime
+from stockade.ledger._sqlite import SqliteLedger
+from stockade.sessions._runtime import Runtime
 
 HELD_SECONDS = float(os.environ.get("STOCKADE_HELD_SECONDS", "5"))
 PLAIN = "reference-no-isolation"

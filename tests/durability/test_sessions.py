@@ -15,8 +15,8 @@ import pytest
 
 import stockade
 from conftest import need
-from stockade.ledger import SqliteLedger
-from stockade.runtime import Runtime
+from stockade.ledger._sqlite import SqliteLedger
+from stockade.sessions._runtime import Runtime
 
 BUSYBOX = "docker:stockade-test/busybox"
 PYTHON = "docker:stockade-test/python"

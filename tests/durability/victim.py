@@ -19,22 +19,22 @@ from typing import Any
 #: Wall by wall and phase by phase: "module:name" of what is stepped through, and whether
 #: the process dies before or after it.
 Step = tuple[str, str, str]
-_INTEND = "stockade.ledger:SqliteLedger.intend"
-_FORGET = "stockade.ledger:SqliteLedger.forget"
+_INTEND = "stockade.ledger._sqlite:SqliteLedger.intend"
+_FORGET = "stockade.ledger._sqlite:SqliteLedger.forget"
 
 _CORE: list[Step] = [
     ("create", _INTEND, "before"),
     ("create", _INTEND, "after"),
-    ("create", "stockade.runtime:Runtime._open", "after"),
-    ("create", "stockade.runtime:Runtime.create", "after"),
-    ("execute", "stockade.execution:Execution.begin", "after"),
-    ("execute", "stockade.execution:Execution._settle", "before"),
+    ("create", "stockade.sessions._runtime:Runtime._open", "after"),
+    ("create", "stockade.sessions._runtime:Runtime.create", "after"),
+    ("execute", "stockade.executions._execution:Execution.begin", "after"),
+    ("execute", "stockade.executions._execution:Execution._settle", "before"),
     ("execute", "stockade.session:Session.shell", "after"),
-    ("snapshot", "stockade.files.snapshots:take", "before"),
+    ("snapshot", "stockade.files._snapshots:take", "before"),
     ("snapshot", "stockade.toolkit.supervised.link:Link.builtin", "after"),
-    ("snapshot", "stockade.files.snapshots:Snapshot.save", "after"),
-    ("destroy", "stockade.ending:_take", "after"),
-    ("destroy", "stockade.runtime:Runtime.destroy", "after"),
+    ("snapshot", "stockade.files._snapshots:Snapshot.save", "after"),
+    ("destroy", "stockade.sessions._ending:_take", "after"),
+    ("destroy", "stockade.sessions._runtime:Runtime.destroy", "after"),
     ("destroy", _FORGET, "before"),
     ("destroy", _FORGET, "after"),
 ]
@@ -70,7 +70,7 @@ def steps(wall: str) -> list[Step]:
     found = [*_CORE, *_CONTAINERS, *_SOMETIME]
     if "durable=true" in wall:
         # Once it is made it lives on, by design; what is half made or half gone must not.
-        made = {"stockade.runtime:Runtime.create", "sometime"}
+        made = {"stockade.sessions._runtime:Runtime.create", "sometime"}
         return [s for s in found if s[0] in ("create", "destroy") and s[1] not in made]
     return [*found, *_ATTACHED]
 
@@ -134,8 +134,8 @@ def main() -> None:
     wall, phase, target, when, share, folder = sys.argv[1:]
     import stockade
     from stockade import session
-    from stockade.files import snapshots
-    from stockade.owner import Owner
+    from stockade.files import _snapshots as snapshots
+    from stockade.system.owner import Owner
 
     print(Owner.current(), flush=True)
     for part in (

@@ -17,9 +17,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from conftest import examples
-from core.test_archives import pack, unpack
+from core.files.test_archives import pack, unpack
 from stockade.errors import ArchiveError, StockadeError
-from stockade.files.tar import members
+from stockade.files._tar import members
 
 KINDS = {
     "file": tarfile.REGTYPE, "dir": tarfile.DIRTYPE, "link": tarfile.SYMTYPE,
@@ -202,14 +202,14 @@ def test_bombs_cost_little(name: str) -> None:
 def test_folders_without_an_entry_have_a_limit_of_their_own(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("stockade.files.host._MAX_IMPLIED", 20)
+    monkeypatch.setattr("stockade.files._host._MAX_IMPLIED", 20)
     unpack(archive(*(("dir", f"{n}", "") for n in range(30))), tmp_path / "one")
     with pytest.raises(ArchiveError, match="more than 20 folders that have no entry"):
         unpack(archive(*(("file", f"{n}/f", "x") for n in range(30))), tmp_path / "two")
 
 
 def test_folders_have_a_limit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("stockade.files.host._MAX_FOLDERS", 100)
+    monkeypatch.setattr("stockade.files._host._MAX_FOLDERS", 100)
     with pytest.raises(ArchiveError, match="more than 100 folders"):
         unpack(archive(("file", "/".join("abcdefghij" * 20) + "/f", "x")), tmp_path / "out")
 

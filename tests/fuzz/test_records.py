@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from conftest import examples
 from core.toolkit.supervised.file_server import Served
+from stockade._entries import Entry, Piece, TreeItem
 from stockade.errors import ArchiveError
 from stockade.toolkit.supervised.records import Decoder, encode, infos_to, items_to, missed_to
-from stockade.trees import Entry, Piece, TreeItem
 
 NAMES = st.text(st.characters(exclude_characters="/\0"), min_size=1, max_size=20).filter(
     lambda name: name not in (".", "..") and not any("\ud800" <= c <= "\udfff" for c in name)

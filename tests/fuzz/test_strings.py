@@ -13,9 +13,9 @@ from conftest import examples
 from core.walls import ScriptedWall
 from stockade import ConfigError, ProviderStringError, SandboxConfig, Settings
 from stockade.errors import StockadeError
-from stockade.files.shell import _infos
-from stockade.options import render
-from stockade.spec import ProviderString, split_options
+from stockade.files._shell import _infos
+from stockade.selection._spec import ProviderString, split_options
+from stockade.values.options import render
 
 FIELDS = [field.name for field in attrs.fields(SandboxConfig)]
 VALUES = st.one_of(

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from conftest import need
-from stockade.cli import compare
-from stockade.cli.compare import unified
+from stockade.cli.commands import compare
+from stockade.cli.commands.compare import unified
 
 LABELS = ("one", "other")
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from stockade.cli import new_plugin
-from stockade.cli.new_plugin import check_name, rendered, write_plugin
+from stockade.cli.commands import new_plugin
+from stockade.cli.commands.new_plugin import check_name, rendered, write_plugin
 from stockade.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]

@@ -11,9 +11,9 @@ import os
 import pytest
 
 import stockade
-from stockade import kvm
 from stockade.errors import ProviderUnavailableError
-from stockade.providers import inspect_providers
+from stockade.selection._providers import inspect_providers
+from stockade.toolkit import kvm
 
 WALLS = {"hyperlight": "hyperlight", "microsandbox": "microsandbox:/"}
 

@@ -33,20 +33,20 @@ from stockade.trait import SandboxProvider
 
 if TYPE_CHECKING:
     from stockade import aio
-    from stockade.attaching import attach
-    from stockade.audit import AuditLog
-    from stockade.execution import Execution
-    from stockade.files.snapshots import Snapshot
-    from stockade.gc import collect
-    from stockade.ledger import SqliteLedger
-    from stockade.listing import inspect_plugins
-    from stockade.pool import Pool
-    from stockade.process import configure, end_on_sigterm
-    from stockade.providers import inspect_providers, installed_providers, provider
-    from stockade.runtime import Runtime, default_runtime
+    from stockade.executions._execution import Execution
+    from stockade.files._snapshots import Snapshot
+    from stockade.ledger._collecting import collect
+    from stockade.ledger._sqlite import SqliteLedger
+    from stockade.policies._listing import inspect_plugins
+    from stockade.policies.audit import AuditLog
+    from stockade.selection._providers import inspect_providers, installed_providers, provider
     from stockade.session import Session
     from stockade.session import open_session as open
-    from stockade.settings import Settings
+    from stockade.sessions._attaching import attach
+    from stockade.sessions._configuring import configure, end_on_sigterm
+    from stockade.sessions._pool import Pool
+    from stockade.sessions._runtime import Runtime, default_runtime
+    from stockade.sessions._settings import Settings
 
 __version__ = "0.1.0"
 
@@ -55,25 +55,25 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 #: Names that pull in the machinery (plug-in loading, threads) when first used.
 _LATE = {
-    "AuditLog": ("stockade.audit", "AuditLog"),
-    "Execution": ("stockade.execution", "Execution"),
-    "Pool": ("stockade.pool", "Pool"),
-    "Runtime": ("stockade.runtime", "Runtime"),
+    "AuditLog": ("stockade.policies.audit", "AuditLog"),
+    "Execution": ("stockade.executions._execution", "Execution"),
+    "Pool": ("stockade.sessions._pool", "Pool"),
+    "Runtime": ("stockade.sessions._runtime", "Runtime"),
     "Session": ("stockade.session", "Session"),
-    "Settings": ("stockade.settings", "Settings"),
-    "Snapshot": ("stockade.files.snapshots", "Snapshot"),
-    "SqliteLedger": ("stockade.ledger", "SqliteLedger"),
+    "Settings": ("stockade.sessions._settings", "Settings"),
+    "Snapshot": ("stockade.files._snapshots", "Snapshot"),
+    "SqliteLedger": ("stockade.ledger._sqlite", "SqliteLedger"),
     "aio": ("stockade.aio", None),
-    "attach": ("stockade.attaching", "attach"),
-    "collect": ("stockade.gc", "collect"),
-    "configure": ("stockade.process", "configure"),
-    "default_runtime": ("stockade.runtime", "default_runtime"),
-    "end_on_sigterm": ("stockade.process", "end_on_sigterm"),
-    "inspect_plugins": ("stockade.listing", "inspect_plugins"),
-    "inspect_providers": ("stockade.providers", "inspect_providers"),
-    "installed_providers": ("stockade.providers", "installed_providers"),
+    "attach": ("stockade.sessions._attaching", "attach"),
+    "collect": ("stockade.ledger._collecting", "collect"),
+    "configure": ("stockade.sessions._configuring", "configure"),
+    "default_runtime": ("stockade.sessions._runtime", "default_runtime"),
+    "end_on_sigterm": ("stockade.sessions._configuring", "end_on_sigterm"),
+    "inspect_plugins": ("stockade.policies._listing", "inspect_plugins"),
+    "inspect_providers": ("stockade.selection._providers", "inspect_providers"),
+    "installed_providers": ("stockade.selection._providers", "installed_providers"),
     "open": ("stockade.session", "open_session"),
-    "provider": ("stockade.providers", "provider"),
+    "provider": ("stockade.selection._providers", "provider"),
 }
 
 __all__ = [

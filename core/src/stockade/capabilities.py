@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import attrs
 
 from stockade.errors import ConfigError, UnsupportedError
-from stockade.options import nearest
+from stockade.values.options import nearest
 
 if TYPE_CHECKING:
     from stockade.config import SandboxConfig

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import attrs
 
 from stockade.errors import ConfigError
-from stockade.frozen import FrozenMap, MaskedMap
-from stockade.options import (
+from stockade.values.frozen import FrozenMap, MaskedMap
+from stockade.values.options import (
     as_bool,
     as_float,
     as_int,
@@ -280,7 +280,7 @@ class SandboxConfig:
         asked: dict[str, Any] = {**changes}
         for name in asked:
             if name not in known:
-                from stockade.options import nearest
+                from stockade.values.options import nearest
 
                 raise ConfigError(
                     f"SandboxConfig has no field {name!r}{nearest(name, known)}; "

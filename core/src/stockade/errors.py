@@ -14,13 +14,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stockade.shown import shown
+from stockade.values.shown import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from stockade._entries import Missed
     from stockade.results import SandboxResult
-    from stockade.trees import Missed
 
 __all__ = [
     "ArchiveError",

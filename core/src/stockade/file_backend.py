@@ -17,8 +17,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
+from stockade._entries import DIR, FILE, LINK, Entry, FileInfo, Missed, Misses, Piece, TreeItem
 from stockade.errors import CancelledError, FileTooLargeError
-from stockade.trees import DIR, FILE, LINK, Entry, FileInfo, Missed, Misses, Piece, TreeItem
 
 __all__ = ["FileBackend", "FileCall", "FileInfo", "reason_of"]
 
@@ -219,7 +219,7 @@ class FileBackend(abc.ABC):
         max_entries: int,
         chosen: Sequence[str] | None = None,
     ) -> None:
-        """Hand what is in a folder to ``receive``, item by item (see :mod:`stockade.trees`).
+        """Hand what is in a folder to ``receive``, item by item (see :mod:`stockade._entries`).
 
         What stands in the way of one entry is that entry's :class:`Missed`. Raises
         FileTooLargeError past either limit; files count with their whole size, holes

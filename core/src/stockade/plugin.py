@@ -31,10 +31,10 @@ from __future__ import annotations
 
 import pluggy
 
+from stockade._proposals import ExecutionProposal, Refuse, SessionProposal, Tighten
 from stockade.capabilities import Capabilities, Feature, Isolation, Level, Support
 from stockade.config import SandboxConfig
 from stockade.events import Event, EventKind
-from stockade.proposals import ExecutionProposal, Refuse, SessionProposal, Tighten
 from stockade.wall import Wall
 
 __all__ = [

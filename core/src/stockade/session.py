@@ -8,16 +8,17 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from stockade import pausing, requests
 from stockade.config import ConfigOptions, OutputPolicy
-from stockade.detaching import detach
 from stockade.errors import ConfigError, ForkedSessionError, SessionNotFoundError
+from stockade.executions import _forms as requests
+from stockade.executions._terminals import open_terminal
 from stockade.files import Files, Timeout
-from stockade.files.snapshots import DEFAULT_SNAPSHOT_BYTES, Snapshot, restore, take
-from stockade.providers import WallProvider
-from stockade.providers import provider as select
+from stockade.files._snapshots import DEFAULT_SNAPSHOT_BYTES, Snapshot, restore, take
 from stockade.results import SandboxResult, SessionStatus
-from stockade.terminals import open_terminal
+from stockade.selection._providers import WallProvider
+from stockade.selection._providers import provider as select
+from stockade.sessions import _pausing as pausing
+from stockade.sessions._detaching import detach
 from stockade.wall import Form, Sandbox, Terminal
 
 if TYPE_CHECKING:
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
-    from stockade.execution import Execution
-    from stockade.registry import SessionRecord
-    from stockade.runtime import Runtime
+    from stockade.executions._execution import Execution
+    from stockade.sessions._registry import SessionRecord
+    from stockade.sessions._runtime import Runtime
 
 __all__ = ["RunOptions", "Session", "open_session"]
 

@@ -28,9 +28,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 
-from stockade.capabilities import Capabilities, Isolation
-from stockade.errors import ProviderUnavailableError, UnsupportedError
-from stockade.exchange import (
+from stockade._exchange import (
     AttachRequest,
     Availability,
     Changes,
@@ -42,10 +40,12 @@ from stockade.exchange import (
     Option,
     TerminalRequest,
 )
+from stockade._leftover import Leftover, Usage
+from stockade._place import Place
+from stockade.capabilities import Capabilities, Isolation
+from stockade.errors import ProviderUnavailableError, UnsupportedError
 from stockade.file_backend import FileBackend
-from stockade.place import Place
 from stockade.results import Stream
-from stockade.traces import Leftover, Usage
 
 __all__ = [
     "AttachRequest",

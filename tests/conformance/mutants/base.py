@@ -16,12 +16,12 @@ import pytest
 
 from stockade.capabilities import Capabilities, Isolation
 from stockade.config import SandboxConfig
-from stockade.measure.base import relaxed
-from stockade.providers import WallProvider
 from stockade.results import Stream
-from stockade.runtime import Runtime
+from stockade.selection._providers import WallProvider
 from stockade.session import Session
+from stockade.sessions._runtime import Runtime
 from stockade.testing import ProviderConformance
+from stockade.testing.probes.base import relaxed
 from stockade.testing.reference import ReferenceWall
 from stockade.testing.subprocesses import PlainSandbox
 from stockade.wall import Exit, OpenRequest, Output, Running, Sandbox

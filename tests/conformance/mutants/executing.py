@@ -16,8 +16,8 @@ from conformance.mutants.base import Changed, ChangedOutput, Mutant, PlainSandbo
 from conformance.mutants.selecting import StartsElsewhere, _core
 from conformance.mutants.sessions import OneAtATime
 from stockade.errors import SandboxLostError
-from stockade.pump import LocalRunning
 from stockade.results import Stream
+from stockade.toolkit.processes.pump import LocalRunning
 from stockade.wall import ExecRequest, Exit, Form, Output, Running
 
 
@@ -338,7 +338,7 @@ EXECUTING = [
     _on("D1_the_traits_call_is_the_shell_form", SplitsLines),
     _on("D1_code_in_a_named_language", CodeIsAFile),
     _core("D1_a_form_that_is_not_claimed_is_refused", "refuses-no-form",
-          "stockade.requests.check_form", lambda *_: None, code="unsupported"),
+          "stockade.executions._forms.check_form", lambda *_: None, code="unsupported"),
     _on("D2_exit_codes_are_exact", _ends(_code_is_signal), "codes-are-signals"),
     _on("D2_exit_codes_are_exact", _ends(_one_code), "one-code-for-all"),
     _on("D2_signals_are_named", _ends(_signal_is_code), "signals-are-codes"),
@@ -349,7 +349,7 @@ EXECUTING = [
     _on("D5_counts_and_marks", CountsOnlyWhatIsKept),
     _on("D5_an_endless_print_is_bounded", HoldsAllInMemory),
     _core("D5_the_policy_end", "never-ends-for-output",
-          "stockade.output.BoundedOutput._report_excess", lambda _: None, factor=0.05),
+          "stockade.executions._output.BoundedOutput._report_excess", lambda _: None, factor=0.05),
     _on("D6_a_timeout_ends_the_whole_tree", KillsNothing),
     _on("D6_a_timeout_ends_the_whole_tree", KillsTheGroupAlone),
     _on("D6_a_timeout_comes_in_time", EndsLate),
@@ -373,10 +373,10 @@ EXECUTING = [
     _on("D14_a_sandbox_that_dies", DiesQuietly),
     _on("D15_no_deadline_is_none_and_left_out_is_the_sessions", KeepsADeadlineOfItsOwn),
     _core("D15_no_deadline_is_none_and_left_out_is_the_sessions", "none-is-the-sessions",
-          "stockade.requests.ExecRequest", _with_a_deadline),
+          "stockade.executions._forms.ExecRequest", _with_a_deadline),
     _core("D15_without_a_deadline_the_lifetime_stands", "lives-for-ever",
-          "stockade.runtime.arm", lambda *_: None, factor=0.3),
+          "stockade.sessions._runtime.arm", lambda *_: None, factor=0.3),
     _on("D15_a_relative_folder_starts_at_the_sessions", StartsAtTheTop),
     _core("D15_a_relative_folder_starts_at_the_sessions", "starts-at-the-root",
-          "stockade.requests._working_dir", lambda _, folder: f"/{folder or 'workspace'}"),
+          "stockade.executions._forms._working_dir", lambda _, folder: f"/{folder or 'workspace'}"),
 ]  # fmt: skip

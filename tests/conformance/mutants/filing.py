@@ -10,9 +10,11 @@ import attrs
 from conformance.mutants.executing import _on
 from conformance.mutants.isolating import LosesTheEndOfInput
 from conformance.mutants.selecting import _core
-from stockade.files import scripts, shell, tar
-from stockade.files.shell import ShellFiles
-from stockade.trees import FILE, FileInfo
+from stockade._entries import FILE, FileInfo
+from stockade.files import _scripts as scripts
+from stockade.files import _shell as shell
+from stockade.files import _tar as tar
+from stockade.files._shell import ShellFiles
 
 _list, _read, _by_find = ShellFiles.list, ShellFiles.read, shell._by_find
 
@@ -54,84 +56,84 @@ FILING = [
     _core(
         "F2_what_is_no_regular_file_is_refused_at_once",
         "opens-all",
-        "stockade.files.scripts.READ",
+        "stockade.files._scripts.READ",
         _OPENS_ALL,
         factor=0.1,
     ),
     _core(
         "F2_a_file_of_holes_is_refused_at_once",
         "reads-all",
-        "stockade.files.scripts.READ",
+        "stockade.files._scripts.READ",
         _READS_ALL,
         factor=0.1,
     ),
     _core(
         "F2_a_call_has_its_time",
         "has-all-time",
-        "stockade.files.calls._seconds",
+        "stockade.files._calls._seconds",
         lambda *_: None,
         factor=0.1,
     ),
     _core(
         "F2_a_call_can_be_cancelled",
         "goes-on",
-        "stockade.files.calls.Scope.cancel",
+        "stockade.files._calls.Scope.cancel",
         lambda _: None,
         factor=0.1,
     ),
     _core(
         "F4_a_listing_is_bounded",
         "lists-all",
-        "stockade.files.shell.ShellFiles.list",
+        "stockade.files._shell.ShellFiles.list",
         _lists_all,
     ),
     _core(
         "F4_a_listing_of_thousands_is_one_program",
         "asks-for-each",
-        "stockade.files.shell.ShellFiles.list",
+        "stockade.files._shell.ShellFiles.list",
         _asks_for_each,
     ),
     _core(
         "F4_modes_times_and_hard_links_are_kept",
         "two-files",
-        "stockade.files.tar._KINDS",
+        "stockade.files._tar._KINDS",
         {**tar._KINDS, b"1": FILE},
     ),
     _core(
         "F4_modes_times_and_hard_links_are_kept",
         "modes-and-times-of-its-own",
-        "stockade.files.host._settle",
+        "stockade.files._host._settle",
         lambda *_: None,
     ),
     _core(
         "F4_what_could_not_be_brought_is_reported",
         "reports-nothing",
-        "stockade.files.api._told",
+        "stockade.files._api._told",
         lambda *_: [],
     ),
     _core(
         "F5_mode_owner_size_time_and_target",
         "knows-no-owner",
-        "stockade.files.shell._by_find",
+        "stockade.files._shell._by_find",
         _without_owners,
     ),
     _core(
         "F5_move_and_copy",
         "copies-alone",
-        "stockade.files.shell.ShellFiles.move",
+        "stockade.files._shell.ShellFiles.move",
         _copies_alone,
     ),
     _core(
         "F5_parts_of_files",
         "reads-from-the-start",
-        "stockade.files.shell.ShellFiles.read",
+        "stockade.files._shell.ShellFiles.read",
         _reads_from_the_start,
     ),
     _on("F5_a_file_of_any_size_in_pieces", LosesTheEndOfInput),
     _core(
         "G1_a_snapshot_of_holes_is_refused_at_once",
         "reads-all",
-        "stockade.files.scripts.GET",
+        "stockade.files._scripts.GET",
         _READS_TREES,
         factor=0.1,
         snapshot="native",

@@ -9,11 +9,11 @@ _CHECK = "C12_a_session_stays_with_its_process"
 FORKED = [
     # Core broken, in the process that the check starts: there a plug-in is all that runs.
     _plugin(_CHECK, "the-parents-session-is-used", more="""
-from stockade.registry import SessionRecord
+from stockade.sessions._registry import SessionRecord
 SessionRecord.here = lambda self: None
 """, target="", factor=0.25, says="ForkedSessionError"),
     _plugin(_CHECK, "no-new-session-in-the-child", more="""
-from stockade.runtime import Runtime
+from stockade.sessions._runtime import Runtime
 Runtime._renew = lambda self: None
 """, target="", factor=0.25, says="new"),
     _plugin(_CHECK, "the-childs-end-ends-it", wall="""

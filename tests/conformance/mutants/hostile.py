@@ -16,10 +16,10 @@ import pytest
 
 from conformance.mutants.base import Changed, Mutant, PlainSandbox, suite
 from stockade.errors import SandboxLostError
-from stockade.pump import LocalRunning
 from stockade.results import Stream
 from stockade.testing import subprocesses
-from stockade.testing.group_d_hostile import ATTACK, LEAVES, LOOK
+from stockade.testing.checks.d_hostile import ATTACK, LEAVES, LOOK
+from stockade.toolkit.processes.pump import LocalRunning
 from stockade.wall import ExecRequest, Exit, Form, Output, Running
 
 __all__ = ["HOSTILE", "Unharmed"]

@@ -22,11 +22,11 @@ from conformance.mutants.isolating import ISOLATING
 from conformance.mutants.selecting import TellsTheEnvironment
 from stockade.capabilities import Capabilities, Isolation
 from stockade.config import SandboxConfig
-from stockade.measure.base import relaxed
-from stockade.providers import WallProvider
-from stockade.runtime import Runtime
+from stockade.selection._providers import WallProvider
 from stockade.session import Session
+from stockade.sessions._runtime import Runtime
 from stockade.testing import ProviderConformance
+from stockade.testing.probes.base import relaxed
 from stockade.wall import (
     AttachRequest,
     Availability,

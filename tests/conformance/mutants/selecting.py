@@ -103,7 +103,7 @@ def _not_found(name: str) -> Any:
 
 
 def _untold(monkeypatch: pytest.MonkeyPatch) -> None:
-    from stockade import providers
+    from stockade.selection import _providers as providers
 
     honest = providers._first_available
 
@@ -192,7 +192,7 @@ SELECTING = [
     _plugin("A3_listing_imports_nothing_and_selecting_one_alone", "imports-another", other=True,
             more="import stockade_mutant_mutant_other"),
     _plugin("A4_an_unknown_name_lists_what_there_is", "lists-nothing",
-            patch=lambda mp: mp.setattr("stockade.discovery._only", _not_found)),
+            patch=lambda mp: mp.setattr("stockade.selection._discovery._only", _not_found)),
     _plugin("A5_one_distribution_alone_claims_the_name", "claimed-twice", twice=True),
     _plugin("A6_the_plug_in_loads_and_is_listed_as_sound", "another-version", version="99"),
     _plugin("A6_the_plug_in_loads_and_is_listed_as_sound", "misspelled-hook",
@@ -212,11 +212,11 @@ SELECTING = [
     Mutant(name="changes-the-configuration", check="B1_a_session_changes_no_configuration",
            make=functools.partial(suite, wall=ChangesTheConfiguration)),
     _core("B1_the_defaults_are_held_or_refused", "ignores-the-defaults",
-          "stockade.runtime.refuse", _refuses_nothing),
+          "stockade.sessions._runtime.refuse", _refuses_nothing),
     _core("B2_wrong_values_are_refused_when_built", "checks-no-value",
           "attr._config._run_validators", False),
     _core("B3_what_is_unsupported_is_refused_before_anything_starts", "refuses-nothing",
-          "stockade.runtime.refuse", _refuses_nothing),
+          "stockade.sessions._runtime.refuse", _refuses_nothing),
     Mutant(name="starts-elsewhere", check="B3_the_working_folder_is_where_it_was_asked",
            make=functools.partial(suite, StartsElsewhere)),
     Mutant(name="environment-in-arguments", check="B4_environment_values_show_nowhere",

@@ -17,9 +17,9 @@ from conformance.mutants.forked import FORKED
 from conformance.mutants.left import LEFT
 from conformance.mutants.selecting import _core, _plugin
 from stockade.errors import DestroyError
-from stockade.registry import SessionRecord, SessionRegistry
 from stockade.results import SessionStatus
-from stockade.runtime import Runtime
+from stockade.sessions._registry import SessionRecord, SessionRegistry
+from stockade.sessions._runtime import Runtime
 from stockade.wall import ExecRequest, Exit, OpenRequest, Output, Running, Sandbox
 
 _numbers = itertools.count()
@@ -116,15 +116,15 @@ def _ends_without_a_word(self: Runtime, record: SessionRecord) -> None:
 
 SESSIONS = [
     _core("C1_an_agents_id_never_shows", "agent-on-a-command-line",
-          "stockade.runtime.agent_hash", lambda agent: agent, sandbox=TakesTheAgentAlong),
-    _core("C1_an_agents_id_is_checked", "any-agent", "stockade.runtime.check_agent_id",
+          "stockade.sessions._runtime.agent_hash", lambda agent: agent, sandbox=TakesTheAgentAlong),
+    _core("C1_an_agents_id_is_checked", "any-agent", "stockade.sessions._runtime.check_agent_id",
           lambda agent: str(agent)),
-    _core("C2_ids_are_long_and_unlike", "numbered-sessions", "stockade.runtime.new_session_id",
+    _core("C2_ids_are_long_and_unlike", "numbered-sessions", "stockade.sessions._runtime.new_session_id",
           functools.partial(_numbered, "ses")),
     _core("C2_ids_are_long_and_unlike", "numbered-executions",
-          "stockade.requests.new_execution_id", functools.partial(_numbered, "exe")),
+          "stockade.executions._forms.new_execution_id", functools.partial(_numbered, "exe")),
     _core("C3_a_session_answers_to_its_agent_alone", "anybodys-session",
-          "stockade.registry.SessionRegistry.get", _anybody),
+          "stockade.sessions._registry.SessionRegistry.get", _anybody),
     _core("C4_the_state_is_the_present_one", "a-copy-of-the-state",
           "stockade.session.Session.status", SessionStatus.READY),
     Mutant(name="leaves-its-folder", check="C5_a_failed_creation_leaves_nothing",
@@ -136,7 +136,7 @@ SESSIONS = [
     Mutant(name="forgets-a-process", check="C6_the_end_leaves_nothing",
            make=functools.partial(suite, wall=LeavesAProcess, factor=0.1), says="sleep"),
     _core("C6_a_failed_end_can_be_tried_again", "a-failed-end-is-forgotten",
-          "stockade.runtime.Runtime.destroy", _ends_without_a_word),
+          "stockade.sessions._runtime.Runtime.destroy", _ends_without_a_word),
     Mutant(name="ends-late", check="C7_destroying_gives_the_callers_a_result",
            make=functools.partial(suite, EndsNothing, factor=0.15), says="TimeoutError"),
     Mutant(name="one-at-a-time", check="C8_sessions_do_not_wait_for_one_another",
@@ -150,8 +150,8 @@ SESSIONS = [
         return PlainSandbox(request)
 """, target=""),
     _core("C11_a_busy_session_ends_with_its_lifetime", "no-lifetime",
-          "stockade.runtime.Runtime.limit_life", _no_limit, factor=0.1),
+          "stockade.sessions._runtime.Runtime.limit_life", _no_limit, factor=0.1),
     *FORKED,
     _core("C11_an_idle_session_ends", "no-idle-lifetime",
-          "stockade.runtime.Runtime.limit_life", _no_limit, factor=0.2),
+          "stockade.sessions._runtime.Runtime.limit_life", _no_limit, factor=0.2),
 ]  # fmt: skip

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from stockade.testing.report import Report
+from stockade.testing.report.data import Report
 
 NAME = "reference-no-isolation"
 

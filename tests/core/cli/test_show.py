@@ -14,15 +14,19 @@ import pytest
 from click.testing import CliRunner
 
 import stockade
-from stockade import Mount, SandboxConfig, gc, overview, providers
+from stockade import Mount, SandboxConfig
 from stockade.capabilities import Capabilities, refusals
-from stockade.cli import show, top
+from stockade.cli import console as show
 from stockade.cli.app import app
+from stockade.cli.commands import top
 from stockade.errors import StockadeError
-from stockade.gc import Collected
-from stockade.measure.base import relaxed
-from stockade.overview import Overview
-from stockade.providers import ProviderInfo
+from stockade.ledger import _collecting as gc
+from stockade.ledger import _overview as overview
+from stockade.ledger._collecting import Collected
+from stockade.ledger._overview import Overview
+from stockade.selection import _providers as providers
+from stockade.selection._providers import ProviderInfo
+from stockade.testing.probes.base import relaxed
 
 CLI = Path(show.__file__).parent
 BAD = "\x1b[2Jname\r\x07\u202e\x9b1m"

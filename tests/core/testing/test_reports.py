@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 import stockade
-from stockade.testing.contract import CLAUSES, clause_of
-from stockade.testing.matrix import matrix
-from stockade.testing.page import page
-from stockade.testing.recorder import slug
-from stockade.testing.report import CheckResult, Report, describe, shown_string
+from stockade.testing.clauses import CLAUSES, clause_of
+from stockade.testing.report.data import CheckResult, Report, describe, shown_string
+from stockade.testing.report.matrix import matrix
+from stockade.testing.report.page import page
+from stockade.testing.report.recorder import slug
 from stockade.testing.runner import checks_of
 
 ROOT = Path(__file__).parents[3]
@@ -136,7 +136,7 @@ def test_the_documentations_matrix_is_what_its_reports_give() -> None:
     reports = [Report.from_json(json.loads(path.read_text("utf-8"))) for path in REPORTS]
     made = matrix(reports)
     assert (ROOT / "docs" / "matrix.md").read_text("utf-8") == made, (
-        "run: python -m stockade.testing.matrix docs/reports/*.json > docs/matrix.md"
+        "run: python -m stockade.testing.report.matrix docs/reports/*.json > docs/matrix.md"
     )
     for path, found in zip(REPORTS, reports, strict=True):
         assert not found.failed, path
@@ -157,7 +157,7 @@ def test_checks_are_picked_by_clause_and_group() -> None:
 _TESTS = """
 from stockade.testing import ProviderConformance
 from stockade.testing.base import ConformanceBase
-from stockade.testing.group_d_output import Output
+from stockade.testing.checks.d_output import Output
 
 class TestPart(Output, ConformanceBase):
     provider = "reference-no-isolation"

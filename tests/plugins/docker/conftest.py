@@ -12,8 +12,8 @@ import pytest
 
 from conftest import need
 from stockade.errors import SandboxLostError, StockadeError
-from stockade.runtime import Runtime
 from stockade.session import Session
+from stockade.sessions._runtime import Runtime
 from stockade_docker.create import LABEL
 from stockade_docker.sandbox import ContainerSandbox
 

@@ -28,7 +28,7 @@ from plugins.docker.conftest import BUSYBOX, ours, until
 from plugins.docker.own_engine import OwnEngine, own_engine
 from stockade.errors import DestroyError, SandboxLostError, SandboxStartError, StockadeError
 from stockade.results import SessionStatus, Verdict
-from stockade.runtime import Runtime
+from stockade.sessions._runtime import Runtime
 from stockade_docker import engine as engines
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]

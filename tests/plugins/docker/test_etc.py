@@ -135,7 +135,7 @@ def library(tmp_path: Path) -> Iterator[Mount]:
 
 @pytest.mark.parametrize("string", [f"docker:{PYTHON}", f"gvisor:{PYTHON}"])
 def test_E2_multiprocessing_works(string: str, library: Mount) -> None:
-    from stockade.testing.group_e_limits import _SHARE
+    from stockade.testing.checks.e_limits import _SHARE
 
     need(string.partition(":")[0])
     code = f"import sys; sys.path += ['/library', '/library/lib-dynload']\n{_SHARE}"

@@ -13,8 +13,8 @@ from docker.tls import TLSConfig
 import stockade
 from conftest import need
 from stockade import ProviderUnavailableError, SandboxStartError, collect
-from stockade.ledger import SqliteLedger
-from stockade.runtime import Runtime
+from stockade.ledger._sqlite import SqliteLedger
+from stockade.sessions._runtime import Runtime
 from stockade.wall import Place
 from stockade_docker import places
 

@@ -11,9 +11,9 @@ import pytest
 
 import stockade
 from stockade.errors import FileTooLargeError, SpecialFileError, StockadeError
-from stockade.execution import Execution
-from stockade.files.shell import ShellFiles
-from stockade.files.snapshots import restore
+from stockade.executions._execution import Execution
+from stockade.files._shell import ShellFiles
+from stockade.files._snapshots import restore
 from stockade.session import Session
 
 pytestmark = pytest.mark.engine

@@ -21,9 +21,9 @@ from conftest import need
 from core.walls import ScriptedRunning, make_provider, until_killed
 from stockade import SandboxLostError, SandboxStartError, Session
 from stockade.aio.opening import start as start_awaited
-from stockade.discovery import installed
 from stockade.plugin import PLUGIN_GROUP, Event, EventKind, Refuse, SessionProposal, hookimpl
-from stockade.runtime import Runtime
+from stockade.selection._discovery import installed
+from stockade.sessions._runtime import Runtime
 from stockade.wall import Exit, Output
 from stockade_otel import Telemetry
 

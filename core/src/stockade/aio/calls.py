@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 if TYPE_CHECKING:
     from stockade.aio.execution import AsyncExecution  # noqa: F401 - in quotes below
     from stockade.results import Chunk
-    from stockade.runtime import Runtime
-    from stockade.workers import Narrow, Workers
+    from stockade.sessions._runtime import Runtime
+    from stockade.system.threads import Narrow, Workers
 
 __all__ = ["Call", "StreamCall", "in_thread", "submit"]
 

@@ -9,12 +9,12 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from stockade.aio.calls import in_thread, submit
-from stockade.execution import KILL_GRACE_SECONDS
+from stockade.executions._execution import KILL_GRACE_SECONDS
 from stockade.results import Chunk, ExecutionHandle, ExecutionStatus, SandboxResult
 
 if TYPE_CHECKING:
-    from stockade.execution import Execution
-    from stockade.runtime import Runtime
+    from stockade.executions._execution import Execution
+    from stockade.sessions._runtime import Runtime
 
 __all__ = ["AsyncExecution"]
 
@@ -23,7 +23,7 @@ _END_SECONDS = 2 * KILL_GRACE_SECONDS
 
 
 class AsyncExecution:
-    """See :class:`stockade.execution.Execution`; made by a session's ``start`` and ``stream``."""
+    """See :class:`stockade.executions._execution.Execution`; made by a session's ``start`` and ``stream``."""
 
     def __init__(self, execution: Execution, runtime: Runtime) -> None:
         self._execution = execution

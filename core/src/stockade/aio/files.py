@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from stockade.aio.calls import submit
 from stockade.files import Files
-from stockade.files.api import PIECE_BYTES
-from stockade.files.arguments import InsidePath
-from stockade.files.calls import Scope, Timeout, cancellable
+from stockade.files._api import PIECE_BYTES
+from stockade.files._arguments import InsidePath
+from stockade.files._calls import Scope, Timeout, cancellable
 
 if TYPE_CHECKING:
-    from stockade.runtime import Runtime
     from stockade.session import Session
+    from stockade.sessions._runtime import Runtime
 
 __all__ = ["AsyncFiles", "call_awaited"]
 

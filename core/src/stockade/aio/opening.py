@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 
 from stockade.aio.calls import Call, in_thread, submit
 from stockade.aio.session import AsyncSession
-from stockade.attaching import attach as attach_session
 from stockade.errors import CapacityError
-from stockade.providers import provider as select
+from stockade.selection._providers import provider as select
 from stockade.session import DEFAULT_AGENT, Session, restored
+from stockade.sessions._attaching import attach as attach_session
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from stockade.capacity import Seat
     from stockade.config import ConfigOptions
-    from stockade.files.snapshots import Snapshot
-    from stockade.providers import WallProvider
-    from stockade.runtime import Runtime
+    from stockade.files._snapshots import Snapshot
+    from stockade.selection._providers import WallProvider
+    from stockade.sessions._capacity import Seat
+    from stockade.sessions._runtime import Runtime
 
 __all__ = ["attach", "open", "opened", "start", "take_seat"]
 
@@ -49,7 +49,7 @@ async def _open(
     snapshot: Snapshot | None,
     config: ConfigOptions,
 ) -> AsyncSession:
-    from stockade.runtime import default_runtime
+    from stockade.sessions._runtime import default_runtime
 
     runtime = runtime or default_runtime()
     call = functools.partial(select, string, runtime=runtime, check_available=True, **config)
@@ -73,7 +73,7 @@ async def _attach(
     runtime: Runtime | None,
     env_vars: Mapping[str, str] | None,
 ) -> AsyncSession:
-    from stockade.runtime import default_runtime
+    from stockade.sessions._runtime import default_runtime
 
     runtime = runtime or default_runtime()
     held = {record.session_id for record in runtime.registry.records()}

@@ -10,21 +10,21 @@ from stockade.aio.calls import Call, in_thread
 from stockade.aio.opening import opened, start, take_seat
 from stockade.aio.session import AsyncSession
 from stockade.errors import SessionStateError
-from stockade.pool import MAX_AGE_SECONDS, Pool
 from stockade.session import DEFAULT_AGENT
+from stockade.sessions._pool import MAX_AGE_SECONDS, Pool
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from stockade.config import ConfigOptions
-    from stockade.providers import WallProvider
-    from stockade.runtime import Runtime
+    from stockade.selection._providers import WallProvider
+    from stockade.sessions._runtime import Runtime
 
 __all__ = ["AsyncPool"]
 
 
 class AsyncPool:
-    """See :class:`stockade.pool.Pool`; it begins to fill where its block is entered.
+    """See :class:`stockade.sessions._pool.Pool`; it begins to fill where its block is entered.
 
     async with stockade.aio.AsyncPool("landlock", size=4) as pool:
         async with pool.open(agent_id="researcher") as session:

@@ -11,18 +11,18 @@ from stockade.aio.calls import Call, StreamCall, in_thread, submit
 from stockade.aio.execution import AsyncExecution
 from stockade.aio.files import AsyncFiles, call_awaited
 from stockade.aio.terminal import AsyncTerminal
-from stockade.files.calls import Timeout
-from stockade.files.snapshots import DEFAULT_SNAPSHOT_BYTES
+from stockade.files._calls import Timeout
+from stockade.files._snapshots import DEFAULT_SNAPSHOT_BYTES
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from typing_extensions import Unpack
 
-    from stockade.execution import Execution
-    from stockade.files.snapshots import Snapshot
-    from stockade.providers import WallProvider
+    from stockade.executions._execution import Execution
+    from stockade.files._snapshots import Snapshot
     from stockade.results import SandboxResult, SessionStatus
+    from stockade.selection._providers import WallProvider
     from stockade.session import RunOptions, Session
     from stockade.wall import Sandbox, Terminal
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from stockade.aio.calls import in_thread
 
 if TYPE_CHECKING:
-    from stockade.runtime import Runtime
+    from stockade.sessions._runtime import Runtime
     from stockade.wall import Terminal
 
 __all__ = ["AsyncTerminal"]

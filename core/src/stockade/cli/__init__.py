@@ -13,7 +13,7 @@ def main() -> None:
     _listen_to_children()
     try:
         from stockade.cli.app import app
-        from stockade.process import end_on_sigterm
+        from stockade.sessions._configuring import end_on_sigterm
     except ModuleNotFoundError as error:
         if error.name not in ("click", "rich"):
             raise

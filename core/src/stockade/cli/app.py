@@ -9,16 +9,16 @@ import attrs
 import click
 
 import stockade
-from stockade.cli.collect import gc
-from stockade.cli.conformance import conformance
-from stockade.cli.diff import diff
-from stockade.cli.doctor import doctor
-from stockade.cli.new_plugin import new_plugin
-from stockade.cli.run import run
-from stockade.cli.session import session
-from stockade.cli.shell import shell
-from stockade.cli.show import failed, say, table, traceback_option
-from stockade.cli.top import top
+from stockade.cli.commands.collect import gc
+from stockade.cli.commands.conformance import conformance
+from stockade.cli.commands.diff import diff
+from stockade.cli.commands.doctor import doctor
+from stockade.cli.commands.new_plugin import new_plugin
+from stockade.cli.commands.run import run
+from stockade.cli.commands.session import session
+from stockade.cli.commands.shell import shell
+from stockade.cli.commands.top import top
+from stockade.cli.console import failed, say, table, traceback_option
 from stockade.errors import AuditError
 
 __all__ = ["app"]
@@ -45,7 +45,7 @@ def app() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 def providers(as_json: bool) -> None:
     """Show the installed providers: available or why not, broken ones too."""
-    from stockade.providers import inspect_providers
+    from stockade.selection._providers import inspect_providers
 
     found = inspect_providers()
     if as_json:
@@ -88,7 +88,7 @@ def plugins(as_json: bool) -> None:
     STOCKADE_DISABLED_PLUGINS blocks those that it names, separated by commas: by the entry
     point, by the distribution, or by both as DISTRIBUTION:NAME. Exits with 1 when one is broken.
     """
-    from stockade.listing import inspect_plugins
+    from stockade.policies._listing import inspect_plugins
 
     found = inspect_plugins()
     if as_json:
@@ -125,7 +125,7 @@ def audit() -> None:
 @click.option("--head", metavar="HASH", help="The head an earlier check printed: it must be there.")
 def verify(file: str, head: str | None) -> None:
     """Check that no line of FILE was changed, removed or put in."""
-    from stockade.audit import verify as check
+    from stockade.policies.audit import verify as check
 
     try:
         checked = check(file, head=head)

@@ -13,7 +13,7 @@ import threading
 from typing import IO
 
 from stockade.errors import ConfigError
-from stockade.requests import MAX_STDIN_BYTES
+from stockade.executions._forms import MAX_STDIN_BYTES
 
 __all__ = ["PATIENCE_SECONDS", "Feed", "feed"]
 

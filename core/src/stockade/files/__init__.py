@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from stockade.files.api import DEFAULT_MAX_BYTES, Archive, Files
-from stockade.files.calls import Timeout
-from stockade.trees import FileInfo, Missed
+from stockade._entries import FileInfo, Missed
+from stockade.files._api import DEFAULT_MAX_BYTES, Archive, Files
+from stockade.files._calls import Timeout
 
 __all__ = ["DEFAULT_MAX_BYTES", "Archive", "FileInfo", "Files", "Missed", "Timeout"]

@@ -16,17 +16,17 @@ import stockade
 from stockade.capabilities import Feature, Isolation
 from stockade.config import SandboxConfig
 from stockade.errors import UnsupportedError
-from stockade.execution import Execution
-from stockade.languages import languages_of
-from stockade.measure.base import relaxed
-from stockade.providers import WallProvider
+from stockade.executions._execution import Execution
+from stockade.executions._languages import languages_of
 from stockade.results import SandboxResult
-from stockade.runtime import Runtime
+from stockade.selection._providers import WallProvider
 from stockade.session import Session
+from stockade.sessions._runtime import Runtime
 from stockade.testing.circumstances import ALONE, CIRCUMSTANCES, Circumstance, repeat
 from stockade.testing.guard import anywhere, guarded
+from stockade.testing.probes.base import relaxed
 from stockade.testing.programs import Program, sleep
-from stockade.testing.recorder import Recorder
+from stockade.testing.report.recorder import Recorder
 from stockade.testing.shared import SharedSession
 
 __all__ = ["TIME_FACTOR_VARIABLE", "ConformanceBase", "anywhere", "expect"]

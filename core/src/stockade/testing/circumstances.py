@@ -19,13 +19,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stockade.attaching import enter
 from stockade.capabilities import Feature
 from stockade.errors import StockadeError
-from stockade.ledger import SqliteLedger
-from stockade.runtime import Runtime
+from stockade.ledger._sqlite import SqliteLedger
 from stockade.session import Session
-from stockade.testing.contract import clause_of
+from stockade.sessions._attaching import enter
+from stockade.sessions._runtime import Runtime
+from stockade.testing.clauses import clause_of
 from stockade.testing.programs import sleep
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stockade.shown import named
 from stockade.testing.circumstances import original_of
-from stockade.testing.contract import clause_of
-from stockade.testing.recorder import REPORTS_VARIABLE, Recorder, file_recorder
-from stockade.testing.report import CheckResult, describe
+from stockade.testing.clauses import clause_of
+from stockade.testing.report.data import CheckResult, describe
+from stockade.testing.report.recorder import REPORTS_VARIABLE, Recorder, file_recorder
+from stockade.values.shown import named
 
 if TYPE_CHECKING:
     from stockade.testing.base import ConformanceBase

@@ -15,10 +15,10 @@ import pytest
 
 import stockade
 from stockade.errors import StockadeError
-from stockade.gc import collect
-from stockade.ledger import SqliteLedger
-from stockade.providers import WallProvider
-from stockade.runtime import Runtime
+from stockade.ledger._collecting import collect
+from stockade.ledger._sqlite import SqliteLedger
+from stockade.selection._providers import WallProvider
+from stockade.sessions._runtime import Runtime
 from stockade.testing.base import ConformanceBase
 
 __all__ = ["LEAVER", "START", "OtherProcesses"]
@@ -27,8 +27,8 @@ __all__ = ["LEAVER", "START", "OtherProcesses"]
 START = """
 import json, sys, time
 import stockade
-from stockade.ledger import SqliteLedger
-from stockade.runtime import Runtime
+from stockade.ledger._sqlite import SqliteLedger
+from stockade.sessions._runtime import Runtime
 told = json.load(sys.stdin)
 runtime = Runtime(discover_plugins=False, ledger=SqliteLedger(told["ledger"]))
 """

@@ -26,14 +26,14 @@ from typing import Any, ClassVar
 
 import attrs
 
+from stockade._leftover import Leftover
 from stockade.capabilities import Capabilities, Feature, Isolation, refusals
 from stockade.errors import SandboxLostError, SandboxStartError
-from stockade.files.scripts import SCRIPTS
+from stockade.files._scripts import SCRIPTS
 from stockade.plugin import hookimpl
 from stockade.results import Stream
 from stockade.testing import subprocesses
 from stockade.testing.subprocesses import PlainSandbox
-from stockade.traces import Leftover
 from stockade.wall import (
     AttachRequest,
     Availability,

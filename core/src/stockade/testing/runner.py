@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from stockade.capabilities import refuse
-from stockade.measure.base import relaxed
-from stockade.providers import provider as select
-from stockade.runtime import Runtime
-from stockade.testing.contract import CLAUSES, clause_of
-from stockade.testing.recorder import Recorder
-from stockade.testing.report import CheckResult, Report, describe
+from stockade.selection._providers import provider as select
+from stockade.sessions._runtime import Runtime
+from stockade.testing.clauses import CLAUSES, clause_of
+from stockade.testing.probes.base import relaxed
+from stockade.testing.report.data import CheckResult, Report, describe
+from stockade.testing.report.recorder import Recorder
 from stockade.testing.suite import ProviderConformance
 
 __all__ = ["checks_of", "conformance"]

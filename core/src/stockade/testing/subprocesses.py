@@ -19,12 +19,12 @@ from typing import ClassVar
 
 import attrs
 
-from stockade.children import Child
-from stockade.deadlines import moment, read_moment
+from stockade._leftover import Leftover
 from stockade.errors import SandboxLostError, WorkingDirectoryError
-from stockade.lower import lower
-from stockade.pump import LocalRunning
-from stockade.traces import Leftover
+from stockade.lowering.argv import lower
+from stockade.system.moments import moment, read_moment
+from stockade.toolkit.processes.children import Child
+from stockade.toolkit.processes.pump import LocalRunning
 from stockade.wall import ExecRequest, Exit, OpenRequest, Output, Running, Sandbox
 
 __all__ = ["PlainSandbox", "leftovers", "missing", "remove"]

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from stockade.testing.base import ConformanceBase
-from stockade.testing.group_a import Selection
-from stockade.testing.group_b import Configuration
-from stockade.testing.group_c import Sessions
-from stockade.testing.group_c_durable import Durability
-from stockade.testing.group_c_forked import Forked
-from stockade.testing.group_c_left import Leftovers
-from stockade.testing.group_d import Execution
-from stockade.testing.group_d_hostile import Hostile
-from stockade.testing.group_d_named import NamedInterpreters
-from stockade.testing.group_d_output import Output
-from stockade.testing.group_d_trees import Trees
-from stockade.testing.group_e import Isolation
-from stockade.testing.group_e_files import HostFiles
-from stockade.testing.group_e_kept import Kept
-from stockade.testing.group_e_limits import Limits
-from stockade.testing.group_f import FilesInAndOut
-from stockade.testing.group_f_more import FilesAsTheyAre
-from stockade.testing.group_g import SnapshotsAndPausing
+from stockade.testing.checks.a_selecting import Selection
+from stockade.testing.checks.b_configuring import Configuration
+from stockade.testing.checks.c_durable import Durability
+from stockade.testing.checks.c_forked import Forked
+from stockade.testing.checks.c_left import Leftovers
+from stockade.testing.checks.c_sessions import Sessions
+from stockade.testing.checks.d_executing import Execution
+from stockade.testing.checks.d_hostile import Hostile
+from stockade.testing.checks.d_named import NamedInterpreters
+from stockade.testing.checks.d_output import Output
+from stockade.testing.checks.d_trees import Trees
+from stockade.testing.checks.e_files import HostFiles
+from stockade.testing.checks.e_isolation import Isolation
+from stockade.testing.checks.e_kept_memory import Kept
+from stockade.testing.checks.e_limits import Limits
+from stockade.testing.checks.f_files import FilesInAndOut
+from stockade.testing.checks.f_trees import FilesAsTheyAre
+from stockade.testing.checks.g_snapshots import SnapshotsAndPausing
 
 __all__ = ["ProviderConformance"]
 

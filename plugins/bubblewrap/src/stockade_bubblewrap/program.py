@@ -7,8 +7,8 @@ import re
 import shutil
 import subprocess
 
-from stockade.children import run
 from stockade.toolkit.local import host
+from stockade.toolkit.processes.children import run
 from stockade.wall import Check
 from stockade_bubblewrap.arguments import ISOLATION
 

@@ -12,7 +12,7 @@ import docker
 from docker.types import LogConfig, Mount, Ulimit
 
 from stockade.config import Mount as Shown
-from stockade.deadlines import moment
+from stockade.system.moments import moment
 from stockade.wall import OpenRequest
 from stockade_docker.delivery import COMMAND, HELPER
 from stockade_docker.delivery import mount as supervisor

@@ -20,7 +20,7 @@ from docker.types import Mount
 
 import stockade_supervisor
 from stockade.errors import SandboxStartError
-from stockade.forks import FreshLock
+from stockade.system.forks import FreshLock
 from stockade_docker.engine import FAILURES
 
 __all__ = ["COMMAND", "FOLDER", "HELPER", "have", "mount"]

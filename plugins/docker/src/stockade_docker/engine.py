@@ -17,7 +17,7 @@ from docker.errors import DockerException, TLSParameterError
 from docker.utils import kwargs_from_env
 
 from stockade.errors import ConfigError, ProviderUnavailableError
-from stockade.forks import FreshLock
+from stockade.system.forks import FreshLock
 from stockade_docker import transport
 
 __all__ = [

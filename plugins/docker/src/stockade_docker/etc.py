@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 import attrs
 
-from stockade.traces import Leftover
+from stockade._leftover import Leftover
 from stockade.wall import OpenRequest
 from stockade_docker.create import Shape
 from stockade_docker.engine import EngineInfo

@@ -6,7 +6,7 @@ from typing import Any
 
 import docker
 
-from stockade.deadlines import read_moment
+from stockade.system.moments import read_moment
 from stockade.wall import Leftover, Usage
 from stockade_docker.create import HELPER, LABEL
 

@@ -20,7 +20,7 @@ from docker.transport.unixconn import UnixHTTPConnection, UnixHTTPConnectionPool
 from requests.adapters import HTTPAdapter
 
 from stockade.errors import ConfigError
-from stockade.workers import start_thread
+from stockade.system.threads import start_thread
 
 __all__ = ["REMOTE", "make", "ssh_command"]
 

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 from stockade.errors import ConfigError
-from stockade.forks import FreshLock
+from stockade.system.forks import FreshLock
 
 __all__ = ["MAX_ANSWER_BYTES", "ToolError", "allow_tool", "call", "chosen", "forget_tool"]
 

@@ -7,9 +7,9 @@ import platform
 from collections.abc import Mapping
 from typing import ClassVar
 
-from stockade import kvm
 from stockade.capabilities import Capabilities, Isolation
 from stockade.errors import ConfigError, UnsupportedError
+from stockade.toolkit import kvm
 from stockade.wall import Availability, Check, OpenRequest, Option, Sandbox, Wall
 from stockade_hyperlight import tools
 from stockade_hyperlight.session import HyperlightSandbox, order_of

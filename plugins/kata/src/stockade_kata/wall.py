@@ -9,7 +9,7 @@ import attrs
 
 from stockade.capabilities import Isolation
 from stockade.errors import SandboxStartError
-from stockade.output import BoundedOutput
+from stockade.executions._output import BoundedOutput
 from stockade.results import Stream
 from stockade.wall import Check, ExecRequest, Form, OpenRequest, Option
 from stockade_docker.create import Shape

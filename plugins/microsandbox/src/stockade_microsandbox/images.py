@@ -16,7 +16,7 @@ import tempfile
 from typing import IO, Any
 
 from stockade.errors import ConfigError, SandboxStartError
-from stockade.forks import FreshLock
+from stockade.system.forks import FreshLock
 from stockade.wall import Check
 from stockade_microsandbox.loop import call
 

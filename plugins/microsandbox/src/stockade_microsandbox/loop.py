@@ -9,7 +9,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from stockade.forks import FreshLock
+from stockade.system.forks import FreshLock
 
 __all__ = ["call", "submit"]
 

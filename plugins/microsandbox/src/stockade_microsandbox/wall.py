@@ -6,9 +6,9 @@ import importlib.util
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from stockade import kvm
 from stockade.capabilities import Capabilities, Isolation
 from stockade.errors import ConfigError
+from stockade.toolkit import kvm
 from stockade.wall import Availability, Check, OpenRequest, Option, Sandbox, Wall
 from stockade_microsandbox import images
 

@@ -19,7 +19,7 @@ import pytest
 
 import stockade_supervisor
 from stockade.errors import SandboxStartError
-from stockade.output import BoundedOutput
+from stockade.executions._output import BoundedOutput
 from stockade.toolkit.local import KeeperLostError, KeeperProcess, Order, cgroups
 from stockade.toolkit.local.keeper import Keeper
 from stockade.toolkit.local.leftovers import Leftovers, counter_path

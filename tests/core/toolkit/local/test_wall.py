@@ -10,8 +10,8 @@ import pytest
 import stockade
 from stockade import Session, Verdict
 from stockade.capabilities import Isolation
-from stockade.providers import WallProvider
-from stockade.runtime import Runtime
+from stockade.selection._providers import WallProvider
+from stockade.sessions._runtime import Runtime
 from stockade.toolkit.local import KeeperProcess, LocalSandbox, LocalWall, Plan, supervisor
 from stockade.wall import Check, Leftover
 

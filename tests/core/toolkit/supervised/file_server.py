@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from stockade._entries import FileInfo, Misses, TreeItem
 from stockade.file_backend import FileCall
 from stockade.toolkit.supervised.files import SupervisedFiles
-from stockade.trees import FileInfo, Misses, TreeItem
 
 Items = list[TreeItem]
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from stockade.errors import WorkingDirectoryError
-from stockade.output import BoundedOutput
+from stockade.executions._output import BoundedOutput
 from stockade.results import Stream
 from stockade.toolkit.supervised import SocketTransport, SupervisedSandbox
 from stockade.wall import ExecRequest, Exit, Form, Running

@@ -13,7 +13,7 @@ import pytest
 
 from stockade.errors import CancelledError, FileTooLargeError
 from stockade.file_backend import FileCall
-from stockade.files.host import FolderWriter, read_folder
+from stockade.files._host import FolderWriter, read_folder
 from stockade.toolkit.supervised import Link
 from stockade.toolkit.supervised.files import SupervisedFiles
 

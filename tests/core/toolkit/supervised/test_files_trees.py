@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from core.toolkit.supervised.file_server import Inside, Served
+from stockade._entries import Entry, Missed, Piece, TreeItem
 from stockade.errors import FileTooLargeError, StockadeError
 from stockade.file_backend import FileCall
-from stockade.files.host import FolderWriter
+from stockade.files._host import FolderWriter
 from stockade.toolkit.supervised.files import SupervisedFiles
-from stockade.trees import Entry, Missed, Piece, TreeItem
 
 # -- changes -------------------------------------------------------------------------
 

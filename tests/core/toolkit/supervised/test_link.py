@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from stockade.output import BoundedOutput
+from stockade.executions._output import BoundedOutput
 from stockade.results import Stream
 from stockade.toolkit.supervised import Link, LinkLost, Order
 from stockade.toolkit.supervised.call import Call, End, FailedToStart, Failure

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from stockade.output import BoundedOutput
+from stockade.executions._output import BoundedOutput
 from stockade.results import Stream
 from stockade.toolkit.supervised import Link, Order, SocketTransport
 from stockade.toolkit.supervised.call import End

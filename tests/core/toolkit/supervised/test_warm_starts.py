@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from stockade.output import BoundedOutput
+from stockade.executions._output import BoundedOutput
 from stockade.toolkit.supervised import Link, Order
 from stockade.toolkit.supervised.call import Call, End
 from stockade.toolkit.supervised.link import Flag

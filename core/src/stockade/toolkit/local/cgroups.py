@@ -111,7 +111,9 @@ def parents() -> Mapping[str, str]:
 
 def attempt(found: Mapping[str, str]) -> Mapping[str, str]:
     """Those of the folders in which a group can be made that takes a process in."""
-    from stockade.children import run  # keepers import this module, and need it not
+    from stockade.toolkit.processes.children import (
+        run,  # keepers import this module, and need it not
+    )
 
     usable = {}
     for name, folder in found.items():

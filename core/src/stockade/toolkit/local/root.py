@@ -18,7 +18,7 @@ import attrs
 
 from stockade.config import MIB
 from stockade.errors import ConfigError
-from stockade.hostroot import SYSTEM_FOLDERS, accounts
+from stockade.toolkit.local.hostroot import SYSTEM_FOLDERS, accounts
 
 __all__ = ["HOSTNAME", "Root", "Step", "Writable", "check_place"]
 

@@ -11,9 +11,14 @@ from typing import TYPE_CHECKING, ClassVar
 from stockade.capabilities import Capabilities
 from stockade.config import MIB, SandboxConfig
 from stockade.errors import ConfigError, SandboxStartError
-from stockade.hostroot import SYSTEM_PATH, cpu_share, interpreter_folders, python_option
 from stockade.toolkit.egress import Names
 from stockade.toolkit.local import cgroups, host, limits
+from stockade.toolkit.local.hostroot import (
+    SYSTEM_PATH,
+    cpu_share,
+    interpreter_folders,
+    python_option,
+)
 from stockade.toolkit.local.leftovers import Leftovers, counter_path
 from stockade.toolkit.local.order import Order
 from stockade.toolkit.local.root import Root, check_place

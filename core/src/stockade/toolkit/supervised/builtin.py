@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Iterable
 
 from stockade.errors import CancelledError
+from stockade.system.threads import in_thread, start_thread
 from stockade.toolkit.supervised.call import End
 from stockade.toolkit.supervised.link import Link, Order, _Collected
-from stockade.workers import in_thread, start_thread
 
 __all__ = ["run_builtin"]
 

@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 from stockade.errors import CapacityError
 from stockade.results import Stream
+from stockade.system.threads import start_thread
 from stockade.toolkit.egress import Gateway, Names
 from stockade.toolkit.supervised.call import Call, LinkLost
 from stockade.toolkit.supervised.link import Link
-from stockade.workers import start_thread
 
 __all__ = ["Egress", "carry"]
 

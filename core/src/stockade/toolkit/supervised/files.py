@@ -12,11 +12,11 @@ import posixpath
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
+from stockade._entries import FileInfo, Missed, Misses, TreeItem
 from stockade.errors import FileTooLargeError, StockadeError
 from stockade.file_backend import FileBackend, FileCall
 from stockade.toolkit.supervised.codes import failed
 from stockade.toolkit.supervised.records import Decoder, encode, infos_to, items_to, missed_to
-from stockade.trees import FileInfo, Missed, Misses, TreeItem
 
 __all__ = ["Builtin", "SupervisedFiles"]
 

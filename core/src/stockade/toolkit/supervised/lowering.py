@@ -11,8 +11,8 @@ from collections.abc import Mapping
 
 import attrs
 
-from stockade.inside import inside_text
-from stockade.lower import COLD, INTERPRETERS, language_of, script_bytes
+from stockade.lowering.argv import COLD, INTERPRETERS, language_of, script_bytes
+from stockade.lowering.text import inside_text
 from stockade.wall import ExecRequest, Form
 
 __all__ = ["StartOrder", "start_order"]

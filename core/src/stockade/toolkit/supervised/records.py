@@ -17,9 +17,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Iterator
 
-from stockade.errors import ArchiveError
-from stockade.toolkit.supervised.codes import words
-from stockade.trees import (
+from stockade._entries import (
     DIR,
     FILE,
     HARD_LINK,
@@ -32,6 +30,8 @@ from stockade.trees import (
     TreeItem,
     clean_parts,
 )
+from stockade.errors import ArchiveError
+from stockade.toolkit.supervised.codes import words
 
 __all__ = ["Decoder", "encode", "infos_to", "items_to"]
 
@@ -170,7 +170,7 @@ def infos_to(receive: Callable[[FileInfo], None]) -> Callable[[int, memoryview],
 
 
 def items_to(receive: Callable[[TreeItem], None]) -> Callable[[int, memoryview], None]:
-    """For a decoder: the items of a tree, each checked; see :mod:`stockade.trees`."""
+    """For a decoder: the items of a tree, each checked; see :mod:`stockade._entries`."""
     size = -1  # of the file whose pieces may follow
 
     def take(kind: int, content: memoryview) -> None:

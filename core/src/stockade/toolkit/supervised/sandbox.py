@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from stockade.errors import SandboxLostError
 from stockade.file_backend import FileBackend
-from stockade.lower import INTERPRETERS
+from stockade.lowering.argv import INTERPRETERS
+from stockade.system.threads import in_thread
 from stockade.toolkit.supervised.call import Call, End, LinkLost
 from stockade.toolkit.supervised.files import SupervisedFiles
 from stockade.toolkit.supervised.link import Hello, Link
@@ -20,7 +21,6 @@ from stockade.toolkit.supervised.starting import Starter
 from stockade.toolkit.supervised.terminal import SupervisedTerminal
 from stockade.toolkit.supervised.transport import Transport
 from stockade.wall import ExecRequest, Output, Running, Sandbox, Terminal, TerminalRequest
-from stockade.workers import in_thread
 
 __all__ = ["SupervisedSandbox"]
 

@@ -8,10 +8,10 @@ import threading
 from collections import deque
 
 from stockade.results import Stream
+from stockade.system.threads import start_thread
 from stockade.toolkit.supervised.call import Call, End, LinkLost
 from stockade.toolkit.supervised.link import Flag, Link, Order
 from stockade.wall import Terminal, TerminalRequest
-from stockade.workers import start_thread
 
 __all__ = ["SupervisedTerminal"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 
-from stockade.inside import inside_text
-from stockade.lower import COLD
+from stockade.lowering.argv import COLD
+from stockade.lowering.text import inside_text
 from stockade.toolkit.supervised.inside.boot import BOOT
 
 __all__ = ["BOOT", "FRESH", "NAMED", "warm_source"]
@@ -16,7 +16,7 @@ FRESH, NAMED = "fresh", "named"
 _INSIDE = "stockade.toolkit.supervised.inside"
 #: In this order; the second remembers the modules that a new interpreter has.
 _MODULES = (
-    "stockade.program",
+    "stockade.lowering.inside.program",
     f"{_INSIDE}.ending",
     f"{_INSIDE}.boot",
     f"{_INSIDE}.surroundings",

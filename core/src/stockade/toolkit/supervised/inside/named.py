@@ -10,7 +10,14 @@ import _socket
 import os
 import sys
 
-from stockade.program import CODE, execute, from_others, new_main, read_code, text_of
+from stockade.lowering.inside.program import (
+    CODE,
+    execute,
+    from_others,
+    new_main,
+    read_code,
+    text_of,
+)
 from stockade.toolkit.supervised.inside.boot import BOOT
 from stockade.toolkit.supervised.inside.ending import attempt, exit_status, flushed
 from stockade.toolkit.supervised.inside.surroundings import (

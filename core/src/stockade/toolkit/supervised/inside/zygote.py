@@ -21,7 +21,7 @@ import os
 import sys
 import time
 
-from stockade.program import CODE, NAME, execute, from_others, new_main, read_code
+from stockade.lowering.inside.program import CODE, NAME, execute, from_others, new_main, read_code
 from stockade.toolkit.supervised.inside.boot import BOOT_COLD
 from stockade.toolkit.supervised.inside.ending import KNOWN, exit_status, leave
 from stockade.toolkit.supervised.inside.surroundings import (

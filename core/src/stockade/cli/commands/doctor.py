@@ -1,0 +1,139 @@
+"""``stockade doctor``: what is missing and what mends it; with --probe, claims measured."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import attrs
+import click
+
+from stockade.cli.console import (
+    clear_status,
+    failed,
+    say,
+    say_parts,
+    status,
+    table,
+    traceback_option,
+    traced,
+)
+from stockade.errors import StockadeError
+
+__all__ = ["doctor"]
+
+
+@click.command()
+@click.argument("strings", metavar="[STRING]...", nargs=-1)
+@click.option("--probe", is_flag=True, help="Start a sandbox and measure what the wall claims.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+@traceback_option
+def doctor(strings: tuple[str, ...], probe: bool, as_json: bool) -> None:
+    """Look at each wall (or those named): what is checked, missing, and mends it.
+
+    With --probe a sandbox is started, and what the wall claims stands beside what
+    was measured from inside. Exits with 1 when a named wall is not available, or
+    something claimed does not hold.
+    """
+    from stockade.selection._providers import installed_providers
+
+    names = strings or tuple(dict.fromkeys(found.name for found in installed_providers()))
+    reports = [_look(string, probe) for string in names]
+    if as_json:
+        say(json.dumps(reports, indent=2))
+    else:
+        for report in reports:
+            _print(report)
+        if not reports:
+            say("No provider is installed; try: pip install stockade-landlock")
+    bad = any(_bad(report, named=bool(strings)) for report in reports)
+    sys.exit(1 if bad else 0)
+
+
+def _bad(report: dict[str, Any], *, named: bool) -> bool:
+    broken = any(row["broken"] for row in report["measured"])
+    return broken or "error" in report["probe"] or (named and not report["available"])
+
+
+def _look(string: str, probe: bool) -> dict[str, Any]:
+    from stockade.selection._providers import provider
+    from stockade.values.options import render
+
+    report: dict[str, Any] = {
+        "provider": string, "available": False, "reason": "", "checks": [], "measured": [],
+        "probe": {},
+    }  # fmt: skip
+    try:
+        chosen = provider(string)
+    except StockadeError as error:
+        if traced():
+            failed(error)
+        report["reason"] = str(error)
+        return report
+    answer = chosen.availability()
+    report["isolation"], report["summary"] = str(chosen.wall.isolation), chosen.wall.summary
+    report["lowered"] = {name: render(value) for name, value in chosen.lowered.items()}
+    report["available"], report["reason"] = bool(answer), answer.reason
+    report["checks"] = [attrs.asdict(check) for check in answer.checks]
+    report["capabilities"] = {
+        str(feature): {"level": str(support.level), "note": support.note}
+        for feature, support in chosen.wall.capabilities.items()
+    }
+    if probe and answer:
+        try:
+            report["measured"] = _measure(chosen)
+        except StockadeError as error:
+            report["probe"] = {"error": str(error)}
+    return report
+
+
+def _measure(chosen: Any) -> list[dict[str, Any]]:
+    from stockade.testing.probes import measure
+
+    def progress(probe: Any) -> None:
+        if sys.stderr.isatty():
+            status(f"measuring {probe.name} …")
+
+    rows = [
+        {
+            "name": found.name,
+            "clause": found.clause,
+            "claimed": None if found.claimed is None else str(found.claimed),
+            "measured": str(found.outcome),
+            "detail": found.detail,
+            "broken": found.broken,
+        }
+        for found in measure(chosen, on_start=progress)
+    ]
+    if sys.stderr.isatty():
+        clear_status()
+    return rows
+
+
+def _print(report: dict[str, Any]) -> None:
+    state = "available" if report["available"] else "not available"
+    say(f"{report['provider']}: {state}", bold=True)
+    if report.get("summary"):
+        say(f"  {report['summary']} (isolation: {report['isolation']})")
+    if report.get("lowered"):
+        lowered = ", ".join(f"{name}={text}" for name, text in report["lowered"].items())
+        say(f"  it stands by itself at {lowered}; what you set is held or refused")
+    for check in report["checks"]:
+        mark, colour = ("ok     ", "green") if check["ok"] else ("missing", "red")
+        say_parts(("  ", {}), (mark, {"fg": colour}), (f"  {check['what']}: {check['detail']}", {}))
+        if check["remedy"]:
+            say(f"           {'better' if check['ok'] else 'mend it'}: {check['remedy']}")
+    if not report["checks"] and report["reason"]:
+        say(f"  {report['reason']}")
+    if "error" in report["probe"]:
+        say(f"  the probe failed: {report['probe']['error']}")
+    if report["measured"]:
+        say()
+        rows = [
+            (row["clause"], row["name"], row["claimed"] or "asked of all", row["measured"],
+             row["detail"])
+            for row in report["measured"]
+        ]  # fmt: skip
+        table(("clause", "what", "claimed", "measured", "detail"), rows)
+    say()

@@ -1,0 +1,278 @@
+"""``stockade run``: one command behind a wall, its streams passed through."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from stockade.cli.console import clear_status, failed, say, status, traceback_option
+from stockade.cli.feed import Feed, feed
+from stockade.errors import StockadeError
+
+__all__ = [
+    "Terminated",
+    "environment",
+    "isolation_told_here",
+    "run",
+    "streams_as_json",
+    "tell_isolation",
+    "terminable",
+    "whole",
+]
+
+#: What docker uses too for "the sandbox failed, not the command".
+_FAILED = 125
+_LIVE_WINDOW = 1 << 20
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.option(
+    "-p",
+    "--provider",
+    metavar="STRING",
+    envvar="STOCKADE_PROVIDER",
+    default="landlock",
+    show_default=True,
+    help="name[:target][?option=value&…], or name,name[:target].",
+)
+@click.option("--agent", default="default", show_default=True, help="Who runs it, for policies.")
+@click.option("--code", metavar="TEXT", help="Run this code instead of a command; - reads it.")
+@click.option("--code-file", type=click.File("r"), help="Run the code of a file.")
+@click.option("--language", default="python", show_default=True, help="The code's language.")
+@click.option("--shell", metavar="LINE", help="Run a shell line instead of a command.")
+@click.option("--stdin", "stdin_file", type=click.File("rb"), help="Standard input; - is ours.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@click.option("--timeout", type=float, metavar="SECONDS")
+@click.option("--memory", type=int, metavar="MB")
+@click.option("--cpu", type=float, metavar="CPUS")
+@click.option("--processes", type=int)
+@click.option("--disk", type=int, metavar="MB")
+@click.option("--output-limit", type=int, metavar="BYTES", help="End it when it prints more.")
+@click.option("--env", multiple=True, metavar="NAME[=VALUE]", help="Set, or pass on, a variable.")
+@click.option("--workdir", metavar="DIR", help="The working folder inside.")
+@click.option("--audit", type=click.Path(dir_okay=False), help="Append events to an audit log.")
+@traceback_option
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def run(command: tuple[str, ...], **options: Any) -> None:
+    """Run COMMAND (or --code, or --shell) in a sandbox of its own.
+
+    Output is passed on as it comes and the exit code is the command's; how a command
+    ended that did not simply exit is said on standard error. Standard input, where it is
+    a pipe or a file, is read to its end first. Exits with 125 when the sandbox failed,
+    130 on Ctrl-C.
+
+    \b
+      stockade run -- python3 -c 'print(6*7)'
+      stockade run --code 'print(6*7)' --language python
+      echo data | stockade run --timeout 5 -- wc -c
+    """  # fmt: skip
+    given = [bool(command), options["code"] is not None, options["code_file"] is not None,
+             options["shell"] is not None]  # fmt: skip
+    if sum(given) != 1:
+        raise click.UsageError("give one of COMMAND, --code, --code-file and --shell.")
+    with terminable():
+        try:
+            code = _run(command, options)
+        except KeyboardInterrupt:
+            say("stockade: interrupted", err=True)
+            code = 130
+        except Terminated:
+            code = 143
+        except StockadeError as error:
+            failed(error)
+            code = _FAILED
+        except OSError as error:
+            failed(error)
+            code = _FAILED
+    _flush()
+    sys.exit(code)
+
+
+class Terminated(BaseException):
+    """SIGTERM came: clean up, then exit with 143."""
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    def stop(*_: object) -> None:
+        raise Terminated
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _config(options: dict[str, Any]) -> dict[str, Any]:
+    names = {"timeout": "timeout_seconds", "memory": "memory_mb", "cpu": "cpu_limit",
+             "processes": "max_processes", "disk": "disk_mb"}  # fmt: skip
+    return {field: options[name] for name, field in names.items() if options[name] is not None}
+
+
+def environment(pairs: tuple[str, ...]) -> dict[str, str]:
+    env = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals and name not in os.environ:
+            raise click.UsageError(f"--env {name}: it is not set here; write --env {name}=VALUE.")
+        env[name] = value if equals else os.environ[name]
+    return env
+
+
+def _run(command: tuple[str, ...], options: dict[str, Any]) -> int:
+    import stockade
+
+    env = environment(options["env"])
+    form: dict[str, Any] = {"argv": list(command)} if command else {}
+    if options["shell"] is not None:
+        form = {"shell": options["shell"]}
+    if options["code"] is not None or options["code_file"] is not None:
+        text = options["code"]
+        if text == "-":
+            text = sys.stdin.read()
+        form = {"code": options["code_file"].read() if text is None else text,
+                "language": options["language"]}  # fmt: skip
+    given = feed(options["stdin_file"], taken=options["code"] == "-")
+    if options["audit"]:
+        stockade.default_runtime().hooks.add(stockade.AuditLog(options["audit"]))
+    with _starting(options["provider"]), isolation_told_here():
+        session = stockade.open(options["provider"], agent_id=options["agent"], **_config(options))
+    with session:
+        for name, why in session.provider.passed_over:
+            say(f"stockade: passed over {name}: {why}", err=True)
+        tell_isolation(session.provider)
+        more: dict[str, Any] = {"env": env, "stdin": whole(given)}
+        if options["workdir"]:
+            more["working_dir"] = options["workdir"]
+        if options["output_limit"]:
+            more |= {"output_limit_bytes": options["output_limit"], "output_policy": "end"}
+        if options["as_json"]:
+            return _as_json(session, session.start(**form, **more).result())
+        more.setdefault("output_limit_bytes", _LIVE_WINDOW)
+        with session.stream(**form, **more) as execution:
+            told = _pass_on(execution)
+            if not told:
+                return 128 + signal.SIGPIPE
+            return _tell(execution.result())
+
+
+def whole(given: Feed) -> bytes:
+    """All of the input, once it has ended; what the user must know is said."""
+    data, note = given.wait()
+    if note:
+        say(f"stockade: {note}", err=True)
+    return data
+
+
+@contextlib.contextmanager
+def isolation_told_here() -> Iterator[None]:
+    """Keep core's log line about a wall that isolates nothing: the command says it itself."""
+    logger = logging.getLogger("stockade.isolation")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+def tell_isolation(provider: Any) -> None:
+    """Say on standard error that there is no wall, where there is none."""
+    from stockade.capabilities import Isolation
+
+    if provider.wall.isolation is Isolation.NONE:
+        say(f"stockade: {provider.name} isolates nothing ({provider.wall.summary})", err=True)
+
+
+@contextlib.contextmanager
+def _starting(string: str) -> Iterator[None]:
+    """Show on a terminal that something takes its time."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from threading import Timer
+
+    name = string.partition("?")[0]
+
+    timer = Timer(1.0, status, (f"starting {name} …",))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        if timer.finished.is_set():
+            clear_status()
+
+
+def _pass_on(execution: Any) -> bool:
+    """Write live output; False when our reader went away, which ends the execution."""
+    streams = {"stdout": sys.stdout.buffer, "stderr": sys.stderr.buffer}
+    try:
+        for chunk in execution:
+            target = streams[chunk.stream.value]
+            target.write(chunk.data)
+            target.flush()
+    except BrokenPipeError:
+        # What is left in the buffer cannot be written either, also not at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
+
+
+def _tell(result: Any) -> int:
+    from stockade.results import Verdict
+
+    if result.verdict is not Verdict.EXITED:
+        after = f" after {result.duration_seconds:.1f} s"
+        name = f" ({result.signal_name})" if result.verdict is Verdict.SIGNALLED else ""
+        say(f"stockade: {result.verdict}{name}{after}", err=True)
+    return int(result.exit_code)
+
+
+def _as_json(session: Any, result: Any) -> int:
+    out: dict[str, Any] = {
+        "provider": session.provider.name,
+        "isolation": str(session.provider.wall.isolation),
+        "passed_over": [{"name": n, "reason": w} for n, w in session.provider.passed_over],
+        "session_id": session.session_id,
+        "success": result.success,
+        "exit_code": result.exit_code,
+        "verdict": str(result.verdict),
+        "signal": result.signal_name,
+        "killed": result.killed,
+        "kill_reason": result.kill_reason,
+        "duration_seconds": round(result.duration_seconds, 6),
+        **streams_as_json(result),
+    }
+    say(json.dumps(out))
+    return int(result.exit_code)
+
+
+def streams_as_json(result: Any) -> dict[str, Any]:
+    """Both streams as text, how much there was, and in base64 where text loses something."""
+    out: dict[str, Any] = {}
+    for name in ("stdout", "stderr"):
+        data: bytes = getattr(result, f"{name}_bytes")
+        out[name] = data.decode("utf-8", "replace")
+        out[f"{name}_total_bytes"] = getattr(result, f"{name}_total_bytes")
+        out[f"{name}_truncated"] = getattr(result, f"{name}_truncated")
+        try:
+            data.decode("utf-8")
+        except UnicodeDecodeError:
+            out[f"{name}_base64"] = base64.b64encode(data).decode()
+    return out
+
+
+def _flush() -> None:
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()

@@ -1,0 +1,345 @@
+"""``stockade session``: durable sessions, from one command to the next."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stockade.cli.console import failed, say, table, traced
+from stockade.cli.feed import feed
+from stockade.errors import SandboxLostError, SessionStateError, StockadeError
+
+if TYPE_CHECKING:
+    from stockade.session import Session
+
+__all__ = ["session"]
+
+_FAILED = 125
+_AGENT = click.option(
+    "--agent", default="default", show_default=True, help="The agent that it belongs to."
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+
+
+@click.group()
+def session() -> None:
+    """Sessions that outlive the command: made, used, looked at and ended one by one.
+
+    An id may be shortened to a beginning that no other session has.
+
+    \b
+      id=$(stockade session create docker:python:3.12-slim)
+      stockade session exec $id -- python3 -c 'print(6*7)'
+      stockade session cp ./data $id:/workspace/data
+      stockade session destroy $id
+    """
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Errors as one line, with what docker uses too for "the sandbox failed"."""
+    try:
+        yield
+    except (StockadeError, OSError) as error:
+        about, words = getattr(error, "filename", None), getattr(error, "strerror", None)
+        if words and not traced():
+            say(f"stockade: {about or 'the system'}: {words}", err=True)
+        else:
+            failed(error)
+        sys.exit(_FAILED)
+
+
+@contextlib.contextmanager
+def _attached(word: str, agent: str, **options: Any) -> Iterator[Session]:
+    """The session, for one command; left running afterwards, whatever happens."""
+    import stockade
+    from stockade.ledger._overview import find_session
+
+    found = find_session(stockade.default_runtime(), word)
+    attached = stockade.attach(found.session_id, agent_id=agent, **options)
+    try:
+        yield attached
+    finally:
+        with contextlib.suppress(StockadeError):
+            attached.detach()
+
+
+@session.command()
+@click.argument("string")
+@_AGENT
+@click.option("--snapshot", type=click.Path(exists=True, dir_okay=False), help="Start from it.")
+@click.option("--lifetime", type=float, metavar="SECONDS", help="Destroy it then, busy or not.")
+@click.option("--idle", type=float, metavar="SECONDS", help="Destroy it when unused for so long.")
+@_JSON
+def create(
+    string: str, agent: str, snapshot: str | None, lifetime: float | None, idle: float | None,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Start a session behind the wall STRING and print its id.
+
+    Without --lifetime it ends after an hour. Walls whose sessions end with their process
+    (landlock, bubblewrap) say so.
+    """
+    import stockade
+    from stockade.cli.commands.run import _starting, terminable
+
+    changes = {"lifetime_seconds": lifetime, "idle_seconds": idle}
+    options: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
+    with _told(), terminable(), _starting(string):
+        start = stockade.Snapshot.load(snapshot) if snapshot else None
+        opened = stockade.open(string, agent_id=agent, durable=True, snapshot=start, **options)
+        for name, why in opened.provider.passed_over:
+            say(f"stockade: passed over {name}: {why}", err=True)
+        opened.detach()
+    name = opened.provider.name
+    answer = {"session_id": opened.session_id, "provider": name, "agent": agent}
+    say(json.dumps(answer) if as_json else opened.session_id)
+
+
+@session.command(name="list")
+@_JSON
+def list_(as_json: bool) -> None:
+    """Show all sessions of this user, durable or not, oldest first."""
+    import stockade
+    from stockade.ledger._overview import age, left, overview
+
+    with _told():
+        found = overview(stockade.default_runtime())
+    if as_json:
+        say(json.dumps([entry.plain() for entry in found], indent=2))
+        return
+    if not found:
+        say("no session")
+        return
+    now = time.time()
+    rows = [
+        (
+            entry.session_id[:16], entry.string, entry.state, "yes" if entry.durable else "no",
+            entry.owner, age(now - entry.created_at), age(now - entry.last_used), left(entry),
+        )
+        for entry in found
+    ]  # fmt: skip
+    table(("session", "wall", "state", "durable", "owner", "age", "used", "left"), rows)
+
+
+@session.command()
+@click.argument("id")
+@_JSON
+def show(id: str, as_json: bool) -> None:
+    """Show one session: wall, state, owner, lifetimes."""
+    import stockade
+    from stockade.ledger._overview import find_session, overview
+
+    runtime = stockade.default_runtime()
+    with _told():
+        wanted = find_session(runtime, id).session_id
+        (entry,) = (one for one in overview(runtime) if one.session_id == wanted)
+    if as_json:
+        say(json.dumps(entry.plain(), indent=2))
+        return
+    for name, value in entry.plain().items():
+        text = _moment(value) if name in ("created_at", "last_used", "expires_at") else value
+        say(f"{name + ':':14} {'-' if text in (None, '') else text}")
+
+
+def _moment(value: float | None) -> str | None:
+    if value is None:
+        return None
+    local = dt.datetime.fromtimestamp(value, dt.timezone.utc).astimezone()
+    return local.isoformat(sep=" ", timespec="seconds")
+
+
+@session.command(name="exec", context_settings={"ignore_unknown_options": True})
+@click.argument("id")
+@_AGENT
+@click.option("--shell", metavar="LINE", help="Run a shell line instead of a command.")
+@click.option("--stdin", "stdin_file", type=click.File("rb"), help="Standard input; - is ours.")
+@click.option("--timeout", type=float, metavar="SECONDS")
+@click.option("--env", multiple=True, metavar="NAME[=VALUE]", help="Set, or pass on, a variable.")
+@click.option("--workdir", metavar="DIR", help="The working folder inside.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def exec_(id: str, agent: str, command: tuple[str, ...], **options: Any) -> None:
+    """Run COMMAND (or --shell) in the session; output and exit code as from `stockade run`.
+
+    Background processes that it leaves live on in the session.
+    """
+    from stockade.cli.commands.run import Terminated, terminable
+
+    if bool(command) == (options["shell"] is not None):
+        raise click.UsageError("give one of COMMAND and --shell.")
+    with _told(), terminable():
+        try:
+            code = _execute(id, agent, command, options)
+        except KeyboardInterrupt:
+            say("stockade: interrupted", err=True)
+            code = 130
+        except Terminated:
+            code = 143
+    sys.stdout.flush()
+    sys.exit(code)
+
+
+def _execute(id: str, agent: str, command: tuple[str, ...], options: dict[str, Any]) -> int:
+    from stockade.cli.commands import run
+
+    form: dict[str, Any] = {"argv": list(command)} if command else {"shell": options["shell"]}
+    more: dict[str, Any] = {"env": run.environment(options["env"])}
+    for option, field in (("workdir", "working_dir"), ("timeout", "timeout")):
+        if options[option] is not None:
+            more[field] = options[option]
+    given = feed(options["stdin_file"])
+    with _attached(id, agent) as attached:
+        more["stdin"] = run.whole(given)
+        if options["as_json"]:
+            return run._as_json(attached, attached.start(**form, **more).result())
+        with attached.stream(**form, **more, output_limit_bytes=run._LIVE_WINDOW) as execution:
+            return run._tell(execution.result()) if run._pass_on(execution) else 141
+
+
+@session.command()
+@click.argument("source")
+@click.argument("destination")
+@_AGENT
+def cp(source: str, destination: str, agent: str) -> None:
+    """Copy a file or a folder into a session or out of it: one side is ID:/path.
+
+    \b
+      stockade session cp ./data ses-1f3a:/workspace/data
+      stockade session cp ses-1f3a:/workspace/out.csv .
+
+    What of a folder cannot be copied, such as a FIFO, is named, and the exit code is 1.
+    """
+    from stockade.cli.commands import copying
+
+    into, inside = _inside(destination)
+    out_of, from_inside = _inside(source)
+    if bool(into) == bool(out_of):
+        raise click.UsageError("one of SOURCE and DESTINATION is ID:/path, the other a path here.")
+    with _told():
+        if into:
+            with _attached(into, agent) as attached:
+                missed = copying.put(attached, source, inside)
+        else:
+            with _attached(out_of, agent) as attached:
+                missed = copying.get(attached, from_inside, destination)
+    for one in missed:
+        say(f"stockade: not copied: {one}", err=True)
+    sys.exit(1 if missed else 0)
+
+
+def _inside(text: str) -> tuple[str, str]:
+    """(id, path inside) of ID:/path; an empty id for a path of this machine."""
+    word, colon, path = text.partition(":")
+    if colon and path.startswith("/") and word and os.sep not in word:
+        return word, path
+    return "", text
+
+
+@session.command()
+@click.argument("id")
+@_JSON
+def logs(id: str, as_json: bool) -> None:
+    """Show what ran in a durable session: when, how it ended, how much it printed.
+
+    Commands, code and output are not kept. For a record that cannot be changed unseen,
+    across all sessions, use the audit log (`stockade run --audit`, stockade.AuditLog).
+    """
+    import stockade
+    from stockade.ledger._overview import find_session
+
+    runtime = stockade.default_runtime()
+    with _told():
+        found = find_session(runtime, id)
+        assert runtime.ledger is not None
+        entries = runtime.ledger.executions(found.session_id)
+    if as_json:
+        say(json.dumps(entries, indent=2))
+        return
+    if not entries:
+        durable = "no execution yet" if found.durable else "kept for durable sessions alone"
+        say(durable)
+        return
+    rows = [tuple(_log_cells(entry)) for entry in entries]
+    table(("execution", "form", "started", "seconds", "ended", "exit", "stdout", "stderr"), rows)
+
+
+def _log_cells(entry: dict[str, Any]) -> Iterator[str]:
+    started, ended = entry["started_at"], entry["ended_at"]
+    yield str(entry["execution_id"])[:12]
+    yield str(entry["form"] or "-")
+    yield _moment(started) or "-"
+    yield "-" if started is None or ended is None else f"{ended - started:.2f}"
+    yield str(entry["verdict"] or entry["reason"] or ("running" if ended is None else "-"))
+    for name in ("exit_code", "stdout_bytes", "stderr_bytes"):
+        yield "-" if entry[name] is None else str(entry[name])
+
+
+def _simple(name: str, act: Callable[[Session], None], words: str) -> None:
+    """A command that does one thing to an attached session."""
+
+    @session.command(name=name, help=words)
+    @click.argument("id")
+    @_AGENT
+    def command(id: str, agent: str) -> None:
+        with _told(), _attached(id, agent) as attached:
+            act(attached)
+
+
+_simple("pause", lambda attached: attached.pause(), "Freeze every process of a session.")
+_simple("resume", lambda attached: attached.resume(), "Let a paused session go on.")
+
+
+@session.command()
+@click.argument("id")
+@click.argument("file", type=click.Path(dir_okay=False))
+@_AGENT
+def snapshot(id: str, file: str, agent: str) -> None:
+    """Save the session's files to FILE; `create --snapshot FILE` starts from them.
+
+    What cannot be kept, such as a FIFO, is named.
+    """
+    with _told(), _attached(id, agent) as attached:
+        taken = attached.snapshot(timeout=None)
+        taken.save(file)
+    for one in taken.missed:
+        say(f"stockade: not kept: {one}", err=True)
+
+
+@session.command()
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@_AGENT
+def destroy(ids: tuple[str, ...], agent: str) -> None:
+    """End sessions, with all that runs in them."""
+    left = False
+    for word in ids:
+        try:
+            _destroy(word, agent)
+        except StockadeError as error:
+            failed(error)
+            left = True
+    sys.exit(_FAILED if left else 0)
+
+
+def _destroy(word: str, agent: str) -> None:
+    import stockade
+    from stockade.errors import DestroyError
+    from stockade.ledger._overview import find_session
+
+    found = find_session(stockade.default_runtime(), word)
+    try:
+        stockade.attach(found.session_id, agent_id=agent).close()
+    except (SandboxLostError, SessionStateError) as error:
+        # Half dead, or being ended by a process that died at it: what is left of it goes.
+        done = stockade.collect(force=[found.session_id])
+        gone = [entry[0] for entry in (*done.removed, *done.forgotten)]
+        if found.session_id not in gone:
+            raise DestroyError(f"{error} See `stockade gc`.") from error

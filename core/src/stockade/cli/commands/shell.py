@@ -1,0 +1,117 @@
+"""``stockade shell``: a terminal in a sandbox of its own, for a person."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stockade.cli.commands.run import isolation_told_here, tell_isolation
+from stockade.cli.console import failed
+from stockade.errors import StockadeError
+
+if TYPE_CHECKING:
+    from stockade.wall import Terminal
+
+__all__ = ["shell"]
+
+_FAILED = 125
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("string")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@click.option("--agent", default="default", show_default=True, help="Who runs it, for policies.")
+def shell(string: str, command: tuple[str, ...], agent: str) -> None:
+    """Open a terminal behind the wall STRING; its files are gone when you leave.
+
+    Runs COMMAND, or the sandbox's own shell, and exits with its code. No deadline
+    and no output limit hold here; every other wall of the sandbox does.
+
+    \b
+      stockade shell docker:python:3.12-slim
+      stockade shell gvisor:debian -- top
+    """
+    import stockade
+
+    if not sys.stdin.isatty():
+        raise click.UsageError("standard input is no terminal; use `stockade run` for programs.")
+    try:
+        with isolation_told_here():
+            session = stockade.open(string, agent_id=agent)
+        with session:
+            tell_isolation(session.provider)
+            columns, rows = shutil.get_terminal_size()
+            terminal = session.terminal(command, rows=rows, columns=columns)
+            try:
+                with _raw():
+                    _relay(terminal)
+                code = terminal.exit_code()
+            finally:
+                terminal.close()
+    except StockadeError as error:
+        failed(error)
+        code = _FAILED
+    sys.exit(code)
+
+
+@contextlib.contextmanager
+def _raw() -> Iterator[None]:
+    """Every key goes to the sandbox; the terminal is as it was afterwards, whatever happens."""
+    import termios
+    import tty
+
+    before: list[Any] = termios.tcgetattr(0)
+    tty.setraw(0)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(0, termios.TCSADRAIN, before)
+
+
+def _relay(terminal: Terminal) -> None:
+    """Pass bytes both ways until the program ends; window sizes too."""
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+
+    def resized(*_: object) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.write(wake, b"w")
+
+    previous = signal.signal(signal.SIGWINCH, resized)
+    sources = [0, woken, terminal.fileno()]
+    try:
+        while True:
+            ready, _, _ = select.select(sources, [], [])
+            if woken in ready:
+                os.read(woken, 64)
+                columns, rows = shutil.get_terminal_size()
+                terminal.resize(rows, columns)
+            if 0 in ready:
+                typed = os.read(0, 4096)
+                if typed:
+                    terminal.write(typed)
+                else:
+                    sources.remove(0)
+            if terminal.fileno() in ready:
+                shown = terminal.read()
+                if not shown:
+                    return
+                _show(shown)
+    finally:
+        signal.signal(signal.SIGWINCH, previous)
+        os.close(woken)
+        os.close(wake)
+
+
+def _show(data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[os.write(1, left) :]

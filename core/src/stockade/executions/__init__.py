@@ -1,0 +1,1 @@
+"""From one request to one result: forms, languages, output, verdicts, terminals."""

@@ -1,0 +1,350 @@
+"""One execution: from its request to its result, with deadline, cancel and verdict."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import TYPE_CHECKING
+
+from stockade.errors import (
+    CancelledError,
+    CapacityError,
+    SandboxLostError,
+    StockadeError,
+    WallError,
+)
+from stockade.executions._verdicts import judge
+from stockade.results import Chunk, ExecutionHandle, ExecutionStatus, SandboxResult, Stream, Verdict
+from stockade.values.shown import named
+from stockade.wall import ExecRequest, Exit, Running
+
+if TYPE_CHECKING:
+    from stockade.executions._output import BoundedOutput
+    from stockade.sessions._registry import SessionRecord
+    from stockade.system.threads import Clock, Timer, Workers
+
+__all__ = ["KILL_GRACE_SECONDS", "Execution"]
+
+_log = logging.getLogger(__name__)
+
+#: How long a wall may take to end a program it was told to end. The contract
+#: gives it one second (D6); past this the wall hangs, and core goes on without it.
+KILL_GRACE_SECONDS = 10.0
+
+
+class Execution:
+    """A running or ended execution; made by a session's ``start`` and ``stream``.
+
+    Iterating it hands out live output as :class:`Chunk` pieces (D13) where it
+    was started by ``stream``. All methods may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        record: SessionRecord,
+        request: ExecRequest,
+        output: BoundedOutput,
+        *,
+        clock: Clock,
+        workers: Workers,
+        on_end: Callable[[SandboxResult | StockadeError], None],
+    ) -> None:
+        self._record = record
+        self._request = request
+        self._output = output
+        self._clock = clock
+        self._workers = workers
+        self._on_end = on_end
+        self._lock = threading.Lock()
+        self._started = time.monotonic()
+        self._status = ExecutionStatus.PENDING
+        self._running: Running | None = None
+        self._stop: Verdict | None = None  # why core ended it, if it did
+        self._settled = False  # an end has been taken; the future follows
+        self._timers: list[Timer] = []
+        self._future: Future[SandboxResult] = Future()
+
+    # -- what callers use ----------------------------------------------------
+
+    @property
+    def execution_id(self) -> str:
+        return self._request.execution_id
+
+    @property
+    def status(self) -> ExecutionStatus:
+        """The present state (C4)."""
+        self._record.here()
+        return self._status
+
+    @property
+    def future(self) -> Future[SandboxResult]:
+        """The result to come; read it, do not set or cancel it."""
+        self._record.here()
+        return self._future
+
+    def result(self, timeout: float | None = None) -> SandboxResult:
+        """Wait for the end and return the result; an interrupt cancels the execution.
+
+        Raises SandboxLostError, WorkingDirectoryError, and TimeoutError when
+        ``timeout`` seconds pass first (the execution runs on).
+        """
+        self._record.here()
+        try:
+            return self._future.result(timeout)
+        except FutureTimeout:
+            if self._future.done():
+                raise
+            raise TimeoutError(f"no result within {timeout} s; it is still running") from None
+        except (KeyboardInterrupt, SystemExit):
+            self.cancel()
+            raise
+
+    def cancel(self) -> None:
+        """End it, tree and all, with the verdict cancelled; after the end it does nothing (D12)."""
+        self._record.here()
+        self.stop(Verdict.CANCELLED)
+
+    def handle(self) -> ExecutionHandle:
+        """The trait's record of this execution, as it is now."""
+        self._record.here()
+        future = self._future
+        ended = future.done() and future.exception() is None
+        return ExecutionHandle(
+            self.execution_id,
+            self._record.agent_id,
+            self._record.session_id,
+            self._status,
+            future.result() if ended else None,
+        )
+
+    def __iter__(self) -> Iterator[Chunk]:
+        """Live pieces until the program's end; leaving the loop early cancels it."""
+        self._record.here()
+        try:
+            yield from self._output
+        finally:
+            if not self._future.done():
+                self.cancel()
+
+    def take(self) -> Chunk | None:
+        """The next live piece, waiting for it, or None at the end."""
+        self._record.here()
+        return self._output.take()
+
+    def __enter__(self) -> Execution:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Cancel what still runs and wait for its end; in a forked child do nothing (C12)."""
+        if self._record.pid != os.getpid():
+            return
+        self.cancel()
+        self._output.release()
+        self._future.exception()
+
+    # -- what core uses ------------------------------------------------------
+
+    def begin(self) -> None:
+        """Start it in a worker, with its deadline running where it has one (D15).
+
+        Raises CapacityError where there is no thread for it.
+        """
+        self._status = ExecutionStatus.RUNNING
+        seconds = self._request.timeout_seconds
+        if seconds is not None:
+            deadline = self._started + seconds
+            self._timers.append(self._clock.at(deadline, lambda: self.stop(Verdict.TIMED_OUT)))
+        self._workers.run(self._drive)
+
+    def abort(self, error: BaseException) -> None:
+        """It was counted, but its start failed or was interrupted: end it, whatever there is
+        of it by now."""
+        self.stop(Verdict.CANCELLED)
+        told = error if isinstance(error, StockadeError) else CancelledError(
+            f"execution {self.execution_id} was broken off at its start; start it again."
+        )  # fmt: skip
+        self._settle_error(told)
+
+    def stop(self, why: Verdict) -> None:
+        """End it for ``why``; the first reason stands (D3). Returns at once."""
+        with self._lock:
+            if self._stop is not None or self._settled:
+                return
+            self._stop = why
+            running = self._running
+            try:
+                self._timers.append(self._clock.after(KILL_GRACE_SECONDS, self._abandon))
+            except CapacityError as error:
+                _log.warning("execution %s is ended unwatched: %s", self.execution_id, error)
+        self._output.release()
+        if running is not None:
+            self._workers.run_anyhow(lambda: self._kill(running))
+
+    def conclude(self) -> None:
+        """The sandbox is gone: give the callers a cancelled result, whatever the wall does."""
+        with self._lock:
+            if self._stop is None:
+                self._stop = Verdict.CANCELLED
+        self._settle(Exit(signal=9))
+
+    # -- the worker's part ---------------------------------------------------
+
+    def _drive(self) -> None:
+        try:
+            ended = self._execute()
+        except BaseException as error:  # in a thread of core's: whatever it is, a wall raised it
+            self._failed(error)
+        else:
+            self._settle(ended)
+
+    def _execute(self) -> Exit:
+        sandbox = self._record.sandbox
+        if sandbox is None:
+            raise SandboxLostError("the session's sandbox is gone; open a new session.")
+        with self._lock:
+            if self._stop is not None:
+                return Exit(signal=9)
+        running = sandbox.start(self._request, self._output)
+        if not isinstance(running, Running):
+            raise WallError(f"start() returned {running!r}, not a Running; report it to its author")
+        with self._lock:
+            self._running = running
+            stopped = self._stop is not None
+        if stopped:
+            self._kill(running)
+        ended = running.wait()
+        return _checked(ended)
+
+    def _kill(self, running: Running) -> None:
+        try:
+            running.kill()
+        except Exception:
+            _log.exception("ending execution %s failed", self.execution_id)
+
+    def _failed(self, error: BaseException) -> None:
+        """The wall raised: the sandbox is lost, the request was wrong, or the wall is."""
+        if self._stop is Verdict.CANCELLED and not _ready(self._record):
+            self._settle(Exit(signal=9))  # it raised because its session is being ended (C7)
+            return
+        if isinstance(error, SandboxLostError):
+            lost = SandboxLostError(str(error), self._result(Exit(signal=9), Verdict.LOST))
+            lost.__cause__ = error
+            self._record.fail(str(error))
+            self._settle_error(lost)
+        elif isinstance(error, StockadeError):
+            self._settle_error(error)
+        else:
+            wall = WallError(
+                f"the wall {self._record.provider!r} failed on an execution: "
+                f"{named(error)}. Report it to its author."
+            )
+            wall.__cause__ = error
+            self._settle_error(wall)
+
+    def _abandon(self) -> None:
+        """The wall did not end it in time. Called by the clock, so not in its thread: the
+        ledger may keep whoever writes to it waiting."""
+        self._workers.run(self._lose)
+
+    def _lose(self) -> None:
+        """The session cannot be trusted any more."""
+        if self._settled:
+            return
+        message = (
+            f"the wall {self._record.provider!r} did not end execution {self.execution_id} "
+            f"within {KILL_GRACE_SECONDS:g} s of being told to; destroy the session."
+        )
+        self._record.fail(message)
+        lost = SandboxLostError(message, self._result(Exit(signal=9), Verdict.LOST))
+        self._settle_error(lost)
+
+    # -- the end -------------------------------------------------------------
+
+    def _result(self, ended: Exit, verdict: Verdict | None = None) -> SandboxResult:
+        verdict, code, signal = judge(ended, self._stop) if verdict is None else (verdict, 137, 9)
+        output = self._output
+        return SandboxResult(
+            exit_code=code,
+            verdict=verdict,
+            signal=signal,
+            stdout_bytes=output.data(Stream.STDOUT),
+            stderr_bytes=output.data(Stream.STDERR),
+            duration_seconds=time.monotonic() - self._started,
+            stdout_total_bytes=output.total(Stream.STDOUT),
+            stderr_total_bytes=output.total(Stream.STDERR),
+            stdout_truncated=output.truncated(Stream.STDOUT),
+            stderr_truncated=output.truncated(Stream.STDERR),
+        )
+
+    def _settle(self, ended: Exit) -> None:
+        if not self._close():
+            return
+        try:
+            result = self._result(ended)
+        except Exception as error:  # no memory for the output, say
+            none = StockadeError(
+                f"the result could not be made: {named(error)}; ask for less output "
+                "(output_limit_bytes)."
+            )
+            none.__cause__ = error
+            self._finish(none, ExecutionStatus.FAILED)
+            return
+        if result.verdict is Verdict.CANCELLED:
+            self._finish(result, ExecutionStatus.CANCELLED)
+        else:
+            done = ExecutionStatus.COMPLETED if result.success else ExecutionStatus.FAILED
+            self._finish(result, done)
+
+    def _settle_error(self, error: StockadeError) -> None:
+        if not self._close():
+            return
+        cancelled = isinstance(error, CancelledError)
+        self._finish(error, ExecutionStatus.CANCELLED if cancelled else ExecutionStatus.FAILED)
+
+    def _finish(self, end: SandboxResult | StockadeError, status: ExecutionStatus) -> None:
+        """Free the session, report the end, give it to the callers: all of that, whatever
+        the ledger or an observer raises, since the callers would wait for ever."""
+        self._status = status
+        try:
+            self._record.discard(self)
+        finally:
+            try:
+                self._on_end(end)  # first: an audit log must not miss a result in use
+            finally:
+                if isinstance(end, StockadeError):
+                    self._future.set_exception(end)
+                else:
+                    self._future.set_result(end)
+
+    def _close(self) -> bool:
+        """Take the right to settle; only the first of several ends has it."""
+        with self._lock:
+            if self._settled:
+                return False
+            self._settled = True
+            timers, self._timers = self._timers, []
+        for timer in timers:
+            timer.cancel()
+        self._output.end()
+        return True
+
+
+def _ready(record: SessionRecord) -> bool:
+    return str(record.status) in ("ready", "executing")
+
+
+def _checked(ended: object) -> Exit:
+    """Refuse nonsense from a wall."""
+    if not isinstance(ended, Exit):
+        raise WallError(f"wait() returned {ended!r}, not an Exit; report it to the wall's author.")
+    for number in (ended.code, ended.signal):
+        if number is not None and (type(number) is not int or not 0 <= number <= 255):
+            raise WallError(f"wait() returned {ended!r}: codes and signals are 0 to 255.")
+    if ended.code is None and ended.signal is None and not ended.out_of_memory:
+        raise WallError("wait() returned an Exit with neither code nor signal.")
+    return ended

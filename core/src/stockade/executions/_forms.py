@@ -1,0 +1,190 @@
+"""From a caller's arguments to a checked request, started: the trait's and the sessions' way."""
+
+from __future__ import annotations
+
+import math
+import posixpath
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import Any, Literal
+
+from stockade.capabilities import Feature
+from stockade.config import MIB, OutputPolicy, SandboxConfig, check_env, check_path
+from stockade.errors import ConfigError, LanguageError
+from stockade.executions._execution import Execution
+from stockade.executions._languages import has_language, languages_of
+from stockade.lowering.argv import canonical_language
+from stockade.sessions._registry import SessionRecord
+from stockade.sessions._runtime import Runtime
+from stockade.values.ids import new_execution_id
+from stockade.wall import ExecRequest, Form, Wall
+
+__all__ = ["MAX_STDIN_BYTES", "check_argv", "check_form", "environment", "start"]
+
+
+class _Left(Enum):
+    """What stands for an argument that was not given, where None says something else."""
+
+    OUT = "left out"
+
+
+_LeftOut = Literal[_Left.OUT]
+
+#: Standard input is handed over as bytes, so it is bounded like a file is.
+MAX_STDIN_BYTES = 256 * MIB
+_INSTEAD = {
+    Form.ARGV: "use session.shell or session.code.",
+    Form.SHELL: "use session.run or session.code.",
+    Form.CODE: "use session.run or session.shell.",
+}
+
+
+def check_form(name: str, wall: Wall, form: Form) -> None:
+    """Raise UnsupportedError where the wall lacks one of the three forms (D1)."""
+    wall.capabilities.require(Feature(form.value), name, _INSTEAD[form])
+
+
+def check_argv(argv: object) -> tuple[str, ...]:
+    """A non-empty sequence of text without NUL, as a tuple; else ConfigError."""
+    if isinstance(argv, (str, bytes)) or not isinstance(argv, Sequence):
+        raise ConfigError(
+            f"argv={argv!r:.80} is not allowed: give a list of texts, such as ['echo', 'hi']; "
+            "a line for the shell goes to session.shell."
+        )
+    for item in argv:
+        if not isinstance(item, str) or "\0" in item:
+            raise ConfigError(f"argv holds {item!r:.80}: each item is text without NUL.")
+    if not argv or not argv[0]:
+        raise ConfigError("argv is empty or names no program: give at least the program.")
+    return tuple(argv)
+
+
+def start(
+    runtime: Runtime,
+    wall: Wall,
+    record: SessionRecord,
+    form: Form,
+    *,
+    argv: Sequence[str] = (),
+    script: str = "",
+    language: str | None = None,
+    state: str | None = None,
+    stdin: bytes = b"",
+    env: Mapping[str, str] | None = None,
+    working_dir: str | None = None,
+    timeout: float | _LeftOut | None = _Left.OUT,
+    output_limit_bytes: int | None = None,
+    output_policy: OutputPolicy | str | None = None,
+    live: bool = False,
+) -> Execution:
+    """Check everything, then start the request. Raises ConfigError, UnsupportedError,
+    LanguageError, PolicyRefusedError, SessionStateError.
+
+    A ``timeout`` of None is no deadline, one that is left out the session's; a relative
+    ``working_dir`` starts at the session's (D15).
+    """
+    record.here()
+    check_form(record.provider, wall, form)
+    if form is Form.ARGV:
+        argv = check_argv(argv)
+    elif not isinstance(script, str):
+        raise ConfigError(f"the {form} to run is text, not {type(script).__name__}.")
+    config = _execution_config(record.config, timeout, output_limit_bytes, output_policy)
+    seconds = None if timeout is None else config.timeout_seconds
+    if form is Form.CODE:
+        language = _language(runtime, record, language or "")
+    if state is not None:
+        _check_state(record.provider, wall, state, language)
+    request = ExecRequest(
+        execution_id=new_execution_id(),
+        form=form,
+        argv=tuple(argv),
+        script=script,
+        language=language,
+        interpreter=record.interpreters.get(language or ""),
+        state=state,
+        stdin=_stdin(stdin),
+        working_dir=_working_dir(record.config, working_dir),
+        env=environment(record.config, env),
+        timeout_seconds=seconds,
+    )
+    return runtime.execute(
+        record,
+        request,
+        output_limit=config.output_limit_bytes,
+        output_policy=config.output_policy,
+        live=live,
+    )
+
+
+def _execution_config(
+    config: SandboxConfig,
+    timeout: float | _LeftOut | None,
+    output_limit: int | None,
+    policy: OutputPolicy | str | None,
+) -> SandboxConfig:
+    """The session's limits with the execution's own, checked by the same rules (B2)."""
+    changes: dict[str, Any] = {
+        "timeout_seconds": None if timeout is _Left.OUT else timeout,
+        "output_limit_bytes": output_limit,
+        "output_policy": policy,
+    }
+    changes = {name: value for name, value in changes.items() if value is not None}
+    if isinstance(timeout, float) and math.isinf(timeout):
+        raise ConfigError("timeout=inf is not allowed: give seconds, or None for no deadline.")
+    return config.with_(**changes) if changes else config
+
+
+def _language(runtime: Runtime, record: SessionRecord, language: str) -> str:
+    if not isinstance(language, str) or not language:
+        raise ConfigError("language is missing: name it, such as language='python'.")
+    name = canonical_language(language)
+    if not has_language(runtime, record, name):
+        raise LanguageError(language, languages_of(runtime, record))
+    return name
+
+
+def _check_state(name: str, wall: Wall, state: object, language: str | None) -> None:
+    wall.capabilities.require(Feature.STATEFUL, name, "keep state in a file of the session.")
+    if language != "python":
+        raise ConfigError(f"state={state!r} is for code in Python, not {language!r}.")
+    if not isinstance(state, str) or not 1 <= len(state) <= 64 or not state.isprintable():
+        raise ConfigError(f"state={state!r:.80} is not allowed: 1 to 64 printable characters.")
+
+
+def _stdin(stdin: object) -> bytes:
+    if not isinstance(stdin, (bytes, bytearray, memoryview)):
+        raise ConfigError(f"stdin is bytes, not {type(stdin).__name__}; encode text first.")
+    data = bytes(stdin)
+    if len(data) > MAX_STDIN_BYTES:
+        raise ConfigError(
+            f"stdin of {len(data)} bytes is not allowed: {MAX_STDIN_BYTES} at most; "
+            "write a file with session.files instead."
+        )
+    return data
+
+
+def _working_dir(config: SandboxConfig, working_dir: str | None) -> str:
+    """The folder that an execution starts in; a relative one is below the session's (D15)."""
+    if working_dir is None:
+        return config.working_dir
+    if isinstance(working_dir, str) and working_dir and not working_dir.startswith("/"):
+        if ".." in working_dir.split("/"):
+            # Where a link leads is known inside alone: as text it would be a guess.
+            raise ConfigError(
+                f"working_dir={working_dir!r} is not allowed: a relative folder is one below the "
+                f"session's ({config.working_dir}); write the absolute path of any other."
+            )
+        working_dir = posixpath.normpath(posixpath.join(config.working_dir, working_dir))
+    check_path("working_dir", working_dir)
+    return working_dir
+
+
+def environment(config: SandboxConfig, env: Mapping[str, str] | None) -> Mapping[str, str]:
+    """The session's variables with the execution's own on top (D9). Raises ConfigError."""
+    if not env:
+        return config.env_vars
+    if not isinstance(env, Mapping):
+        raise ConfigError(f"env is a mapping from text to text, not {type(env).__name__}.")
+    check_env("env", env)
+    return {**config.env_vars, **env}

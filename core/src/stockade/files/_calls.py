@@ -1,0 +1,150 @@
+"""Every file call has its time, can be cancelled, and ends with its session (F2, C7).
+
+The backend works in one of core's threads; the caller waits for it, but no longer than the
+call's time, whatever the backend does.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import math
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from stockade.errors import ConfigError, SandboxLostError
+from stockade.file_backend import FileCall
+
+if TYPE_CHECKING:
+    from stockade.sessions._registry import SessionRecord
+    from stockade.sessions._runtime import Runtime
+
+__all__ = ["Scope", "Timeout", "call_file", "cancellable"]
+
+_T = TypeVar("_T")
+
+#: Seconds, None for no limit, or "session" for the session's ``timeout_seconds`` (D15).
+Timeout = float | Literal["session"] | None
+
+#: How long a backend may take to end a call that is over: its caller waits for that, since it
+#: might still write what the next call reads. A backend that takes longer is not waited for.
+_GRACE_SECONDS = 0.5
+
+
+class Scope:
+    """The file calls that are made inside of one thing that may be cancelled, such as an await."""
+
+    def __init__(self) -> None:
+        self._call: FileCall | None = None
+        self._cancelled = False
+
+    def adopt(self, call: FileCall) -> None:
+        """From now on ``cancel`` means this call."""
+        self._call = call
+        if self._cancelled:
+            call.cancel()
+
+    def cancel(self) -> None:
+        """End the call that is made now, and every one that is made later."""
+        self._cancelled = True
+        if self._call is not None:
+            self._call.cancel()
+
+
+_scope: contextvars.ContextVar[Scope | None] = contextvars.ContextVar("_scope", default=None)
+
+
+@contextmanager
+def cancellable(scope: Scope) -> Iterator[None]:
+    """File calls of this thread end when ``scope`` is cancelled."""
+    token = _scope.set(scope)
+    try:
+        yield
+    finally:
+        _scope.reset(token)
+
+
+def call_file(
+    runtime: Runtime,
+    record: SessionRecord,
+    what: str,
+    timeout: Timeout,
+    work: Callable[[FileCall], _T],
+) -> _T:
+    """Do ``work`` for a caller, within its time; ``what`` it is, for the error.
+
+    Raises what ``work`` raises, TimeoutError, CancelledError where it was cancelled or the
+    session is ended, SessionStateError where the session can do nothing now, ConfigError.
+    """
+    seconds = _seconds(timeout, record.config.timeout_seconds)
+    call = FileCall(seconds)
+    outcome: Future[_T] = Future()
+    late = f"{what} took longer than {seconds} s; pass a longer timeout, or None for no limit."
+
+    ended = threading.Event()
+
+    def drive() -> None:
+        try:
+            result = work(call)
+        except TimeoutError as error:
+            renamed = TimeoutError(late)
+            renamed.__cause__ = error
+            _fail(outcome, renamed)
+        except BaseException as error:  # whatever a backend raises is the caller's
+            _fail(outcome, error)
+            if isinstance(error, SandboxLostError):
+                record.fail(str(error))
+        else:
+            with _settled():
+                outcome.set_result(result)
+        finally:
+            ended.set()
+
+    record.enter(call)
+    try:
+        call.on_cancel(lambda: _fail(outcome, call.error))
+        if (scope := _scope.get()) is not None:
+            scope.adopt(call)
+        runtime.workers.run(drive)
+        try:
+            return outcome.result(None if seconds is None else seconds + _GRACE_SECONDS)
+        except FutureTimeout:
+            if outcome.done():
+                raise
+            raise TimeoutError(late) from None
+    finally:
+        if not outcome.done() or outcome.exception() is not None:
+            call.cancel()
+            ended.wait(_GRACE_SECONDS)
+        record.leave(call)
+
+
+@contextmanager
+def _settled() -> Iterator[None]:
+    """The first outcome stands."""
+    try:
+        yield
+    except InvalidStateError:
+        return
+
+
+def _fail(outcome: Future[_T], error: BaseException) -> None:
+    with _settled():
+        outcome.set_exception(error)
+
+
+def _seconds(timeout: object, usual: float) -> float | None:
+    if timeout == "session":
+        return usual
+    if timeout is None:
+        return None
+    number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
+    if not number or not 0 < timeout < math.inf:  # type: ignore[operator]
+        raise ConfigError(
+            f"timeout={timeout!r:.80} is not allowed: give seconds above 0, None for no limit, or "
+            "leave it out for the session's."
+        )
+    return float(timeout)  # type: ignore[arg-type]

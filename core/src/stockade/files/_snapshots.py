@@ -1,0 +1,256 @@
+"""Snapshots: a session's files, saved, and put into new sessions (G1).
+
+The working folder and /tmp; where the root is writable, what was changed elsewhere too. They
+are brought out and put in as trees are, so nothing that a hostile sandbox made is ever
+unpacked on the host; in between they are a tar archive.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import attrs
+
+from stockade._entries import HARD_LINK, Entry, Missed, Piece, TreeItem
+from stockade._exchange import Changes
+from stockade.capabilities import Feature
+from stockade.config import MIB
+from stockade.errors import ConfigError, StockadeError, UnsupportedError
+from stockade.file_backend import FileBackend, FileCall
+from stockade.files import _tar as tar
+from stockade.files._calls import Timeout, call_file
+from stockade.files._limits import TreeLimit
+
+if TYPE_CHECKING:
+    from stockade.session import Session
+
+__all__ = ["DEFAULT_SNAPSHOT_BYTES", "Snapshot", "restore", "take"]
+
+DEFAULT_SNAPSHOT_BYTES = 256 * MIB
+_MAGIC = b"stockade snapshot 3\n"
+#: Kernels' file systems, which no session's programs keep anything in.
+_NO_FILES = ("/proc", "/sys", "/dev")
+#: What walls themselves keep in /tmp.
+_OURS = "tmp/.stockade-"
+
+
+@attrs.frozen
+class Snapshot:
+    """A session's files at one moment; any number of sessions start from it, none changes it."""
+
+    working_dir: str
+    created_at: float  #: Unix time
+    #: Whether it holds what was changed everywhere (``read_only_fs=False``).
+    whole: bool
+    removed: tuple[str, ...]  #: what was there at the start and is not any more
+    data: bytes = attrs.field(repr=lambda data: f"<{len(data)} bytes>")
+    #: What it does not hold, though it was there: FIFOs, sockets, what may not be read.
+    missed: tuple[Missed, ...] = ()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write it to a file of the host, for its owner alone; replaces what is there."""
+        missed = [(one.path, one.reason) for one in self.missed]
+        head = json.dumps([self.working_dir, self.created_at, self.whole, self.removed, missed])
+        temporary = f"{os.fspath(path)}.part"
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "wb") as file:
+            file.write(_MAGIC + head.encode() + b"\n" + self.data)
+        os.replace(temporary, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Snapshot:
+        """Read one that ``save`` wrote. Raises OSError, and ConfigError where it is none."""
+        with open(path, "rb") as file:
+            if file.readline(64) != _MAGIC:
+                raise ConfigError(f"{os.fspath(path)!r} holds no snapshot of stockade's.")
+            try:
+                folder, created, whole, removed, missed = json.loads(file.readline())
+                return cls(
+                    str(folder),
+                    float(created),
+                    bool(whole),
+                    tuple(removed),
+                    file.read(),
+                    tuple(Missed(str(name), str(reason)) for name, reason in missed),
+                )
+            except (ValueError, TypeError):
+                raise ConfigError(f"{os.fspath(path)!r} is a damaged snapshot.") from None
+
+
+# -- taking --------------------------------------------------------------------
+
+
+def take(session: Session, max_bytes: int, timeout: Timeout = "session") -> Snapshot:
+    """See ``Session.snapshot``."""
+    record = session._record
+    config, name = record.config, session.provider.name
+    session.provider.wall.capabilities.require(
+        Feature.SNAPSHOT, name, "bring the files out with session.files.get_tree."
+    )
+    backend = session.files._backend
+    changes = None if config.read_only_fs else _changes(session, name)
+    writer = tar.Writer()
+
+    def bring(call: FileCall) -> bytes:
+        limit = TreeLimit(config.working_dir, writer.take, max_bytes)
+        for top in _tops(backend, config.working_dir):
+            _bring(backend, top, limit, call)
+        if changes is not None:
+            limit.bring(backend, "/", call, _chosen(changes, config.working_dir))
+        return writer.end()
+
+    data = call_file(session.provider.runtime, record, "taking the snapshot", timeout, bring)
+    removed = () if changes is None else changes.removed
+    return Snapshot(
+        config.working_dir, time.time(), changes is not None, removed, data, tuple(writer.missed)
+    )
+
+
+def _tops(backend: FileBackend, working_dir: str) -> tuple[str, ...]:
+    """The folders that all is in which a session with a read-only root can have written."""
+    if backend.tops is not None:
+        return tuple(backend.tops)
+    return ("/tmp",) if _is_in(working_dir, "/tmp") else (working_dir, "/tmp")
+
+
+def _bring(backend: FileBackend, top: str, limit: TreeLimit, call: FileCall) -> None:
+    """One folder, its items named from the root."""
+    above = top.strip("/")
+
+    def named(item: TreeItem) -> None:
+        if not isinstance(item, Piece):
+            item = attrs.evolve(item, path=f"{above}/{item.path}")
+            if isinstance(item, Entry) and item.kind == HARD_LINK:
+                item = attrs.evolve(item, target=f"{above}/{item.target}")
+        passing(item)
+
+    passing = _without_ours(limit.take)
+    backend.get_tree(top, named, call, max_bytes=limit.bytes_left, max_entries=limit.entries_left)
+
+
+def _without_ours(receive: Callable[[TreeItem], None]) -> Callable[[TreeItem], None]:
+    """Without what the wall itself keeps in /tmp."""
+    passing = True
+
+    def take(item: TreeItem) -> None:
+        nonlocal passing
+        if not isinstance(item, Piece):
+            passing = not item.path.startswith(_OURS)
+        if passing:
+            receive(item)
+
+    return take
+
+
+def _changes(session: Session, name: str) -> Changes:
+    found = session._sandbox().changes()
+    if found is None:
+        raise UnsupportedError(
+            f"{name} cannot snapshot a session with read_only_fs=False: what it wrote elsewhere "
+            "than in the working folder and /tmp would be missing; bring files out one by one."
+        )
+    return found
+
+
+def _is_in(path: str, top: str) -> bool:
+    return path == top or path.startswith(f"{top}/")
+
+
+def _chosen(changes: Changes, folder: str) -> list[str]:
+    """``t`` and the path of what is new, ``s`` and the path of what is changed, each once."""
+
+    def outside(path: str) -> bool:
+        inside = any(_is_in(path, top) for top in (folder, "/tmp"))
+        above = any(top.startswith(f"{path}/") for top in (folder, "/tmp"))
+        return not inside and not above and not path.startswith(_NO_FILES)
+
+    made: list[str] = []
+    for path in sorted(filter(outside, changes.made)):
+        if not made or not _is_in(path, made[-1]):
+            made.append(path)
+    return [f"t{path.lstrip('/')}" for path in made] + [
+        f"s{path.lstrip('/')}" for path in filter(outside, changes.changed)
+    ]
+
+
+# -- putting in ----------------------------------------------------------------
+
+
+def restore(session: Session, snapshot: Snapshot) -> None:
+    """Put a snapshot's files into a new session. Raises ConfigError where it does not fit."""
+    config = session._record.config
+    if snapshot.working_dir != config.working_dir:
+        raise ConfigError(
+            f"the snapshot is of working_dir={snapshot.working_dir!r}, the session has "
+            f"{config.working_dir!r}; open it with the same."
+        )
+    session.provider.wall.capabilities.require(
+        Feature.SNAPSHOT, session.provider.name, "put files in with session.files.put_tree."
+    )
+    if snapshot.whole and config.read_only_fs:
+        raise ConfigError(
+            "the snapshot holds files outside of the working folder; open the session with "
+            "read_only_fs=False."
+        )
+    call_file(
+        session.provider.runtime,
+        session._record,
+        "restoring the snapshot",
+        config.startup_timeout_seconds,
+        lambda call: _put(session.files._backend, snapshot, call),
+    )
+
+
+def _put(backend: FileBackend, snapshot: Snapshot, call: FileCall) -> None:
+    for path in snapshot.removed:
+        with contextlib.suppress(OSError):
+            backend.remove(path, call, tree=True)
+    tops = _tops(backend, snapshot.working_dir)
+    missed: list[Missed] = []
+    for top in tops:
+        # The folders themselves are the wall's: only what is in them is set.
+        missed += backend.put_tree(top, _below(top, tar.items(snapshot.data)), call)
+    if snapshot.whole:
+        rest = _outside(tops, tar.items(snapshot.data))
+        missed += backend.put_tree("/", rest, call)
+    if missed:
+        raise StockadeError(
+            f"restoring the snapshot failed for {len(missed)} entries, the first of them "
+            f"{missed[0]}; give the session what that needs."
+        )
+
+
+def _below(top: str, items: Iterable[TreeItem]) -> Iterator[TreeItem]:
+    """What is in one folder, named from there."""
+    above = f"{top.strip('/')}/"
+    passing = False
+    for item in items:
+        if isinstance(item, Piece):
+            if passing:
+                yield item
+            continue
+        passing = item.path.startswith(above)
+        if not passing:
+            continue
+        path = item.path.removeprefix(above)
+        if isinstance(item, Missed):
+            yield attrs.evolve(item, path=path)
+        elif item.kind == HARD_LINK:
+            yield attrs.evolve(item, path=path, target=item.target.removeprefix(above))
+        else:
+            yield attrs.evolve(item, path=path)
+
+
+def _outside(tops: Iterable[str], items: Iterable[TreeItem]) -> Iterator[TreeItem]:
+    """What is in none of them."""
+    passing = False
+    for item in items:
+        if not isinstance(item, Piece):
+            passing = not any(_is_in(f"/{item.path}", top) for top in tops)
+        if passing:
+            yield item

@@ -1,0 +1,236 @@
+"""The plug-in manager of a runtime: who is registered, who is blocked, and the hooks called."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterable
+
+import pluggy
+
+from stockade import plugin as api
+from stockade._proposals import ExecutionProposal, SessionProposal
+from stockade.config import SandboxConfig
+from stockade.errors import PluginError, StockadeError
+from stockade.events import Event
+from stockade.policies._guards import Guarded, Who
+from stockade.policies._hook_calls import ExecutionJudging, SessionJudging, Telling
+from stockade.selection._discovery import InstalledPlugin, installed, load
+from stockade.system.forks import FreshLock
+from stockade.values.shown import named
+from stockade.wall import Wall
+
+__all__ = ["DISABLED_VARIABLE", "Hooks", "default_hooks"]
+
+_log = logging.getLogger(__name__)
+
+#: Names plug-ins that are not loaded: entry points, distributions, or ``distribution:name``,
+#: separated by commas.
+DISABLED_VARIABLE = "STOCKADE_DISABLED_PLUGINS"
+
+
+class Hooks:
+    """One pluggy manager, in which every policy, observer and middleware is registered, and the
+    module of each provider that was selected. Safe from any thread."""
+
+    def __init__(self, *, discover: bool = True, disabled: Iterable[str] | None = None) -> None:
+        """With ``discover`` the installed plug-ins are loaded when ``load`` is called.
+
+        ``disabled`` names those that are never loaded; by default those that the environment
+        names (STOCKADE_DISABLED_PLUGINS).
+        """
+        self._to_load = discover
+        self.disabled = frozenset(disabled_names() if disabled is None else disabled)
+        # Reentrant: a plug-in may register another while it is imported.
+        self._lock = threading.RLock()
+        self._manager = pluggy.PluginManager("stockade")
+        self._manager.add_hookspecs(api.SystemHooks)
+        self._manager.add_hookspecs(api.ProviderHooks)
+        #: What stands in the manager for a plug-in, by the plug-in's identity.
+        self._guarded: dict[int, Guarded] = {}
+
+    def renew(self) -> None:
+        """In a forked child: another thread may have held the lock."""
+        self._lock = threading.RLock()
+
+    # -- who is registered -----------------------------------------------------
+
+    def add(self, plugin: object, name: str | None = None) -> None:
+        """Register an object or module with hooks.
+
+        Raises ``pluggy.PluginValidationError`` for a hook that is none, ValueError where it is
+        registered already. A historic hook that was called before is called with it at once.
+        """
+        with self._lock:
+            named_as = name or self._manager.get_canonical_name(plugin)
+            self._register(plugin, Who(named_as))
+
+    def remove(self, plugin: object) -> None:
+        """Take out what ``add`` registered; ValueError for what is not there."""
+        with self._lock:
+            if id(plugin) not in self._guarded:
+                raise ValueError(f"{plugin!r} is not registered")
+            self._unregister(plugin)
+
+    def load(self) -> None:
+        """Load the installed plug-ins, once, when the first session is opened.
+
+        A broken one raises PluginError and refuses the session, each time until it is mended,
+        removed or blocked: it may be the policy that should have refused.
+        """
+        for error in self.load_what_can_be():
+            raise error
+
+    def load_what_can_be(self) -> list[PluginError]:
+        """Load the installed plug-ins that are not broken; why the others are."""
+        if not self._to_load:
+            return []
+        broken = []
+        with self._lock:
+            for found in installed(api.PLUGIN_GROUP) if self._to_load else ():
+                if self.is_blocked(found):
+                    _log.warning("plug-in %s is not loaded: %s", found.id, _blocked(found))
+                    continue
+                try:
+                    self._admit(found)
+                except PluginError as error:
+                    broken.append(error)
+            self._to_load = bool(broken)
+        return broken
+
+    def is_blocked(self, found: InstalledPlugin) -> bool:
+        """Whether it is one of the disabled ones."""
+        return is_disabled(found, self.disabled)
+
+    def admit(self, found: InstalledPlugin) -> tuple[str, ...]:
+        """Load and register one plug-in; the names of its hooks. Raises PluginError."""
+        with self._lock:
+            return self._admit(found).hooks
+
+    def wall(self, found: InstalledPlugin) -> type[Wall]:
+        """Register a provider's module, and the class that its ``stockade_wall`` gives (A6).
+
+        Raises PluginError; nothing of the module is registered then.
+        """
+        if self.is_blocked(found):
+            raise PluginError(f"provider {found.name!r} is not loaded: {_blocked(found)}")
+        with self._lock:
+            guarded = self._admit(found)
+            others = [one for one in self._manager.get_plugins() if one is not guarded]
+            hook = self._manager.subset_hook_caller("stockade_wall", others)
+        try:
+            return _checked(found, hook)
+        except BaseException:
+            with self._lock:
+                self._unregister(guarded.plugin)
+            raise
+
+    def implementers(self, hook: str) -> list[str]:
+        """The names of the plug-ins that implement a hook, in the order in which they are
+        called, wrappers last."""
+        found = getattr(self._manager.hook, hook).get_hookimpls()
+        return [impl.plugin_name for impl in reversed(found)]
+
+    def _admit(self, found: InstalledPlugin) -> Guarded:
+        module = load(found)
+        known = self._guarded.get(id(module))
+        if known is not None:  # one module in both groups
+            return known
+        remedy = (
+            f"Mend it, uninstall {found.distribution}, or go on without it: "
+            f"{DISABLED_VARIABLE}={found.name}."
+        )
+        try:
+            return self._register(module, Who(found.id, remedy))
+        except pluggy.PluginValidationError as error:
+            raise PluginError(
+                f"{found.where}: it implements a hook that stockade does not have, or with other "
+                f"arguments: {error}. See stockade.plugin for the hooks; update "
+                f"{found.distribution}, or go on without it: {DISABLED_VARIABLE}={found.name}."
+            ) from error
+
+    def _register(self, plugin: object, who: Who) -> Guarded:
+        if id(plugin) in self._guarded:
+            raise ValueError(f"{plugin!r} is registered already")
+        guarded = Guarded(self._manager, plugin, who)
+        try:
+            self._manager.register(guarded, who.name)
+            self._manager.check_pending()
+        except pluggy.PluginValidationError:
+            if self._manager.is_registered(guarded):  # older pluggies stop half way
+                self._manager.unregister(guarded)
+            raise
+        self._guarded[id(plugin)] = guarded
+        return guarded
+
+    def _unregister(self, plugin: object) -> None:
+        guarded = self._guarded.pop(id(plugin), None)
+        if guarded is not None:
+            self._manager.unregister(guarded)
+
+    # -- the hooks -------------------------------------------------------------
+
+    def judge_session(self, proposal: SessionProposal) -> SandboxConfig:
+        """The configuration all policies agree to; PolicyRefusedError, PolicyError."""
+        judging = SessionJudging(proposal)
+        return judging.judge(self._manager.hook.stockade_session_policy).config
+
+    def judge_execution(self, proposal: ExecutionProposal) -> ExecutionProposal:
+        """The proposal with what policies tightened; PolicyRefusedError, PolicyError."""
+        return ExecutionJudging(proposal).judge(self._manager.hook.stockade_execution_policy)
+
+    def tell(self, event: Event) -> None:
+        """Report to every observer; whatever one raises is logged and stops nobody.
+
+        The user's interrupt alone goes on, once all of them know.
+        """
+        Telling(event).tell(self._manager.hook.stockade_event)
+
+
+def disabled_names() -> frozenset[str]:
+    """What STOCKADE_DISABLED_PLUGINS names."""
+    words = os.environ.get(DISABLED_VARIABLE, "").split(",")
+    return frozenset(word.strip() for word in words if word.strip())
+
+
+def is_disabled(found: InstalledPlugin, names: frozenset[str]) -> bool:
+    """Whether one of the names stands for this plug-in."""
+    known = {found.name, found.distribution, f"{found.distribution}:{found.name}"}
+    return not names.isdisjoint(known)
+
+
+def _blocked(found: InstalledPlugin) -> str:
+    return f"{DISABLED_VARIABLE} blocks {found.name!r} of {found.distribution}; take it out there."
+
+
+def _checked(found: InstalledPlugin, hook: pluggy.HookCaller) -> type[Wall]:
+    try:
+        wall = hook()
+    except StockadeError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise PluginError(
+            f"{found.where}: its stockade_wall hook failed: {named(error)}. "
+            f"Reinstall or remove {found.distribution}."
+        ) from error
+    if not (isinstance(wall, type) and issubclass(wall, Wall)):
+        given = "nothing" if wall is None else repr(wall)
+        raise PluginError(
+            f"{found.where}: its stockade_wall hook gave {given}, not a subclass of "
+            "stockade.wall.Wall; mark the function with @hookimpl and return the class."
+        )
+    return wall
+
+
+_default: Hooks | None = None
+_default_lock = FreshLock()
+
+
+def default_hooks() -> Hooks:
+    """The plug-in manager of this process's default runtime, made when first asked for."""
+    global _default
+    with _default_lock:
+        if _default is None:
+            _default = Hooks()
+        return _default

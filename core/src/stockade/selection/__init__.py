@@ -1,0 +1,1 @@
+"""From a string to a provider: the string, discovery, availability, preference."""

@@ -1,0 +1,1 @@
+"""Many sessions: their states, their capacity, their lifetimes, and who owns them."""

@@ -1,0 +1,1 @@
+"""The checks of the contract, a module for each part of a letter's clauses."""

@@ -1,0 +1,1 @@
+"""This machine as the suite sees it: what a sandbox leaves on it."""

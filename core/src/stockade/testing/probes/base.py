@@ -1,0 +1,171 @@
+"""What a measurement is, and the bench that probes work on."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Iterator, Mapping
+from enum import Enum
+from typing import Any
+
+import attrs
+
+from stockade.capabilities import Capabilities, Feature, Level, refusals
+from stockade.config import SandboxConfig
+from stockade.errors import StockadeError
+from stockade.results import SandboxResult, SessionStatus
+from stockade.selection._providers import WallProvider
+from stockade.session import Session
+from stockade.values.shown import named
+
+__all__ = ["Bench", "Measured", "Measurement", "Outcome", "Probe", "held_if", "relaxed"]
+
+
+class Outcome(str, Enum):
+    """What a probe found."""
+
+    HELD = "held"
+    BROKEN = "did not hold"
+    UNKNOWN = "not measurable here"  #: the detail says why
+    NOT_CLAIMED = "not claimed"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@attrs.frozen
+class Measured:
+    """A probe's answer: the outcome, and what was seen."""
+
+    outcome: Outcome
+    detail: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Probe:
+    """One thing that can be measured from inside a sandbox."""
+
+    name: str  #: what is measured, in words
+    clause: str  #: the clause of the contract
+    #: The feature whose claim decides; None binds every wall.
+    feature: Feature | None
+    run: Callable[[Bench], Measured] = attrs.field(repr=False)
+    #: Whether measuring makes sense without the claim too, since it harms nobody.
+    unclaimed: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Measurement:
+    """Claimed beside measured, for one probe."""
+
+    name: str
+    clause: str
+    feature: Feature | None
+    claimed: Level | None  #: None: the contract asks it of every wall
+    outcome: Outcome
+    detail: str = ""
+
+    @property
+    def broken(self) -> bool:
+        """It is claimed, or asked of every wall, and does not hold."""
+        return self.outcome is Outcome.BROKEN and self.claimed is not Level.UNSUPPORTED
+
+
+def held_if(condition: bool, detail: str) -> Measured:
+    return Measured(Outcome.HELD if condition else Outcome.BROKEN, detail)
+
+
+#: What lifts each thing that a wall may not be able to hold.
+_LIFTED: Mapping[Feature, tuple[str, Any]] = {
+    Feature.MEMORY: ("memory_mb", None),
+    Feature.CPU: ("cpu_limit", None),
+    Feature.PROCESSES: ("max_processes", None),
+    Feature.DISK: ("disk_mb", None),
+    Feature.NETWORK_OFF: ("network_enabled", True),
+    Feature.NETWORK: ("network_enabled", False),
+    Feature.ALLOW_LIST: ("network_allow", ()),
+    Feature.READ_ONLY_ROOT: ("read_only_fs", False),
+    Feature.WRITABLE_ROOT: ("read_only_fs", True),
+    Feature.USER: ("user", None),
+    Feature.WORKING_DIR: ("working_dir", "/workspace"),
+    Feature.MOUNTS: ("mounts", ()),
+    Feature.PORTS: ("ports", ()),
+    Feature.DURABLE: ("durable", False),
+}
+
+
+def relaxed(
+    config: SandboxConfig, have: Capabilities, *, also: Collection[str] = ()
+) -> SandboxConfig:
+    """``config`` without those defaults that ``have`` lacks, so that the rest can be measured.
+
+    What was asked for beyond them stays, and is refused by name; ``also`` names fields
+    that need not.
+    """
+    plain = SandboxConfig()
+    lifted = (_LIFTED[feature] for feature, _, _ in refusals(config, have))
+    changes: dict[str, Any] = {
+        name: value
+        for name, value in lifted
+        if name in also or getattr(config, name) == getattr(plain, name)
+    }
+    if config.network_allow and "network_allow" not in changes:
+        changes.pop("network_enabled", None)  # what was asked for needs it as it is
+    return config.with_(**changes)
+
+
+class Bench:
+    """A provider with an open session, handed to every probe; close it at the end.
+
+    The session asks for all that the wall claims, and is opened anew where a
+    probe lost it.
+    """
+
+    def __init__(self, provider: WallProvider, agent_id: str) -> None:
+        self.provider = provider
+        self.config = relaxed(provider.config, provider.wall.capabilities)
+        self._agent_id = agent_id
+        self._session: Session | None = None
+
+    @property
+    def session(self) -> Session:
+        if self._session is not None and self._session.status is SessionStatus.FAILED:
+            self.close()
+        if self._session is None:
+            self._session = self._open(self.config)
+        return self._session
+
+    def sh(
+        self, script: str, *, session: Session | None = None, timeout: float = 30.0, **more: Any
+    ) -> SandboxResult:
+        """Run a shell script inside, in the working folder."""
+        return (session or self.session).shell(script, timeout=timeout, **more)
+
+    def claims(self, feature: Feature) -> bool:
+        return bool(self.provider.wall.capabilities[feature])
+
+    @contextlib.contextmanager
+    def another(self, **changes: Any) -> Iterator[Session]:
+        """A second session, with other limits where the wall claims them."""
+        asked = self.config.with_(**changes)
+        config = relaxed(asked, self.provider.wall.capabilities, also=changes)
+        session = self._open(config)
+        try:
+            yield session
+        finally:
+            session.close()
+
+    def _open(self, config: SandboxConfig) -> Session:
+        return Session(self.provider, self.provider.open_record(self._agent_id, config))
+
+    def close(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
+
+
+def attempt(probe: Probe, bench: Bench) -> Measured:
+    """What a probe found; an error on the way is an answer too."""
+    try:
+        return probe.run(bench)
+    except StockadeError as error:
+        return Measured(Outcome.BROKEN, named(error))

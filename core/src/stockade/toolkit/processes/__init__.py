@@ -1,0 +1,1 @@
+"""Programs of this machine as executions: pipes, ends, marks; on any system."""

@@ -1,0 +1,1 @@
+"""What is said as text, made values and back; and values that nobody changes."""
