@@ -120,9 +120,13 @@ def let_go(monkeypatch: pytest.MonkeyPatch) -> Iterator[Act]:
     """Hangs until the test is over; then every thread that hung must end."""
     before = set(threading.enumerate())
     over = threading.Event()
-    for name in ("stockade.sessions._ending.CLOSE_SECONDS", "stockade.selection._providers.PROBE_SECONDS",
-                 "stockade.executions._languages._LOOK_SECONDS", "stockade.executions._execution.KILL_GRACE_SECONDS",
-                 "stockade.system.threads._IDLE_SECONDS"):  # fmt: skip
+    for name in (
+        "stockade.sessions._ending.CLOSE_SECONDS",
+        "stockade.selection._providers.PROBE_SECONDS",
+        "stockade.executions._languages._LOOK_SECONDS",
+        "stockade.executions._execution.KILL_GRACE_SECONDS",
+        "stockade.system.threads._IDLE_SECONDS",
+    ):
         monkeypatch.setattr(name, 0.3)
 
     def hang(name: str) -> None:

@@ -101,7 +101,7 @@ def test_what_a_check_found_stays_short(authors: Any) -> None:
     env = authors(start="import attrs; request = attrs.evolve(request, env={})")
     output = ran(env, "pytest", "-q", "test_authors.py", "-k", "test_D9_working")
     assert "D9\n  expected: as given" in output and "Traceback" not in output
-    assert "guard.py" not in output and "group_d.py:" in output
+    assert "guard.py" not in output and "d_executing.py:" in output
 
 
 @pytest.mark.parametrize("where", ["start", "open"])

@@ -83,14 +83,16 @@ def _give_every_file_to_everybody() -> None:
 
 
 #: Tests of what only Linux gives, and what that is; all others pass without it.
+_DEAD = "which process is dead is told by /proc"
+_TREE = "a tree beyond its group is found in /proc"
 LINUX = {
-    "core/ledger/test_gc.py": "which process is dead is told by /proc",
-    "core/sessions/test_attach.py::test_ownership_goes_to": "which process is dead is told by /proc",
-    "core/ledger/test_ledger.py::test_C11_setting_the_clock": "the boot's own clock is told by /proc",
+    "core/ledger/test_gc.py": _DEAD,
+    "core/sessions/test_attach.py::test_ownership_goes_to": _DEAD,
+    "core/ledger/test_ledger.py::test_C11_setting_the_clock": "the boot's clock is told by /proc",
     "core/system/test_owner.py": "processes are told apart by /proc",
-    "core/toolkit/processes/test_pump.py::test_a_kill_takes": "a tree beyond its group is found in /proc",
-    "core/toolkit/processes/test_pump.py::test_what_it_leaves": "a tree beyond its group is found in /proc",
-    "core/toolkit/processes/test_pump.py::test_nothing_outlives": "a tree beyond its group is found in /proc",
+    "core/toolkit/processes/test_pump.py::test_a_kill_takes": _TREE,
+    "core/toolkit/processes/test_pump.py::test_what_it_leaves": _TREE,
+    "core/toolkit/processes/test_pump.py::test_nothing_outlives": _TREE,
     "core/toolkit/processes/test_children.py": "it looks into /proc, and at walls of Linux",
     "core/ledger/test_ledger.py::test_the_file_is_the_users_alone": "modes",
     "core/ledger/test_ledger.py::test_a_file_that_others_may_write": "modes",

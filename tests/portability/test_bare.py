@@ -35,14 +35,22 @@ def test_all_of_core_imports() -> None:
 
 
 #: What is quick and asks no wall; the plug-in says what of it needs Linux.
-UNITS = """
-aio aio_parity archives audit capacity config copies execution file_backend hooks languages ledger
-no_deadline opening output pump registry settings spec terminals wall_defaults workers
-""".split()  # noqa: SIM905 - one word a test file
+UNITS = (
+    ("", ("config", "file_backend", "wall_defaults")),
+    ("aio/", ("aio", "aio_parity")),
+    ("executions/", ("execution", "languages", "no_deadline", "output")),
+    ("files/", ("archives", "copies")),
+    ("ledger/", ("ledger",)),
+    ("policies/", ("audit", "hooks")),
+    ("selection/", ("spec",)),
+    ("sessions/", ("capacity", "opening", "registry", "settings", "terminals")),
+    ("system/", ("workers",)),
+    ("toolkit/processes/", ("pump",)),
+)
 
 
 def test_cores_unit_tests_run(tmp_path: Path) -> None:
-    files = [f"tests/core/test_{name}.py" for name in UNITS]
+    files = [f"tests/core/{folder}test_{name}.py" for folder, names in UNITS for name in names]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "portability.bare", "-p", "no:cacheprovider",
          "--basetemp", str(tmp_path / "base"), *files],

@@ -96,7 +96,7 @@ def provider_of(runtime, body=None, **config):
 
 def _run(body: str, folder: Path) -> str:
     code = _HEAD + textwrap.dedent(body)
-    tests = str(Path(__file__).parent.parent)
+    tests = str(Path(__file__).parents[2])
     done = subprocess.run(
         [sys.executable, "-c", code, tests, str(folder)], check=False, capture_output=True,
         text=True, timeout=60,

@@ -23,7 +23,7 @@ _END_SECONDS = 2 * KILL_GRACE_SECONDS
 
 
 class AsyncExecution:
-    """See :class:`stockade.executions._execution.Execution`; made by a session's ``start`` and ``stream``."""
+    """See :class:`stockade.Execution`; made by a session's ``start`` and ``stream``."""
 
     def __init__(self, execution: Execution, runtime: Runtime) -> None:
         self._execution = execution

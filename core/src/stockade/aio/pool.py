@@ -24,7 +24,7 @@ __all__ = ["AsyncPool"]
 
 
 class AsyncPool:
-    """See :class:`stockade.sessions._pool.Pool`; it begins to fill where its block is entered.
+    """See :class:`stockade.Pool`; it begins to fill where its block is entered.
 
     async with stockade.aio.AsyncPool("landlock", size=4) as pool:
         async with pool.open(agent_id="researcher") as session:

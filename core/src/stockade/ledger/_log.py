@@ -15,7 +15,7 @@ _KEPT_EXECUTIONS = 500
 
 
 class ExecutionLog(abc.ABC):
-    """What ran when and how it ended; a part of :class:`stockade.ledger._sqlite.SqliteLedger`."""
+    """What ran when and how it ended; a part of :class:`stockade.SqliteLedger`."""
 
     file: LedgerFile
 

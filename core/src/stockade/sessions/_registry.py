@@ -260,7 +260,7 @@ class Ledger(Protocol):
     ``intend`` is called before a sandbox is made, ``change`` at each move (with the
     record's lock held), and ``forget`` once nothing of the session is left. What
     ``intend`` raises prevents the sandbox; the others raise nothing. The one that
-    keeps records on disk is :class:`stockade.ledger._sqlite.SqliteLedger`.
+    keeps records on disk is :class:`stockade.SqliteLedger`.
     """
 
     def intend(self, record: SessionRecord) -> None: ...

@@ -52,7 +52,7 @@ class Runtime:
     """Registry, hooks, loaded walls, threads. Most programs use the default one.
 
     Without a ``ledger`` sessions are remembered by this process alone. With a
-    :class:`stockade.ledger._sqlite.SqliteLedger` they can be durable, and what dead processes
+    :class:`stockade.SqliteLedger` they can be durable, and what dead processes
     left is collected in the background when the first session opens.
     """
 
