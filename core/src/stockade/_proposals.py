@@ -7,9 +7,18 @@ from collections.abc import Callable, Mapping
 import attrs
 
 from stockade.config import OutputPolicy, SandboxConfig
+from stockade.results import SandboxResult
 from stockade.wall import ExecRequest
 
-__all__ = ["RULES", "ExecutionProposal", "Refuse", "SessionProposal", "Tighten", "loosened"]
+__all__ = [
+    "RULES",
+    "ExecutionProposal",
+    "JudgedExecution",
+    "Refuse",
+    "SessionProposal",
+    "Tighten",
+    "loosened",
+]
 
 
 @attrs.frozen
@@ -55,6 +64,29 @@ class Tighten:
 
     timeout_seconds: float | None = None
     output_limit_bytes: int | None = None
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class JudgedExecution:
+    """An execution that every policy let pass, as middleware sees it (``stockade_execution``)."""
+
+    agent_id: str
+    provider: str  #: the entry-point name
+    session_id: str
+    #: What is about to be executed, as the policies left it: argument vector, script, standard
+    #: input and environment values among it.
+    request: ExecRequest
+    output_limit_bytes: int  #: of each stream
+    #: Somebody reads the output while it comes; what was read before the result is there has
+    #: passed all middleware by, unless one called ``hold_output``.
+    live: bool = False
+    _run: Callable[[], SandboxResult]
+    _hold: Callable[[], None]
+
+    def hold_output(self) -> None:
+        """Give a live reader nothing before all middleware has passed the result; then its
+        output, as the result has it. Call it before the execution: RuntimeError afterwards."""
+        self._hold()
 
 
 #: Whether the first configuration allows more than the second in one field.

@@ -35,6 +35,7 @@ __all__ = [
     "ForkedSessionError",
     "LanguageError",
     "LedgerError",
+    "MiddlewareError",
     "PluginError",
     "PolicyError",
     "PolicyRefusedError",
@@ -205,6 +206,13 @@ class PolicyRefusedError(StockadeError, PermissionError):
 
 class PolicyError(StockadeError):
     """A policy plug-in failed, or tried to loosen a limit; that refuses too."""
+
+
+class MiddlewareError(StockadeError):
+    """A middleware plug-in failed, so the execution has no result.
+
+    Its program may have run: what it did in the sandbox is done.
+    """
 
 
 # -- sessions and executions -------------------------------------------------

@@ -31,10 +31,17 @@ from __future__ import annotations
 
 import pluggy
 
-from stockade._proposals import ExecutionProposal, Refuse, SessionProposal, Tighten
+from stockade._proposals import (
+    ExecutionProposal,
+    JudgedExecution,
+    Refuse,
+    SessionProposal,
+    Tighten,
+)
 from stockade.capabilities import Capabilities, Feature, Isolation, Level, Support
 from stockade.config import SandboxConfig
 from stockade.events import Event, EventKind
+from stockade.results import SandboxResult
 from stockade.wall import Wall
 
 __all__ = [
@@ -47,8 +54,10 @@ __all__ = [
     "ExecutionProposal",
     "Feature",
     "Isolation",
+    "JudgedExecution",
     "Level",
     "Refuse",
+    "SandboxResult",
     "SessionProposal",
     "Support",
     "Tighten",
@@ -102,6 +111,34 @@ class SystemHooks:
         Called by core in the calling thread, as above. Return None to agree,
         ``Tighten(...)`` for a shorter deadline or a smaller output, or
         ``Refuse(reason)``. Anything raised refuses the request (PolicyError).
+        """
+
+    @hookspec(firstresult=True)
+    def stockade_execution(self, execution: JudgedExecution) -> SandboxResult | None:
+        """Middleware: stand around an execution, or answer it in the sandbox's place.
+
+            @hookimpl(wrapper=True)
+            def stockade_execution(self, execution):
+                result = yield                  # the program runs, or another middleware answers
+                return attrs.evolve(result, stdout_bytes=redacted(result.stdout_bytes))
+
+        Called by core for each execution that every policy let pass (files by a sandbox's own
+        programs are such, too; terminals and other file calls are not), in the execution's own
+        thread. Core's own implementation runs the program, and is the last. An implementation
+        that is no wrapper may return a result: then no program is run; None passes it on.
+
+        It may read the request and the result, secrets in them included, wait, answer by
+        itself, change the result, and raise. It cannot change the request, since that is what
+        the policies judged; it sees nothing that a policy refused; and it cannot lengthen a
+        deadline: its time counts, and where deadline, cancelling or the session's end find it
+        at work, the caller has its verdict at once, with no output, since no output may come by
+        it. What it does then is not used. A live reader gets output as it comes, unless
+        ``execution.hold_output()`` was called. The ``partial`` of a SandboxLostError that comes
+        at the ``yield`` is output, too.
+
+        An error of :mod:`stockade.errors` that it raises reaches the caller as it is, any other
+        as a MiddlewareError; before the ``yield`` the program has not been started. The session
+        goes on, and a sandbox that was lost stays lost, whatever is returned for it.
         """
 
     @hookspec

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import TYPE_CHECKING
@@ -18,13 +18,14 @@ from stockade.errors import (
     StockadeError,
     WallError,
 )
-from stockade.executions._verdicts import judge
+from stockade.executions._verdicts import judge, status_of
 from stockade.results import Chunk, ExecutionHandle, ExecutionStatus, SandboxResult, Stream, Verdict
 from stockade.values.shown import named
 from stockade.wall import ExecRequest, Exit, Running
 
 if TYPE_CHECKING:
     from stockade.executions._output import BoundedOutput
+    from stockade.executions._passage import Passage
     from stockade.sessions._registry import SessionRecord
     from stockade.system.threads import Clock, Timer, Workers
 
@@ -53,6 +54,7 @@ class Execution:
         clock: Clock,
         workers: Workers,
         on_end: Callable[[SandboxResult | StockadeError], None],
+        passage: Passage | None = None,
     ) -> None:
         self._record = record
         self._request = request
@@ -60,6 +62,7 @@ class Execution:
         self._clock = clock
         self._workers = workers
         self._on_end = on_end
+        self._passage = passage  # None where there is no middleware
         self._lock = threading.Lock()
         self._started = time.monotonic()
         self._status = ExecutionStatus.PENDING
@@ -177,12 +180,15 @@ class Execution:
                 return
             self._stop = why
             running = self._running
+            with_middleware = self._passage is not None and not self._passage.in_wall
             try:
                 self._timers.append(self._clock.after(KILL_GRACE_SECONDS, self._abandon))
             except CapacityError as error:
                 _log.warning("execution %s is ended unwatched: %s", self.execution_id, error)
         self._output.release()
-        if running is not None:
+        if with_middleware:  # there is no program to end, and no waiting for strangers
+            self._workers.run_anyhow(lambda: self._settle(Exit(signal=9)))
+        elif running is not None:
             self._workers.run_anyhow(lambda: self._kill(running))
 
     def conclude(self) -> None:
@@ -195,12 +201,45 @@ class Execution:
     # -- the worker's part ---------------------------------------------------
 
     def _drive(self) -> None:
-        try:
-            ended = self._execute()
-        except BaseException as error:  # in a thread of core's: whatever it is, a wall raised it
-            self._failed(error)
+        if self._passage is not None:
+            self._settle_passed(self._passage)
+            return
+        ended = self._attempt()
+        if isinstance(ended, StockadeError):
+            self._settle_error(ended)
         else:
             self._settle(ended)
+
+    def _settle_passed(self, passage: Passage) -> None:
+        """Through the middleware, to what it leaves."""
+
+        def attempt() -> SandboxResult:
+            ended = self._attempt()
+            made = ended if isinstance(ended, StockadeError) else self._made(ended)
+            if isinstance(made, StockadeError):
+                raise made
+            return made
+
+        if self._settled:
+            return
+        end: SandboxResult | StockadeError
+        try:
+            end = passage.through(attempt)
+        except StockadeError as error:
+            end = error
+        if self._close(passage.to_show(end)):
+            self._finish(end)
+
+    def _attempt(self) -> Exit | StockadeError:
+        """Have the wall execute it, and say how that went."""
+        passage = self._passage
+        try:
+            return self._execute()
+        except BaseException as error:  # in a thread of core's: whatever it is, a wall raised it
+            return self._failed(error)
+        finally:
+            if passage is not None:
+                passage.in_wall = False
 
     def _execute(self) -> Exit:
         sandbox = self._record.sandbox
@@ -209,6 +248,8 @@ class Execution:
         with self._lock:
             if self._stop is not None:
                 return Exit(signal=9)
+            if self._passage is not None:
+                self._passage.in_wall = True
         running = sandbox.start(self._request, self._output)
         if not isinstance(running, Running):
             raise WallError(f"start() returned {running!r}, not a Running; report it to its author")
@@ -226,25 +267,23 @@ class Execution:
         except Exception:
             _log.exception("ending execution %s failed", self.execution_id)
 
-    def _failed(self, error: BaseException) -> None:
+    def _failed(self, error: BaseException) -> Exit | StockadeError:
         """The wall raised: the sandbox is lost, the request was wrong, or the wall is."""
         if self._stop is Verdict.CANCELLED and not _ready(self._record):
-            self._settle(Exit(signal=9))  # it raised because its session is being ended (C7)
-            return
+            return Exit(signal=9)  # it raised because its session is being ended (C7)
         if isinstance(error, SandboxLostError):
             lost = SandboxLostError(str(error), self._result(Exit(signal=9), Verdict.LOST))
             lost.__cause__ = error
             self._record.fail(str(error))
-            self._settle_error(lost)
-        elif isinstance(error, StockadeError):
-            self._settle_error(error)
-        else:
-            wall = WallError(
-                f"the wall {self._record.provider!r} failed on an execution: "
-                f"{named(error)}. Report it to its author."
-            )
-            wall.__cause__ = error
-            self._settle_error(wall)
+            return lost
+        if isinstance(error, StockadeError):
+            return error
+        wall = WallError(
+            f"the wall {self._record.provider!r} failed on an execution: "
+            f"{named(error)}. Report it to its author."
+        )
+        wall.__cause__ = error
+        return wall
 
     def _abandon(self) -> None:
         """The wall did not end it in time. Called by the clock, so not in its thread: the
@@ -255,61 +294,64 @@ class Execution:
         """The session cannot be trusted any more."""
         if self._settled:
             return
+        if self._passage is not None and not self._passage.in_wall:
+            self._settle(Exit(signal=9))  # the wall has ended it, middleware hangs
+            return
         message = (
             f"the wall {self._record.provider!r} did not end execution {self.execution_id} "
             f"within {KILL_GRACE_SECONDS:g} s of being told to; destroy the session."
         )
         self._record.fail(message)
-        lost = SandboxLostError(message, self._result(Exit(signal=9), Verdict.LOST))
-        self._settle_error(lost)
+        partial = self._result(Exit(signal=9), Verdict.LOST, unseen=self._passage is not None)
+        self._settle_error(SandboxLostError(message, partial))
 
     # -- the end -------------------------------------------------------------
 
-    def _result(self, ended: Exit, verdict: Verdict | None = None) -> SandboxResult:
+    def _result(
+        self, ended: Exit, verdict: Verdict | None = None, *, unseen: bool = False
+    ) -> SandboxResult:
+        """``unseen``: no middleware passes it, so there is no output in it."""
         verdict, code, signal = judge(ended, self._stop) if verdict is None else (verdict, 137, 9)
         output = self._output
+        kept = {stream: b"" if unseen else output.data(stream) for stream in Stream}
+        total = {stream: output.total(stream) for stream in Stream}
         return SandboxResult(
             exit_code=code,
             verdict=verdict,
             signal=signal,
-            stdout_bytes=output.data(Stream.STDOUT),
-            stderr_bytes=output.data(Stream.STDERR),
+            stdout_bytes=kept[Stream.STDOUT],
+            stderr_bytes=kept[Stream.STDERR],
             duration_seconds=time.monotonic() - self._started,
-            stdout_total_bytes=output.total(Stream.STDOUT),
-            stderr_total_bytes=output.total(Stream.STDERR),
-            stdout_truncated=output.truncated(Stream.STDOUT),
-            stderr_truncated=output.truncated(Stream.STDERR),
+            stdout_total_bytes=total[Stream.STDOUT],
+            stderr_total_bytes=total[Stream.STDERR],
+            stdout_truncated=total[Stream.STDOUT] > len(kept[Stream.STDOUT]),
+            stderr_truncated=total[Stream.STDERR] > len(kept[Stream.STDERR]),
         )
 
-    def _settle(self, ended: Exit) -> None:
-        if not self._close():
-            return
+    def _made(self, ended: Exit, *, unseen: bool = False) -> SandboxResult | StockadeError:
         try:
-            result = self._result(ended)
+            return self._result(ended, unseen=unseen)
         except Exception as error:  # no memory for the output, say
             none = StockadeError(
                 f"the result could not be made: {named(error)}; ask for less output "
                 "(output_limit_bytes)."
             )
             none.__cause__ = error
-            self._finish(none, ExecutionStatus.FAILED)
-            return
-        if result.verdict is Verdict.CANCELLED:
-            self._finish(result, ExecutionStatus.CANCELLED)
-        else:
-            done = ExecutionStatus.COMPLETED if result.success else ExecutionStatus.FAILED
-            self._finish(result, done)
+            return none
+
+    def _settle(self, ended: Exit) -> None:
+        if self._close():
+            # Where there is middleware it did not pass: this end is forced.
+            self._finish(self._made(ended, unseen=self._passage is not None))
 
     def _settle_error(self, error: StockadeError) -> None:
-        if not self._close():
-            return
-        cancelled = isinstance(error, CancelledError)
-        self._finish(error, ExecutionStatus.CANCELLED if cancelled else ExecutionStatus.FAILED)
+        if self._close():
+            self._finish(error)
 
-    def _finish(self, end: SandboxResult | StockadeError, status: ExecutionStatus) -> None:
+    def _finish(self, end: SandboxResult | StockadeError) -> None:
         """Free the session, report the end, give it to the callers: all of that, whatever
         the ledger or an observer raises, since the callers would wait for ever."""
-        self._status = status
+        self._status = status_of(end)
         try:
             self._record.discard(self)
         finally:
@@ -321,7 +363,7 @@ class Execution:
                 else:
                     self._future.set_result(end)
 
-    def _close(self) -> bool:
+    def _close(self, show: Iterable[Chunk] = ()) -> bool:
         """Take the right to settle; only the first of several ends has it."""
         with self._lock:
             if self._settled:
@@ -330,7 +372,7 @@ class Execution:
             timers, self._timers = self._timers, []
         for timer in timers:
             timer.cancel()
-        self._output.end()
+        self._output.end(show)
         return True
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from stockade.results import Chunk, Stream
 
@@ -35,6 +35,7 @@ class BoundedOutput:
         """``on_excess`` is called once when a stream passes the limit (policy "end")."""
         self._limit = limit
         self._live = live
+        self._read = live  # somebody reads it as it comes, or in the end where it is held
         self._on_excess = on_excess
         self._kept = {stream: _Kept() for stream in Stream}
         self._changed = threading.Condition(threading.Lock())
@@ -117,9 +118,16 @@ class BoundedOutput:
             self._released = True
             self._changed.notify_all()
 
-    def end(self) -> None:
-        """Take no more; a live reader gets what is there, then stops."""
+    def hold(self) -> None:
+        """Give a live reader nothing until the end (``show``); no writer waits for it then."""
         with self._changed:
+            self._live = False
+
+    def end(self, show: Iterable[Chunk] = ()) -> None:
+        """Take no more; a live reader gets what is there, and ``show``, then stops."""
+        with self._changed:
+            if self._read and not self._ended:
+                self._chunks.extend(chunk for chunk in show if chunk.data)
             self._ended = True
             self._changed.notify_all()
 
@@ -131,7 +139,7 @@ class BoundedOutput:
             if not self._chunks:
                 return None
             chunk = self._chunks.popleft()
-            self._waiting -= len(chunk.data)
+            self._waiting -= len(chunk.data)  # below zero for what was shown: nobody writes then
             self._changed.notify_all()
             return chunk
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from stockade.results import Verdict
+from stockade.errors import CancelledError, StockadeError
+from stockade.results import ExecutionStatus, SandboxResult, Verdict
 from stockade.wall import Exit
 
-__all__ = ["judge"]
+__all__ = ["judge", "status_of"]
 
 _SIGKILL = 9
 
@@ -26,3 +27,13 @@ def judge(ended: Exit, stop: Verdict | None) -> tuple[Verdict, int, int | None]:
         return Verdict.SIGNALLED, 128 + ended.signal, ended.signal
     assert ended.code is not None
     return Verdict.EXITED, ended.code, None
+
+
+def status_of(end: SandboxResult | StockadeError) -> ExecutionStatus:
+    """Where an execution is that ended so; completed means that its command succeeded."""
+    if isinstance(end, StockadeError):
+        cancelled = isinstance(end, CancelledError)
+        return ExecutionStatus.CANCELLED if cancelled else ExecutionStatus.FAILED
+    if end.verdict is Verdict.CANCELLED:
+        return ExecutionStatus.CANCELLED
+    return ExecutionStatus.COMPLETED if end.success else ExecutionStatus.FAILED

@@ -10,15 +10,29 @@ from typing import Any, Generic, TypeVar
 import attrs
 import pluggy
 
-from stockade._proposals import ExecutionProposal, Refuse, SessionProposal, Tighten, loosened
+from stockade._proposals import (
+    ExecutionProposal,
+    JudgedExecution,
+    Refuse,
+    SessionProposal,
+    Tighten,
+    loosened,
+)
 from stockade.config import SandboxConfig
-from stockade.errors import ConfigError, PolicyError, PolicyRefusedError, StockadeError
+from stockade.errors import (
+    ConfigError,
+    MiddlewareError,
+    PolicyError,
+    PolicyRefusedError,
+    StockadeError,
+)
 from stockade.events import Event
 from stockade.policies._guards import Guard, Who
+from stockade.results import SandboxResult
 from stockade.system.strangers import is_the_users
 from stockade.values.shown import named
 
-__all__ = ["Collecting", "ExecutionJudging", "SessionJudging", "Telling"]
+__all__ = ["Collecting", "ExecutionJudging", "Passing", "SessionJudging", "Telling"]
 
 _log = logging.getLogger(__name__)
 _N = TypeVar("_N", bound=float)
@@ -163,6 +177,43 @@ class Telling(Guard):
         if is_the_users(error):
             self._interrupt = error
         return None
+
+
+class Passing(Guard):
+    """One call of ``stockade_execution``: what a middleware raises ends the execution, since its
+    result must not come by a middleware that failed."""
+
+    def __init__(self, execution: JudgedExecution) -> None:
+        super().__init__("stockade_execution")
+        self._execution = execution
+
+    def execute(self, hook: pluggy.HookCaller) -> SandboxResult:
+        """The result that middleware left. Raises MiddlewareError, and what an execution does."""
+        result: object = self.call(hook, execution=self._execution)
+        if not isinstance(result, SandboxResult):  # a hookwrapper forced it
+            raise MiddlewareError(f"middleware gave {result!r:.200}, which is no SandboxResult.")
+        return result
+
+    def answered(self, who: Who, answer: object) -> object:
+        if answer is not None and not isinstance(answer, SandboxResult):
+            raise _no_result(who, answer)
+        return answer
+
+    def wrapped(self, who: Who, answer: object, outcome: object) -> object:
+        if not isinstance(answer, SandboxResult):
+            raise _no_result(who, answer)
+        return answer
+
+    def failed(self, who: Who, error: BaseException) -> object:
+        if isinstance(error, StockadeError):
+            raise error
+        raise MiddlewareError(f"middleware {who} failed: {named(error)}. {who.remedy}") from error
+
+
+def _no_result(who: Who, answer: object) -> MiddlewareError:
+    return MiddlewareError(
+        f"middleware {who} returned {answer!r:.200}, which is no SandboxResult. {who.remedy}"
+    )
 
 
 class Collecting(Guard):

@@ -10,12 +10,13 @@ from collections.abc import Iterable
 import pluggy
 
 from stockade import plugin as api
-from stockade._proposals import ExecutionProposal, SessionProposal
+from stockade._proposals import ExecutionProposal, JudgedExecution, SessionProposal
 from stockade.config import SandboxConfig
 from stockade.errors import PluginError, StockadeError
 from stockade.events import Event
 from stockade.policies._guards import Guarded, Who
-from stockade.policies._hook_calls import ExecutionJudging, SessionJudging, Telling
+from stockade.policies._hook_calls import ExecutionJudging, Passing, SessionJudging, Telling
+from stockade.results import SandboxResult
 from stockade.selection._discovery import InstalledPlugin, installed, load
 from stockade.system.forks import FreshLock
 from stockade.values.shown import named
@@ -49,6 +50,9 @@ class Hooks:
         self._manager.add_hookspecs(api.ProviderHooks)
         #: What stands in the manager for a plug-in, by the plug-in's identity.
         self._guarded: dict[int, Guarded] = {}
+        #: Whether executions have middleware to pass; kept, since each asks.
+        self.has_middleware = False
+        self._register(_Core(), Who("stockade"))
 
     def renew(self) -> None:
         """In a forked child: another thread may have held the lock."""
@@ -162,12 +166,17 @@ class Hooks:
                 self._manager.unregister(guarded)
             raise
         self._guarded[id(plugin)] = guarded
+        self._look_for_middleware()
         return guarded
 
     def _unregister(self, plugin: object) -> None:
         guarded = self._guarded.pop(id(plugin), None)
         if guarded is not None:
             self._manager.unregister(guarded)
+            self._look_for_middleware()
+
+    def _look_for_middleware(self) -> None:
+        self.has_middleware = len(self._manager.hook.stockade_execution.get_hookimpls()) > 1
 
     # -- the hooks -------------------------------------------------------------
 
@@ -180,12 +189,24 @@ class Hooks:
         """The proposal with what policies tightened; PolicyRefusedError, PolicyError."""
         return ExecutionJudging(proposal).judge(self._manager.hook.stockade_execution_policy)
 
+    def execute(self, execution: JudgedExecution) -> SandboxResult:
+        """Execute through all middleware. Raises MiddlewareError, and what an execution does."""
+        return Passing(execution).execute(self._manager.hook.stockade_execution)
+
     def tell(self, event: Event) -> None:
         """Report to every observer; whatever one raises is logged and stops nobody.
 
         The user's interrupt alone goes on, once all of them know.
         """
         Telling(event).tell(self._manager.hook.stockade_event)
+
+
+class _Core:
+    """Core's own implementations."""
+
+    @api.hookimpl(trylast=True)
+    def stockade_execution(self, execution: JudgedExecution) -> SandboxResult:
+        return execution._run()
 
 
 def disabled_names() -> frozenset[str]:

@@ -25,6 +25,7 @@ from stockade.events import Event, EventKind
 from stockade.executions._execution import Execution
 from stockade.executions._journal import begun, ended, judged
 from stockade.executions._output import BoundedOutput
+from stockade.executions._passage import Passage
 from stockade.ledger._sqlite import SqliteLedger, default_ledger
 from stockade.policies._hooks import Hooks, default_hooks
 from stockade.results import SessionStatus, Verdict
@@ -311,6 +312,7 @@ class Runtime:
         execution = Execution(
             record, proposal.request, output,
             clock=self.clock, workers=self.workers, on_end=ended(self, record, request),
+            passage=self._passage(proposal, output, live) if self.hooks.has_middleware else None,
         )  # fmt: skip
         record.add(execution)
         try:
@@ -320,6 +322,9 @@ class Runtime:
             execution.abort(error)
             raise
         return execution
+
+    def _passage(self, proposal: ExecutionProposal, output: BoundedOutput, live: bool) -> Passage:
+        return Passage(proposal, output, self.hooks.execute, live=live)
 
     def tell(
         self, kind: EventKind, provider: str, agent_id: str, record: SessionRecord | None,
