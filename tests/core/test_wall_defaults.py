@@ -81,8 +81,8 @@ def test_the_traits_configuration_is_refused_by_name() -> None:
 
 def test_nobody_falls_from_a_wall_to_none() -> None:
     """In an order of preference the safe defaults stand."""
-    with pytest.raises(UnsupportedError, match="memory_mb=512"):
-        stockade.open("away,none", runtime=runtime(none=NoWall))
+    with pytest.raises(stockade.ProviderUnavailableError, match=r"\[none\] .*memory_mb=512"):
+        stockade.open("away | none", runtime=runtime(none=NoWall))
 
 
 def test_a_wall_that_isolates_may_have_none() -> None:

@@ -163,7 +163,7 @@ class Capabilities(Mapping[Feature, Support]):
         table.update({name.replace("_", "-"): value for name, value in changes.items()})
         return Capabilities(table)
 
-    def require(self, feature: Feature, wall: str, instead: str) -> None:
+    def require(self, feature: Feature | str, wall: str, instead: str) -> None:
         """Raise UnsupportedError unless ``feature`` is there.
 
         ``instead`` is what the caller can do about it.

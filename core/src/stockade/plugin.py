@@ -45,6 +45,7 @@ from stockade.results import SandboxResult
 from stockade.wall import Wall
 
 __all__ = [
+    "EMBEDDED_GROUP",
     "PLUGIN_API_VERSION",
     "PLUGIN_GROUP",
     "PROVIDER_GROUP",
@@ -69,6 +70,9 @@ __all__ = [
 PLUGIN_API_VERSION = 1
 #: The entry-point group of walls.
 PROVIDER_GROUP = "stockade.providers"
+#: The entry-point group in which a wall that needs no daemon, no image and no root states its
+#: name once more, with the same module: then ``local`` stands for it, too.
+EMBEDDED_GROUP = "stockade.embedded"
 #: The entry-point group of policies and observers.
 PLUGIN_GROUP = "stockade.plugins"
 

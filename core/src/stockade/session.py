@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from stockade.capabilities import Feature
 from stockade.config import ConfigOptions, OutputPolicy
 from stockade.errors import ConfigError, ForkedSessionError, SessionNotFoundError
 from stockade.executions import _forms as requests
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from stockade.executions._execution import Execution
+    from stockade.selection._spec import PreferenceLike
     from stockade.sessions._registry import SessionRecord
     from stockade.sessions._runtime import Runtime
 
@@ -291,26 +293,40 @@ class Session:
 
 
 def open_session(
-    string: str,
+    preference: PreferenceLike | None = None,
     *,
     agent_id: str = DEFAULT_AGENT,
     runtime: Runtime | None = None,
     snapshot: Snapshot | None = None,
+    needs: Iterable[Feature | str] = (),
     **config: Unpack[ConfigOptions],
 ) -> Session:
-    """Open a session behind the wall that ``string`` names.
+    """Open a session behind the wall that ``preference`` names.
 
-    ``string`` is ``name[:target][?option=value&…]``, or an order of preference
-    ``name,name[:target]``; ``snapshot`` is one to start from (G1); ``config`` sets fields of
-    :class:`SandboxConfig` and stands over the string's options. Raises ProviderStringError,
-    ProviderNotFoundError, PluginError, ConfigError, UnsupportedError,
+    ``preference`` is ``name[:target][?option=value&…]``, or several of these in the order in
+    which they are tried, as a sequence or separated by ``|`` (A7); None is STOCKADE_PROVIDER,
+    else ``local``. ``snapshot`` is one to start from (G1); ``needs`` are features that the
+    wall must have, such as "terminal"; ``config`` sets fields of :class:`SandboxConfig` and
+    stands over the string's options. ``session.provider`` says which wall was taken. Raises
+    ProviderStringError, ProviderNotFoundError, PluginError, ConfigError, UnsupportedError,
     ProviderUnavailableError, PolicyRefusedError, CapacityError, SandboxStartError.
 
-        with stockade.open("landlock?memory_mb=256") as session:
+        with stockade.open("gvisor:python:3.12-slim | local?memory_mb=256") as session:
             print(session.run(["echo", "hi"]).stdout)
     """
-    chosen = select(string, runtime=runtime, check_available=True, **config)
+    chosen = select(
+        preference,
+        runtime=runtime,
+        check_available=True,
+        needs=needed(needs, snapshot),
+        **config,
+    )
     return restored(Session(chosen, chosen.open_record(agent_id)), snapshot)
+
+
+def needed(needs: Iterable[Feature | str], snapshot: Snapshot | None) -> tuple[Feature | str, ...]:
+    """What the wall must have, a snapshot to start from counted."""
+    return (*needs, *(() if snapshot is None else (Feature.SNAPSHOT,)))
 
 
 def restored(session: Session, snapshot: Snapshot | None) -> Session:

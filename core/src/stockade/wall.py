@@ -254,6 +254,10 @@ class Wall(abc.ABC):
     summary: ClassVar[str] = ""
     #: The wall's own options in the provider string.
     options: ClassVar[Mapping[str, Option]] = {}
+    #: Whether a target is a name that is looked up somewhere else (an image, a template), and
+    #: never a path of this machine or something that opens the wall. Only then may a project's
+    #: file, which a stranger may have written, give a target.
+    target_is_name: ClassVar[bool] = False
     #: Fields of the configuration and what they stand at where the caller says nothing,
     #: for a wall that isolates nothing and could otherwise not be opened by its bare name.
     #: Core shows and logs them, and refuses them (PluginError) of every wall whose

@@ -23,6 +23,9 @@ from conformance.mutants.base import (
     suite,
 )
 from stockade.errors import ProviderNotFoundError, WorkingDirectoryError
+from stockade.selection._alternatives import Alternatives
+from stockade.selection._discovery import installed
+from stockade.selection._spec import Preference, ProviderString
 from stockade.wall import (
     Availability,
     Check,
@@ -50,6 +53,12 @@ class MutantWall(ReferenceWall):
 @hookimpl
 def {hook}():
     return MutantWall
+"""
+
+_HOLDS = """
+    from stockade.capabilities import Capabilities, Feature, Isolation
+    capabilities = Capabilities(dict.fromkeys(Feature, "native"))
+    isolation, defaults = Isolation.PROCESS, {}
 """
 
 
@@ -103,16 +112,48 @@ def _not_found(name: str) -> Any:
 
 
 def _untold(monkeypatch: pytest.MonkeyPatch) -> None:
-    from stockade.selection import _providers as providers
+    """What was passed over is forgotten."""
+    monkeypatch.setattr("stockade.selection._providers.WallProvider.passed_over", ())
 
-    honest = providers._first_available
 
-    def quiet(*args: Any) -> Any:
-        chosen = honest(*args)
-        chosen.passed_over = ()
-        return chosen
+def _shared_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first alternative's target and options are everybody's, as a list of names had it."""
+    honest = Preference.parse.__func__  # type: ignore[attr-defined]
 
-    monkeypatch.setattr(providers, "_first_available", quiet)
+    def alike(cls: type[Preference], /, given: Any, **more: Any) -> Preference:
+        found: Preference = honest(cls, given, **more)
+        first = found.alternatives[0]
+        specs = tuple(attrs.evolve(first, name=spec.name) for spec in found.alternatives)
+        return attrs.evolve(found, alternatives=specs)
+
+    monkeypatch.setattr(Preference, "parse", classmethod(alike))
+
+
+def _something_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing of the list can be used, one that nobody named is."""
+    honest = Alternatives._expanded
+
+    def more(self: Alternatives) -> Any:
+        yield from honest(self)
+        (name,) = [plugin.name for plugin in installed() if plugin.name.startswith("mutant-")]
+        yield ProviderString(name), False
+
+    monkeypatch.setattr(Alternatives, "_expanded", more)
+
+
+def _takes_what_cannot_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither when it is selected nor when it is opened."""
+    monkeypatch.setattr("stockade.selection._alternatives.check_holds", _refuses_nothing)
+    monkeypatch.setattr("stockade.selection._providers.WallProvider.go_on", lambda *_: False)
+
+
+def _every_wall_is_embedded(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [plugin.name for plugin in installed() if plugin.name.startswith("mutant-")]
+    for where in (
+        "stockade.selection._alternatives.embedded",
+        "stockade.selection._discovery.embedded",
+    ):
+        monkeypatch.setattr(where, lambda: ([], names))
 
 
 class RaisingProbe(PlainWall):
@@ -201,6 +242,24 @@ SELECTING = [
             more="raise RuntimeError('no')"),
     _plugin("A7_an_order_of_preference_is_kept_and_told", "passes-over-in-silence",
             patch=_untold),
+    _plugin("A7_each_alternative_is_whole", "shares-the-options", patch=_shared_options),
+    _plugin("A7_nothing_outside_of_the_list_is_used", "uses-another", wall=_HOLDS,
+            patch=_something_else),
+    _plugin("A7_the_next_is_taken_before_anything_ran", "gives-up-at-a-start-that-fails",
+            patch=lambda mp: mp.setattr("stockade.selection._providers.WallProvider.go_on",
+                                        lambda *_: False)),
+    _plugin("A7_the_next_is_taken_before_anything_ran", "takes-what-cannot-hold",
+            patch=_takes_what_cannot_hold, says="UnsupportedError"),
+    _plugin("A7_the_next_is_taken_before_anything_ran", "takes-what-is-away",
+            patch=lambda mp: mp.setattr("stockade.selection._alternatives.require",
+                                        _refuses_nothing)),
+    _plugin("A7_local_stands_for_the_embedded_walls_alone", "every-wall-is-embedded",
+            patch=_every_wall_is_embedded),
+    _plugin("A1_a_bar_inside_is_no_separator", "leaves-bars-as-they-are",
+            patch=lambda mp: mp.setattr("stockade.selection._spec._TARGET_SAFE", ":/|")),
+    _plugin("A1_the_string_round_trips", "renders-no-target",
+            patch=lambda mp: mp.setattr("stockade.selection._spec.ProviderString.label",
+                                        property(lambda spec: spec.name))),
     Mutant(name="probe-raises", check="A8_the_probe_answers_in_time_and_never_raises",
            make=functools.partial(suite, wall=RaisingProbe)),
     Mutant(name="probe-gives-nonsense", check="A8_the_probe_answers_in_time_and_never_raises",

@@ -132,16 +132,77 @@ for info in stockade.inspect_providers():
 def test_A7_an_order_of_preference(run: Run) -> None:
     code = """
 import stockade
-p = stockade.provider("broken,away,good:target?memory_mb=64")
-print(p.name, p.wall.target, p.config.memory_mb, [name for name, _ in p.passed_over])
+p = stockade.provider("broken:a?memory_mb=1 | away | good | inhouse:target?memory_mb=64")
+print(p.name, p.wall.target, p.config.memory_mb)
+for one in p.passed_over:
+    print(one.provider, one.reason)
 try:
-    stockade.provider("away,nowhere")
+    stockade.provider(["away", "nowhere"])
 except stockade.ProviderUnavailableError as error:
     print(error)
 """
-    said = run(code, "good", "away", "broken_import")
-    assert "good target 64 ['broken', 'away']" in said
-    assert "none of away, nowhere is available" in said and "start it" in said
+    said = run(code, "good", "away", "broken_import", "inhouse")
+    taken, broken, away, good, none = said.splitlines()
+    assert taken == "inhouse target 64"
+    assert broken.startswith("broken:a ") and "a_module_that_is_not_there" in broken
+    assert away.startswith("away ") and "start it" in away
+    assert good.startswith("good good cannot hold what was asked: memory_mb=512 needs memory")
+    assert (
+        none.startswith("nothing of 'away | nowhere' can be used: [away] ") and "[nowhere]" in none
+    )
+
+
+LOCAL = """
+import sys, stockade
+from stockade.sessions._runtime import Runtime
+from stockade.selection._discovery import embedded
+from stockade.wall import Availability, Check, Wall
+class Away(Wall):
+    def probe(self):
+        return Availability((Check("kernel", False, "too old", "update it"),))
+    def open(self, request):
+        raise NotImplementedError
+print(embedded())
+ours = Runtime(discover_plugins=False)
+for name in {away}:
+    ours.walls.add(name, Away)
+p = stockade.provider("local", runtime=ours)
+print(p.name, [one.provider for one in p.passed_over])
+print(sorted(name for name in sys.modules if name.startswith("stockade_test")))
+"""
+
+
+def test_A7_local_stands_for_embedded_walls_of_other_plug_ins_last(run: Run) -> None:
+    """And nothing else is imported; a name that another distribution has counts for nothing."""
+    said = run(LOCAL.format(away=["bubblewrap", "landlock"]), "inhouse", "away")
+    found, taken, imported = said.splitlines()
+    assert found == "(['bubblewrap', 'landlock'], ['inhouse'])"
+    assert taken == "inhouse ['bubblewrap', 'landlock']"
+    assert imported == "['stockade_test_inhouse']"
+
+
+def test_A3_local_imports_only_what_it_tries(run: Run) -> None:
+    code = """
+import sys, stockade
+from stockade.sessions._runtime import Runtime
+from stockade.wall import Availability, Wall
+from stockade_test_inhouse import InhouseWall
+ours = Runtime(discover_plugins=False)
+ours.walls.add("bubblewrap", InhouseWall)
+print(stockade.provider("local", runtime=ours).name)
+print(sorted({name.partition(".")[0] for name in sys.modules if name.startswith("stockade_")}))
+"""
+    assert run(code, "inhouse") == "bubblewrap\n['stockade_test_inhouse']\n"
+
+
+def test_local_is_no_name_for_a_plug_in(run: Run) -> None:
+    code = """
+import stockade
+(found,) = [found for found in stockade.inspect_providers() if found.name == "local"]
+print(found.broken, found.reason)
+"""
+    said = run(code, "local")
+    assert said.startswith("True distribution stockade-test-local") and "stockade's own" in said
 
 
 def test_A8_one_that_is_away_says_why(run: Run) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stockade import Mount, ProviderStringError, SandboxConfig
-from stockade.selection._spec import ProviderString, split_options
+from stockade.selection._spec import Preference, ProviderString, split_options
 from stockade.values.options import as_int
 from stockade.wall import Option
 
@@ -15,7 +17,7 @@ TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,8}", fullmatch=True)
 SPECS = st.builds(
     ProviderString,
-    st.lists(NAMES, min_size=1, max_size=3, unique=True).map(tuple),
+    NAMES,
     st.none() | TEXT.filter(bool),
     st.dictionaries(TEXT.filter(bool), TEXT, max_size=3),
 )
@@ -26,6 +28,14 @@ def test_A1_parsing_and_rendering_round_trip(spec: ProviderString) -> None:
     text = str(spec)
     assert ProviderString.parse(text) == spec
     assert str(ProviderString.parse(text)) == text
+
+
+@given(st.lists(SPECS, min_size=1, max_size=3, unique_by=str).map(tuple))
+def test_A1_alternatives_round_trip(specs: tuple[ProviderString, ...]) -> None:
+    wanted = Preference(specs)
+    assert Preference.parse(str(wanted)) == wanted
+    assert Preference.parse([str(spec) for spec in specs]) == wanted
+    assert Preference.parse(wanted) is wanted
 
 
 @given(st.text())
@@ -39,21 +49,18 @@ def test_A1_any_text_parses_or_says_why(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "names", "target", "options"),
+    ("text", "name", "target", "options"),
     [
-        ("landlock", ("landlock",), None, {}),
-        ("docker:python:3.12-slim", ("docker",), "python:3.12-slim", {}),
-        ("docker:reg:5000/a/b@sha256:ff?memory_mb=256", ("docker",), "reg:5000/a/b@sha256:ff",
+        ("landlock", "landlock", None, {}),
+        ("docker:python:3.12-slim", "docker", "python:3.12-slim", {}),
+        ("docker:reg:5000/a/b@sha256:ff?memory_mb=256", "docker", "reg:5000/a/b@sha256:ff",
          {"memory_mb": "256"}),
-        ("kata,gvisor,docker:python:3.12-slim", ("kata", "gvisor", "docker"), "python:3.12-slim",
-         {}),
-        ("x:/a%20b?user=1%3A2&labels=a=b", ("x",), "/a b", {"user": "1:2", "labels": "a=b"}),
+        ("x:/a%20b?user=1%3A2&labels=a=b", "x", "/a b", {"user": "1:2", "labels": "a=b"}),
+        ("x:a%7Cb", "x", "a|b", {}),
     ],
 )  # fmt: skip
-def test_A1_forms(
-    text: str, names: tuple[str, ...], target: str | None, options: dict[str, str]
-) -> None:
-    assert ProviderString.parse(text) == ProviderString(names, target, options)
+def test_A1_forms(text: str, name: str, target: str | None, options: dict[str, str]) -> None:
+    assert ProviderString.parse(text) == ProviderString(name, target, options)
     assert str(ProviderString.parse(text)).count("?") == bool(options)
 
 
@@ -63,8 +70,8 @@ def test_A1_forms(
         ("", "name"),
         ("-x", "name"),
         ("a b", "name"),
-        ("a,,b", "name"),
-        ("a,a", "twice"),
+        ("a,b", r"alternatives are written a \| b"),
+        ("a | b", "one is expected here; write '%7C'"),
         ("a:", "empty"),
         ("a?", "no option"),
         ("a?b", "no value"),
@@ -78,6 +85,40 @@ def test_A1_forms(
 def test_A2_wrong_strings_say_what(text: str, says: str) -> None:
     with pytest.raises(ProviderStringError, match=says):
         ProviderString.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("given", "labels"),
+    [
+        ("kata:a|gvisor:b?memory_mb=256|bubblewrap", "kata:a | gvisor:b | bubblewrap"),
+        (" a \n|\tb ", "a | b"),
+        (["a", "b:x | c"], "a | b:x | c"),
+        (("a", ProviderString("b")), "a | b"),
+        (ProviderString("a", "x|y"), "a:x%7Cy"),
+        ("a:x | a:y", "a:x | a:y"),
+    ],
+)
+def test_A7_alternatives_are_whole(given: Any, labels: str) -> None:
+    assert Preference.parse(given).label == labels
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ([], "no provider is named"),
+        ("a | | b", "'' is not a provider's name"),
+        ("a|", "'' is not"),
+        ("a | a", "'a' stands there twice"),
+        (["a?b=1", "a?b=1"], "'a' stands there twice"),
+        (b"a", "text, not int"),
+        ({"a"}, "not set"),
+        ([None], "not NoneType"),
+        (7, "not int"),
+    ],
+)
+def test_A7_wrong_alternatives_say_what(given: Any, says: str) -> None:
+    with pytest.raises(ProviderStringError, match=says):
+        Preference.parse(given)
 
 
 def test_A2_an_unknown_option_names_the_nearest() -> None:

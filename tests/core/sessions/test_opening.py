@@ -21,11 +21,16 @@ from stockade import (
     SessionStatus,
     Settings,
 )
-from stockade.selection._providers import _require
+from stockade.selection._probing import require
+from stockade.selection._providers import WallProvider
 from stockade.sessions._registry import SessionRecord
 from stockade.sessions._runtime import Runtime
 from stockade.system.retries import pauses
 from stockade.wall import Availability, Check, OpenRequest
+
+
+def _require(provider: WallProvider) -> None:
+    require(provider.runtime, provider.name, provider.wall)
 
 
 def failing(count: int, error: Callable[[], Exception]) -> tuple[ScriptedWall, list[float]]:

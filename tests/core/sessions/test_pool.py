@@ -63,7 +63,7 @@ def runtime() -> Iterator[Runtime]:
 @pytest.fixture
 def string(wall: CountingWall, runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> str:
     def select(_: str, **config: Any) -> WallProvider:
-        for name in ("runtime", "check_available"):
+        for name in ("runtime", "check_available", "needs"):
             config.pop(name, None)
         return WallProvider("counting", wall, SandboxConfig(**config), runtime)
 

@@ -99,8 +99,8 @@ def test_nobody_takes_it_for_a_wall() -> None:
     assert "NO ISOLATION" in done.stdout and "isolation: none" in done.stdout, done.stdout
     with pytest.raises(stockade.UnsupportedError, match="memory"):
         stockade.open(NAME, memory_mb=64)
-    with pytest.raises(stockade.UnsupportedError, match="network-off"):
-        stockade.open(f"stockade-no-such-wall,{NAME}")
+    with pytest.raises(stockade.ProviderUnavailableError, match="network-off"):
+        stockade.open(["stockade-no-such-wall", NAME])
 
 
 def test_it_needs_no_pytest() -> None:

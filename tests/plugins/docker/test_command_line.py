@@ -46,7 +46,7 @@ def test_run(wall: str, engine: docker.APIClient) -> None:
 
 def test_an_order_of_preference(engine: docker.APIClient) -> None:
     """Kata's runtime is not there, or is a shim: neither is an error before it is used."""
-    string = f"gvisor,docker:{BUSYBOX}"
+    string = f"gvisor:{BUSYBOX} | docker:{BUSYBOX}"
     done = stockade(engine, "run", "-p", string, "--json", "--", "true")
     assert json.loads(done.stdout)["provider"] in ("gvisor", "docker")
 

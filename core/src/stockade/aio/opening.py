@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from stockade.aio.calls import Call, in_thread, submit
 from stockade.aio.session import AsyncSession
 from stockade.errors import CapacityError
+from stockade.selection._alternatives import PASSED_OVER
 from stockade.selection._providers import provider as select
-from stockade.session import DEFAULT_AGENT, Session, restored
+from stockade.session import DEFAULT_AGENT, Session, needed, restored
 from stockade.sessions._attaching import attach as attach_session
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from stockade.capabilities import Feature
     from stockade.config import ConfigOptions
     from stockade.files._snapshots import Snapshot
     from stockade.selection._providers import WallProvider
+    from stockade.selection._spec import PreferenceLike
     from stockade.sessions._capacity import Seat
     from stockade.sessions._runtime import Runtime
 
@@ -27,11 +30,12 @@ __all__ = ["attach", "open", "opened", "start", "take_seat"]
 
 
 def open(
-    string: str,
+    preference: PreferenceLike | None = None,
     *,
     agent_id: str = DEFAULT_AGENT,
     runtime: Runtime | None = None,
     snapshot: Snapshot | None = None,
+    needs: Iterable[Feature | str] = (),
     **config: Unpack[ConfigOptions],
 ) -> Call[AsyncSession]:
     """As :func:`stockade.open`: await it, or enter it (``async with``), which closes it.
@@ -39,21 +43,30 @@ def open(
     Where it waits for its turn it takes no thread. A session that comes up after a
     cancelled await is closed.
     """
-    return Call(_open(string, agent_id, runtime, snapshot, config))
+    call = functools.partial(
+        select, preference, check_available=True, needs=needed(needs, snapshot), **config
+    )
+    return Call(_open(call, agent_id, runtime, snapshot))
 
 
 async def _open(
-    string: str,
+    choose: Callable[..., WallProvider],
     agent_id: str,
     runtime: Runtime | None,
     snapshot: Snapshot | None,
-    config: ConfigOptions,
 ) -> AsyncSession:
     from stockade.sessions._runtime import default_runtime
 
     runtime = runtime or default_runtime()
-    call = functools.partial(select, string, runtime=runtime, check_available=True, **config)
-    return await start(await in_thread(runtime, call, runtime.preparing), agent_id, snapshot)
+    choose = functools.partial(choose, runtime=runtime)
+    chosen = await in_thread(runtime, choose, runtime.preparing)
+    while True:
+        try:
+            return await start(chosen, agent_id, snapshot)
+        except PASSED_OVER as error:  # one of several, whose sandbox did not start (A7)
+            next_one = functools.partial(chosen.go_on, error)
+            if not await in_thread(runtime, next_one, runtime.preparing):
+                raise
 
 
 def attach(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from stockade.aio.calls import Call, in_thread
@@ -16,8 +17,10 @@ from stockade.sessions._pool import MAX_AGE_SECONDS, Pool
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from stockade.capabilities import Feature
     from stockade.config import ConfigOptions
     from stockade.selection._providers import WallProvider
+    from stockade.selection._spec import PreferenceLike
     from stockade.sessions._runtime import Runtime
 
 __all__ = ["AsyncPool"]
@@ -33,15 +36,22 @@ class AsyncPool:
 
     def __init__(
         self,
-        string: str,
+        preference: PreferenceLike | None = None,
         *,
         size: int = 2,
         runtime: Runtime | None = None,
         max_age_seconds: float = MAX_AGE_SECONDS,
+        needs: Iterable[Feature | str] = (),
         **config: Unpack[ConfigOptions],
     ) -> None:
         self._make = functools.partial(
-            Pool, string, size=size, runtime=runtime, max_age_seconds=max_age_seconds, **config
+            Pool,
+            preference,
+            size=size,
+            runtime=runtime,
+            max_age_seconds=max_age_seconds,
+            needs=needs,
+            **config,
         )
         self._pool: Pool | None = None
 

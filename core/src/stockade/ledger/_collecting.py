@@ -75,7 +75,7 @@ def collect(
     Looks into the runtime's ledger, at each place where a record says that its sandbox was
     made (C9), and behind every installed wall where options and environment lead now.
     ``strings`` are provider strings of walls to look at beside them, such as an engine
-    elsewhere (``docker?engine=ssh://host``).
+    elsewhere (``docker?engine=ssh://host``); of alternatives each one is looked at.
     ``force`` are ids of sessions to remove whoever owns them. With ``dry_run`` nothing is
     touched. Does not raise for what a wall or the ledger fails at: it stands in the result.
     """
@@ -140,7 +140,7 @@ class _Pass:
         for name in names:
             self._sites.add_string(name, wanted=False)
         for string in strings:
-            self._sites.add_string(string, wanted=True)
+            self._sites.add_named(string)
         found = self._sites.look()
         seen = {one.leftover.session_id for one in found}
         self._judge_all(found)

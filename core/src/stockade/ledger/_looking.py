@@ -13,7 +13,9 @@ from stockade._leftover import Leftover
 from stockade.errors import StockadeError
 from stockade.ledger._judging import Look
 from stockade.ledger._sqlite import LedgerRecord
+from stockade.selection._alternatives import each
 from stockade.selection._providers import provider, provider_at
+from stockade.selection._spec import Preference
 from stockade.sessions._runtime import Runtime
 from stockade.system.threads import Narrow, bounded
 from stockade.values.shown import named
@@ -86,6 +88,17 @@ class Sites:
             self._leave_out(name, string, error, wanted)
             return None
         return self.add(name, wall, wanted=wanted)
+
+    def add_named(self, string: str) -> None:
+        """Where each wall leads now that a caller's string names."""
+        try:
+            named_walls = each(Preference.parse(string))
+        except StockadeError as error:
+            name = string.partition(":")[0].partition("?")[0]
+            self._leave_out(name, name, error, wanted=True)
+            return
+        for spec in named_walls:
+            self.add_string(str(spec), wanted=True)
 
     def add_record(self, record: LedgerRecord) -> None:
         """Where a record's sandbox was made, where that can be reached."""

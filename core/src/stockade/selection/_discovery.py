@@ -23,7 +23,15 @@ from stockade.values.options import nearest
 from stockade.values.shown import named
 from stockade.wall import Wall
 
-__all__ = ["PUBLISHED", "InstalledPlugin", "WallLoader", "installed", "load"]
+__all__ = [
+    "OWN_EMBEDDED",
+    "PUBLISHED",
+    "InstalledPlugin",
+    "WallLoader",
+    "embedded",
+    "installed",
+    "load",
+]
 
 #: Names that the project publishes, and the distributions that bring them (A4).
 PUBLISHED = {
@@ -39,6 +47,9 @@ PUBLISHED = {
         "microsandbox",
     )
 }
+
+#: The project's embedded walls, the strongest first: what ``local`` tries before all others.
+OWN_EMBEDDED = ("bubblewrap", "landlock")
 
 
 @attrs.frozen
@@ -83,6 +94,23 @@ def installed(group: str = api.PROVIDER_GROUP) -> list[InstalledPlugin]:
             )
         )
     return sorted(found, key=lambda plugin: (plugin.name, plugin.distribution))
+
+
+def embedded() -> tuple[list[str], list[str]]:
+    """The installed walls that call themselves embedded: the project's own in their order, and
+    the others by name. From metadata alone; imports no plug-in (A3).
+
+    Its distribution states a name in both groups, ``stockade.providers`` and
+    ``stockade.embedded``; what only one of them has does not count.
+    """
+    walls = {(found.name, found.distribution) for found in installed()}
+    stated = {
+        found.name
+        for found in installed(api.EMBEDDED_GROUP)
+        if (found.name, found.distribution) in walls
+    }
+    own = [name for name in OWN_EMBEDDED if name in stated]
+    return own, sorted(stated.difference(own))
 
 
 def load(plugin: InstalledPlugin) -> object:
@@ -130,6 +158,11 @@ class WallLoader:
         self._blocked = blocked
         self._lock = FreshLock()
         self._walls: dict[str, type[Wall]] = {}
+
+    def add(self, name: str, wall: type[Wall]) -> None:
+        """Let a name stand for this class, whatever is installed; for tests."""
+        with self._lock:
+            self._walls[name] = wall
 
     def load(self, name: str) -> type[Wall]:
         """The class that the one provider ``name`` registers, importing it alone (A3).

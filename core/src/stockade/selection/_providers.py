@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import logging
-import math
-import time
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from stockade.capabilities import Capabilities, Isolation
+from stockade.capabilities import Feature
 from stockade.config import SandboxConfig
-from stockade.errors import ConfigError, PluginError, ProviderUnavailableError, StockadeError
+from stockade.errors import ProviderStringError, ProviderUnavailableError, StockadeError
 from stockade.executions import _forms as requests
 from stockade.results import ExecutionHandle, SandboxResult, SessionHandle, SessionStatus
+from stockade.selection._alternatives import (
+    LOCAL,
+    PASSED_OVER,
+    Alternatives,
+    PassedOver,
+    check_holds,
+)
+from stockade.selection._candidates import Candidate, build
 from stockade.selection._discovery import InstalledPlugin, installed
-from stockade.selection._spec import ProviderString, split_options
+from stockade.selection._probing import PROBE_SECONDS, look, require
+from stockade.selection._spec import Preference, PreferenceLike, ProviderString
 from stockade.sessions._registry import SessionRecord
 from stockade.sessions._runtime import Runtime, default_runtime
-from stockade.system.retries import pauses
+from stockade.system.forks import FreshLock
 from stockade.system.threads import bounded
 from stockade.trait import SandboxProvider
 from stockade.values.shown import named
-from stockade.wall import Availability, Check, Form, Place, Wall
+from stockade.wall import Availability, Form, Place, Wall
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -31,51 +39,88 @@ if TYPE_CHECKING:
     from stockade.config import ConfigOptions
 
 __all__ = [
-    "PROBE_SECONDS",
+    "PassedOver",
     "ProviderInfo",
     "WallProvider",
+    "default_preference",
     "inspect_providers",
     "installed_providers",
     "provider",
     "provider_at",
 ]
 
-_log = logging.getLogger(__name__)
 #: A logger of its own, so that a program can silence (or watch for) just this.
 _isolation_log = logging.getLogger("stockade.isolation")
-
-#: How long a wall may take to say whether it is available (A8).
-PROBE_SECONDS = 15.0
-#: How long a yes is believed, so that opening many sessions does not probe each time.
-PROBE_KEPT_SECONDS = 10.0
 
 
 class WallProvider(SandboxProvider):
     """The trait over a wall; made by :func:`provider`."""
 
-    def __init__(self, name: str, wall: Wall, config: SandboxConfig, runtime: Runtime) -> None:
+    def __init__(
+        self,
+        name: str,
+        wall: Wall,
+        config: SandboxConfig,
+        runtime: Runtime,
+        *,
+        others: Alternatives | None = None,
+    ) -> None:
+        """``others``: the alternatives that are left if this one fails to start (A7)."""
         self.name = name
         self.wall = wall
         self.config = config
         self.runtime = runtime
-        #: What an order of preference passed over, and why (A7).
-        self.passed_over: tuple[tuple[str, str], ...] = ()
+        #: The alternative that was taken; None where the wall was given as an object.
+        self.spec: ProviderString | None = None
         #: Fields that stand at the wall's own, weaker defaults, since nobody set them: only
         #: ever of a wall that isolates nothing (``Wall.defaults``).
         self.lowered: Mapping[str, Any] = {}
+        self._others = others
+        self._settled = others is None
+        self._spent = False  #: all were tried in vain: the next session begins with the first
+        self._settling = FreshLock() if others is not None else None
+
+    # -- one of several (A7) -----------------------------------------------------
+
+    @property
+    def settled(self) -> bool:
+        """Whether it stays with this wall: it was named alone, or a session has come up."""
+        return self._settled
+
+    def settle(self) -> None:
+        """Stay with this wall from now on: a session of it has come up."""
+        self._settled = True
+
+    def go_on(self, error: StockadeError) -> bool:
+        """Take the next alternative, since this one's sandbox did not start.
+
+        False where it stays with this wall, and ``error`` is the caller's. Raises what
+        :meth:`Alternatives.next` raises where none is left. Called by what opens sessions.
+        """
+        if self._settled or self._others is None:
+            return False
+        self._others.pass_over(error)
+        self._take_next(self._others)
+        return True
+
+    def _take_next(self, others: Alternatives) -> None:
+        self._spent = True
+        self.take(others.next())
+        self._spent = False
+
+    def take(self, found: Candidate) -> None:
+        """Become a provider of that wall."""
+        self.name, self.wall, self.config = found.spec.name, found.wall, found.config
+        self.spec, self.lowered = found.spec, found.lowered
+
+    @property
+    def passed_over(self) -> tuple[PassedOver, ...]:
+        """What was not taken of several alternatives, and why (A7)."""
+        return () if self._others is None else tuple(self._others.passed_over)
 
     def availability(self) -> Availability:
         """The checks of the wall's probe; bounded in time, never raises (A8)."""
-        try:
-            answer: object = bounded(self.runtime.workers, self.wall.probe, PROBE_SECONDS)
-        except TimeoutError:
-            return _no(f"no answer within {PROBE_SECONDS:g} s")
-        except Exception as error:
-            _log.info("the probe of %s failed", self.name, exc_info=True)
-            return _no(named(error))
-        if not isinstance(answer, Availability):
-            return _no(f"it returned {answer!r}, not an Availability: report it to its author")
-        return answer
+        return look(self.runtime, self.name, self.wall)
 
     def is_available(self) -> bool:
         return bool(self.availability())
@@ -85,7 +130,26 @@ class WallProvider(SandboxProvider):
         return SessionHandle(agent_id, record.session_id, live=record.present_status)
 
     def open_record(self, agent_id: str, config: SandboxConfig | None = None) -> SessionRecord:
-        """Create a session and return the registry's record; what sessions are made of."""
+        """Create a session and return the registry's record; what sessions are made of.
+
+        The first one of several alternatives settles which wall it is (A7).
+        """
+        if self._settled or self._settling is None:
+            return self._opened(agent_id, config)
+        with self._settling:
+            if self._spent and self._others is not None:
+                self._take_next(self._others)
+            while True:
+                try:
+                    record = self._opened(agent_id, config)
+                except PASSED_OVER as error:
+                    if not self.go_on(error):
+                        raise
+                else:
+                    self.settle()
+                    return record
+
+    def _opened(self, agent_id: str, config: SandboxConfig | None) -> SessionRecord:
         if config is None:
             self.tell_lowered()
         return self.runtime.create(self.name, self.wall, agent_id, config or self.config)
@@ -137,33 +201,63 @@ class WallProvider(SandboxProvider):
             self.runtime.destroy(record)
 
 
-def _no(detail: str) -> Availability:
-    return Availability((Check("probe", False, detail),))
-
-
 def provider(
-    string: str | ProviderString,
+    preference: PreferenceLike | None = None,
     *,
     runtime: Runtime | None = None,
     check_available: bool = False,
+    needs: Iterable[Feature | str] = (),
     **config: Unpack[ConfigOptions],
 ) -> WallProvider:
     """The provider that a string names, with the string's options as configuration.
 
-    ``config`` sets further fields and stands over the string's options. Of an
-    order of preference the first that is available is taken (A7); a single
-    name is probed only with ``check_available``. Raises ProviderStringError,
-    ProviderNotFoundError, DuplicateProviderError, PluginError, ConfigError and
+    ``preference`` is one string, several in one (``a | b``) or a sequence of them; None is
+    STOCKADE_PROVIDER, else ``local``. ``config`` sets further fields and stands over the
+    string's options; ``needs`` are features that the wall must have. Of several, the first
+    that is available and holds what is asked is taken (A7), and its first session goes on to
+    the next one where its sandbox does not start; a single name is probed only with
+    ``check_available``. Raises ProviderStringError, ProviderNotFoundError,
+    DuplicateProviderError, PluginError, ConfigError, UnsupportedError and
     ProviderUnavailableError.
     """
-    spec = string if isinstance(string, ProviderString) else ProviderString.parse(string)
+    wanted = default_preference() if preference is None else Preference.parse(preference)
     runtime = runtime or default_runtime()
-    if len(spec.names) == 1:
-        chosen = _build(spec, runtime, config)
-        if check_available:
-            _require(chosen)
-        return chosen
-    return _first_available(spec, runtime, config)
+    features = tuple(needs)
+    if len(wanted.alternatives) > 1 or wanted.alternatives[0].name == LOCAL:
+        others = Alternatives(wanted, runtime, config, features)
+        return _provider_of(others.next(), runtime, others)
+    found = build(
+        wanted.alternatives[0], runtime, config,
+        restricted_by=wanted.source if wanted.restricted else "",
+    )  # fmt: skip
+    if check_available:
+        require(runtime, found.spec.name, found.wall)
+    if features:
+        check_holds(found, features)
+    return _provider_of(found, runtime)
+
+
+def _provider_of(
+    found: Candidate, runtime: Runtime, others: Alternatives | None = None
+) -> WallProvider:
+    made = WallProvider(found.spec.name, found.wall, found.config, runtime, others=others)
+    made.take(found)
+    return made
+
+
+def default_preference() -> Preference:
+    """What a program gets that names no provider: STOCKADE_PROVIDER, else ``local``.
+
+    The command line looks for a project's file between the two; a program does not, since
+    whoever fills its working folder would choose its wall.
+    """
+    text = os.environ.get("STOCKADE_PROVIDER")
+    if not text:
+        return Preference((ProviderString(LOCAL),), source="the default")
+    try:
+        return Preference.parse(text, source="STOCKADE_PROVIDER")
+    except ProviderStringError as error:
+        raise ProviderStringError(f"STOCKADE_PROVIDER: {error}") from None
 
 
 def provider_at(
@@ -192,127 +286,6 @@ def provider_at(
             f"{chosen.name} cannot look at {place.word!r}: {named(error)}"
         ) from error
     return chosen
-
-
-def _build(
-    spec: ProviderString, runtime: Runtime, config: Mapping[str, Any], *, alone: bool = True
-) -> WallProvider:
-    """``alone``: it was named by itself, not in an order of preference."""
-    (name,) = spec.names
-    wall_class = runtime.walls.load(name)
-    changes, options = split_options(spec, wall_class.options)
-    asked = {**changes, **config}
-    try:
-        wall = bounded(runtime.workers, lambda: wall_class(spec.target, options), PROBE_SECONDS)
-        _check_declared(name, wall)
-        wall.texts = {option: spec.options[option] for option in options}
-    except StockadeError:
-        raise
-    except Exception as error:
-        raise PluginError(f"provider {name!r} cannot be set up: {named(error)}") from error
-    # Of a list nobody falls from a wall to none because an engine is down: there the
-    # trait's defaults stand, which a wall that isolates nothing cannot hold (A7).
-    lowered = {k: v for k, v in _defaults(name, wall).items() if alone and k not in asked}
-    chosen = WallProvider(name, wall, SandboxConfig().with_(**{**lowered, **asked}), runtime)
-    chosen.lowered = lowered
-    return chosen
-
-
-def _check_declared(name: str, wall: Wall) -> None:
-    """Raise PluginError or TypeError where the wall's own words about itself are wrong."""
-    try:
-        have, isolation = wall.capabilities, wall.isolation
-    except ConfigError as error:
-        raise PluginError(
-            f"provider {name!r} states its capabilities wrongly: {error} Its author must mend them."
-        ) from error
-    if not isinstance(have, Capabilities):
-        raise TypeError(f"its capabilities are {have!r:.80}, not a Capabilities")
-    if not isinstance(isolation, Isolation):
-        raise TypeError(f"its isolation is {isolation!r:.80}, not an Isolation")
-
-
-def _defaults(name: str, wall: Wall) -> Mapping[str, Any]:
-    """The wall's own defaults, where it may have any (B1)."""
-    if not wall.defaults:
-        return {}
-    if wall.isolation is not Isolation.NONE:
-        raise PluginError(
-            f"provider {name!r} says that it isolates ({wall.isolation}) and still lowers the "
-            f"defaults of {', '.join(wall.defaults)}; its author must remove Wall.defaults, and "
-            "core refuses what the wall cannot hold."
-        )
-    try:
-        SandboxConfig().with_(**wall.defaults)
-    except StockadeError as error:
-        raise PluginError(
-            f"provider {name!r}: its Wall.defaults are wrong: {error} Its author must mend them."
-        ) from error
-    return wall.defaults
-
-
-def _require(chosen: WallProvider) -> None:
-    """Probe unless the same wall was seen available a moment ago; a no is never kept, but
-    for those who ask while it is being found out."""
-    runtime = chosen.runtime
-    key = (chosen.name, type(chosen.wall), chosen.wall.target, repr(chosen.wall.chosen))
-    with runtime.probing_lock:
-        if time.monotonic() - runtime.seen_available.get(key, -math.inf) < PROBE_KEPT_SECONDS:
-            return
-        asking = runtime.probing.get(key)
-        if asking is None:
-            # Not in this thread: an interrupt of it is no answer for who waits for the same.
-            asking = runtime.workers.submit(lambda: _ask(chosen, key))
-            runtime.probing[key] = asking
-    answer = asking.result()
-    if not answer:
-        raise ProviderUnavailableError(
-            f"{chosen.name} is not available: {answer.reason}. See `stockade doctor {chosen.name}`."
-        )
-
-
-def _ask(chosen: WallProvider, key: object) -> Availability:
-    """Probe for all that wait for the answer."""
-    runtime = chosen.runtime
-    answer: Availability | None = None
-    try:
-        answer = _patient(chosen)
-        return answer
-    finally:
-        with runtime.probing_lock:
-            if answer:
-                runtime.seen_available[key] = time.monotonic()
-            del runtime.probing[key]
-
-
-def _patient(chosen: WallProvider) -> Availability:
-    """The answer, asked for again where the wall says that a no may soon be a yes."""
-    answer = chosen.availability()
-    for pause in pauses(chosen.runtime.settings.start_retries):
-        if not answer.transient:
-            break
-        time.sleep(pause)
-        answer = chosen.availability()
-    return answer
-
-
-def _first_available(
-    spec: ProviderString, runtime: Runtime, config: Mapping[str, Any]
-) -> WallProvider:
-    passed: list[tuple[str, str]] = []
-    for name in spec.names:
-        try:
-            candidate = _build(spec.one(name), runtime, config, alone=False)
-            _require(candidate)
-        except (PluginError, LookupError, ProviderUnavailableError) as error:
-            passed.append((name, str(error)))
-            continue
-        candidate.passed_over = tuple(passed)
-        for other, why in passed:
-            _log.warning("%s is used; passed over %s: %s", name, other, why)
-        return candidate
-    told = " ".join(f"[{name}] {why}" for name, why in passed)
-    raise ProviderUnavailableError(f"none of {', '.join(spec.names)} is available: {told}")
 
 
 # -- listings ------------------------------------------------------------------
@@ -350,11 +323,14 @@ def inspect_providers(
 
 def _inspect(found: InstalledPlugin, runtime: Runtime) -> ProviderInfo:
     info = ProviderInfo(name=found.name, distribution=found.distribution, version=found.version)
+    if found.name == LOCAL:
+        why = f"{found.where}: the name {LOCAL!r} is stockade's own; its author must choose another"
+        return attrs.evolve(info, broken=True, reason=why)
     try:
-        chosen = _build(ProviderString((found.name,)), runtime, {})
+        chosen = build(ProviderString(found.name), runtime, {})
     except StockadeError as error:
         return attrs.evolve(info, broken=True, reason=str(error))
-    answer = chosen.availability()
+    answer = look(runtime, found.name, chosen.wall)
     return attrs.evolve(
         info,
         isolation=str(chosen.wall.isolation),

@@ -1,10 +1,14 @@
-"""The provider string: ``name[,name…][:target][?option=value[&option=value…]]`` (A1, A7)."""
+"""The provider string, and several of them in an order of preference (A1, A7).
+
+One is ``name[:target][?option=value[&option=value…]]``; alternatives are separated by ``|``,
+each of them whole: ``gvisor:python:3.12-slim?memory_mb=256 | bubblewrap``.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Union
 from urllib.parse import quote, unquote_to_bytes
 
 import attrs
@@ -14,7 +18,7 @@ from stockade.errors import ConfigError, ProviderStringError
 from stockade.values.options import nearest, render
 from stockade.wall import Option, Wall
 
-__all__ = ["ProviderString", "recipe", "split_options"]
+__all__ = ["Preference", "PreferenceLike", "ProviderString", "recipe", "split_options"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 _PASSWORD = re.compile(r"(://[^/@:]*):[^/@]*(@)")
@@ -59,38 +63,37 @@ class ProviderString:
     once the plug-in is loaded (see :func:`split_options`).
     """
 
-    names: tuple[str, ...]
+    name: str
     target: str | None = None
     #: Values never show in a repr, since one may be a secret (B4).
     options: Mapping[str, str] = attrs.field(factory=dict, repr=lambda o: f"<{', '.join(o)}>")
 
     @classmethod
     def parse(cls, text: str) -> ProviderString:
-        """Read a string; raises ProviderStringError that says what is wrong."""
+        """Read one alternative; raises ProviderStringError that says what is wrong."""
         if not isinstance(text, str):
             raise ProviderStringError(f"a provider string is text, not {type(text).__name__}.")
+        if "|" in text:
+            raise ProviderStringError(
+                "'|' separates alternatives, and one is expected here; write '%7C' for one inside."
+            )
         head, question, query = text.partition("?")
-        listed, colon, target = head.partition(":")
-        names = tuple(listed.split(","))
-        for name in names:
-            if not _NAME.fullmatch(name):
-                raise ProviderStringError(f"{name!r} is not a provider's name: {_FORM}.")
-        if len(set(names)) != len(names):
-            raise ProviderStringError(f"{listed!r} names one provider twice; name each once.")
+        name, colon, target = head.partition(":")
+        if not _NAME.fullmatch(name):
+            order = f"; alternatives are written {name.replace(',', ' | ')}" if "," in name else ""
+            raise ProviderStringError(f"{name!r} is not a provider's name: {_FORM}{order}.")
         if colon and not target:
-            raise ProviderStringError(f"the target after {listed!r} is empty: {_FORM}.")
+            raise ProviderStringError(f"the target after {name!r} is empty: {_FORM}.")
         if question and not query:
             raise ProviderStringError(f"there is no option after '?': {_FORM}.")
         return cls(
-            names,
+            name,
             _decode(target, "the target") if colon else None,
             _options(query) if question else {},
         )
 
     def __str__(self) -> str:
-        text = ",".join(self.names)
-        if self.target is not None:
-            text += ":" + quote(self.target, safe=_TARGET_SAFE)
+        text = self.label
         if self.options:
             text += "?" + "&".join(
                 f"{quote(name, safe='')}={quote(value, safe=_VALUE_SAFE)}"
@@ -98,9 +101,12 @@ class ProviderString:
             )
         return text
 
-    def one(self, name: str) -> ProviderString:
-        """The same string with ``name`` alone, for a member of an order of preference."""
-        return attrs.evolve(self, names=(name,))
+    @property
+    def label(self) -> str:
+        """Name and target, for messages; not the options, since a value may be a secret (B4)."""
+        if self.target is None:
+            return self.name
+        return f"{self.name}:{quote(self.target, safe=_TARGET_SAFE)}"
 
     @classmethod
     def of(
@@ -113,7 +119,66 @@ class ProviderString:
             for field in attrs.fields(SandboxConfig)
             if config is not None and getattr(config, field.name) != getattr(plain, field.name)
         }
-        return cls((name,), target, options)
+        return cls(name, target, options)
+
+
+#: What selects a provider: one string, several in one (``|``), or a sequence of them.
+PreferenceLike = Union[str, ProviderString, "Preference", Sequence[str | ProviderString]]
+
+
+@attrs.frozen
+class Preference:
+    """Provider strings in the order in which they are tried (A7); one at least.
+
+    ``str()`` renders it, and both round-trip.
+    """
+
+    alternatives: tuple[ProviderString, ...]
+    #: Who chose them, for messages: "-p", "STOCKADE_PROVIDER", a file's path; empty for a program.
+    source: str = attrs.field(default="", eq=False, kw_only=True)
+    #: They stand in a file that whoever filled the folder may have written, so they choose a
+    #: wall and tighten its limits, and do nothing else.
+    restricted: bool = attrs.field(default=False, eq=False, kw_only=True)
+
+    @classmethod
+    def parse(
+        cls, given: PreferenceLike, *, source: str = "", restricted: bool = False
+    ) -> Preference:
+        """Read what a caller gave; raises ProviderStringError that says what is wrong.
+
+        Called wherever a provider is selected. A :class:`Preference` is returned as it is.
+        """
+        if isinstance(given, Preference):
+            return given
+        if isinstance(given, (str, ProviderString)):
+            given = (given,)
+        if not isinstance(given, Sequence):
+            raise ProviderStringError(
+                f"a provider is text or a sequence of texts, not {type(given).__name__}."
+            )
+        found: list[ProviderString] = []
+        for part in given:
+            found += [part] if isinstance(part, ProviderString) else _alternatives(part)
+        if not found:
+            raise ProviderStringError(f"no provider is named: {_FORM}.")
+        for spec in found:
+            if found.count(spec) > 1:
+                raise ProviderStringError(f"{spec.label!r} stands there twice; name it once.")
+        return cls(tuple(found), source=source, restricted=restricted)
+
+    def __str__(self) -> str:
+        return " | ".join(map(str, self.alternatives))
+
+    @property
+    def label(self) -> str:
+        """Names and targets, for messages; not the options (B4)."""
+        return " | ".join(spec.label for spec in self.alternatives)
+
+
+def _alternatives(text: object) -> list[ProviderString]:
+    if not isinstance(text, str):
+        raise ProviderStringError(f"a provider string is text, not {type(text).__name__}.")
+    return [ProviderString.parse(part.strip(" \t\r\n")) for part in text.split("|")]
 
 
 def recipe(name: str, wall: Wall, config: SandboxConfig) -> str:
@@ -150,7 +215,7 @@ def split_options(
         else:
             known = sorted([*fields, *own])
             raise ProviderStringError(
-                f"{spec.names[0]} has no option {name!r}{nearest(name, known)}; "
+                f"{spec.name} has no option {name!r}{nearest(name, known)}; "
                 f"the options are {', '.join(known)}."
             )
     return changes, chosen

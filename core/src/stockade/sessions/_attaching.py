@@ -171,7 +171,7 @@ def _sandbox(runtime: Runtime, chosen: WallProvider, record: SessionRecord, slot
     except Exception as error:
         raise SandboxStartError(
             f"{chosen.name} failed to reach session {record.session_id}: "
-            f"{named(error)}; see `stockade doctor {chosen.name}`."
+            f"{named(error)}; see `stockade doctor -p {chosen.name}`."
         ) from error
     if not isinstance(sandbox, Sandbox):
         raise WallError(

@@ -190,7 +190,7 @@ class Openings:
 def _unforeseen(record: SessionRecord, error: Exception) -> SandboxStartError:
     return SandboxStartError(
         f"{record.provider} failed to start a sandbox: {named(error)}; "
-        f"see `stockade doctor {record.provider}`."
+        f"see `stockade doctor -p {record.provider}`."
     )
 
 

@@ -9,6 +9,7 @@ import os
 import threading
 import time
 from collections import deque
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from stockade._proposals import SessionProposal
@@ -21,6 +22,7 @@ from stockade.errors import (
 )
 from stockade.events import Event, EventKind
 from stockade.results import SessionStatus
+from stockade.selection._alternatives import PASSED_OVER
 from stockade.selection._providers import WallProvider
 from stockade.selection._providers import provider as select
 from stockade.selection._spec import recipe
@@ -33,7 +35,9 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
+    from stockade.capabilities import Feature
     from stockade.config import ConfigOptions
+    from stockade.selection._spec import PreferenceLike
     from stockade.sessions._registry import SessionRecord
     from stockade.sessions._runtime import Runtime
 
@@ -65,16 +69,19 @@ class Pool:
 
     def __init__(
         self,
-        string: str,
+        preference: PreferenceLike | None = None,
         *,
         size: int = 2,
         runtime: Runtime | None = None,
         max_age_seconds: float = MAX_AGE_SECONDS,
+        needs: Iterable[Feature | str] = (),
         **config: Unpack[ConfigOptions],
     ) -> None:
-        """``string`` and ``config`` as for ``stockade.open``; starting begins at once, in
-        the background. A session that waited ``max_age_seconds`` is replaced unused.
-        Raises what selecting the provider raises, and ConfigError."""
+        """``preference``, ``needs`` and ``config`` as for ``stockade.open``; starting begins at
+        once, in the background. Of several alternatives the first session is started before
+        this returns, so that all come from a wall that has started one (A7). A session that
+        waited ``max_age_seconds`` is replaced unused. Raises what selecting the provider
+        raises, and ConfigError."""
         if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= _MAX_SIZE:
             raise ConfigError(
                 f"size={size!r} is not allowed: a whole number from 1 to {_MAX_SIZE}."
@@ -82,14 +89,13 @@ class Pool:
         if not max_age_seconds > 0:
             raise ConfigError(f"max_age_seconds={max_age_seconds!r} is not allowed: seconds.")
         self._provider: WallProvider = select(
-            string, runtime=runtime, check_available=True, **config
+            preference, runtime=runtime, check_available=True, needs=needs, **config
         )
         if self._provider.config.durable:
             raise ConfigError(
                 "durable=True is not allowed in a pool: its sessions end with this process; open "
                 "durable ones without a pool."
             )
-        self._provider.tell_lowered()
         self._runtime = self._provider.runtime
         self._size = size
         self._max_age = max_age_seconds
@@ -104,6 +110,8 @@ class Pool:
         #: Sessions that were handed out ready, and those that had to be started cold.
         self.hits = 0
         self.misses = 0
+        self._settle()
+        self._provider.tell_lowered()
         self._fill()
 
     @property
@@ -289,17 +297,36 @@ class Pool:
             _log.warning("a session for the pool did not start: %s", error)
             self._started(None, failed=True, full=True)
 
+    def _settle(self) -> None:
+        """Go through several alternatives until a session of one has come up."""
+        while not self._provider.settled:
+            try:
+                record = self._create()
+            except CapacityError as error:  # no word about the wall, which is tried later
+                _log.debug("no room for a session of the pool: %s", error)
+                self._provider.settle()
+            except PASSED_OVER as error:
+                if not self._provider.go_on(error):
+                    raise
+            else:
+                self._provider.settle()
+                self._starting += 1
+                self._started(record, failed=False, full=False)
+
+    def _create(self) -> SessionRecord:
+        # Its lifetimes begin when it is handed out; until then its age is the pool's.
+        config = self._provider.config.with_(
+            lifetime_seconds=self._max_age * 1.5, idle_seconds=None
+        )
+        return self._runtime.create(
+            self._provider.name, self._provider.wall, _NOBODY, config, pooled=True
+        )
+
     def _start_one(self) -> None:
         record: SessionRecord | None = None
         failed = full = False
         try:
-            # Its lifetimes begin when it is handed out; until then its age is the pool's.
-            config = self._provider.config.with_(
-                lifetime_seconds=self._max_age * 1.5, idle_seconds=None
-            )
-            record = self._runtime.create(
-                self._provider.name, self._provider.wall, _NOBODY, config, pooled=True
-            )
+            record = self._create()
         except CapacityError as error:
             failed = full = True  # callers come first; it is tried again soon
             _log.debug("no room for a session of the pool: %s", error)

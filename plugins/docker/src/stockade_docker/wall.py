@@ -83,6 +83,7 @@ class ContainerWall(Wall):
     """A container for each session, on any engine that speaks the Docker API."""
 
     isolation = Isolation.CONTAINER
+    target_is_name = True
     capabilities = CAPABILITIES
     options: ClassVar[Mapping[str, Option]] = OPTIONS
 

@@ -134,8 +134,8 @@ def _run(
     try:
         chosen = stockade.provider(string, check_available=True)
         outcome.provider, outcome.isolation = chosen.name, str(chosen.wall.isolation)
-        for name, why in chosen.passed_over:
-            say(f"stockade: passed over {name}: {why}", err=True)
+        for one in chosen.passed_over:
+            say(f"stockade: passed over {one.provider}: {one.reason}", err=True)
         began = time.monotonic()
         with isolation_told_here():
             session = stockade.Session(chosen, chosen.open_record(options["agent"]))

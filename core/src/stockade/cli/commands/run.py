@@ -148,8 +148,8 @@ def _run(command: tuple[str, ...], options: dict[str, Any]) -> int:
     with _starting(options["provider"]), isolation_told_here():
         session = stockade.open(options["provider"], agent_id=options["agent"], **_config(options))
     with session:
-        for name, why in session.provider.passed_over:
-            say(f"stockade: passed over {name}: {why}", err=True)
+        for one in session.provider.passed_over:
+            say(f"stockade: passed over {one.provider}: {one.reason}", err=True)
         tell_isolation(session.provider)
         more: dict[str, Any] = {"env": env, "stdin": whole(given)}
         if options["workdir"]:
@@ -239,11 +239,15 @@ def _tell(result: Any) -> int:
     return int(result.exit_code)
 
 
+def _passed(provider: Any) -> list[dict[str, str]]:
+    return [{"name": one.provider, "reason": one.reason} for one in provider.passed_over]
+
+
 def _as_json(session: Any, result: Any) -> int:
     out: dict[str, Any] = {
         "provider": session.provider.name,
         "isolation": str(session.provider.wall.isolation),
-        "passed_over": [{"name": n, "reason": w} for n, w in session.provider.passed_over],
+        "passed_over": _passed(session.provider),
         "session_id": session.session_id,
         "success": result.success,
         "exit_code": result.exit_code,

@@ -96,8 +96,8 @@ def create(
     with _told(), terminable(), _starting(string):
         start = stockade.Snapshot.load(snapshot) if snapshot else None
         opened = stockade.open(string, agent_id=agent, durable=True, snapshot=start, **options)
-        for name, why in opened.provider.passed_over:
-            say(f"stockade: passed over {name}: {why}", err=True)
+        for one in opened.provider.passed_over:
+            say(f"stockade: passed over {one.provider}: {one.reason}", err=True)
         opened.detach()
     name = opened.provider.name
     answer = {"session_id": opened.session_id, "provider": name, "agent": agent}

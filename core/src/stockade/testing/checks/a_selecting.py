@@ -7,24 +7,31 @@ import os
 import subprocess
 import sys
 import time
+from typing import Any
 
+import attrs
 import pytest
 
 import stockade
+from stockade.capabilities import Capabilities, Feature, Isolation
+from stockade.config import SandboxConfig
 from stockade.errors import (
     ConfigError,
     ProviderNotFoundError,
     ProviderStringError,
     ProviderUnavailableError,
+    SandboxStartError,
     StockadeError,
+    UnsupportedError,
 )
-from stockade.selection._discovery import PUBLISHED, InstalledPlugin, installed
+from stockade.selection._alternatives import LOCAL
+from stockade.selection._discovery import PUBLISHED, InstalledPlugin, embedded, installed
 from stockade.selection._providers import inspect_providers
-from stockade.selection._spec import ProviderString
+from stockade.selection._spec import Preference, ProviderString
 from stockade.sessions._runtime import Runtime
 from stockade.system.threads import bounded
 from stockade.testing.base import ConformanceBase, anywhere, expect
-from stockade.wall import Availability
+from stockade.wall import Availability, Check, OpenRequest, Sandbox, Wall
 
 #: Lists, then selects, and prints which entry points' modules were imported by each.
 _IMPORTS = """
@@ -40,6 +47,46 @@ late = sorted(name for name, module in found.items() if module in sys.modules)
 print(json.dumps([early, late]))
 """
 
+#: A name that nothing registers.
+_ABSENT = "stockade-conformance-absent"
+
+
+class _Away(Wall):
+    """Not available, as where an engine is down."""
+
+    name, why, summary = "stockade-conformance-away", "switched off", "is not available"
+    capabilities = Capabilities(dict.fromkeys(Feature, "native"))
+    isolation = Isolation.PROCESS
+
+    def probe(self) -> Availability:
+        return Availability((Check("engine", False, "switched off", "switch it on"),))
+
+    def open(self, request: OpenRequest) -> Sandbox:
+        raise SandboxStartError("no such image", retryable=False)
+
+
+class _Weak(_Away):
+    """Available, and cannot hold anything."""
+
+    name, why, summary = "stockade-conformance-weak", "cannot hold", "cannot hold what is asked"
+    capabilities = Capabilities()
+
+    def probe(self) -> Availability:
+        return Availability()
+
+
+class _Unstarted(_Away):
+    """Available, holds everything by its own words, and starts no sandbox."""
+
+    name, why, summary = "stockade-conformance-unstarted", "no such image", "does not start"
+
+    def probe(self) -> Availability:
+        return Availability()
+
+
+def _runtime() -> Runtime:
+    return Runtime(discover_plugins=False)
+
 
 class Selection(ConformanceBase):
     """A: the provider string."""
@@ -47,10 +94,13 @@ class Selection(ConformanceBase):
     def _spec(self) -> ProviderString:
         if not self.provider:
             pytest.skip("the suite was given a provider object, not a string")
-        return ProviderString.parse(self.provider)
+        wanted = Preference.parse(self.provider).alternatives
+        if len(wanted) > 1 or wanted[0].name == LOCAL:
+            pytest.skip("the string stands for several walls")
+        return wanted[0]
 
     def _found(self) -> list[InstalledPlugin]:
-        name = self._spec().names[0]
+        name = self._spec().name
         found = [plugin for plugin in installed() if plugin.name == name]
         if not found:
             if name in os.environ.get("STOCKADE_REQUIRE", "").split(","):
@@ -65,6 +115,14 @@ class Selection(ConformanceBase):
     def test_A1_the_string_round_trips(self) -> None:
         spec = self._spec()
         expect(ProviderString.parse(str(spec)) == spec, "A1", "parse(str(x)) == x", str(spec))
+
+    @anywhere
+    def test_A1_a_bar_inside_is_no_separator(self) -> None:
+        spec = self._spec()
+        barred = attrs.evolve(spec, target="a|b", options={**spec.options, "labels": "x=1|2"})
+        for given in (str(barred), f" {barred} "):
+            read = Preference.parse(given).alternatives
+            expect(read == (barred,), "A1", f"one alternative: {barred}", read)
 
     @anywhere
     def test_A1_target_and_options_arrive(self) -> None:
@@ -151,22 +209,88 @@ class Selection(ConformanceBase):
 
     @anywhere
     def test_A7_an_order_of_preference_is_kept_and_told(self) -> None:
+        self._found()
+        wanted = [_ABSENT, self.provider]
+        for given in (wanted, " | ".join(wanted)):
+            self._second_of(given)
+
+    @anywhere
+    def test_A7_each_alternative_is_whole(self) -> None:
         spec = self._spec()
         self._found()
-        if len(spec.names) > 1:
-            pytest.skip("the string is an order of preference itself")
-        absent = "stockade-conformance-absent"
-        string = f"{absent},{self.provider}"
-        runtime = Runtime(discover_plugins=False)
+        chosen = self._second_of(f"{_ABSENT}:other?labels=of=other | {self.provider}")
+        if chosen is None:
+            return
+        expect(chosen.wall.target == spec.target, "A7", f"its own target {spec.target!r}",
+               chosen.wall.target)  # fmt: skip
+        alone = stockade.provider(self.provider, runtime=chosen.runtime).config.labels
+        expect(chosen.config.labels == alone, "A7", "its own options", chosen.config.labels)
+
+    @anywhere
+    def test_A7_nothing_outside_of_the_list_is_used(self) -> None:
+        self._found()
         try:
-            chosen = stockade.provider(string, runtime=runtime)
+            chosen = stockade.provider([_ABSENT, f"{_ABSENT}-too"], runtime=_runtime())
         except ProviderUnavailableError as error:
-            for name in (absent, spec.names[0]):
+            for name in (_ABSENT, f"{_ABSENT}-too"):
                 expect(f"[{name}]" in str(error), "A7", f"why {name} was passed over", error)
             return
-        expect(chosen.name == spec.names[0], "A7", f"{spec.names[0]} chosen", chosen.name)
-        passed = [name for name, why in chosen.passed_over if why]
-        expect(passed == [absent], "A7", f"{absent} passed over, with why", chosen.passed_over)
+        expect(False, "A7", "an error, since nothing of the list can be used", chosen.name)
+
+    def test_A7_the_next_is_taken_before_anything_ran(self) -> None:
+        spec = self._spec()
+        self._found()
+        for kind in (_Away, _Weak, _Unstarted):
+            runtime = _runtime()
+            runtime.walls.add(kind.name, kind)
+            wanted = [kind.name, self.provider]
+            with stockade.open(wanted, runtime=runtime, **self._unlike_the_defaults()) as session:
+                taken, passed = session.provider.name, session.provider.passed_over
+            expect(taken == spec.name, "A7", f"{spec.name} after one that {kind.summary}", taken)
+            told = [one.reason for one in passed if one.provider == kind.name]
+            expect(len(told) == 1 and kind.why in told[0], "A7", f"why: {kind.why!r}", passed)
+
+    @anywhere
+    def test_A7_local_stands_for_the_embedded_walls_alone(self) -> None:
+        name = self._found()[0].name
+        own, others = embedded()
+        runtime = _runtime()
+        for other in (*own, *others):
+            if other != name:
+                runtime.walls.add(other, _Away)
+        try:
+            taken = stockade.provider("local", runtime=runtime, **self._unlike_the_defaults()).name
+        except (ProviderUnavailableError, UnsupportedError) as error:
+            expect((f"[{name}]" in str(error)) == (name in (*own, *others)), "A7",
+                   f"{name} tried if it calls itself embedded, and only then", error)  # fmt: skip
+            return
+        expect(taken == name and name in (*own, *others), "A7", "an embedded wall", taken)
+
+    def _unlike_the_defaults(self) -> dict[str, Any]:
+        """What differs from the defaults in the suite's sessions, and not by the string."""
+        plain, config = SandboxConfig(), self.patient(self.make_provider().config)
+        named = [field.name for field in attrs.fields(SandboxConfig)]
+        return {
+            name: getattr(config, name)
+            for name in named
+            if name not in self._spec().options and getattr(config, name) != getattr(plain, name)
+        }
+
+    def _second_of(
+        self, given: str | list[str]
+    ) -> stockade.selection._providers.WallProvider | None:
+        """The provider, which stands second; None where it is not available here."""
+        spec = self._spec()
+        try:
+            chosen = stockade.provider(given, runtime=_runtime(), **self._unlike_the_defaults())
+        except ProviderUnavailableError as error:
+            for name in (_ABSENT, spec.label):
+                expect(f"[{name}" in str(error), "A7", f"why {name} was passed over", error)
+            return None
+        expect(chosen.name == spec.name, "A7", f"{spec.name} chosen", chosen.name)
+        passed = [one.provider.partition(":")[0] for one in chosen.passed_over if one.reason]
+        expect(passed == [_ABSENT], "A7", f"{_ABSENT} passed over, with why", chosen.passed_over)
+        return chosen
 
     @anywhere
     def test_A8_the_probe_answers_in_time_and_never_raises(self) -> None:

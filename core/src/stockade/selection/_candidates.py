@@ -1,0 +1,141 @@
+"""From one alternative of a preference to a wall with its configuration, checked (A2, A6, B1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from stockade._proposals import loosened
+from stockade.capabilities import Capabilities, Isolation
+from stockade.config import SandboxConfig
+from stockade.errors import ConfigError, PluginError, StockadeError
+from stockade.selection._probing import PROBE_SECONDS
+from stockade.selection._spec import ProviderString, split_options
+from stockade.system.threads import bounded
+from stockade.values.shown import named
+from stockade.wall import Wall
+
+if TYPE_CHECKING:
+    from stockade.sessions._runtime import Runtime
+
+__all__ = ["Candidate", "build"]
+
+
+@attrs.frozen(kw_only=True)
+class Candidate:
+    """A wall that may be taken: loaded, not yet asked whether it is available."""
+
+    spec: ProviderString
+    wall: Wall
+    config: SandboxConfig
+    #: Fields that stand at the wall's own defaults, since nobody set them.
+    lowered: Mapping[str, Any]
+
+
+def build(
+    spec: ProviderString,
+    runtime: Runtime,
+    config: Mapping[str, Any],
+    *,
+    alone: bool = True,
+    restricted_by: str = "",
+) -> Candidate:
+    """Load the wall that ``spec`` names, and work out its configuration.
+
+    ``config`` holds what the caller set besides, which stands over the string's options.
+    ``alone``: the wall was named by itself, not among others. ``restricted_by`` names the
+    file that the string stands in, which may only tighten. Raises ProviderStringError,
+    ConfigError, ProviderNotFoundError, DuplicateProviderError, PluginError.
+    """
+    wall_class = runtime.walls.load(spec.name)
+    changes, options = split_options(spec, wall_class.options)
+    if restricted_by:
+        _check_restricted(spec, wall_class, changes, options, restricted_by)
+    asked = {**changes, **config}
+    wall = _made(spec, wall_class, options, runtime)
+    if restricted_by and wall.isolation is Isolation.NONE:
+        raise _refused(spec, restricted_by, "names a wall that isolates nothing")
+    # Of a list nobody falls from a wall to none because an engine is down: there the
+    # trait's defaults stand, which a wall that isolates nothing cannot hold (A7).
+    defaults = _defaults(spec.name, wall) if alone else {}
+    lowered = {field: value for field, value in defaults.items() if field not in asked}
+    return Candidate(
+        spec=spec, wall=wall, config=SandboxConfig().with_(**{**lowered, **asked}), lowered=lowered
+    )
+
+
+def _made(
+    spec: ProviderString, wall_class: type[Wall], options: Mapping[str, Any], runtime: Runtime
+) -> Wall:
+    try:
+        wall = bounded(runtime.workers, lambda: wall_class(spec.target, options), PROBE_SECONDS)
+        _check_declared(spec.name, wall)
+        wall.texts = {option: spec.options[option] for option in options}
+    except StockadeError:
+        raise
+    except Exception as error:
+        raise PluginError(f"provider {spec.name!r} cannot be set up: {named(error)}") from error
+    return wall
+
+
+def _check_declared(name: str, wall: Wall) -> None:
+    """Raise PluginError or TypeError where the wall's own words about itself are wrong."""
+    try:
+        have, isolation = wall.capabilities, wall.isolation
+    except ConfigError as error:
+        raise PluginError(
+            f"provider {name!r} states its capabilities wrongly: {error} Its author must mend them."
+        ) from error
+    if not isinstance(have, Capabilities):
+        raise TypeError(f"its capabilities are {have!r:.80}, not a Capabilities")
+    if not isinstance(isolation, Isolation):
+        raise TypeError(f"its isolation is {isolation!r:.80}, not an Isolation")
+
+
+def _defaults(name: str, wall: Wall) -> Mapping[str, Any]:
+    """The wall's own defaults, where it may have any (B1)."""
+    if not wall.defaults:
+        return {}
+    if wall.isolation is not Isolation.NONE:
+        raise PluginError(
+            f"provider {name!r} says that it isolates ({wall.isolation}) and still lowers the "
+            f"defaults of {', '.join(wall.defaults)}; its author must remove Wall.defaults, and "
+            "core refuses what the wall cannot hold."
+        )
+    try:
+        SandboxConfig().with_(**wall.defaults)
+    except StockadeError as error:
+        raise PluginError(
+            f"provider {name!r}: its Wall.defaults are wrong: {error} Its author must mend them."
+        ) from error
+    return wall.defaults
+
+
+# -- what a project's file may choose ------------------------------------------
+
+
+def _check_restricted(
+    spec: ProviderString,
+    wall: type[Wall],
+    changes: Mapping[str, Any],
+    options: Mapping[str, Any],
+    file: str,
+) -> None:
+    """Refuse what opens the wall: the code behind it may come from where the file does."""
+    if spec.target is not None and not wall.target_is_name:
+        raise _refused(spec, file, f"names a target, {spec.target!r}, that may be a path of yours")
+    if options:
+        raise _refused(spec, file, f"sets {', '.join(options)}, which the wall alone understands")
+    plain = SandboxConfig()
+    opened = loosened(plain.with_(**changes), plain)
+    if opened:
+        raise _refused(spec, file, f"asks for more than the defaults allow ({', '.join(opened)})")
+
+
+def _refused(spec: ProviderString, file: str, what: str) -> ConfigError:
+    return ConfigError(
+        f"{file}: {spec.label!r} {what}. A file that was found in a folder may choose a wall and "
+        "tighten its limits, no more; name the provider yourself, with -p or STOCKADE_PROVIDER."
+    )
