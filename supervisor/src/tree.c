@@ -222,10 +222,13 @@ static bool *freeze(struct tree *tree) {
     return stopped;
 }
 
+/* What was stopped goes on. A fork that was under way at the stop gives a child that no list has
+ * and that is stopped all the same, as a signal to all reaches such children, too; so does this
+ * one. Who had stopped by itself is stopped again. */
 static void thaw(const struct tree *tree, const bool *stopped) {
-    for (size_t i = 0; i < tree->count; i++)
-        if (tree->list[i].pid != getpid() && !(stopped && stopped[i]))
-            kill(tree->list[i].pid, SIGCONT);
+    kill(-1, SIGCONT);
+    for (size_t i = 0; stopped && i < tree->count; i++)
+        if (stopped[i]) kill(tree->list[i].pid, SIGSTOP);
 }
 
 static bool mark_tree(const struct tree *tree, const struct run *run, bool *mark) {

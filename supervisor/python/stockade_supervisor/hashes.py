@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 HASHES: dict[str, str] = {
-    "aarch64": "fe5d59a1363c29608b40cafad28d66c92617edc6260da0829eb9a0acce3ec240",
-    "x86_64": "ec763944fc367a98d63a360c77149ce52389c66f682bb9b039031bf204357d79",
+    "aarch64": "3f9d363d43b7bc788e0a7610bc273bc50072d891868213c4ee96a70059a7bae7",
+    "x86_64": "d3700f3199bf3814b51c1dd8ccfa47fdc3cba4ab373391ddf45e85523a0b29de",
 }

@@ -18,8 +18,20 @@ from stockade.toolkit.supervised import Link, SocketTransport
 
 @pytest.fixture
 def link() -> Iterator[Link]:
+    yield from _linked([stockade_supervisor.binary(), "serve"])
+
+
+@pytest.fixture
+def first() -> Iterator[Link]:
+    """The link of one that is process 1 of a process namespace, as it is behind most walls."""
+    apart = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]
+    if shutil.which("unshare") is None or subprocess.run([*apart, "true"], check=False).returncode:
+        pytest.skip("no namespaces for this user here")
+    yield from _linked([*apart, stockade_supervisor.binary(), "serve"])
+
+
+def _linked(argv: list[str]) -> Iterator[Link]:
     ours, theirs = socket.socketpair()
-    argv = [stockade_supervisor.binary(), "serve"]
     with theirs:
         process = subprocess.Popen(argv, stdin=theirs.fileno(), stdout=theirs.fileno())
     link = Link(SocketTransport(ours))

@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -24,6 +25,17 @@ def printed(link: Link, *argv: str) -> str:
     call.wait(lambda: None)
     link.forget(call)
     return output.data(Stream.STDOUT).decode()
+
+
+def _within(seconds: float) -> Callable[[], float]:
+    """For ``Call.wait``: fail where it takes longer than this."""
+    until = time.monotonic() + seconds
+
+    def left() -> float:
+        assert time.monotonic() < until, f"it has not ended within {seconds:g} s"
+        return until - time.monotonic()
+
+    return left
 
 
 @pytest.mark.parametrize("field", ["SigBlk", "SigIgn", "SigPnd"])
@@ -55,6 +67,21 @@ def test_a_kill_that_comes_at_once(link: Link) -> None:
         assert os.waitstatus_to_exitcode(end.status) == -signal.SIGKILL
         link.forget(call)
     assert printed(link, "echo", "on") == "on\n"
+
+
+def test_D6_an_end_leaves_nobody_stopped_who_is_just_being_started(first: Link) -> None:
+    """As process 1 it stops all for an instant to end a tree; a fork may be under way then."""
+    for _ in range(300):
+        held = first.start(Order(argv=["sleep", "60"]), BoundedOutput(MIB))
+        started = threading.Thread(target=held.kill)
+        started.start()
+        call = first.start(Order(argv=["true"]), BoundedOutput(MIB))
+        ended = call.wait(_within(20))
+        assert isinstance(ended, End) and ended.status == 0
+        started.join()
+        held.wait(lambda: None)
+        first.forget(held)
+        first.forget(call)
 
 
 def test_what_is_left_behind_speaks_to_nobody(link: Link) -> None:
