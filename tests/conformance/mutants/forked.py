@@ -14,7 +14,8 @@ SessionRecord.here = lambda self: None
 """, target="", factor=0.25, says="ForkedSessionError"),
     _plugin(_CHECK, "no-new-session-in-the-child", more="""
 from stockade.sessions._runtime import Runtime
-Runtime._renew = lambda self: None
+# A thread of the parent's may have held it at the fork; most often none does.
+Runtime._renew = lambda self: self.workers._lock.acquire()
 """, target="", factor=0.25, says="new"),
     _plugin(_CHECK, "the-childs-end-ends-it", wall="""
     def open(self, request):

@@ -276,7 +276,7 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Runtime, Countin
     wall, runtime = CountingWall(), Runtime(discover_plugins=False)
 
     def select(_: str, **config: Any) -> WallProvider:
-        for name in ("runtime", "check_available"):
+        for name in ("runtime", "check_available", "needs"):
             config.pop(name, None)
         return WallProvider("counting", wall, SandboxConfig(**config), runtime)
 

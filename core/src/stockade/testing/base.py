@@ -25,7 +25,7 @@ from stockade.sessions._runtime import Runtime
 from stockade.testing.circumstances import ALONE, CIRCUMSTANCES, Circumstance, repeat
 from stockade.testing.guard import anywhere, guarded
 from stockade.testing.probes.base import relaxed
-from stockade.testing.programs import Program, sleep
+from stockade.testing.programs import Program, say, sleep
 from stockade.testing.report.recorder import Recorder
 from stockade.testing.shared import SharedSession
 
@@ -169,6 +169,11 @@ class ConformanceBase:
 
     def run(self, session: Session, program: Program, **options: Any) -> SandboxResult:
         return self.start(session, program, **options).result()
+
+    def usable(self, session: Session, clause: str) -> None:
+        """The session runs the next program, or the result says why not."""
+        result = self.run(session, say("x"))
+        expect(result.success, clause, "a usable session", result)
 
     def stream(self, session: Session, program: Program, **options: Any) -> Execution:
         return session.stream(**self._form(session, program), **options)

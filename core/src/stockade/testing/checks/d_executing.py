@@ -157,7 +157,7 @@ class Execution(ConformanceBase):
         with self.shared() as session:
             with pytest.raises(FileNotFoundError, match="/no/such/folder"):
                 self.run(session, say("x"), working_dir="/no/such/folder")
-            expect(self.run(session, say("x")).success, "D9", "a usable session", "failure")
+            self.usable(session, "D9")
 
     def test_D10_a_script_of_a_mebibyte(self) -> None:
         self.need(Feature.SHELL)

@@ -9,7 +9,6 @@ from stockade.errors import SandboxLostError
 from stockade.results import Verdict
 from stockade.session import Session
 from stockade.testing.base import ConformanceBase, expect
-from stockade.testing.programs import say
 
 _LIMIT_MB = 128
 
@@ -138,4 +137,4 @@ class Kept(ConformanceBase):
         known = (Verdict.EXITED, Verdict.OUT_OF_MEMORY)
         expect(result.verdict in known, "E5", "out of memory, or a call refused", result)
         if not self.one_kernel(session):
-            expect(self.run(session, say("x")).success, "E5", "a usable session", "failure")
+            self.usable(session, "E5")

@@ -93,7 +93,7 @@ class Limits(ConformanceBase):
             words = result.stdout.split()
             count = int(words[-1]) if words else 0
             expect(count <= 32, "E4", "at most 32 processes", result)
-            expect(self.run(session, say("x")).success, "E4", "a usable session", "failure")
+            self.usable(session, "E4")
 
     def test_E4_threads_count_too(self) -> None:
         self.need(Feature.PROCESSES, Feature.CODE)
@@ -102,7 +102,7 @@ class Limits(ConformanceBase):
             result = session.code(_THREADS, timeout=self.scaled(20))
             count = int(result.stdout or "0")
             expect(0 < count <= 32, "E4", "at most 32 threads", result)
-            expect(self.run(session, say("x")).success, "E4", "a usable session", "failure")
+            self.usable(session, "E4")
 
     def test_E5_the_memory_limit_holds(self) -> None:
         self.need(Feature.MEMORY)
@@ -111,7 +111,7 @@ class Limits(ConformanceBase):
             expect(result.verdict is Verdict.OUT_OF_MEMORY, "E5", "out of memory", result)
             if self.one_kernel(session):
                 return
-            expect(self.run(session, say("x")).success, "E5", "a usable session", "failure")
+            self.usable(session, "E5")
 
     def test_E6_the_cpu_limit_holds(self) -> None:
         self.need(Feature.CPU, Feature.SHELL)
