@@ -163,10 +163,11 @@ def fork(channel: "_socket.socket", waits: bool) -> int:
 
 
 def ahead(channel: "_socket.socket", once: bool = False) -> "tuple[int, int]":
-    """Fork a child for the next job: its number, and a pipe by which it says that it has the
-    job, or of which it is the end. In the child 0 and the pipe's other end. ``once``: NONE
-    where no process is to be had now."""
-    out, into = os.pipe()
+    """Fork a child for the next job: its number, and a socket by which it says that it has the
+    job, or of which it is the end. In the child 0 and the socket's other end. ``once``: NONE
+    where no process is to be had now. It is no pipe, which programs could open by its name in
+    /proc."""
+    out, into = [end.detach() for end in _socket.socketpair()]
     try:
         pid = os.fork() if once else fork(channel, False)
     except OSError:
