@@ -24,6 +24,7 @@ enum order_flags {
     F_WARM = 16,    /* code for a warm interpreter */
     F_NAMED = 32,   /* code for the interpreter of that name */
     F_USER = 64,    /* uid and gid of the order */
+    F_AHEAD = 128,  /* no execution: an interpreter is to wait for code that comes later */
 };
 
 /* Why an order could not be carried out (K_FAILED). */
@@ -207,6 +208,8 @@ bool warm_source(const uint8_t *data, size_t length, bool more);
 int warm_source_fd(void);
 const char *warm_boot(void);
 void warm_start(struct run *run);
+/* Have an interpreter wait for an order of this kind, which is none; frees it. */
+void warm_ahead(struct run *run);
 void warm_hear(struct slot *slot);
 void warm_push(struct slot *slot);
 void warm_report(struct slot *slot);

@@ -208,6 +208,10 @@ static bool wait_for_process(struct run *run, int stage) {
 }
 
 void run_start(struct run *run) {
+    if (run->order.flags & F_AHEAD) {
+        warm_ahead(run);
+        return;
+    }
     if (run->order.flags & (F_WARM | F_NAMED)) {
         memory_begin(nobody_runs());
         warm_start(run);

@@ -167,6 +167,13 @@ void warm_start(struct run *run) {
     run->state = RUNNING;
 }
 
+void warm_ahead(struct run *run) {
+    struct slot *slot = slots;
+    while (slot && !fits(slot, run)) slot = slot->next;
+    if (!slot) slot_new(run);
+    run_free(run);
+}
+
 void warm_push(struct slot *slot) {
     while (slot->job_from < slot->job_to) {
         ssize_t put = send(slot->socket, slot->job + slot->job_from,

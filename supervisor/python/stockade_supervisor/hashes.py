@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 HASHES: dict[str, str] = {
-    "aarch64": "3f9d363d43b7bc788e0a7610bc273bc50072d891868213c4ee96a70059a7bae7",
-    "x86_64": "d3700f3199bf3814b51c1dd8ccfa47fdc3cba4ab373391ddf45e85523a0b29de",
+    "aarch64": "05f0c7d9b594b92d282ff16951bfd8ced554f672f48ccf93e0aaf09797ab07d3",
+    "x86_64": "7677fbd9ec57784370ac8a1cc4217448eea1326feacbf8f531c6d1f2adbd78d6",
 }

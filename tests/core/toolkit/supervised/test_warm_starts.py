@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 
 from stockade.executions._output import BoundedOutput
+from stockade.results import Stream
 from stockade.toolkit.supervised import Link, Order
 from stockade.toolkit.supervised.call import Call, End
 from stockade.toolkit.supervised.link import Flag
+from stockade.toolkit.supervised.starting import Starter
+from stockade.wall import ExecRequest, Form
 
 
 def never_ready(link: Link, folder: Path) -> Call:
@@ -38,4 +42,37 @@ def test_D6_code_is_ended_before_its_interpreter_is_there(link: Link, tmp_path: 
         call.kill()
         assert call.settled(5)
         link.forget(call)
+    assert link.counts(5)[1] == 0
+
+
+def test_the_first_code_has_the_next_find_an_interpreter(link: Link) -> None:
+    """It starts cold itself, as that takes less time; nothing waits before code was asked for."""
+    starter = Starter(link)
+    idle = link.counts(5)[0]
+
+    def run(text: str) -> str:
+        output = BoundedOutput(1000)
+        request = ExecRequest(
+            execution_id="1",
+            form=Form.CODE,
+            script=text,
+            language="python",
+            interpreter=sys.executable,
+            working_dir="/",
+            timeout_seconds=30.0,
+        )
+        started = starter.start(request, output)
+        end = started.call.wait(lambda: None)
+        assert isinstance(end, End) and end.status == 0, output.data(Stream.STDERR)
+        link.forget(started.call)
+        started.ended()
+        return output.data(Stream.STDOUT).decode().strip()
+
+    parent = "import os; print(open(f'/proc/{os.getppid()}/cmdline').read().count(\"run()\"))"
+    assert run(parent) == "0"
+    until = time.monotonic() + 10
+    while link.counts(5)[0] < idle + 3 and time.monotonic() < until:
+        time.sleep(0.02)  # its keeper, the interpreter, the child that it has made ahead
+    for _ in range(3):
+        assert run(parent) == "1"
     assert link.counts(5)[1] == 0

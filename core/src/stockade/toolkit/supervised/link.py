@@ -36,6 +36,7 @@ class Flag:
     WARM = 16
     NAMED = 32
     USER = 64
+    AHEAD = 128
 
 
 @attrs.frozen(kw_only=True)
@@ -165,30 +166,50 @@ class Link:
 
         Raises LinkLost, and ValueError for a word that holds NUL.
         """
+        order = self._as_user(order)
         flags = order.flags
-        if self.user is not None and not flags & Flag.USER:
-            flags |= Flag.USER
-            order = attrs.evolve(order, uid=self.user[0], gid=self.user[1])
         if (stdin is None or stdin) and not flags & Flag.PTY:
             flags |= Flag.INPUT
         packed = attrs.evolve(order, flags=flags).packed()
         with self._lock:
             if self._error is not None:
                 raise self._error
-            self._last = (self._last % (_OWN_IDS - 1)) + 1
-            while self._last in self._calls:
-                self._last += 1
-            call = Call(self, self._last, output)
+            call = Call(self, self._number(), output)
             self._calls[call.id] = call
-        with self._sending:
-            frames: list[bytes] = []
-            if order.blob is not None:
-                frames += self._encoder.pieces(Kind.BLOB, call.id, order.blob)
-            frames += self._encoder.pieces(Kind.START, call.id, packed, more=True)
-            self._put(b"".join(frames))
+        self._send_order(call.id, order.blob, packed)
         if stdin:
             call.feed(stdin, end=True)
         return call
+
+    def ahead(self, order: Order) -> None:
+        """Have an interpreter wait for code like this order's, if none does; raises LinkLost."""
+        order = self._as_user(attrs.evolve(order, flags=order.flags | Flag.AHEAD))
+        with self._lock:
+            if self._error is not None:
+                raise self._error
+            number = self._number()
+        self._send_order(number, None, order.packed())
+
+    def _send_order(self, number: int, blob: bytes | None, packed: bytes) -> None:
+        with self._sending:
+            frames: list[bytes] = []
+            if blob is not None:
+                frames += self._encoder.pieces(Kind.BLOB, number, blob)
+            frames += self._encoder.pieces(Kind.START, number, packed, more=True)
+            self._put(b"".join(frames))
+
+    def _number(self) -> int:
+        """One that no call has; called under the lock."""
+        self._last = (self._last % (_OWN_IDS - 1)) + 1
+        while self._last in self._calls:
+            self._last += 1
+        return self._last
+
+    def _as_user(self, order: Order) -> Order:
+        if self.user is None or order.flags & Flag.USER:
+            return order
+        flags = order.flags | Flag.USER
+        return attrs.evolve(order, flags=flags, uid=self.user[0], gid=self.user[1])
 
     def builtin(
         self,
@@ -246,8 +267,7 @@ class Link:
         with self._lock:
             if self._error is not None:
                 raise self._error
-            self._last += 1
-            call = Call(self, self._last, output)
+            call = Call(self, self._number(), output)
             self._calls[call.id] = call
         self.send(Kind.CONNECT, call.id, struct.pack("<I", port))
         return call

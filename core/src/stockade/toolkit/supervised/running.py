@@ -69,6 +69,7 @@ class SupervisedRunning(Running):
             return self._call.wait(self._left)
         finally:
             self._sandbox.done(self._call)
+            self._started.ended()
 
     def _left(self) -> float | None:
         """How long an order to end it may still take; then its sandbox is ended (D6)."""

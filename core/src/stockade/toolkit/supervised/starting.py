@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
-from stockade.toolkit.supervised.call import Call, FailedToStart, Failure
+from stockade.toolkit.supervised.call import Call, FailedToStart, Failure, LinkLost
 from stockade.toolkit.supervised.link import Flag, Link, Order
 from stockade.toolkit.supervised.lowering import StartOrder, start_order
 from stockade.toolkit.supervised.warm import BOOT, warm_source
@@ -19,7 +20,8 @@ class Starter:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._lock = threading.Lock()
-        #: Interpreters that have run code warm, and those that never could.
+        #: Interpreters that were asked for, that have run code warm, and that never could.
+        self._known: set[str] = set()
         self._warm: set[str] = set()
         self._cold: set[str] = set()
 
@@ -30,6 +32,20 @@ class Starter:
     def may_be_warm(self, order: StartOrder) -> bool:
         with self._lock:
             return order.warm and (order.state is not None or order.interpreter not in self._cold)
+
+    def is_first(self, order: StartOrder) -> bool:
+        """Whether this is the first code for its interpreter: it starts cold, which takes half
+        the time of making one that waits. That is made when the code has ended (``ahead``), by
+        when the session has shown that it runs code."""
+        with self._lock:
+            first = order.warm and order.state is None and order.interpreter not in self._known
+            self._known.add(order.interpreter)
+            return first
+
+    def ahead(self, order: StartOrder) -> None:
+        """Have an interpreter wait for the next code. Raises LinkLost."""
+        self._link.source(BOOT, warm_source())
+        self._link.ahead(Order(argv=(order.interpreter, "-c", ""), flags=Flag.WARM))
 
     def learn(self, interpreter: str, *, worked: bool) -> None:
         """One that never worked (a Python without sockets) is not tried again."""
@@ -63,9 +79,16 @@ class Start:
         self._starter = starter
         self._order = order
         self._output = output
-        self._warm = starter.may_be_warm(order)
+        self._first = starter.is_first(order)
+        self._warm = not self._first and starter.may_be_warm(order)
         self._tried = False
         self.call = starter.launch(order, output, warm=self._warm)
+
+    def ended(self) -> None:
+        """Its program has ended. Never raises."""
+        if self._first:
+            with contextlib.suppress(LinkLost):
+                self._starter.ahead(self._order)
 
     def again(self, outcome: object) -> bool:
         """Whether it was started once more, since nothing of it has run: an interpreter was
