@@ -22,6 +22,7 @@ __all__ = [
     "ExecRequest",
     "Exit",
     "Form",
+    "Language",
     "OpenRequest",
     "Option",
     "TerminalRequest",
@@ -65,6 +66,25 @@ class AttachRequest(OpenRequest):
 
 
 @attrs.frozen(kw_only=True)
+class Language:
+    """A language that code may be in, and how a program inside comes to run it (D1).
+
+    Core knows six; plug-ins bring more (``stockade_languages``).
+    """
+
+    name: str  #: as callers write it, in lower case
+    programs: tuple[str, ...]  #: the interpreters inside, the preferred one first
+    aliases: tuple[str, ...] = ()  #: other words for it, in lower case
+    #: Arguments of the interpreter before the path of a file that holds the code, such as
+    #: ``("-f",)``; none where the path alone is enough.
+    file_arguments: tuple[str, ...] = ()
+    #: Arguments with which the interpreter takes its code from the head of its standard input,
+    #: so many bytes as one more argument says, and leaves the rest to the code. For walls
+    #: without a supervisor, which refuse the language where this is empty.
+    reader: tuple[str, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
 class ExecRequest:
     """One execution. What core hands to a wall is checked and complete."""
 
@@ -74,6 +94,8 @@ class ExecRequest:
     script: str = attrs.field(default="", repr=False)  #: the shell line, or the code
     language: str | None = None  #: for the code form
     interpreter: str | None = None  #: the program that core found for it, if it looked
+    #: How the interpreter takes code, where a plug-in says so; None for core's own languages.
+    language_info: Language | None = None
     #: The named interpreter that runs the code and keeps its variables, or None for a clean one.
     state: str | None = None
     stdin: bytes = attrs.field(default=b"", repr=False)  #: never the host's (D8)

@@ -29,6 +29,9 @@ as each hook says, and a wrapper that fails counts as an implementation that doe
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 import pluggy
 
 from stockade._proposals import (
@@ -42,7 +45,10 @@ from stockade.capabilities import Capabilities, Feature, Isolation, Level, Suppo
 from stockade.config import SandboxConfig
 from stockade.events import Event, EventKind
 from stockade.results import SandboxResult
-from stockade.wall import Wall
+from stockade.wall import Check, Language, Wall
+
+if TYPE_CHECKING:
+    import click
 
 __all__ = [
     "EMBEDDED_GROUP",
@@ -50,12 +56,14 @@ __all__ = [
     "PLUGIN_GROUP",
     "PROVIDER_GROUP",
     "Capabilities",
+    "Check",
     "Event",
     "EventKind",
     "ExecutionProposal",
     "Feature",
     "Isolation",
     "JudgedExecution",
+    "Language",
     "Level",
     "Refuse",
     "SandboxResult",
@@ -152,4 +160,48 @@ class SystemHooks:
         Called by core in the thread in which it happened, right after it; be quick. What it
         raises, of whatever kind, is logged and changes nothing; the other observers are
         called all the same.
+        """
+
+    @hookspec
+    def stockade_languages(self) -> Sequence[Language] | None:
+        """Languages that code may be in, beside or in place of core's own six.
+
+        Called by core once after plug-ins were registered, when code is first to be executed,
+        in that caller's thread. Core's own implementation is the last; of two languages with
+        one name the first in pluggy's order is taken. What it raises, or an answer that is no
+        list of languages with names and programs, is logged, and it brings none.
+        """
+
+    @hookspec(historic=True)
+    def stockade_add_commands(self, group: click.Group) -> None:
+        """Add commands to the command line, or options to those that are there.
+
+            @hookimpl
+            def stockade_add_commands(group):
+                group.add_command(my_command)
+
+        Called by the ``stockade`` command, in the main thread, before it reads its arguments;
+        never by programs that use stockade otherwise. Core's own commands are added first, by an
+        implementation of its own. The hook is historic: who is registered later is called then.
+        What it raises is logged, and its commands are missing; ``stockade plugins`` works all
+        the same.
+        """
+
+    @hookspec
+    def stockade_doctor_checks(self) -> Sequence[Check] | None:
+        """Look whether what the plug-in needs is there, as ``Wall.probe`` does for a wall.
+
+        Called by ``stockade doctor`` where no wall is named, in the main thread, with no bound
+        in time but the user's patience. A check that is not ok lets doctor exit with 1. What it
+        raises is shown as such a check.
+        """
+
+    @hookspec
+    def stockade_report_sections(self, report: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Add sections to a conformance report: titles, and data that JSON can hold.
+
+        Called when a report is begun, by ``stockade conformance`` and by the suite under pytest,
+        in the main thread. ``report`` is what the report's JSON will be, without checks yet; it
+        may be published, so put no secret in. What it raises, or data that JSON cannot hold, is
+        logged, and nothing is added.
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -302,3 +303,33 @@ print(stockade.default_runtime().hooks.implementers("stockade_event"))
     assert "() " not in lines["stockade-test-duplicate-a"]
     assert "uninstall all but one" in lines["stockade-test-duplicate-b"]
     assert said.splitlines()[-1] == "[]"  # looking registered none of them
+
+
+def test_the_command_lines_hooks(run: Run) -> None:
+    code = "import sys; sys.argv = ['stockade', *{words}]; from stockade.cli import main; main()"
+
+    def cli(*words: str, disabled: str = "") -> str:
+        return run(code.format(words=words), "good", "extras", "broken_policy", disabled=disabled)
+
+    assert cli("hello") == "hello from a plug-in\n"
+    assert cli("run", "--note", "--help").startswith("Usage")
+    assert "--note" in cli("run", "--help")
+    assert "No such command 'hello'" in cli("hello", disabled="extras")
+    said = cli("doctor")
+    assert "missing  a server of its own: it is away" in said and "mend it: start it" in said
+    (name,) = re.findall(r"missing  plug-in (\w+): distribution stockade-test-broken", said)
+    assert f"STOCKADE_DISABLED_PLUGINS={name}" in said
+    assert "a server of its own" not in cli("doctor", "good")
+    listed = cli("plugins")
+    assert "stockade_languages" in listed and "broken: distribution" in listed
+
+
+def test_sections_of_a_conformance_report(run: Run, landlock: str) -> None:
+    code = """
+import json, sys
+from stockade.cli import main
+sys.argv = ["stockade", "conformance", "landlock", "--clause", "A4", "--json", "-"]
+main()
+"""
+    report = json.loads(run(code, "good", "extras"))
+    assert report["sections"] == {"extras": {"of": "landlock"}}

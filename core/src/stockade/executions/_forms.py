@@ -13,11 +13,11 @@ from stockade.config import MIB, OutputPolicy, SandboxConfig, check_env, check_p
 from stockade.errors import ConfigError, LanguageError
 from stockade.executions._execution import Execution
 from stockade.executions._languages import has_language, languages_of
-from stockade.lowering.argv import canonical_language
+from stockade.lowering.argv import KNOWN
 from stockade.sessions._registry import SessionRecord
 from stockade.sessions._runtime import Runtime
 from stockade.values.ids import new_execution_id
-from stockade.wall import ExecRequest, Form, Wall
+from stockade.wall import ExecRequest, Form, Language, Wall
 
 __all__ = ["MAX_STDIN_BYTES", "check_argv", "check_form", "environment", "start"]
 
@@ -91,8 +91,9 @@ def start(
         raise ConfigError(f"the {form} to run is text, not {type(script).__name__}.")
     config = _execution_config(record.config, timeout, output_limit_bytes, output_policy)
     seconds = None if timeout is None else config.timeout_seconds
+    info = None
     if form is Form.CODE:
-        language = _language(runtime, record, language or "")
+        language, info = _language(runtime, record, language or "")
     if state is not None:
         _check_state(record.provider, wall, state, language)
     request = ExecRequest(
@@ -102,6 +103,7 @@ def start(
         script=script,
         language=language,
         interpreter=record.interpreters.get(language or ""),
+        language_info=info,
         state=state,
         stdin=_stdin(stdin),
         working_dir=_working_dir(record.config, working_dir),
@@ -135,13 +137,24 @@ def _execution_config(
     return config.with_(**changes) if changes else config
 
 
-def _language(runtime: Runtime, record: SessionRecord, language: str) -> str:
+def _language(
+    runtime: Runtime, record: SessionRecord, language: str
+) -> tuple[str, Language | None]:
+    """The language's name for a name or an alias; with how it runs, where a plug-in brought it.
+
+    A word that nothing here knows may be one that the sandbox knows.
+    """
     if not isinstance(language, str) or not language:
         raise ConfigError("language is missing: name it, such as language='python'.")
-    name = canonical_language(language)
-    if not has_language(runtime, record, name):
+    word = language.lower()
+    known = runtime.hooks.languages.get(word)
+    if known is None:
+        there = word in languages_of(runtime, record)
+    else:
+        word, there = known.name, has_language(runtime, record, known)
+    if not there:
         raise LanguageError(language, languages_of(runtime, record))
-    return name
+    return word, None if known in KNOWN else known
 
 
 def _check_state(name: str, wall: Wall, state: object, language: str | None) -> None:

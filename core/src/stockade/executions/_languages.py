@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from stockade.config import MIB
 from stockade.errors import StockadeError, WallError
 from stockade.executions._output import BoundedOutput
-from stockade.lowering.argv import INTERPRETERS, find_interpreters
+from stockade.lowering.argv import KNOWN, find_programs
 from stockade.results import Stream
 from stockade.system.threads import bounded
 from stockade.values.ids import new_execution_id
 from stockade.values.shown import named
-from stockade.wall import ExecRequest, Form, Sandbox
+from stockade.wall import ExecRequest, Form, Language, Sandbox
 
 if TYPE_CHECKING:
     from stockade.sessions._registry import SessionRecord
@@ -25,10 +25,17 @@ __all__ = ["has_language", "languages_of"]
 _LOOK_SECONDS = 20.0
 
 
-def has_language(runtime: Runtime, record: SessionRecord, name: str) -> bool:
+def has_language(runtime: Runtime, record: SessionRecord, language: Language) -> bool:
     """Whether code in it can run; one that the sandbox knows of costs no look for the others."""
-    sandbox = record.sandbox
-    if record.languages is None and name not in record.interpreters and sandbox is not None:
+    name, sandbox = language.name, record.sandbox
+    if name in record.interpreters:
+        return True
+    if sandbox is not None and language not in KNOWN:  # the sandbox cannot know of it
+        what = "the look for interpreters"
+        look = functools.partial(_look, runtime, record, sandbox, (language,))
+        record.interpreters.update(_found(record, _said(runtime, record, what, look)))
+        return name in record.interpreters
+    if record.languages is None and sandbox is not None:
         what = f"interpreter({name!r})"
         told = _said(runtime, record, what, functools.partial(sandbox.interpreter, name))
         if isinstance(told, str):
@@ -45,7 +52,7 @@ def languages_of(runtime: Runtime, record: SessionRecord) -> tuple[str, ...]:
         if sandbox is None:
             return ()
         record.languages = _ask(runtime, record, sandbox)
-    return record.languages
+    return tuple(dict.fromkeys((*record.languages, *record.interpreters)))
 
 
 def _ask(runtime: Runtime, record: SessionRecord, sandbox: Sandbox) -> tuple[str, ...]:
@@ -54,8 +61,10 @@ def _ask(runtime: Runtime, record: SessionRecord, sandbox: Sandbox) -> tuple[str
     told = _said(runtime, record, what, sandbox.languages)
     if told is None:
         what = "the look for interpreters"
-        look = functools.partial(_look, runtime, record, sandbox)
-        told = _said(runtime, record, what, look, 2 * _LOOK_SECONDS)
+        look = functools.partial(_look, runtime, record, sandbox, KNOWN)
+        found = _found(record, _said(runtime, record, what, look, 2 * _LOOK_SECONDS))
+        record.interpreters.update(found)
+        told = tuple(found)
     if isinstance(told, (list, tuple)) and all(isinstance(word, str) for word in told):
         return tuple(told)
     raise _nonsense(record, what, told, "names")
@@ -85,12 +94,24 @@ def _nonsense(record: SessionRecord, what: str, told: object, instead_of: str) -
     )
 
 
-def _look(runtime: Runtime, record: SessionRecord, sandbox: Sandbox) -> tuple[str, ...]:
+def _found(record: SessionRecord, found: object) -> dict[str, str]:
+    if isinstance(found, dict):
+        return found
+    raise _nonsense(record, "the look for interpreters", found, "programs")
+
+
+def _look(
+    runtime: Runtime,
+    record: SessionRecord,
+    sandbox: Sandbox,
+    languages: Sequence[Language],
+) -> dict[str, str]:
+    """Of these languages those that the sandbox has, each with its program."""
     output = BoundedOutput(MIB)
     request = ExecRequest(
         execution_id=new_execution_id(),
         form=Form.ARGV,
-        argv=find_interpreters(),
+        argv=find_programs(program for language in languages for program in language.programs),
         working_dir=record.config.working_dir,
         timeout_seconds=_LOOK_SECONDS,
     )
@@ -101,9 +122,8 @@ def _look(runtime: Runtime, record: SessionRecord, sandbox: Sandbox) -> tuple[st
         running.kill()
     programs = output.data(Stream.STDOUT).decode().split()
     found = {}
-    for language, candidates in INTERPRETERS.items():
-        present = [program for program in candidates if program in programs]
+    for language in languages:
+        present = [program for program in language.programs if program in programs]
         if present:
-            found[language] = present[0]
-    record.interpreters = found
-    return tuple(found)
+            found[language.name] = present[0]
+    return found

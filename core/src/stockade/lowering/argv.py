@@ -9,18 +9,20 @@ rest of the input to the program.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import attrs
 
 from stockade.errors import ConfigError, LanguageError
 from stockade.lowering.text import inside_text
-from stockade.wall import ExecRequest, Form
+from stockade.wall import ExecRequest, Form, Language
 
 __all__ = [
     "COLD",
     "INTERPRETERS",
+    "KNOWN",
     "LANGUAGES",
-    "canonical_language",
-    "find_interpreters",
+    "find_programs",
     "language_of",
     "lower",
     "script_bytes",
@@ -58,36 +60,24 @@ _RUBY = (
 #: What a new Python is given to run code with, as modules of ``inside_text``.
 COLD = ("stockade.lowering.inside.program", "stockade.lowering.inside.cold")
 
-#: Language to the programs that run it, in order of preference.
-INTERPRETERS: dict[str, tuple[str, ...]] = {
-    "python": ("python3", "python"),
-    "sh": ("sh",),
-    "bash": ("bash",),
-    "javascript": ("node", "nodejs"),
-    "perl": ("perl",),
-    "ruby": ("ruby",),
-}
+#: Core's own languages. Python's reader is made when it is needed (``_reader``).
+KNOWN = (
+    Language(name="python", programs=("python3", "python"), aliases=("py", "python3")),
+    Language(name="sh", programs=("sh",), aliases=("shell",), reader=("-c", _SHELL, "sh")),
+    Language(name="bash", programs=("bash",), reader=("-c", _SHELL, "bash")),
+    Language(
+        name="javascript",
+        programs=("node", "nodejs"),
+        aliases=("js", "node"),
+        reader=("-e", _NODE),
+    ),
+    Language(name="perl", programs=("perl",), reader=("-e", _PERL)),
+    Language(name="ruby", programs=("ruby",), reader=("-e", _RUBY)),
+)
+#: Of these, the programs that run each, in order of preference.
+INTERPRETERS: dict[str, tuple[str, ...]] = {one.name: one.programs for one in KNOWN}
 LANGUAGES = tuple(INTERPRETERS)
-_ALIASES = {
-    "py": "python",
-    "python3": "python",
-    "shell": "sh",
-    "js": "javascript",
-    "node": "javascript",
-}
-_READERS: dict[str, tuple[str, ...]] = {
-    "sh": ("-c", _SHELL, "sh"),
-    "bash": ("-c", _SHELL, "bash"),
-    "javascript": ("-e", _NODE),
-    "perl": ("-e", _PERL),
-    "ruby": ("-e", _RUBY),
-}
-
-
-def canonical_language(language: str) -> str:
-    """``py`` and ``Python3`` to ``python``; an unknown word stays itself, in lower case."""
-    word = language.lower()
-    return _ALIASES.get(word, word)
+_READERS = {one.name: one.reader for one in KNOWN}
 
 
 def lower(request: ExecRequest) -> ExecRequest:
@@ -101,8 +91,12 @@ def lower(request: ExecRequest) -> ExecRequest:
         return request
     language = language_of(request)
     text = script_bytes(request, language)
-    program = request.interpreter or INTERPRETERS[language][0]
-    argv = (program, *_reader(language), str(len(text)))
+    info = request.language_info
+    reader = _reader(language) if info is None else info.reader
+    if not reader:
+        raise LanguageError(language, LANGUAGES)
+    program = request.interpreter or (info.programs if info else INTERPRETERS[language])[0]
+    argv = (program, *reader, str(len(text)))
     return attrs.evolve(
         request,
         form=Form.ARGV,
@@ -116,7 +110,7 @@ def lower(request: ExecRequest) -> ExecRequest:
 def language_of(request: ExecRequest) -> str:
     """The known language that a shell line or code is in. Raises LanguageError."""
     language = "sh" if request.form is Form.SHELL else request.language or ""
-    if language not in INTERPRETERS:
+    if language not in INTERPRETERS and request.language_info is None:
         raise LanguageError(language, LANGUAGES)
     return language
 
@@ -145,9 +139,8 @@ def _reader(language: str) -> tuple[str, ...]:
     return _READERS[language]
 
 
-def find_interpreters() -> tuple[str, ...]:
-    """An argument vector that prints which known interpreters the sandbox has, one a line."""
-    programs = [program for group in INTERPRETERS.values() for program in group]
+def find_programs(programs: Iterable[str]) -> tuple[str, ...]:
+    """An argument vector that prints which of these programs the sandbox has, one a line."""
     return (
         "sh",
         "-c",

@@ -41,11 +41,12 @@ class Guard:
     def __init__(self, hook: str) -> None:
         self.hook = hook
 
-    def call(self, hook: pluggy.HookCaller, **arguments: object) -> Any:
-        """Call the hook, which must be this guard's, with the guard in force."""
+    def call(self, hook: Callable[..., Any], *given: Any, **arguments: Any) -> Any:
+        """Call the hook, which must be this guard's (or what has pluggy call it), with the
+        guard in force."""
         token = _in_force.set(self)
         try:
-            return hook(**arguments)
+            return hook(*given, **arguments)
         finally:
             _in_force.reset(token)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import pluggy
 
@@ -14,13 +16,20 @@ from stockade._proposals import ExecutionProposal, JudgedExecution, SessionPropo
 from stockade.config import SandboxConfig
 from stockade.errors import PluginError, StockadeError
 from stockade.events import Event
+from stockade.lowering.argv import KNOWN
 from stockade.policies._guards import Guarded, Who
-from stockade.policies._hook_calls import ExecutionJudging, Passing, SessionJudging, Telling
+from stockade.policies._hook_calls import (
+    Collecting,
+    ExecutionJudging,
+    Passing,
+    SessionJudging,
+    Telling,
+)
 from stockade.results import SandboxResult
 from stockade.selection._discovery import InstalledPlugin, installed, load
 from stockade.system.forks import FreshLock
 from stockade.values.shown import named
-from stockade.wall import Wall
+from stockade.wall import Check, Language, Wall
 
 __all__ = ["DISABLED_VARIABLE", "Hooks", "default_hooks"]
 
@@ -52,6 +61,7 @@ class Hooks:
         self._guarded: dict[int, Guarded] = {}
         #: Whether executions have middleware to pass; kept, since each asks.
         self.has_middleware = False
+        self._languages: Mapping[str, Language] | None = None
         self._register(_Core(), Who("stockade"))
 
     def renew(self) -> None:
@@ -159,23 +169,25 @@ class Hooks:
             raise ValueError(f"{plugin!r} is registered already")
         guarded = Guarded(self._manager, plugin, who)
         try:
-            self._manager.register(guarded, who.name)
+            # Historic hooks that were called before are called with it now.
+            _adding().call(self._manager.register, guarded, who.name)
             self._manager.check_pending()
         except pluggy.PluginValidationError:
             if self._manager.is_registered(guarded):  # older pluggies stop half way
                 self._manager.unregister(guarded)
             raise
         self._guarded[id(plugin)] = guarded
-        self._look_for_middleware()
+        self._changed()
         return guarded
 
     def _unregister(self, plugin: object) -> None:
         guarded = self._guarded.pop(id(plugin), None)
         if guarded is not None:
             self._manager.unregister(guarded)
-            self._look_for_middleware()
+            self._changed()
 
-    def _look_for_middleware(self) -> None:
+    def _changed(self) -> None:
+        self._languages = None
         self.has_middleware = len(self._manager.hook.stockade_execution.get_hookimpls()) > 1
 
     # -- the hooks -------------------------------------------------------------
@@ -193,6 +205,47 @@ class Hooks:
         """Execute through all middleware. Raises MiddlewareError, and what an execution does."""
         return Passing(execution).execute(self._manager.hook.stockade_execution)
 
+    @property
+    def languages(self) -> Mapping[str, Language]:
+        """Every known language by its name and its aliases; of two of one name the one that
+        pluggy's order has first."""
+        known = self._languages
+        if known is None:
+            collecting = Collecting("stockade_languages", _check_languages)
+            answers = collecting.call(self._manager.hook.stockade_languages)
+            every = [language for answer in answers for language in answer]
+            names = {language.name: language for language in reversed(every)}
+            aliases = {word: one for one in reversed(every) for word in one.aliases}
+            known = self._languages = {**aliases, **names}
+        return known
+
+    def add_commands(self, group: object) -> None:
+        """Have every plug-in add its commands to the command line's group, those that are
+        registered later, too; one that fails is logged."""
+        _adding().call(
+            self._manager.hook.stockade_add_commands.call_historic, kwargs={"group": group}
+        )
+
+    def doctor_checks(self) -> list[Check]:
+        """What plug-ins looked at; one that failed at it is a check that is not ok."""
+        collecting = Collecting("stockade_doctor_checks", _check_checks)
+        answers = collecting.call(self._manager.hook.stockade_doctor_checks)
+        failed = [
+            Check(f"plug-in {who}", False, f"its checks failed: {named(error)}", who.remedy)
+            for who, error in collecting.failures
+        ]
+        return [check for answer in answers for check in answer] + failed
+
+    def report_sections(self, report: Mapping[str, Any]) -> dict[str, Any]:
+        """What plug-ins add to a conformance report; of two of one title the one that pluggy's
+        order has first. One that fails adds nothing, and is logged."""
+        collecting = Collecting("stockade_report_sections", _check_sections)
+        answers = collecting.call(self._manager.hook.stockade_report_sections, report=report)
+        sections: dict[str, Any] = {}
+        for answer in reversed(answers):
+            sections.update(answer)
+        return sections
+
     def tell(self, event: Event) -> None:
         """Report to every observer; whatever one raises is logged and stops nobody.
 
@@ -207,6 +260,38 @@ class _Core:
     @api.hookimpl(trylast=True)
     def stockade_execution(self, execution: JudgedExecution) -> SandboxResult:
         return execution._run()
+
+    @api.hookimpl(trylast=True)
+    def stockade_languages(self) -> Iterable[Language]:
+        return KNOWN
+
+
+def _adding() -> Collecting:
+    return Collecting("stockade_add_commands")
+
+
+def _check_languages(answer: object) -> None:
+    for one in _several(answer):
+        if not isinstance(one, Language) or not one.name or not one.programs:
+            raise TypeError(f"{one!r:.200} is no Language with a name and programs")
+
+
+def _check_checks(answer: object) -> None:
+    for one in _several(answer):
+        if not isinstance(one, Check):
+            raise TypeError(f"{one!r:.200} is no Check")
+
+
+def _check_sections(answer: object) -> None:
+    if not isinstance(answer, Mapping):
+        raise TypeError(f"{answer!r:.200} is no mapping from titles to data")
+    json.dumps(answer)  # raises for what JSON has not
+
+
+def _several(answer: object) -> Iterable[object]:
+    if not isinstance(answer, (list, tuple)):
+        raise TypeError(f"{answer!r:.200} is no list")
+    return answer
 
 
 def disabled_names() -> frozenset[str]:

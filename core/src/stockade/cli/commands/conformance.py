@@ -173,6 +173,9 @@ def _print(report: Report) -> None:
     ]
     table(("clause", "what", "state", "checks", "note"), rows)
     say()
+    for title, data in report.sections.items():
+        say(title, bold=True)
+        say(f"  {json.dumps(data, ensure_ascii=False)}")
     counts = report.to_json()["summary"]
     parts: list[tuple[str, dict[str, Any]]] = [
         (f"{counts[state]} {state}", {"fg": colour})

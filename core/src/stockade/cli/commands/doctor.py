@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
@@ -21,6 +21,9 @@ from stockade.cli.console import (
 )
 from stockade.errors import StockadeError
 
+if TYPE_CHECKING:
+    from stockade.wall import Check
+
 __all__ = ["doctor"]
 
 
@@ -33,19 +36,22 @@ def doctor(strings: tuple[str, ...], probe: bool, as_json: bool) -> None:
     """Look at each wall (or those named): what is checked, missing, and mends it.
 
     With --probe a sandbox is started, and what the wall claims stands beside what
-    was measured from inside. Exits with 1 when a named wall is not available, or
-    something claimed does not hold.
+    was measured from inside. Where no wall is named, plug-ins that are no walls are looked
+    at, too. Exits with 1 when a named wall is not available, something claimed does not
+    hold, or a plug-in is broken or lacks something.
     """
     from stockade.selection._providers import installed_providers
 
     names = strings or tuple(dict.fromkeys(found.name for found in installed_providers()))
     reports = [_look(string, probe) for string in names]
+    if not strings:
+        reports += _plugin_checks()
     if as_json:
         say(json.dumps(reports, indent=2))
     else:
         for report in reports:
             _print(report)
-        if not reports:
+        if not names:
             say("No provider is installed; try: pip install stockade-landlock")
     bad = any(_bad(report, named=bool(strings)) for report in reports)
     sys.exit(1 if bad else 0)
@@ -53,7 +59,44 @@ def doctor(strings: tuple[str, ...], probe: bool, as_json: bool) -> None:
 
 def _bad(report: dict[str, Any], *, named: bool) -> bool:
     broken = any(row["broken"] for row in report["measured"])
+    named = named or report["provider"] is None
     return broken or "error" in report["probe"] or (named and not report["available"])
+
+
+def _plugin_checks() -> list[dict[str, Any]]:
+    """What plug-ins looked at, in the shape of a wall's report; nothing where there are none."""
+    from stockade.policies._hooks import default_hooks
+    from stockade.wall import Availability
+
+    hooks = default_hooks()
+    checks = (*_broken_plugins(), *hooks.doctor_checks())
+    if not checks:
+        return []
+    answer = Availability(checks)
+    return [
+        {
+            "provider": None, "available": bool(answer), "reason": answer.reason,
+            "checks": [attrs.asdict(check) for check in checks], "measured": [], "probe": {},
+        }
+    ]  # fmt: skip
+
+
+def _broken_plugins() -> list[Check]:
+    """Of the installed plug-ins that are no walls, whether each can be used."""
+    from stockade.plugin import PLUGIN_GROUP
+    from stockade.policies._listing import inspect_plugins
+    from stockade.wall import Check
+
+    return [
+        Check(
+            f"plug-in {info.name}",
+            not info.broken,
+            info.reason or f"{info.distribution} {info.version}",
+            f"STOCKADE_DISABLED_PLUGINS={info.name} goes on without it" if info.broken else "",
+        )
+        for info in inspect_plugins()
+        if info.group == PLUGIN_GROUP
+    ]
 
 
 def _look(string: str, probe: bool) -> dict[str, Any]:
@@ -113,7 +156,9 @@ def _measure(chosen: Any) -> list[dict[str, Any]]:
 
 def _print(report: dict[str, Any]) -> None:
     state = "available" if report["available"] else "not available"
-    say(f"{report['provider']}: {state}", bold=True)
+    if report["provider"] is None:
+        state = "all well" if report["available"] else "something is missing"
+    say(f"{report['provider'] or 'plug-ins'}: {state}", bold=True)
     if report.get("summary"):
         say(f"  {report['summary']} (isolation: {report['isolation']})")
     if report.get("lowered"):

@@ -19,6 +19,7 @@ import attrs
 import stockade
 from stockade.capabilities import Feature, Level
 from stockade.errors import StockadeError
+from stockade.policies._hooks import default_hooks
 from stockade.selection._discovery import installed
 from stockade.selection._providers import WallProvider
 from stockade.selection._spec import ProviderString
@@ -97,6 +98,8 @@ class Report:
     started: str = attrs.field(factory=lambda: _utc(time.time()))
     seconds: float = 0.0
     time_factor: float = 1.0
+    #: What plug-ins add, by title (``stockade_report_sections``).
+    sections: Mapping[str, Any] = attrs.field(factory=dict)
     run: str = ""  #: which run of the tests wrote it, to join the parts of several processes
 
     def states(self) -> dict[str, ClauseState]:
@@ -178,6 +181,7 @@ class Report:
             "capabilities": {name: dict(have) for name, have in self.capabilities.items()},
             "clauses": {number: attrs.asdict(state) for number, state in states.items()},
             "summary": dict(Counter(state.state for state in states.values())),
+            "sections": dict(self.sections),
             "checks": [attrs.asdict(check, filter=_published) for check in self.checks],
         }
 
@@ -240,7 +244,7 @@ def describe(
             str(feature): {"level": str(have[feature].level), "note": have[feature].note}
             for feature in Feature
         }
-    return Report(
+    report = Report(
         title=title or shown_string(string).partition("?")[0] or name,
         provider=shown_string(string, None if provider is None else provider.wall),
         wall=wall,
@@ -248,3 +252,6 @@ def describe(
         checks=tuple(checks),
         **more,
     )
+    hooks = default_hooks()
+    hooks.load_what_can_be()
+    return attrs.evolve(report, sections=hooks.report_sections(report.to_json()))

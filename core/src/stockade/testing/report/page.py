@@ -66,7 +66,7 @@ def page(report: Report) -> str:
     return (
         f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width">\n<title>{title}</title>\n'
-        f"<style>{_STYLE}</style>\n<main>\n{_head(report)}\n{_counts(states)}\n{groups}\n"
+        f"<style>{_STYLE}</style>\n<main>\n{_head(report)}\n{_counts(states)}\n{groups}\n{_sections(report)}\n"
         f"{_legend()}\n</main>\n</html>\n"
     )
 
@@ -125,6 +125,15 @@ def _check(check: CheckResult) -> str:
     return (
         f'<li>{escape(words)}: <span class="{_css(check.outcome)}">{check.outcome}</span> '
         f"<span class=soft>({check.seconds:.1f} s)</span>{message}</li>"
+    )
+
+
+def _sections(report: Report) -> str:
+    """What plug-ins added."""
+    return "".join(
+        f"<h2>{escape(title)}</h2>\n<pre>{escape(json.dumps(data, indent=1, ensure_ascii=False))}"
+        "</pre>\n"
+        for title, data in report.sections.items()
     )
 
 

@@ -67,7 +67,10 @@ def start_order(request: ExecRequest) -> StartOrder:
         return _order(request, request.argv, None)
     language = language_of(request)
     text = script_bytes(request, language)
-    program = request.interpreter or INTERPRETERS[language][0]
+    info = request.language_info
+    program = request.interpreter or (info.programs if info else INTERPRETERS[language])[0]
+    if info is not None:
+        return _order(request, (program, *info.file_arguments, _TEXT), text)
     if language == "python":
         return _python(request, program, text)
     if language in ("sh", "bash"):
