@@ -109,7 +109,7 @@ class HoldsAtFirstWall(Wall):
 
     def open(self, request: OpenRequest) -> Sandbox:
         # What the strong one does not know it need not do: it is the first execution's alone.
-        config = request.config.with_(durable=False, mounts=(), network_allow=())
+        config = request.config.with_(durable=False, network_allow=())
         strong = self._strong.open(attrs.evolve(request, config=config))
         return HoldsAtFirst(strong, self.weak(request))
 

@@ -16,11 +16,11 @@ from conftest import need
 from plugins.docker.conftest import BUSYBOX, PYTHON, container_of, ours, until
 from stockade.config import Mount
 from stockade.errors import ConfigError, ProviderStringError, SandboxStartError
+from stockade.toolkit.mounts import checked
 from stockade.wall import OpenRequest
 from stockade_docker import engine as engines
 from stockade_docker.create import arguments
 from stockade_docker.engine import EngineInfo
-from stockade_docker.mounts import checked
 from stockade_docker.seccomp import own
 from stockade_docker.wall import DockerWall
 

@@ -72,11 +72,12 @@ made = birth.Birth(
     as_root=as_root, user_namespace=given["namespace"], inside=(1000, 1000),
     outside=(0x70001234, 0x70001234) if as_root else (os.geteuid(), os.getegid()),
     steps=given["steps"], writable=given["writable"], size="", shm="size=1m",
-    working_dir="/workspace", abi=given["abi"], filter=seccomp.program().hex(),
+    abi=given["abi"], filter=seccomp.program().hex(),
 )
 shell = os.open("/bin/sh", os.O_RDONLY)
 order = Order(
-    wall="", session="", owner="", argv=["sh", "-c", given["line"]], env={"PATH": "/usr/bin:/bin"}
+    wall="", session="", owner="", argv=["sh", "-c", "cd /workspace;" + given["line"]],
+    env={"PATH": "/usr/bin:/bin"},
 )
 pid = birth.bear(made, order, shell, [0, 1, 2], lambda pid: None)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))

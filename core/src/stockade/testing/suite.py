@@ -18,6 +18,7 @@ from stockade.testing.checks.e_files import HostFiles
 from stockade.testing.checks.e_isolation import Isolation
 from stockade.testing.checks.e_kept_memory import Kept
 from stockade.testing.checks.e_limits import Limits
+from stockade.testing.checks.e_mounts import Mounts
 from stockade.testing.checks.f_files import FilesInAndOut
 from stockade.testing.checks.f_trees import FilesAsTheyAre
 from stockade.testing.checks.g_snapshots import SnapshotsAndPausing
@@ -38,6 +39,7 @@ class ProviderConformance(
     Hostile,
     NamedInterpreters,
     Isolation,
+    Mounts,
     Limits,
     Kept,
     HostFiles,

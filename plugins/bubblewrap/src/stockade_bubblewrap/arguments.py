@@ -8,6 +8,7 @@ import attrs
 
 from stockade.config import MIB
 from stockade.toolkit.local.limits import TERMINALS
+from stockade.toolkit.local.order import Shown
 from stockade.toolkit.local.procfs import HIDDEN
 from stockade.toolkit.local.root import HOSTNAME, Root, Step
 
@@ -29,6 +30,7 @@ ISOLATION = (
     "--hostname",
     HOSTNAME,
 )
+_VAR_TMP = "/var/tmp"
 #: Options of the sandbox's own terminals, as bwrap mounts them, and how many there may be.
 _TERMINALS = f"nosuid,noexec,newinstance,ptmxmode=0666,mode=620,max={TERMINALS}"
 
@@ -44,8 +46,9 @@ class Text:
 Argument = str | Text
 
 
-def arguments(root: Root, inside: tuple[int, int]) -> list[Argument]:
-    """All of them but the filter and the program.
+def arguments(root: Root, inside: tuple[int, int], *, own_mounts: bool) -> list[Argument]:
+    """All of them but the filter and the program. ``own_mounts``: bwrap mounts the caller's
+    folders; else there are places for them.
 
     Raises ConfigError for places that can't be made, OSError for a target that can't be
     looked at.
@@ -58,7 +61,8 @@ def arguments(root: Root, inside: tuple[int, int]) -> list[Argument]:
         *_hidden(),
         *("--dev", "/dev", *_tmpfs("/dev/shm", 0o1777, root.shm_mb), "--remount-ro", "/dev"),
         *_writable(root),
-        *("--remount-ro", "/", "--chdir", root.working_dir),
+        *(word for mount in root.mounts for word in _mount(mount, own_mounts)),
+        *("--remount-ro", "/", "--chdir", "/"),
     ]
 
 
@@ -98,8 +102,17 @@ def _writable(root: Root) -> list[Argument]:
     return words
 
 
+def _mount(mount: Shown, own_mounts: bool) -> list[str]:
+    # Through a link bwrap would make folders outside of the new root.
+    shared = mount.target.startswith(f"{_VAR_TMP}/")
+    place = "/tmp" + mount.target.removeprefix(_VAR_TMP) if shared else mount.target
+    made = [*_parents(place), "--perms", "0755", "--dir", place]
+    how = "--ro-bind" if mount.read_only else "--bind"
+    return [*made, how, mount.source, place] if own_mounts else made
+
+
 def _is_shared(place: str) -> bool:
-    return place == "/var/tmp"
+    return place == _VAR_TMP
 
 
 def _parents(path: str) -> list[str]:

@@ -38,7 +38,9 @@ class BubblewrapWall(LocalWall):
             raise SandboxStartError(f"bwrap is not installed: {program.INSTALL}.", retryable=False)
         with _Passed() as passed:
             words = [
-                *passed.numbered(arguments(plan.root, plan.inside)),
+                *passed.numbered(
+                    arguments(plan.root, plan.inside, own_mounts=plan.order.seen_as is None)
+                ),
                 *("--seccomp", passed.number(plan.filter)),
             ]
             # Not on the command line: the sandbox's first process shows it inside (E7).

@@ -13,11 +13,11 @@ from docker.types import LogConfig, Mount, Ulimit
 
 from stockade.config import Mount as Shown
 from stockade.system.moments import moment
+from stockade.toolkit.mounts import checked
 from stockade.wall import OpenRequest
 from stockade_docker.delivery import COMMAND, HELPER
 from stockade_docker.delivery import mount as supervisor
 from stockade_docker.identity import NOBODY
-from stockade_docker.mounts import checked
 
 __all__ = ["HELPER", "LABEL", "SHM_MB", "Shape", "arguments", "name_of", "user"]
 

@@ -31,7 +31,6 @@ def main(program: int) -> None:
         writable=(),
         size="",
         shm="size=4k",
-        working_dir="/",
         abi=0,
         filter=_FILTER,
     )

@@ -54,7 +54,6 @@ class Birth:
     writable: Sequence[Sequence[Any]]  #: Root.writable(): place, mode, and whose space it shares
     size: str  #: of a writable folder's file system, as its options say it
     shm: str  #: of /dev/shm
-    working_dir: str
     abi: int  #: of Landlock
     filter: str  #: of system calls, in hexadecimal
 
@@ -78,18 +77,20 @@ def bear(
     program: int,
     streams: Sequence[int],
     join: Callable[[int], None],
+    made: Sequence[int] = (),
 ) -> int:
     """Start the program of descriptor ``program`` as a sandbox's first; its id on the host.
 
     ``streams`` become its standard ones. ``join`` puts the process into the session's group
-    before it does anything. For a process with one thread. Raises OSError with what failed,
+    before it does anything; ``made`` are the mounts that root's keeper made (shown.prepare).
+    For a process with one thread. Raises OSError with what failed,
     and then nothing is left.
     """
     ours, theirs = socket.socketpair()
     pid = kernel.clone(_NAMESPACES | (0 if birth.as_root else CLONE_NEWUSER))
     if pid == 0:
         ours.close()
-        _Child(birth, order, theirs).become(program, streams)
+        _Child(birth, order, theirs, made).become(program, streams)
     theirs.close()
     try:
         with ours:
@@ -128,9 +129,12 @@ def _map(process: str, birth: Birth) -> None:
 class _Child:
     """In the fork; everything here ends in the program or in ``_exit``."""
 
-    def __init__(self, birth: Birth, order: Order, link: socket.socket) -> None:
+    def __init__(
+        self, birth: Birth, order: Order, link: socket.socket, made: Sequence[int]
+    ) -> None:
         self._birth = birth
         self._order = order
+        self._made = made
         self._link = link
 
     def become(self, program: int, streams: Sequence[int]) -> NoReturn:
@@ -168,7 +172,8 @@ class _Child:
         kernel.unshare(CLONE_NEWCGROUP)  # it is in the session's group by now
         kernel.name_host(_NAME)
         _loopback_up()
-        mounts.enter_root(birth, birth.outside if birth.as_root else birth.inside)
+        owner = birth.outside if birth.as_root else birth.inside
+        mounts.enter_root(birth, owner, self._order.mounts, self._made)
 
     # -- giving them up ------------------------------------------------------------
 
@@ -183,8 +188,9 @@ class _Child:
             kernel.drop_bounding()
         calls.give_up_privileges()
         self._tie()
-        os.chdir(birth.working_dir)
+        os.chdir("/")
         writable = [place for place, _, _ in birth.writable]
+        writable += [mount.target for mount in self._order.mounts if not mount.read_only]
         landlock.restrict(["/"], ["/dev", "/proc", *writable], program, birth.abi)
         calls.filter_calls(bytes.fromhex(birth.filter))
 

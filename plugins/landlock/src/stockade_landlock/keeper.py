@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 from stockade.toolkit.local import keeper
@@ -22,7 +23,11 @@ class Sandbox(Program):
             descriptors[PROGRAM],
             [descriptors[number] for number in (0, 1, 2)],
             self.join,
+            self.mounts,
         )
+        for made in self.mounts:
+            os.close(made)
+        self.mounts = []
 
 
 def main(descriptor: int) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from stockade.toolkit.local import kernel
@@ -24,6 +24,7 @@ from stockade.toolkit.local.kernel import (
     MS_REMOUNT,
 )
 from stockade.toolkit.local.limits import TERMINALS
+from stockade.toolkit.local.order import Shown
 from stockade.toolkit.local.procfs import HIDDEN, READ_ONLY
 
 if TYPE_CHECKING:
@@ -47,9 +48,12 @@ _DEVICE_LINKS = {
 }
 
 
-def enter_root(birth: Birth, owner: tuple[int, int]) -> None:
+def enter_root(
+    birth: Birth, owner: tuple[int, int], mounts: Sequence[Shown], made: Sequence[int]
+) -> None:
     """Make the root and stand in it; ``owner`` is who the working folder is for, user and
-    group, as this process numbers them. Raises OSError."""
+    group, as this process numbers them. ``made``: the mounts of the caller's folders, of
+    root's; else they are mounted here. Raises OSError."""
     kernel.make_private()
     _put_aside()
     kernel.mount("tmpfs", _NEW, "tmpfs", MS_NOSUID | MS_NODEV, _ROOT)
@@ -62,6 +66,8 @@ def enter_root(birth: Birth, owner: tuple[int, int]) -> None:
     _proc()
     _devices(birth.shm)
     _writable(birth, owner)
+    for number, shown in enumerate(mounts):
+        _show(shown, made[number] if made else None)
     kernel.mount("none", f"{_NEW}/dev", flags=MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID)
     os.chdir(_NEW)
     kernel.change_root(".", ".")
@@ -111,6 +117,17 @@ def _file(place: str, text: str = "") -> None:
     with open(place, "x", encoding="utf-8", errors="surrogateescape") as file:
         os.fchmod(file.fileno(), 0o444)
         file.write(text)
+
+
+def _show(shown: Shown, made: int | None) -> None:
+    """A folder that the caller asked for; whether it is that one is seen by the keeper."""
+    place = _NEW + shown.target
+    _folder(shown.target)
+    if made is not None:
+        kernel.attach_mount(made, place)
+        return
+    kernel.mount(_OLD + shown.source, place, flags=MS_BIND | MS_REC)
+    kernel.close_mount(place, f"{_OLD}/proc/self/mountinfo", read_only=shown.read_only)
 
 
 # -- what is the sandbox's own ---------------------------------------------------

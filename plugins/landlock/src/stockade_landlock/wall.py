@@ -48,7 +48,6 @@ class LandlockWall(LocalWall):
             ],
             size=plan.root.size(plan.root.disk_mb),
             shm=plan.root.size(plan.root.shm_mb),
-            working_dir=plan.root.working_dir,
             abi=landlock.abi(),
             filter=plan.filter.hex(),
         )

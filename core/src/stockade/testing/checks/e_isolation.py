@@ -1,23 +1,19 @@
-"""Checks of E, first part: privilege, sight, network, mounts (E1, E3, E7 to E10)."""
+"""Checks of E, first part: privilege, sight, network (E1, E3, E7, E8, E10)."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import socket
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from stockade.capabilities import Feature
 from stockade.capabilities import Isolation as Between
-from stockade.config import Mount
-from stockade.errors import ConfigError, SandboxLostError, StockadeError
+from stockade.errors import ConfigError, SandboxLostError
 from stockade.session import Session
 from stockade.testing.base import ConformanceBase, expect
-from stockade.testing.circumstances import alone_only
+from stockade.testing.checks.folders import open_folder
 from stockade.testing.programs import unique
 
 #: Reaches for a host's TCP port with whatever programs there are: one may crash, or lack a part.
@@ -180,7 +176,7 @@ class Isolation(ConformanceBase):
 
     def test_E3_no_unix_socket_of_the_host(self) -> None:
         self.need(Feature.NETWORK_OFF)
-        with _open_folder() as folder, self.shared() as session:
+        with open_folder() as folder, self.shared() as session:
             self.need_python(session)
             for name in (f"{folder}/s", f"\0{folder.name}"):
                 with socket.socket(socket.AF_UNIX) as listener:
@@ -216,7 +212,7 @@ class Isolation(ConformanceBase):
         self.need(Feature.SHELL)
         os.environ["STOCKADE_CONFORMANCE_SECRET"] = "hunter2"
         try:
-            with _open_folder() as folder, self.session() as session:
+            with open_folder() as folder, self.session() as session:
                 names = session.shell("env").stdout
                 expect("hunter2" not in names, "E7", "no variable of the host", names)
                 for path in ("/var/run/docker.sock", "/run/docker.sock", os.path.abspath(__file__)):
@@ -242,7 +238,7 @@ class Isolation(ConformanceBase):
         try:
             with self.shared() as session:
                 self.need_python(session)
-            with _open_folder() as folder, self.session() as session:
+            with open_folder() as folder, self.session() as session:
                 marker = folder / "marker"
                 marker.write_text("hunter2")
                 marker.chmod(0o644)
@@ -311,38 +307,6 @@ class Isolation(ConformanceBase):
         expect(result.success, "E8", "the size of a new pipe", result)
         return int(result.stdout)
 
-    @alone_only
-    def test_E9_dangerous_mounts_are_refused(self) -> None:
-        provider = self.make_provider()
-        if not provider.wall.capabilities[Feature.MOUNTS]:
-            config = provider.config.with_(mounts=(Mount("/srv", "/srv"),))
-            self.refused("E9", lambda: provider.create_session("a", config), Feature.MOUNTS)
-            return
-        with _open_folder() as folder:
-            (folder / "link").symlink_to("/etc")
-            home = os.path.expanduser("~")
-            for source in ("/", "/etc", "/proc", "/home", home, "/var/run", f"{folder}/link"):
-                config = provider.config.with_(mounts=(Mount(source, "/m"),))
-                try:
-                    handle = provider.create_session("a", config)
-                except (ConfigError, StockadeError):
-                    continue
-                provider.destroy_session("a", handle.session_id)
-                expect(False, "E9", f"a refusal to mount {source}", "a session")
-
-    def test_E9_a_mount_is_read_only_unless_asked_otherwise(self) -> None:
-        self.need(Feature.MOUNTS, Feature.SHELL)
-        with _open_folder() as folder:
-            (folder / "file").write_text("of the host\n")
-            folder.chmod(0o777)
-            line = "cat /mnt/file; echo x > /mnt/new && echo written"
-            with self.session(mounts=(Mount(str(folder), "/mnt"),)) as session:
-                seen = session.shell(line).stdout
-                expect(seen == "of the host\n", "E9", "to read, not to write", seen)
-            with self.session(mounts=(Mount(str(folder), "/mnt", read_only=False),)) as session:
-                seen = session.shell(line).stdout
-                expect(seen == "of the host\nwritten\n", "E9", "to write, since asked", seen)
-
     def test_E10_an_allow_list_opens_nothing_else(self) -> None:
         provider = self.make_provider()
         if not provider.wall.capabilities[Feature.ALLOW_LIST]:
@@ -380,14 +344,6 @@ class Isolation(ConformanceBase):
             with contextlib.suppress(BlockingIOError):
                 listener.accept()[0].close()
                 expect(False, "E10", "no connection to an address that is not public", name)
-
-
-@contextlib.contextmanager
-def _open_folder() -> Iterator[Path]:
-    """A folder of the host that anybody on the host may enter and write to."""
-    with tempfile.TemporaryDirectory(prefix="stockade-conformance-") as name:
-        os.chmod(name, 0o777)
-        yield Path(name)
 
 
 def _own_address() -> str:

@@ -17,6 +17,8 @@ __all__ = [
     "become_subreaper",
     "call",
     "configure",
+    "enter",
+    "enter_as_root",
     "filter_calls",
     "give_up_privileges",
     "hide_command_line",
@@ -30,7 +32,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 _PR_SET_NO_NEW_PRIVS, _PR_CAPBSET_DROP, _PR_SET_DUMPABLE, _PR_SET_SECCOMP = 38, 24, 4, 22
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, _PR_SET_CHILD_SUBREAPER = 47, 4, 36
-_NEW_USER, _NEW_MOUNT, _NEW_NET = 0x10000000, 0x00020000, 0x40000000
+_NEW_USER = 0x10000000
+_KINDS = {"mnt": 0x00020000, "net": 0x40000000}
 _NS_GET_USERNS = 0xB701
 _MS_REMOUNT = 32
 _MOUNT_FLAGS = {"ro": 1, "nosuid": 2, "nodev": 4, "noexec": 8}
@@ -136,7 +139,7 @@ def remount(pid: int, ids: tuple[int, int] | None, paths: Sequence[str], options
     data = ",".join(word for word in words if word not in _MOUNT_FLAGS)
 
     def change() -> bytes:
-        _enter(pid, ids, "mnt", _NEW_MOUNT)
+        enter(pid, ids, "mnt")
         for path in paths:
             call("mount", b"none", os.fsencode(path), None, flags, data.encode())
         return b"done"
@@ -154,7 +157,7 @@ def configure(pid: int, ids: tuple[int, int] | None, settings: Mapping[str, str]
         # Settings of a user namespace are those of whoever looks.
         own = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
         if network:
-            _enter(pid, ids, "net", _NEW_NET)
+            enter(pid, ids, "net")
             _write_all(settings, "/proc/sys/net/")
         if user:
             if not _is_own(own):
@@ -166,8 +169,9 @@ def configure(pid: int, ids: tuple[int, int] | None, settings: Mapping[str, str]
         in_fork(change)
 
 
-def _enter(pid: int, ids: tuple[int, int] | None, name: str, kind: int) -> None:
-    """Into one namespace of a process, with the rights over it."""
+def enter(pid: int, ids: tuple[int, int] | None, name: str) -> None:
+    """Into one namespace of a process, "mnt" or "net", with the rights over it; for a fork.
+    Raises OSError."""
     if ids is not None:  # the sandbox's own user has them
         take_ids(ids)
     entered = os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
@@ -175,7 +179,15 @@ def _enter(pid: int, ids: tuple[int, int] | None, name: str, kind: int) -> None:
     call("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)
     if not _is_own(owner):
         call("setns", owner, _NEW_USER)
-    call("setns", entered, kind)
+    call("setns", entered, _KINDS[name])
+
+
+def enter_as_root(pid: int, name: str) -> None:
+    """As ``enter``, of root's keepers, and with the host's rights: for what a sandbox's own
+    user may not do there. Raises OSError."""
+    entered = os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    call("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)
+    call("setns", entered, _KINDS[name])
 
 
 def _is_own(namespace: int | str) -> bool:

@@ -17,8 +17,11 @@ from typing import Any
 from stockade.toolkit.local.table import MACHINES, NUMBERS
 
 __all__ = [
+    "attach_mount",
     "change_root",
     "clone",
+    "close_mount",
+    "detached_mount",
     "die_with_parent",
     "drop_bounding",
     "has_user_namespaces",
@@ -44,8 +47,12 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
 MS_REMOUNT, MS_NOATIME, MS_NODIRATIME, MS_BIND = 32, 1024, 2048, 4096
 MS_REC, MS_PRIVATE, MS_RELATIME = 1 << 14, 1 << 18, 1 << 21
 _MNT_DETACH = 2
-_AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
+_AT_FDCWD, _AT_RECURSIVE, _AT_EMPTY_PATH = -100, 0x8000, 0x1000
 _MOUNT_ATTR_RDONLY, _MOUNT_ATTR_NOSUID, _MOUNT_ATTR_NODEV = 1, 2, 4
+_MOUNT_ATTR_IDMAP = 0x0010_0000
+_OPEN_TREE_CLONE = 1
+#: Both paths of move_mount(2) are empty: descriptors stand for them.
+_FROM_DESCRIPTOR, _TO_DESCRIPTOR = 0x4, 0x40
 #: What a mount in a user namespace may not lose, as mountinfo spells it.
 _KEPT = {
     "noexec": MS_NOEXEC,
@@ -159,26 +166,24 @@ def read_only_below(folder: str, mounts: str) -> None:
 
     ``mounts`` is a mountinfo of this process, for kernels that do not do it in one call.
     """
-    wanted = _MOUNT_ATTR_RDONLY | _MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV
-    attribute = _MountAttribute(wanted, 0, 0, 0)
+    close_mount(folder, mounts, read_only=True)
+
+
+def close_mount(folder: str, mounts: str, *, read_only: bool) -> None:
+    """Take devices and set-user-id from the mount at ``folder`` and all below it, and where
+    that is asked for writing. ``mounts`` as in :func:`read_only_below`."""
+    wanted = _MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV | (_MOUNT_ATTR_RDONLY if read_only else 0)
     try:
-        syscall(
-            "mount_setattr",
-            _AT_FDCWD,
-            ctypes.c_char_p(os.fsencode(folder)),
-            _AT_RECURSIVE,
-            ctypes.byref(attribute),
-            ctypes.c_size_t(ctypes.sizeof(attribute)),
-        )
+        _set_mount(_AT_FDCWD, folder, _AT_RECURSIVE, wanted)
     except OSError as error:
         if error.errno != errno.ENOSYS:  # before Linux 5.12
             raise
-        one_by_one(folder, mounts)
+        one_by_one(folder, mounts, read_only=read_only)
 
 
-def one_by_one(folder: str, mounts: str) -> None:
-    """What ``read_only_below`` does, by remounting each mount."""
-    wanted = MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV
+def one_by_one(folder: str, mounts: str, *, read_only: bool = True) -> None:
+    """What ``close_mount`` does, by remounting each mount."""
+    wanted = MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV | (MS_RDONLY if read_only else 0)
     with open(mounts, "rb") as file:
         rows = [line.split() for line in file]
     for row in rows:
@@ -189,7 +194,39 @@ def one_by_one(folder: str, mounts: str) -> None:
         if path == folder or path.startswith(folder + "/"):
             words = row[5].decode().split(",")
             kept = sum(flag for word, flag in _KEPT.items() if word in words)
-            mount("none", path, flags=wanted | kept)
+            mount("none", path, flags=wanted | kept | (MS_RDONLY if "ro" in words else 0))
+
+
+def detached_mount(folder: str, *, read_only: bool, owners: int) -> int:
+    """A mount of ``folder`` that is nowhere yet: without devices, set-user-id and what is
+    mounted below it. ``owners``: a user namespace whose map says whom the files' owners are
+    to seem. Its descriptor; wants root's rights and Linux 5.12."""
+    path = ctypes.c_char_p(os.fsencode(folder))
+    made = syscall("open_tree", _AT_FDCWD, path, _OPEN_TREE_CLONE | os.O_CLOEXEC)
+    try:
+        wanted = _MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV | (_MOUNT_ATTR_RDONLY if read_only else 0)
+        _set_mount(made, "", _AT_EMPTY_PATH, wanted | _MOUNT_ATTR_IDMAP, owners)
+    except BaseException:
+        os.close(made)
+        raise
+    return made
+
+
+def attach_mount(made: int, folder: str) -> None:
+    """Put a detached mount over a folder of this process's mount namespace, no link."""
+    place = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        empty = ctypes.c_char_p(b"")
+        syscall("move_mount", made, empty, place, empty, _FROM_DESCRIPTOR | _TO_DESCRIPTOR)
+    finally:
+        os.close(place)
+
+
+def _set_mount(at: int, path: str, how: int, wanted: int, owners: int = 0) -> None:
+    attribute = _MountAttribute(wanted, 0, 0, owners)
+    size = ctypes.c_size_t(ctypes.sizeof(attribute))
+    name = ctypes.c_char_p(os.fsencode(path))
+    syscall("mount_setattr", at, name, how, ctypes.byref(attribute), size)
 
 
 # -- rights ----------------------------------------------------------------------

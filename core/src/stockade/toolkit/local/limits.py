@@ -39,6 +39,18 @@ UNOWNED = ("memfd_create", "msgget", "semget", "shmget", "vmsplice")
 _MAP_SHARED, _MAP_ANONYMOUS = 0x01, 0x20
 _SOL_SOCKET, _SO_SNDBUF, _SO_RCVBUF = 1, 7, 8
 
+_RISING = 0o6000  #: S_ISUID and S_ISGID
+_CREATING = 0o20000100  #: O_CREAT and O_TMPFILE
+#: Files that take their owner's rights cannot be made. openat2 has its mode in memory, where no
+#: filter sees it; programs take openat instead.
+_UNRISEN = {
+    **{name: Rule([[Is(1, 0, mask=_RISING)]]) for name in ("chmod", "fchmod", "creat", "mknod")},
+    **{name: Rule([[Is(2, 0, mask=_RISING)]]) for name in ("fchmodat", "fchmodat2", "mknodat")},
+    "open": Rule([[Is(1, 0, mask=_CREATING)], [Is(2, 0, mask=_RISING)]]),
+    "openat": Rule([[Is(2, 0, mask=_CREATING)], [Is(3, 0, mask=_RISING)]]),
+    "openat2": Rule([], otherwise=errno.ENOSYS),
+}
+
 #: Limits of each process, resource and value: signals and timers that wait, and messages,
 #: are counted by user.
 LIMITS = ((resource.RLIMIT_SIGPENDING, 4096), (resource.RLIMIT_MSGQUEUE, 819_200))
@@ -55,16 +67,19 @@ NETWORK: Mapping[str, str] = MappingProxyType(
 TERMINALS = 64
 
 
-def session_filter(*, watched: bool, pinned: bool) -> bytes:
+def session_filter(*, watched: bool, pinned: bool, writes: bool = False) -> bytes:
     """The filter of system calls of a session (seccomp.program).
 
     On top of what nobody may: the supervisor has the programs' user, so its limits and
     priority are its own (D16); ``watched``: what would escape a watch of the memory, where no
-    cgroup holds it; ``pinned``: leaving the cpus, where those hold the cpu limit.
+    cgroup holds it; ``pinned``: leaving the cpus, where those hold the cpu limit; ``writes``:
+    set-user-id and set-group-id, where files of the host can be written, since these are
+    the caller's: whoever runs one there would be the caller.
     """
+    more = {**(unowned_rules() if watched else {}), **(_UNRISEN if writes else {})}
     return program(
         forbidden=[*(UNOWNED if watched else ()), *(["sched_setaffinity"] if pinned else ())],
-        rules={**OWN_PROCESS, **(unowned_rules() if watched else {})},
+        rules={**OWN_PROCESS, **more},
     )
 
 

@@ -6,7 +6,18 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["Order"]
+__all__ = ["Order", "Shown"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Shown:
+    """A folder of the host that is shown inside, as it was when it was looked at."""
+
+    source: str  #: without links
+    target: str
+    read_only: bool
+    device: int  #: of its file system, and its number there: no other folder is shown
+    inode: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +49,10 @@ class Order:
     #: How many parents stand between the program that is started and the supervisor: 0 where
     #: the program becomes it by execve, 1 where it is the program's only child.
     depth: int = 0
+    mounts: Sequence[Shown] = ()  #: folders of the host that the caller asked for
+    #: Of root's sessions: the user and the group whom the code runs as. Their files in
+    #: ``mounts`` are root's own then. Of others what they write is the caller's as it is.
+    seen_as: tuple[int, int] | None = None
     expires_at: float | None = None  #: the end of its lifetime, in seconds since the epoch
     startup_seconds: float = 60.0  #: the owner waits so long for it
     #: What a wall's own kind of Program wants to know, as JSON has it.
@@ -48,8 +63,10 @@ class Order:
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> Order:
-        ids = message["ids"]
-        return cls(**{**message, "ids": None if ids is None else tuple(ids)})
+        pairs = {name: message[name] for name in ("ids", "seen_as")}
+        found = {name: None if pair is None else tuple(pair) for name, pair in pairs.items()}
+        mounts = tuple(Shown(**mount) for mount in message["mounts"])
+        return cls(**{**message, **found, "mounts": mounts})
 
     @property
     def held(self) -> frozenset[str]:

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 
-from stockade.toolkit.local import calls, tree
+from stockade.toolkit.local import calls, shown, tree
 from stockade.toolkit.local.buffers import Buffers
 from stockade.toolkit.local.cgroups import Group, group_name
 from stockade.toolkit.local.order import Order
@@ -34,6 +34,9 @@ class Program:
         self.pid = 0  #: of the program that was started, 0 before and after
         self.first = 0  #: of the supervisor, from ``ready`` on
         self.status: int | None = None  #: the program's wait status, once it has ended
+        #: Folders of the host for the sandbox (shown.prepare), from ``start`` on; ``ready`` puts
+        #: those inside that ``launch`` has not taken from here.
+        self.mounts: list[int] = []
         name = group_name(order.wall, order.session)
         self._group = Group(order.cgroups, name) if order.cgroups else None
         self._buffers: Buffers | None = None  # where memory is watched, and the kernel tells
@@ -47,6 +50,7 @@ class Program:
         """Start it with these descriptors: its numbers, and this process's. Raises OSError."""
         self._make_group()
         self._make_counter()
+        self.mounts = shown.prepare(self.order)
         self.launch(descriptors)
 
     def launch(self, descriptors: Mapping[int, int]) -> None:
@@ -141,6 +145,8 @@ class Program:
         for paths, options in remounts:
             calls.remount(pid, self.order.ids, paths, options)
         calls.configure(pid, self.order.ids, settings)
+        shown.attach(pid, self.order, self.mounts)
+        self.mounts = []
 
     def _forget_counter(self) -> None:
         """Once it is bound it needs no name, and can't be left behind."""

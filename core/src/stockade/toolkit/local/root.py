@@ -16,11 +16,13 @@ from typing import Any
 
 import attrs
 
-from stockade.config import MIB
+from stockade.config import MIB, Mount
 from stockade.errors import ConfigError
 from stockade.toolkit.local.hostroot import SYSTEM_FOLDERS, accounts
+from stockade.toolkit.local.order import Shown
+from stockade.toolkit.mounts import checked
 
-__all__ = ["HOSTNAME", "Root", "Step", "Writable", "check_place"]
+__all__ = ["HOSTNAME", "Root", "Step", "Writable", "check_place", "shown"]
 
 #: What a sandbox's host is called.
 HOSTNAME = "sandbox"
@@ -62,6 +64,9 @@ class Root:
     gid: int
     extra: Sequence[str] = ()  #: further folders of the host, shown where they are
     counter: str | None = None  #: the host's file that counts kills for memory
+    #: Folders of the host that the caller asked for, the outer ones first: for the end, when
+    #: all else is there.
+    mounts: Sequence[Shown] = ()
 
     def steps(self) -> list[Step]:
         """What makes all of it but /proc, /dev and what is writable, in order.
@@ -69,14 +74,16 @@ class Root:
         Raises ConfigError for places that can't be made, OSError for a target that can't be
         looked at.
         """
-        return [*self._base(), *self._texts(), *self._counted()]
+        return [*self._base(), *self._texts(), *self._counted(), *self._mounted()]
 
     def writable(self) -> list[Writable]:
         """The folders that programs may write to beside /dev/shm."""
         found = [Writable(place="/tmp", mode=0o1777, shares="tmp")]
         if self._has_var_tmp():
             found.append(Writable(place=_VAR_TMP, mode=0o1777, shares="tmp"))
-        return [*found, Writable(place=self.working_dir, mode=0o700)]
+        if not _within(self.working_dir, [mount.target for mount in self.mounts]):
+            found.append(Writable(place=self.working_dir, mode=0o700))
+        return found
 
     @staticmethod
     def size(megabytes: int | None) -> str:
@@ -123,6 +130,18 @@ class Root:
             return []
         return [{"kind": "bind", "place": _COUNTER, "source": self.counter}]
 
+    def _mounted(self) -> list[Step]:
+        """A place for each, but for what lies in a folder that can be written to."""
+        writable = [folder.place for folder in self.writable()]
+        return [
+            {"kind": "folder", "place": mount.target}
+            for mount in self.mounts
+            if not _within(mount.target, [*writable, *self._others(mount)])
+        ]
+
+    def _others(self, mount: Shown) -> list[str]:
+        return [other.target for other in self.mounts if other.target != mount.target]
+
     def _own(self) -> list[str]:
         """Places that are the sandbox's own, below what it is shown."""
         own = [*self._places(), *(step["place"] for step in self._texts())]
@@ -130,7 +149,7 @@ class Root:
 
     def _places(self) -> list[str]:
         """Where something is mounted over what the root has."""
-        return [self.working_dir]
+        return [self.working_dir, *(mount.target for mount in self.mounts)]
 
     def _has_var_tmp(self) -> bool:
         """A target may lead from /var elsewhere; then there is no place for it."""
@@ -200,3 +219,27 @@ def check_place(path: str) -> None:
             f"working_dir={path!r} cannot be a folder of its own; use /workspace or another "
             "place outside of /tmp, /var/tmp, /proc, /sys and /dev."
         )
+
+
+def shown(mounts: Iterable[Mount]) -> list[Shown]:
+    """The mounts of a configuration as they are found now, the outer ones first.
+
+    Raises ConfigError for those that would open the wall (E9), and for places inside that
+    cover programs, or one another.
+    """
+    found: dict[str, Shown] = {}
+    for mount in checked(mounts, local=True):
+        if any(_within(path, [mount.target]) for path in (*SYSTEM_FOLDERS, "/etc")) or _within(
+            mount.target, SYSTEM_FOLDERS
+        ):
+            raise ConfigError(
+                f"mounts target {mount.target!r} is refused: it would cover programs inside; "
+                "take another place."
+            )
+        if mount.target in found:
+            raise ConfigError(f"mounts target {mount.target!r} is given twice: each place once.")
+        at = os.stat(mount.source)
+        found[mount.target] = Shown(
+            mount.source, mount.target, mount.read_only, at.st_dev, at.st_ino
+        )
+    return sorted(found.values(), key=lambda mount: mount.target.count("/"))

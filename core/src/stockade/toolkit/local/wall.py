@@ -21,7 +21,7 @@ from stockade.toolkit.local.hostroot import (
 )
 from stockade.toolkit.local.leftovers import Leftovers, counter_path
 from stockade.toolkit.local.order import Order
-from stockade.toolkit.local.root import Root, check_place
+from stockade.toolkit.local.root import Root, check_place, shown
 from stockade.wall import Availability, Check, Leftover, OpenRequest, Option, Sandbox, Usage, Wall
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class LocalWall(Wall):
                 "writable-root": ("unsupported", "the root is a folder of the host's"),
                 "user": self._user(),
                 "working-dir": "native",
-                "mounts": ("unsupported", "copy files in with session.files"),
+                "mounts": ("native", "what is written there is the caller's"),
                 "pause": "native" if "freezer" in self._cgroups() else ("unsupported", none),
                 "durable": ("unsupported", "a session ends with the process that opened it"),
             }
@@ -195,7 +195,9 @@ class LocalWall(Wall):
             inside=inside,
             outside=outside,
             filter=limits.session_filter(
-                watched=watched, pinned=bool(order.cpus) and "cpu" not in order.held
+                watched=watched,
+                pinned=bool(order.cpus) and "cpu" not in order.held,
+                writes=any(not mount.read_only for mount in order.mounts),
             ),
             limits=_resources(config.max_processes),
             settings={**(limits.NETWORK if watched else {}), **host.quotas()},
@@ -234,6 +236,8 @@ class LocalWall(Wall):
             cpus=cpus,
             counter=None if "memory" in held else counter_path(self.name, request.session_id),
             depth=self.depth,
+            mounts=shown(config.mounts),
+            seen_as=ids if os.geteuid() == 0 else None,
             expires_at=request.expires_at,
             startup_seconds=config.startup_timeout_seconds,
         )
@@ -251,6 +255,7 @@ class LocalWall(Wall):
             gid=shown[1],
             extra=python,
             counter=group.counter or order.counter,
+            mounts=order.mounts,
         )
 
     # -- what outlives a process ---------------------------------------------------
