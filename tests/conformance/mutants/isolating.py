@@ -10,9 +10,10 @@ from typing import Any
 import attrs
 import pytest
 
-from conformance.mutants.base import Mutant, NoWall, Patch, PlainSandbox, suite
+from conformance.mutants.base import Mutant, NoWall, Patch, PlainSandbox, string_suite, suite
 from conformance.mutants.executing import DropsTheEnd, LosesInput, _ends, _on, _one_code
 from conformance.mutants.selecting import _core
+from stockade.toolkit.egress import Names, Private
 from stockade.wall import ExecRequest, OpenRequest, Output, Running
 
 
@@ -117,6 +118,12 @@ def _claims(
     return Mutant(name=name, check=check, make=made, says=says, patch=patch)
 
 
+def _any_port(patch: pytest.MonkeyPatch) -> None:
+    """An entry for one port of a name opens all of them."""
+    patch.setattr(Names, "check", lambda _, host, port: host)
+    patch.setattr(Names, "private", lambda *_: Private.of("loopback"))
+
+
 def _older_table(patch: pytest.MonkeyPatch) -> None:
     """The kernel has calls that are younger than the table."""
     patch.setattr("stockade.testing.hostcalls.NEWEST", 423)
@@ -182,6 +189,13 @@ ISOLATING = [
             network_off="native"),
     _claims("E10_a_name_leads_to_no_private_network", "goes-anywhere", allow_list="native",
             network_off="native"),
+    _claims("E10_an_entry_opens_a_private_place_and_no_more", "opens-no-private-place",
+            allow_list="native", network_off="native"),
+    Mutant(
+        name="opens-all-of-loopback", check="E10_an_entry_opens_a_private_place_and_no_more",
+        make=functools.partial(string_suite, "bubblewrap"), needs="bubblewrap",
+        patch=_any_port,
+    ),
     _on("F1_what_is_written_is_read", LosesTheEndOfInput),
     _on("F1_fifty_mebibytes", LosesInput),
     _on("F2_errors_are_those_of_local_files", _ends(_one_code), "one-code-for-all"),

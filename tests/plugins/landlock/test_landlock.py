@@ -340,7 +340,6 @@ def test_D11_twenty_at_once(session: Session) -> None:
     [
         {"network_enabled": True},
         {"read_only_fs": False},
-        {"mounts": (stockade.Mount("/srv", "/srv"),)},
     ],
 )
 def test_what_it_cannot_hold_is_refused(landlock: str, config: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from stockade.testing.checks.d_hostile import Hostile
 from stockade.testing.checks.d_named import NamedInterpreters
 from stockade.testing.checks.d_output import Output
 from stockade.testing.checks.d_trees import Trees
+from stockade.testing.checks.e_egress import Egress
 from stockade.testing.checks.e_files import HostFiles
 from stockade.testing.checks.e_isolation import Isolation
 from stockade.testing.checks.e_kept_memory import Kept
@@ -40,6 +41,7 @@ class ProviderConformance(
     NamedInterpreters,
     Isolation,
     Mounts,
+    Egress,
     Limits,
     Kept,
     HostFiles,

@@ -26,7 +26,7 @@ from stockade.toolkit.egress.hello import (
     asks_again,
     read_hello,
 )
-from stockade.toolkit.egress.names import RefusedError
+from stockade.toolkit.egress.refused import RefusedError
 
 
 def reads(data: bytes, ignored: int = 0) -> str | None:

@@ -1,4 +1,4 @@
-"""Checks of E, first part: privilege, sight, network (E1, E3, E7, E8, E10)."""
+"""Checks of E, first part: privilege, sight, network (E1, E3, E7, E8)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import pytest
 
 from stockade.capabilities import Feature
 from stockade.capabilities import Isolation as Between
-from stockade.errors import ConfigError, SandboxLostError
+from stockade.errors import SandboxLostError
 from stockade.session import Session
 from stockade.testing.base import ConformanceBase, expect
 from stockade.testing.checks.folders import open_folder
+from stockade.testing.checks.reaching import CONNECT, own_address
 from stockade.testing.programs import unique
 
 #: Reaches for a host's TCP port with whatever programs there are: one may crash, or lack a part.
@@ -31,15 +32,6 @@ for p in wget curl nc; do
 done 2>/dev/null
 [ "$found" ] || exit 90
 exit 0
-"""
-
-_CONNECT = """
-import socket
-for host in {hosts!r}:
-    try: socket.create_connection((host, {port}), 2); print('in', host)
-    except OSError: pass
-try: print('dns', socket.getaddrinfo('example.org', 80))
-except OSError: pass
 """
 
 #: Prints what sockets can be made beside those of a family that a network namespace holds.
@@ -113,13 +105,6 @@ _F_SETPIPE_SZ, _F_GETPIPE_SZ = 1031, 1032
 #: What a kernel gives a pipe whose user has not had its share.
 _PIPE_BYTES = 65536
 
-_ASK = """
-import os, urllib.request
-for url in {urls!r}:
-    try: print('in', url, urllib.request.urlopen(url, timeout=4).status)
-    except OSError: pass
-"""
-
 
 class Isolation(ConformanceBase):
     """What the code inside can see and reach."""
@@ -149,15 +134,15 @@ class Isolation(ConformanceBase):
         with socket.create_server(("0.0.0.0", 0)) as listener, self.shared() as session:
             port = listener.getsockname()[1]
             self.need_python(session)
-            hosts = ("127.0.0.1", _own_address(), "::1", "localhost")
-            result = session.code(_CONNECT.format(hosts=hosts, port=port), timeout=self.scaled(40))
+            hosts = ("127.0.0.1", own_address(), "::1", "localhost")
+            result = session.code(CONNECT.format(hosts=hosts, port=port), timeout=self.scaled(40))
             expect(not result.stdout, "E3", "no connection, no name", result.stdout)
 
     def test_E3_no_way_out_with_the_programs_there_are(self) -> None:
         self.need(Feature.NETWORK_OFF, Feature.SHELL)
         with socket.create_server(("0.0.0.0", 0)) as listener, self.shared() as session:
             port = listener.getsockname()[1]
-            for host in ("127.0.0.1", _own_address()):
+            for host in ("127.0.0.1", own_address()):
                 line = f"set -- {host} {port}\n{_REACH}"
                 result = session.shell(line, timeout=self.scaled(20))
                 if result.exit_code == 90:
@@ -306,51 +291,3 @@ class Isolation(ConformanceBase):
         result = session.code(code, timeout=self.scaled(30))
         expect(result.success, "E8", "the size of a new pipe", result)
         return int(result.stdout)
-
-    def test_E10_an_allow_list_opens_nothing_else(self) -> None:
-        provider = self.make_provider()
-        if not provider.wall.capabilities[Feature.ALLOW_LIST]:
-            config = provider.config.with_(network_enabled=False, network_allow=("example.org",))
-            self.refused("E10", lambda: provider.create_session("a", config), Feature.ALLOW_LIST)
-            return
-        with self.shared() as session:
-            self.need_python(session)
-        with (
-            socket.create_server(("0.0.0.0", 0)) as listener,
-            self.session(network_allow=("allowed.invalid",)) as session,
-        ):
-            port, own = listener.getsockname()[1], _own_address()
-            hosts = ("127.0.0.1", own)
-            raw = session.code(_CONNECT.format(hosts=hosts, port=port), timeout=self.scaled(40))
-            expect(not raw.stdout, "E10", "no raw address, no other name", raw.stdout)
-            urls = (f"http://{own}:{port}/", "http://other.invalid/", "http://localhost/",
-                    f"http://allowed.invalid:{port}/", f"http://allowed.invalid.{own}.nip.io/")  # fmt: skip
-            asked = session.code(_ASK.format(urls=urls), timeout=self.scaled(50))
-            expect(not asked.stdout, "E10", "no answer but from the named host", asked.stdout)
-
-    def test_E10_a_name_leads_to_no_private_network(self) -> None:
-        """Whoever owns an allowed name can let it lead anywhere: to the host itself, say."""
-        self.need(Feature.ALLOW_LIST)
-        with self.shared() as session:
-            self.need_python(session)
-        with socket.create_server(("0.0.0.0", 0)) as listener, contextlib.ExitStack() as stack:
-            name = f"localhost:{listener.getsockname()[1]}"
-            try:
-                session = stack.enter_context(self.session(network_allow=(name,)))
-            except ConfigError:
-                return  # refused from the start
-            session.code(_ASK.format(urls=(f"http://{name}/",)), timeout=self.scaled(30))
-            listener.setblocking(False)
-            with contextlib.suppress(BlockingIOError):
-                listener.accept()[0].close()
-                expect(False, "E10", "no connection to an address that is not public", name)
-
-
-def _own_address() -> str:
-    """An address of this host other than loopback, if it has one."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # nothing is sent
-            return str(probe.getsockname()[0])
-        except OSError:
-            return "127.0.0.1"

@@ -10,7 +10,7 @@ import ipaddress
 import socket
 from collections.abc import Callable, Sequence
 
-from stockade.toolkit.egress.names import RefusedError
+from stockade.toolkit.egress.refused import RefusedError
 
 __all__ = ["Resolver", "is_public", "resolve"]
 

@@ -19,7 +19,8 @@ from stockade.toolkit.egress.hello import (
     asks_again,
     read_hello,
 )
-from stockade.toolkit.egress.names import Names, RefusedError, place
+from stockade.toolkit.egress.names import Names, place
+from stockade.toolkit.egress.refused import RefusedError
 from stockade.toolkit.egress.relay import relay
 
 __all__ = ["Gateway", "Limits"]
@@ -62,7 +63,8 @@ class Gateway:
         resolver: addresses.Resolver | None = None,
         limits: Limits | None = None,
     ) -> None:
-        """``resolver`` says where a name leads; default :func:`addresses.resolve`."""
+        """``resolver`` says where a name leads that may lead to public addresses; default
+        :func:`addresses.resolve`."""
         self.names = names
         self.limits = limits or Limits()
         self._resolver = resolver
@@ -107,7 +109,10 @@ class Gateway:
                     sock.shutdown(socket.SHUT_RDWR)
 
     def addresses(self, name: str, port: int) -> list[tuple[str, int]]:
-        """Where a name leads. Raises RefusedError."""
+        """Where an allowed name leads. Raises RefusedError."""
+        private = self.names.private(name, port)
+        if private is not None:
+            return private.addresses(name, port)
         return list((self._resolver or addresses.resolve)(name, port))
 
     def hold(self, sock: socket.socket) -> None:

@@ -12,7 +12,7 @@ import re
 
 import attrs
 
-from stockade.toolkit.egress.names import RefusedError
+from stockade.toolkit.egress.refused import RefusedError
 
 __all__ = ["Head", "read_head"]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import attrs
 
-from stockade.toolkit.egress.names import RefusedError
+from stockade.toolkit.egress.refused import RefusedError
 
 __all__ = ["ALERT", "CHANGE_CIPHER_SPEC", "Handshake", "asks_again", "read_hello"]
 
