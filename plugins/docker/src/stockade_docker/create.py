@@ -104,13 +104,24 @@ def _environment(request: OpenRequest, shape: Shape) -> dict[str, str]:
     return found
 
 
-def _ulimits(shape: Shape) -> list[Ulimit]:
+def _ulimits(request: OpenRequest, shape: Shape) -> list[Ulimit]:
     limits = {"core": 0, "nofile": _OPEN_FILES}
+    most = _processes(request)
     if shape.podman:
         # It would set one of its own where this is left out, above what a machine
         # without CAP_SYS_RESOURCE may set. The limit that counts is the cgroup's.
         limits["nproc"] = _OPEN_FILES
+    elif most is not None and shape.user_name is not None and shape.processes_each == (1, 0):
+        # The cgroup's limit holds for all alike. Of this one, which counts the session's own
+        # user, the supervisor leaves programs a little less: so that the next one can start.
+        limits["nproc"] = most
     return [Ulimit(name=name, soft=value, hard=value) for name, value in limits.items()]
+
+
+def _processes(request: OpenRequest) -> int | None:
+    """How many there may be inside, with the supervisor's own and what holds a durable one."""
+    limit = request.config.max_processes
+    return None if limit is None else limit + _OWN_PROCESSES + request.config.durable
 
 
 def name_of(session_id: str) -> str:
@@ -178,10 +189,10 @@ def _host_config(api: docker.APIClient, request: OpenRequest, shape: Shape) -> A
         more.update(mem_limit=f"{config.memory_mb}m", memswap_limit=f"{config.memory_mb}m")
     if config.cpu_limit is not None:
         more.update(nano_cpus=int(config.cpu_limit * 1e9))
-    if config.max_processes is not None:
+    most = _processes(request)
+    if most is not None:
         each, beside = shape.processes_each
-        own = _OWN_PROCESSES + config.durable  # what holds it
-        more.update(pids_limit=(config.max_processes + own) * each + beside)
+        more.update(pids_limit=most * each + beside)
     if shape.runtime is not None:
         more.update(runtime=shape.runtime)
     if config.ports:
@@ -206,6 +217,6 @@ def _host_config(api: docker.APIClient, request: OpenRequest, shape: Shape) -> A
         privileged=False,
         publish_all_ports=False,
         mounts=mounts,
-        ulimits=_ulimits(shape),
+        ulimits=_ulimits(request, shape),
         **more,
     )
