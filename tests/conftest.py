@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import tempfile
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -16,6 +17,7 @@ from stockade.selection._providers import inspect_providers
 # A shell starts what it puts into the background with these ignored, and so would be every
 # program that the tests start and interrupt.
 for _number, _usual in (
+    (signal.SIGHUP, signal.SIG_DFL),
     (signal.SIGINT, signal.default_int_handler),
     (signal.SIGQUIT, signal.SIG_DFL),
 ):
@@ -35,6 +37,22 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 def examples(count: int) -> settings:
     """So many examples of a property, times STOCKADE_FUZZ (default 1)."""
     return settings(max_examples=int(count * float(os.environ.get("STOCKADE_FUZZ", "1"))))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """The figures of the conformance suite, after a run that held the mutants to it."""
+    caught = sum(
+        "test_the_mutant_is_caught" in report.nodeid
+        for report in terminalreporter.stats.get("passed", ())
+    )
+    if caught:
+        from stockade.testing.clauses import CLAUSES
+        from stockade.testing.runner import checks_of
+
+        terminalreporter.write_line(
+            f"conformance suite: {len(CLAUSES)} clauses, {len(checks_of())} checks, "
+            f"{caught} mutants caught"
+        )
 
 
 def need(name: str) -> None:

@@ -35,9 +35,9 @@ def fresh(python: str) -> Iterator[Double]:
 
 
 def new(python: str, *arguments: str) -> Ended:
-    """What a new interpreter makes of it, with the signals that these tests may ignore."""
+    """What a new interpreter makes of it."""
     ended = subprocess.run(
-        ["env", "--default-signal", python, *arguments],
+        [python, *arguments],
         input=INPUT,
         capture_output=True,
         cwd="/",
