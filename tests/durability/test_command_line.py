@@ -54,7 +54,7 @@ def sh(tmp_path: Path) -> Iterator[Shell]:
 @pytest.mark.timeout(240)
 def test_a_sessions_whole_life(sh: Shell, tmp_path: Path) -> None:
     need("docker")
-    session = sh("session", "create", WALL, "--agent", "me", "--lifetime", "600")
+    session = sh("session", "create", "-p", WALL, "--agent", "me", "--lifetime", "600")
     assert re.fullmatch(r"ses-[0-9a-f]{40}", session)
     short = session[:12]
 
@@ -84,7 +84,7 @@ def test_a_sessions_whole_life(sh: Shell, tmp_path: Path) -> None:
         assert entry["state"] == {"pause": "paused", "resume": "ready"}[command]
 
     sh("session", "snapshot", "--agent", "me", short, "saved")
-    copy = json.loads(sh("session", "create", WALL, "--snapshot", "saved", "--json"))
+    copy = json.loads(sh("session", "create", "-p", WALL, "--snapshot", "saved", "--json"))
     wc = sh("session", "exec", copy["session_id"], "--", "wc", "-c", "/workspace/data/file")
     assert wc.split()[0] == "3"
     first = sh("session", "exec", "--agent", "me", short, "--", "wc", "-l", "/workspace/ticks")
@@ -107,7 +107,7 @@ def test_a_sessions_whole_life(sh: Shell, tmp_path: Path) -> None:
 
 def test_F4_what_cannot_be_copied_is_named_and_shown_escaped(sh: Shell, tmp_path: Path) -> None:
     need("docker")
-    session = sh("session", "create", WALL)
+    session = sh("session", "create", "-p", WALL)
     fifo = "mkdir d; echo kept > d/file; mkfifo \"d/$(printf 'p\\033[31m')\""
     sh("session", "exec", session, "--shell", fifo)
     sh("session", "cp", f"{session}:/workspace/d", "back", code=1)
@@ -123,7 +123,7 @@ def test_F4_what_cannot_be_copied_is_named_and_shown_escaped(sh: Shell, tmp_path
 
 def test_C3_another_agents_and_an_unknown_session_are_told_alike(sh: Shell) -> None:
     need("docker")
-    session = sh("session", "create", WALL, "--agent", "me")
+    session = sh("session", "create", "-p", WALL, "--agent", "me")
     sh("session", "exec", session, "--", "true", code=125)
     other = sh.errors.replace(session, "ID")
     sh("session", "exec", "ses-none", "--", "true", code=125)
@@ -134,9 +134,9 @@ def test_C3_another_agents_and_an_unknown_session_are_told_alike(sh: Shell) -> N
 
 def test_walls_that_end_with_their_process_say_so(sh: Shell) -> None:
     need("landlock")
-    sh("session", "create", "landlock", code=125)
+    sh("session", "create", "-p", "landlock", code=125)
     assert "ends with the process" in sh.errors
-    sh("session", "create", "nonsense", code=125)
+    sh("session", "create", "-p", "nonsense", code=125)
     sh("session", "logs", "ses-none", code=125)
     sh("session", "cp", "a", "b", code=2)
     sh("session", "exec", "ses-1", code=2)

@@ -107,7 +107,7 @@ def test_what_a_check_found_stays_short(authors: Any) -> None:
 @pytest.mark.parametrize("where", ["start", "open"])
 def test_the_command_shows_it_where_it_is_asked_to(authors: Any, where: str) -> None:
     env = authors(**{where: CALL})
-    command = ("stockade.cli", "conformance", "authors", "--clause", "D2")
+    command = ("stockade.cli", "conformance", "-p", "authors", "--clause", "D2")
     output = ran(env, *command)
     assert not shows_the_line(output) and "--traceback shows where" in output
     assert shows_the_line(ran(env, *command, "--traceback"))
@@ -126,8 +126,8 @@ def test_run_shows_it_where_it_is_asked_to(authors: Any) -> None:
 
 def test_doctor_shows_what_a_probe_raised(authors: Any) -> None:
     env = authors(probe=CALL)
-    assert not shows_the_line(ran(env, "stockade.cli", "doctor", "authors"))
-    output = ran(env, "stockade.cli", "doctor", "authors", "--traceback")
+    assert not shows_the_line(ran(env, "stockade.cli", "doctor", "-p", "authors"))
+    output = ran(env, "stockade.cli", "doctor", "-p", "authors", "--traceback")
     assert shows_the_line(output) and "ValueError: the hinge" in output
 
 

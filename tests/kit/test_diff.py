@@ -20,9 +20,12 @@ from stockade.cli.commands.compare import unified
 LABELS = ("one", "other")
 
 
-def diff(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+def diff(
+    first: str, second: str, *arguments: str, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    walls = ("-p", first, "--against", second)
     return subprocess.run(
-        [sys.executable, "-m", "stockade.cli", "diff", *arguments],
+        [sys.executable, "-m", "stockade.cli", "diff", *walls, *arguments],
         capture_output=True, text=True, timeout=60, check=False, **options,
     )  # fmt: skip
 
@@ -128,7 +131,8 @@ def test_many_files_are_told_and_not_guessed_at(monkeypatch: pytest.MonkeyPatch)
 def test_an_interrupt_leaves_nothing(landlock: str) -> None:
     mark = f"42{os.getpid()}"
     process = subprocess.Popen(
-        [sys.executable, "-m", "stockade.cli", "diff", landlock, landlock, "--", "sleep", mark],
+        [sys.executable, "-m", "stockade.cli", "diff", "-p", landlock, "--against", landlock,
+         "--", "sleep", mark],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     deadline = time.monotonic() + 30

@@ -45,7 +45,7 @@ def test_run_tells_a_verdict_in_one_line(landlock: str) -> None:
 
 
 def test_run_json(landlock: str) -> None:
-    done = run("run", "--json", "--", "printf", "a\\377")
+    done = run("run", "-p", landlock, "--json", "--", "printf", "a\\377")
     told = json.loads(done.stdout)
     assert told["stdout_base64"] == "Yf8=" and told["verdict"] == "exited" and told["success"]
     assert told["provider"] == "landlock" and told["stdout_total_bytes"] == 2
@@ -123,14 +123,14 @@ def test_providers_and_doctor(landlock: str) -> None:
     assert b"stockade-landlock" in run("providers").stdout
     rows = json.loads(run("providers", "--json").stdout)
     assert [row["available"] for row in rows if row["name"] == "landlock"] == [True]
-    done = run("doctor", "landlock")
+    done = run("doctor", "-p", "landlock")
     assert done.returncode == 0 and b"Landlock: interface version" in done.stdout
-    assert run("doctor", "no-such-wall").returncode == 1
+    assert run("doctor", "-p", "no-such-wall").returncode == 1
 
 
 def test_doctor_measures_what_is_claimed(landlock: str) -> None:
-    done = run("doctor", "--probe", "--json", "landlock")
-    (report,) = json.loads(done.stdout)
+    done = run("doctor", "--probe", "--json", "-p", "landlock")
+    (report,) = json.loads(done.stdout)["walls"]
     broken = [row for row in report["measured"] if row["broken"]]
     assert not broken and done.returncode == 0, broken
     assert len(report["measured"]) >= 20

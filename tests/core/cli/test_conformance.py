@@ -24,7 +24,7 @@ def run(*arguments: str, before: str = "") -> subprocess.CompletedProcess[str]:
 def test_a_table_a_report_and_a_page(tmp_path: Path) -> None:
     files = tmp_path / "report.json", tmp_path / "report.html"
     done = run(
-        NAME, "--clause", "d4", "--clause", "E5", "--clause", "D14", "--json", str(files[0]),
+        "-p", NAME, "--clause", "d4", "--clause", "E5", "--clause", "D14", "--json", str(files[0]),
         "--html", str(files[1]),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -49,27 +49,27 @@ def test_a_failing_clause_gives_one(tmp_path: Path) -> None:
         "    return spawn(self, attrs.evolve(request, argv=argv))\n"
         "s.PlainSandbox.spawn = merged\n"
     )
-    done = run(NAME, "--clause", "D4", "--json", "-", before=broken)
+    done = run("-p", NAME, "--clause", "D4", "--json", "-", before=broken)
     assert done.returncode == 1
     assert "failed: D4_streams_are_apart" in done.stderr and "expected:" in done.stderr
     assert json.loads(done.stdout)["clauses"]["D4"]["state"] == "failing"
     checks = ("D4_streams_are_apart", "D4_streams_are_byte_exact")
     declared = [word for check in checks for word in ("--deviation", f"{check}=one stream")]
-    done = run(NAME, "--clause", "D4", *declared, before=broken)
+    done = run("-p", NAME, "--clause", "D4", *declared, before=broken)
     assert done.returncode == 0 and "deviating" in done.stdout and "one stream" in done.stdout
 
 
 def test_what_cannot_be_checked_says_why() -> None:
     for arguments, words in (
-        ((NAME, "--clause", "Z1"), "no clause is named Z1"),
-        (("no-such-wall",), "no installed distribution"),
-        ((f"{NAME}?memry_mb=1",), "memory_mb"),
-        ((NAME, "--deviation", "D99_x=y"), "CHECK=REASON"),
+        (("-p", NAME, "--clause", "Z1"), "no clause is named Z1"),
+        (("-p", "no-such-wall"), "no installed distribution"),
+        (("-p", f"{NAME}?memry_mb=1"), "memory_mb"),
+        (("-p", NAME, "--deviation", "D99_x=y"), "CHECK=REASON"),
     ):
         done = run(*arguments)
         assert done.returncode == 2 and words in done.stderr, done
 
 
 def test_without_pytest_it_says_what_to_install() -> None:
-    done = run(NAME, before="import sys; sys.modules['pytest'] = None")
+    done = run("-p", NAME, before="import sys; sys.modules['pytest'] = None")
     assert done.returncode == 2 and "pip install 'stockade[testing]'" in done.stderr, done

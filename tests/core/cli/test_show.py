@@ -104,9 +104,9 @@ def test_top_into_a_pipe_ends(tmp_path: Path) -> None:
 
 
 def test_doctor_refuses_what_the_string_asks_and_the_wall_lacks(landlock: str) -> None:
-    output = run("doctor", "--probe", f"{landlock}?durable=true")
+    output = run("doctor", "--probe", "-p", f"{landlock}?durable=true")
     assert "the probe failed: landlock cannot hold what was asked: durable=True" in output
-    output = run("conformance", f"{landlock}?durable=true", "--clause", "A1")
+    output = run("conformance", "-p", f"{landlock}?durable=true", "--clause", "A1")
     assert "durable=True needs durable" in output
 
 

@@ -319,7 +319,7 @@ def test_the_command_lines_hooks(run: Run) -> None:
     assert "missing  a server of its own: it is away" in said and "mend it: start it" in said
     (name,) = re.findall(r"missing  plug-in (\w+): distribution stockade-test-broken", said)
     assert f"STOCKADE_DISABLED_PLUGINS={name}" in said
-    assert "a server of its own" not in cli("doctor", "good")
+    assert "a server of its own" not in cli("doctor", "-p", "good")
     listed = cli("plugins")
     assert "stockade_languages" in listed and "broken: distribution" in listed
 

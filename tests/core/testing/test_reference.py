@@ -92,7 +92,8 @@ def test_scripts_nest_and_end() -> None:
 def test_nobody_takes_it_for_a_wall() -> None:
     """The name, the listing, doctor and what is logged say so; it never gets in by a list."""
     done = subprocess.run(
-        [sys.executable, "-m", "stockade.cli", "doctor", NAME], capture_output=True, text=True,
+        [sys.executable, "-m", "stockade.cli", "doctor", "-p", NAME],
+        capture_output=True, text=True,
         timeout=60, check=False,
     )  # fmt: skip
     assert "no-isolation" in NAME

@@ -53,7 +53,7 @@ def test_an_order_of_preference(engine: docker.APIClient) -> None:
 
 @pytest.mark.slow
 def test_doctor_measures(engine: docker.APIClient) -> None:
-    done = stockade(engine, "doctor", "--probe", f"docker:{PYTHON}")
+    done = stockade(engine, "doctor", "--probe", "-p", f"docker:{PYTHON}")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -61,8 +61,8 @@ def test_doctor_measures(engine: docker.APIClient) -> None:
 def test_doctor_measures_gvisor(engine: docker.APIClient) -> None:
     """All holds but what the wall says itself: past the process limit the session ends."""
     need("gvisor")
-    done = stockade(engine, "doctor", "--probe", "--json", f"gvisor:{BUSYBOX}")
-    (report,) = json.loads(done.stdout)
+    done = stockade(engine, "doctor", "--probe", "--json", "-p", f"gvisor:{BUSYBOX}")
+    (report,) = json.loads(done.stdout)["walls"]
     assert len(report["measured"]) > 15, done.stdout + done.stderr
     broken = [row["name"] for row in report["measured"] if row["broken"]]
     assert set(broken) <= {"process limit"}, done.stdout
@@ -72,7 +72,7 @@ def test_doctor_measures_gvisor(engine: docker.APIClient) -> None:
 def test_shell_is_a_terminal(wall: str, engine: docker.APIClient) -> None:
     need(wall)
     control, terminal = pty.openpty()
-    argv = [sys.executable, "-m", "stockade.cli", "shell", f"{wall}:{BUSYBOX}"]
+    argv = [sys.executable, "-m", "stockade.cli", "shell", "-p", f"{wall}:{BUSYBOX}"]
     process = subprocess.Popen(argv, stdin=terminal, stdout=terminal, stderr=terminal)
     os.close(terminal)
     shown = b""
@@ -93,5 +93,5 @@ def test_shell_is_a_terminal(wall: str, engine: docker.APIClient) -> None:
 
 
 def test_a_shell_needs_a_terminal(engine: docker.APIClient) -> None:
-    done = stockade(engine, "shell", f"docker:{BUSYBOX}")
+    done = stockade(engine, "shell", "-p", f"docker:{BUSYBOX}")
     assert done.returncode == 2 and "no terminal" in done.stderr

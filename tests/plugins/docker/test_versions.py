@@ -65,7 +65,7 @@ def test_no_program_is_run_for_an_engine_elsewhere() -> None:
 
 @pytest.mark.engine
 def test_doctor_shows_them(engine: docker.APIClient) -> None:
-    shown = CliRunner().invoke(app, ["doctor", "docker"]).output
+    shown = CliRunner().invoke(app, ["doctor", "-p", "docker"]).output
     assert "kernel" in shown and "runc" in shown
     need("gvisor")
-    assert "runsc version" in CliRunner().invoke(app, ["doctor", "gvisor"]).output
+    assert "runsc version" in CliRunner().invoke(app, ["doctor", "-p", "gvisor"]).output

@@ -68,10 +68,10 @@ def app() -> None:
 
     \b
       stockade run -- python3 -c 'print(6*7)'
-      stockade run -p docker:python:3.12-slim --memory 256 -- make test
+      stockade run -p docker:python:3.12-slim -p local --memory 256 -- make test
       stockade providers
-      stockade doctor --probe landlock
-      stockade conformance landlock
-      stockade diff landlock docker:python:3.12-slim -- python3 -V
+      stockade doctor --probe -p landlock
+      stockade conformance -p landlock
+      stockade diff -p landlock --against docker:python:3.12-slim -- python3 -V
       stockade new-plugin mywall
     """

@@ -97,7 +97,7 @@ class Openings:
                     raise SandboxStartError(
                         f"{record.provider} had not prepared what sandboxes share within "
                         f"{seconds:g} s; raise startup_timeout_seconds, or see "
-                        f"`stockade doctor {record.provider}`."
+                        f"`stockade doctor -p {record.provider}`."
                     )
             outcome(work)
         except StockadeError:

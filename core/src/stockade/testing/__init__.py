@@ -7,7 +7,7 @@
 
 Needs pytest (extra ``testing``). Each check is named after its clause, cleans up
 after itself, and has its own time limit. What the wall claims is checked; what it
-does not claim must be refused. ``stockade conformance STRING`` runs the same checks
+does not claim must be refused. ``stockade conformance -p STRING`` runs the same checks
 without a test file. ``stockade.testing.reference`` is a wall of scripted answers for
 an application's own tests; it needs no pytest, so the suite is imported when asked for.
 """

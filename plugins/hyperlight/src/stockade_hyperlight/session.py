@@ -79,7 +79,7 @@ class HyperlightSandbox(Sandbox):
                 machine.close()
             if isinstance(error, (MachineError, TimeoutError)):
                 raise SandboxStartError(
-                    f"the microVM did not start: {error}; see `stockade doctor hyperlight`."
+                    f"the microVM did not start: {error}; see `stockade doctor -p hyperlight`."
                 ) from error
             raise
         self._rest(machine)

@@ -10,12 +10,13 @@ import threading
 import attrs
 import click
 
+from stockade.cli.choosing import WallCommand
 from stockade.cli.console import say
 
 __all__ = ["gc"]
 
 
-@click.command()
+@click.command(cls=WallCommand)
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 @click.option("--watch", type=float, metavar="SECONDS", help="Again and again, until stopped.")
 @click.option("--force", multiple=True, metavar="ID", help="Remove this session, whoever owns it.")
@@ -25,7 +26,7 @@ __all__ = ["gc"]
     "strings",
     multiple=True,
     metavar="STRING",
-    help="Look behind this wall too, such as docker?engine=ssh://host.",
+    help="Look behind this wall too, such as docker?engine=ssh://host; of several, behind each.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each pass.")
 def gc(

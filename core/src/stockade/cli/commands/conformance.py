@@ -9,6 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stockade.cli.choosing import (
+    WallCommand,
+    provider_option,
+    tell_taken,
+    verbose_option,
+    wanted,
+)
 from stockade.cli.console import (
     clear_status,
     failed,
@@ -32,8 +39,9 @@ _COLOURS = {
 }  # fmt: skip
 
 
-@click.command()
-@click.argument("string", metavar="STRING")
+@click.command(cls=WallCommand)
+@provider_option
+@verbose_option
 @click.option(
     "--clause",
     "clauses",
@@ -53,19 +61,24 @@ _COLOURS = {
 )  # fmt: skip
 @traceback_option
 def conformance(
-    string: str, clauses: tuple[str, ...], deviations: tuple[str, ...], json_file: str | None,
-    html_file: str | None, time_factor: float | None,
-) -> None:  # fmt: skip
-    """Hold the wall that STRING names to the contract, and say what holds.
+    provider: tuple[str, ...],
+    verbose: bool,
+    clauses: tuple[str, ...],
+    deviations: tuple[str, ...],
+    json_file: str | None,
+    html_file: str | None,
+    time_factor: float | None,
+) -> None:
+    """Hold a wall to the contract, and say what holds.
 
     Each clause is native, emulated, unsupported (and refused), not checked,
     deviating or failing; held is what binds every wall. Exits with 1 when a clause
     fails, 2 when the wall cannot be checked at all.
 
     \b
-      stockade conformance landlock
-      stockade conformance docker:python:3.12-slim --clause D6 --clause E
-      stockade conformance mywall --json report.json --html report.html
+      stockade conformance -p landlock
+      stockade conformance -p docker:python:3.12-slim --clause D6 --clause E
+      stockade conformance -p mywall --json report.json --html report.html
     """
     try:
         from stockade.testing.runner import checks_of
@@ -79,9 +92,13 @@ def conformance(
     progress = _Progress(len(checks_of(clauses)))
     try:
         report = run(
-            string, clauses=clauses, deviations=_declared(deviations), time_factor=time_factor,
-            on_start=progress.start, on_result=progress.result,
-        )  # fmt: skip
+            _string(provider, verbose),
+            clauses=clauses,
+            deviations=_declared(deviations),
+            time_factor=time_factor,
+            on_start=progress.start,
+            on_result=progress.result,
+        )
     except StockadeError as error:
         failed(error)
         sys.exit(2)
@@ -98,6 +115,20 @@ def conformance(
 
         Path(html_file).write_text(page(report), encoding="utf-8")
     sys.exit(_code(report))
+
+
+def _string(given: tuple[str, ...], verbose: bool) -> str:
+    """The one wall to check: of several, the one that would be taken."""
+    from stockade.selection._alternatives import LOCAL
+    from stockade.selection._providers import provider
+
+    preference = wanted(given)
+    (first, *others) = preference.alternatives
+    if not others and first.name != LOCAL and not preference.restricted:
+        return str(first)
+    taken = provider(preference, check_available=True)
+    tell_taken(taken, preference, verbose)
+    return str(taken.spec)
 
 
 def _declared(deviations: tuple[str, ...]) -> dict[str, str]:

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
 
+from stockade.cli.choosing import (
+    ProgramCommand,
+    provider_option,
+    tell_taken,
+    verbose_option,
+    wanted,
+)
 from stockade.cli.commands import compare
 from stockade.cli.commands.run import (
     Terminated,
@@ -20,10 +28,11 @@ from stockade.cli.commands.run import (
     streams_as_json,
     terminable,
 )
-from stockade.cli.console import say, table
+from stockade.cli.console import failed, say, table
 from stockade.errors import StockadeError
 
 if TYPE_CHECKING:
+    from stockade.selection._spec import Preference
     from stockade.session import Session
 
 __all__ = ["diff"]
@@ -35,9 +44,23 @@ _SHOWN_LINES = 200
 _ALIKE, _DIFFERENT, _FAILED = 0, 1, 2
 
 
-@click.command()
-@click.argument("first", metavar="STRING")
-@click.argument("second", metavar="STRING")
+class _Diff(ProgramCommand):
+    def right(self, words: Sequence[str]) -> str:
+        """Two providers may stand there, the second one to compare with."""
+        line = super().right(words).partition(" -- ")
+        program = words[words.index("--") + 1 :] if "--" in words else ()
+        return f"{line[0]} --against STRING -- {shlex.join(program) or 'COMMAND'}"
+
+
+@click.command(cls=_Diff)
+@provider_option
+@verbose_option
+@click.option(
+    "--against",
+    multiple=True,
+    metavar="STRING",
+    help="The wall to compare with, as -p is written.",
+)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.option("--agent", default="default", show_default=True, help="Who runs it, for policies.")
 @click.option("--shell", metavar="LINE", help="Run a shell line instead of a command.")
@@ -53,7 +76,7 @@ _ALIKE, _DIFFERENT, _FAILED = 0, 1, 2
 @click.option("--env", multiple=True, metavar="NAME[=VALUE]", help="Set, or pass on, a variable.")
 @click.option("--timeout", type=float, metavar="SECONDS", help="The deadline behind each wall.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
-def diff(first: str, second: str, command: tuple[str, ...], **options: Any) -> None:
+def diff(command: tuple[str, ...], **options: Any) -> None:
     """Run COMMAND (or --shell, or --code) behind two walls and show what differs.
 
     Compared are how it ended, both output streams, and the files left in the working
@@ -61,22 +84,33 @@ def diff(first: str, second: str, command: tuple[str, ...], **options: Any) -> N
     all is alike, 1 when something differs, 2 when a wall failed.
 
     \b
-      stockade diff landlock gvisor:python:3.12-slim -- python3 -c 'print(6*7)'
-      stockade diff docker:debian kata:debian --put . -- make test
+      stockade diff --against gvisor:python:3.12-slim -- python3 -c 'print(6*7)'
+      stockade diff -p docker:debian --against kata:debian --put . -- make test
     """  # fmt: skip
+    if not options["against"]:
+        raise click.UsageError("name the wall to compare with: --against STRING.")
     given = [bool(command), options["shell"] is not None, options["code"] is not None]
     if sum(given) != 1:
         raise click.UsageError("give one of -- COMMAND, --shell and --code.")
     request = _request(command, options)
     with terminable():
         try:
-            code = _diff((first, second), request, options)
+            code = _diff(_preferences(options), request, options)
         except KeyboardInterrupt:
             say("stockade: interrupted", err=True)
             code = 130
         except Terminated:
             code = 143
+        except StockadeError as error:  # what was written; a wall that fails is an outcome
+            failed(error)
+            code = _FAILED
     sys.exit(code)
+
+
+def _preferences(options: dict[str, Any]) -> tuple[Preference, Preference]:
+    from stockade.selection._spec import Preference
+
+    return wanted(options["provider"]), Preference.parse(options["against"], source="--against")
 
 
 def _request(command: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:
@@ -94,15 +128,17 @@ def _request(command: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any
     return {**request, "code": options["code"], "language": options["language"]}
 
 
-def _diff(strings: tuple[str, str], request: dict[str, Any], options: dict[str, Any]) -> int:
-    outcomes = [compare.Outcome(label) for label in _labels(strings)]
+def _diff(
+    walls: tuple[Preference, Preference], request: dict[str, Any], options: dict[str, Any]
+) -> int:
+    outcomes = [compare.Outcome(label) for label in _labels(walls)]
     files: list[compare.Difference] = []
     with contextlib.ExitStack() as stack:
         # One after the other, so that neither takes the other's time; the first is kept
         # open, since which contents must be read is known when both have run.
         sessions = [
-            _run(stack, string, outcome, request, options)
-            for string, outcome in zip(strings, outcomes, strict=True)
+            _run(stack, wall, outcome, request, options)
+            for wall, outcome in zip(walls, outcomes, strict=True)
         ]
         one, other = sessions
         if one and other and not any(outcome.error for outcome in outcomes):
@@ -117,28 +153,32 @@ def _diff(strings: tuple[str, str], request: dict[str, Any], options: dict[str, 
     return _DIFFERENT if report["differences"] else _ALIKE
 
 
-def _labels(strings: tuple[str, str]) -> list[str]:
+def _labels(walls: tuple[Preference, Preference]) -> list[str]:
     """Wall and target; not the options, since a value among them may be a secret (B4)."""
-    heads = [string.partition("?")[0] for string in strings]
+    heads = [wall.label for wall in walls]
     if heads[0] != heads[1]:
         return heads
     return [f"{head} ({place})" for head, place in zip(heads, ("first", "second"), strict=True)]
 
 
 def _run(
-    stack: contextlib.ExitStack, string: str, outcome: compare.Outcome,
-    request: dict[str, Any], options: dict[str, Any],
-) -> Session | None:  # fmt: skip
+    stack: contextlib.ExitStack,
+    wall: Preference,
+    outcome: compare.Outcome,
+    request: dict[str, Any],
+    options: dict[str, Any],
+) -> Session | None:
     import stockade
 
     try:
-        chosen = stockade.provider(string, check_available=True)
-        outcome.provider, outcome.isolation = chosen.name, str(chosen.wall.isolation)
-        for one in chosen.passed_over:
-            say(f"stockade: passed over {one.provider}: {one.reason}", err=True)
+        chosen = stockade.provider(wall, check_available=True)
         began = time.monotonic()
-        with isolation_told_here():
-            session = stockade.Session(chosen, chosen.open_record(options["agent"]))
+        try:
+            with isolation_told_here():
+                session = stockade.Session(chosen, chosen.open_record(options["agent"]))
+        finally:
+            outcome.provider, outcome.isolation = chosen.name, str(chosen.wall.isolation)
+            tell_taken(chosen, wall, options["verbose"])
         outcome.start_seconds = time.monotonic() - began
         stack.push(_closing(session, outcome))
         if options["put"]:

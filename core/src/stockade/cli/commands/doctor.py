@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
+from stockade.cli.choosing import WallCommand, passed_over, provider_option, wanted
 from stockade.cli.console import (
     clear_status,
     failed,
@@ -22,45 +23,90 @@ from stockade.cli.console import (
 from stockade.errors import StockadeError
 
 if TYPE_CHECKING:
+    from stockade.selection._spec import Preference
     from stockade.wall import Check
 
 __all__ = ["doctor"]
 
 
-@click.command()
-@click.argument("strings", metavar="[STRING]...", nargs=-1)
+@click.command(cls=WallCommand)
+@provider_option
 @click.option("--probe", is_flag=True, help="Start a sandbox and measure what the wall claims.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 @traceback_option
-def doctor(strings: tuple[str, ...], probe: bool, as_json: bool) -> None:
-    """Look at each wall (or those named): what is checked, missing, and mends it.
+def doctor(provider: tuple[str, ...], probe: bool, as_json: bool) -> None:
+    """Look at each wall (or those named with -p): what is checked, missing, and mends it.
 
-    With --probe a sandbox is started, and what the wall claims stands beside what
-    was measured from inside. Where no wall is named, plug-ins that are no walls are looked
-    at, too. Exits with 1 when a named wall is not available, something claimed does not
-    hold, or a plug-in is broken or lacks something.
+    Then it says which one would be taken, and why no other. With --probe a sandbox is started
+    behind each, and what the wall claims stands beside what was measured from inside. Where no
+    wall is named, plug-ins that are no walls are looked at, too. Exits with 1 when none of the
+    named walls can be taken, something claimed does not hold, or a plug-in is broken or lacks
+    something.
     """
-    from stockade.selection._providers import installed_providers
-
-    names = strings or tuple(dict.fromkeys(found.name for found in installed_providers()))
-    reports = [_look(string, probe) for string in names]
-    if not strings:
-        reports += _plugin_checks()
+    preference, selection = _selected(provider)
+    names = _each(preference) if provider else _installed()
+    walls = [_look(string, probe) for string in names]
+    plugins = [] if provider else _plugin_checks()
+    reports = [*walls, *plugins]
     if as_json:
-        say(json.dumps(reports, indent=2))
+        say(json.dumps({"walls": walls, "plugins": plugins, "selection": selection}, indent=2))
     else:
         for report in reports:
             _print(report)
         if not names:
-            say("No provider is installed; try: pip install stockade-landlock")
-    bad = any(_bad(report, named=bool(strings)) for report in reports)
-    sys.exit(1 if bad else 0)
+            say("No provider is installed; try: pip install stockade-bubblewrap")
+        _print_selection(selection)
+    bad = any(_bad(report) for report in reports)
+    sys.exit(1 if bad or (provider and selection["error"]) else 0)
 
 
-def _bad(report: dict[str, Any], *, named: bool) -> bool:
-    broken = any(row["broken"] for row in report["measured"])
-    named = named or report["provider"] is None
-    return broken or "error" in report["probe"] or (named and not report["available"])
+def _installed() -> list[str]:
+    from stockade.selection._providers import installed_providers
+
+    return list(dict.fromkeys(found.name for found in installed_providers()))
+
+
+def _each(preference: Preference | None) -> list[str]:
+    from stockade.selection._alternatives import each
+
+    return [] if preference is None else [str(spec) for spec in each(preference)]
+
+
+def _selected(given: tuple[str, ...]) -> tuple[Preference | None, dict[str, Any]]:
+    """What would be taken, and why no other."""
+    from stockade.selection._providers import provider
+
+    told: dict[str, Any] = {
+        "wanted": None, "source": None, "taken": None, "passed_over": [], "error": None,
+    }  # fmt: skip
+    preference: Preference | None = None
+    try:
+        preference = wanted(given)
+        told["wanted"], told["source"] = preference.label, preference.source
+        chosen = provider(preference, check_available=True)
+    except StockadeError as error:
+        if traced() and preference is None:  # else the wall's own report shows it
+            failed(error)
+        told["error"] = str(error)
+        return preference, told
+    told["taken"] = chosen.name if chosen.spec is None else chosen.spec.label
+    told["passed_over"] = passed_over(chosen)
+    return preference, told
+
+
+def _print_selection(told: dict[str, Any]) -> None:
+    why = f"; {told['wanted']!r} is wanted by {told['source']}" if told["wanted"] else ""
+    say(f"{told['taken'] or 'nothing'} would be taken{why}", bold=True)
+    if told["error"]:
+        say(f"  {told['error']}")
+    for one in told["passed_over"]:
+        say(f"  passed over {one['name']}: {one['reason']}")
+
+
+def _bad(report: dict[str, Any]) -> bool:
+    if report["provider"] is None and not report["available"]:
+        return True
+    return any(row["broken"] for row in report["measured"]) or "error" in report["probe"]
 
 
 def _plugin_checks() -> list[dict[str, Any]]:

@@ -10,19 +10,31 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from stockade.cli.choosing import (
+    ProgramCommand,
+    passed_over,
+    provider_option,
+    tell_taken,
+    verbose_option,
+    wanted,
+)
 from stockade.cli.console import clear_status, failed, say, status, traceback_option
 from stockade.cli.feed import Feed, feed
 from stockade.errors import StockadeError
+
+if TYPE_CHECKING:
+    from stockade.selection._spec import Preference
 
 __all__ = [
     "Terminated",
     "environment",
     "isolation_told_here",
     "run",
+    "starting",
     "streams_as_json",
     "tell_isolation",
     "terminable",
@@ -34,16 +46,9 @@ _FAILED = 125
 _LIVE_WINDOW = 1 << 20
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
-@click.option(
-    "-p",
-    "--provider",
-    metavar="STRING",
-    envvar="STOCKADE_PROVIDER",
-    default="landlock",
-    show_default=True,
-    help="name[:target][?option=value&…], or name,name[:target].",
-)
+@click.command(cls=ProgramCommand)
+@provider_option
+@verbose_option
 @click.option("--agent", default="default", show_default=True, help="Who runs it, for policies.")
 @click.option("--code", metavar="TEXT", help="Run this code instead of a command; - reads it.")
 @click.option("--code-file", type=click.File("r"), help="Run the code of a file.")
@@ -72,6 +77,7 @@ def run(command: tuple[str, ...], **options: Any) -> None:
 
     \b
       stockade run -- python3 -c 'print(6*7)'
+      stockade run -p gvisor:python:3.12-slim -p local -- make test
       stockade run --code 'print(6*7)' --language python
       echo data | stockade run --timeout 5 -- wc -c
     """  # fmt: skip
@@ -145,11 +151,14 @@ def _run(command: tuple[str, ...], options: dict[str, Any]) -> int:
     given = feed(options["stdin_file"], taken=options["code"] == "-")
     if options["audit"]:
         stockade.default_runtime().hooks.add(stockade.AuditLog(options["audit"]))
-    with _starting(options["provider"]), isolation_told_here():
-        session = stockade.open(options["provider"], agent_id=options["agent"], **_config(options))
+    preference = wanted(options["provider"])
+    needs = [next(iter(form))]  # the feature is named as the form
+    with starting(preference), isolation_told_here():
+        session = stockade.open(
+            preference, agent_id=options["agent"], needs=needs, **_config(options)
+        )
     with session:
-        for one in session.provider.passed_over:
-            say(f"stockade: passed over {one.provider}: {one.reason}", err=True)
+        tell_taken(session.provider, preference, options["verbose"])
         tell_isolation(session.provider)
         more: dict[str, Any] = {"env": env, "stdin": whole(given)}
         if options["workdir"]:
@@ -194,16 +203,14 @@ def tell_isolation(provider: Any) -> None:
 
 
 @contextlib.contextmanager
-def _starting(string: str) -> Iterator[None]:
+def starting(preference: Preference) -> Iterator[None]:
     """Show on a terminal that something takes its time."""
     if not sys.stderr.isatty():
         yield
         return
     from threading import Timer
 
-    name = string.partition("?")[0]
-
-    timer = Timer(1.0, status, (f"starting {name} …",))
+    timer = Timer(1.0, status, (f"starting {preference.label} …",))
     timer.daemon = True
     timer.start()
     try:
@@ -239,15 +246,11 @@ def _tell(result: Any) -> int:
     return int(result.exit_code)
 
 
-def _passed(provider: Any) -> list[dict[str, str]]:
-    return [{"name": one.provider, "reason": one.reason} for one in provider.passed_over]
-
-
 def _as_json(session: Any, result: Any) -> int:
     out: dict[str, Any] = {
         "provider": session.provider.name,
         "isolation": str(session.provider.wall.isolation),
-        "passed_over": _passed(session.provider),
+        "passed_over": passed_over(session.provider),
         "session_id": session.session_id,
         "success": result.success,
         "exit_code": result.exit_code,

@@ -13,6 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stockade.cli.choosing import (
+    WallCommand,
+    provider_option,
+    tell_taken,
+    verbose_option,
+    wanted,
+)
 from stockade.cli.console import failed, say, table, traced
 from stockade.cli.feed import feed
 from stockade.errors import SandboxLostError, SessionStateError, StockadeError
@@ -36,7 +43,7 @@ def session() -> None:
     An id may be shortened to a beginning that no other session has.
 
     \b
-      id=$(stockade session create docker:python:3.12-slim)
+      id=$(stockade session create -p docker:python:3.12-slim)
       stockade session exec $id -- python3 -c 'print(6*7)'
       stockade session cp ./data $id:/workspace/data
       stockade session destroy $id
@@ -72,32 +79,41 @@ def _attached(word: str, agent: str, **options: Any) -> Iterator[Session]:
             attached.detach()
 
 
-@session.command()
-@click.argument("string")
+@session.command(cls=WallCommand)
+@provider_option
+@verbose_option
 @_AGENT
 @click.option("--snapshot", type=click.Path(exists=True, dir_okay=False), help="Start from it.")
 @click.option("--lifetime", type=float, metavar="SECONDS", help="Destroy it then, busy or not.")
 @click.option("--idle", type=float, metavar="SECONDS", help="Destroy it when unused for so long.")
 @_JSON
 def create(
-    string: str, agent: str, snapshot: str | None, lifetime: float | None, idle: float | None,
+    provider: tuple[str, ...],
+    verbose: bool,
+    agent: str,
+    snapshot: str | None,
+    lifetime: float | None,
+    idle: float | None,
     as_json: bool,
-) -> None:  # fmt: skip
-    """Start a session behind the wall STRING and print its id.
+) -> None:
+    """Start a session and print its id.
 
     Without --lifetime it ends after an hour. Walls whose sessions end with their process
     (landlock, bubblewrap) say so.
     """
     import stockade
-    from stockade.cli.commands.run import _starting, terminable
+    from stockade.cli.commands.run import starting, terminable
 
     changes = {"lifetime_seconds": lifetime, "idle_seconds": idle}
     options: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
-    with _told(), terminable(), _starting(string):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_told())
+        stack.enter_context(terminable())
+        preference = wanted(provider)
+        stack.enter_context(starting(preference))
         start = stockade.Snapshot.load(snapshot) if snapshot else None
-        opened = stockade.open(string, agent_id=agent, durable=True, snapshot=start, **options)
-        for one in opened.provider.passed_over:
-            say(f"stockade: passed over {one.provider}: {one.reason}", err=True)
+        opened = stockade.open(preference, agent_id=agent, durable=True, snapshot=start, **options)
+        tell_taken(opened.provider, preference, verbose)
         opened.detach()
     name = opened.provider.name
     answer = {"session_id": opened.session_id, "provider": name, "agent": agent}

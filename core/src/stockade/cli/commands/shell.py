@@ -13,6 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stockade.cli.choosing import (
+    ProgramCommand,
+    provider_option,
+    tell_taken,
+    verbose_option,
+    wanted,
+)
 from stockade.cli.commands.run import isolation_told_here, tell_isolation
 from stockade.cli.console import failed
 from stockade.errors import StockadeError
@@ -25,28 +32,31 @@ __all__ = ["shell"]
 _FAILED = 125
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
-@click.argument("string")
+@click.command(cls=ProgramCommand)
+@provider_option
+@verbose_option
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.option("--agent", default="default", show_default=True, help="Who runs it, for policies.")
-def shell(string: str, command: tuple[str, ...], agent: str) -> None:
-    """Open a terminal behind the wall STRING; its files are gone when you leave.
+def shell(provider: tuple[str, ...], verbose: bool, command: tuple[str, ...], agent: str) -> None:
+    """Open a terminal behind a wall; its files are gone when you leave.
 
     Runs COMMAND, or the sandbox's own shell, and exits with its code. No deadline
     and no output limit hold here; every other wall of the sandbox does.
 
     \b
-      stockade shell docker:python:3.12-slim
-      stockade shell gvisor:debian -- top
+      stockade shell -p docker:python:3.12-slim
+      stockade shell -p gvisor:debian -- top
     """
     import stockade
 
     if not sys.stdin.isatty():
         raise click.UsageError("standard input is no terminal; use `stockade run` for programs.")
     try:
+        preference = wanted(provider)
         with isolation_told_here():
-            session = stockade.open(string, agent_id=agent)
+            session = stockade.open(preference, agent_id=agent, needs=["terminal"])
         with session:
+            tell_taken(session.provider, preference, verbose)
             tell_isolation(session.provider)
             columns, rows = shutil.get_terminal_size()
             terminal = session.terminal(command, rows=rows, columns=columns)

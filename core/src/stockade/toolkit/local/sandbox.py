@@ -80,7 +80,7 @@ class LocalSandbox(SupervisedSandbox):
             if isinstance(error, LinkLost | KeeperLostError):
                 raise SandboxStartError(
                     f"the sandbox did not start: {said or error}; see `stockade doctor "
-                    f"--probe {plan.order.wall}`."
+                    f"--probe -p {plan.order.wall}`."
                 ) from error
             raise
 
