@@ -328,7 +328,7 @@ def test_sections_of_a_conformance_report(run: Run, landlock: str) -> None:
     code = """
 import json, sys
 from stockade.cli import main
-sys.argv = ["stockade", "conformance", "landlock", "--clause", "A4", "--json", "-"]
+sys.argv = ["stockade", "conformance", "-p", "landlock", "--clause", "A4", "--json", "-"]
 main()
 """
     report = json.loads(run(code, "good", "extras"))

@@ -51,6 +51,26 @@ def test_an_order_of_preference(engine: docker.APIClient) -> None:
     assert json.loads(done.stdout)["provider"] in ("gvisor", "docker")
 
 
+@pytest.mark.parametrize(
+    ("first", "why"),
+    [
+        ("docker:stockade-test/nowhere?pull=never", "pull=never"),
+        (f"gvisor:{BUSYBOX}?runtime=runc", "runc"),
+    ],
+    ids=["no such image", "a runtime that only bears the name"],
+)
+def test_A7_what_shows_at_the_start_is_passed_over(
+    engine: docker.APIClient, first: str, why: str
+) -> None:
+    done = stockade(
+        engine, "run", "-p", first, "-p", f"docker:{BUSYBOX}", "--json", "--", "echo", "hi"
+    )
+    answer = json.loads(done.stdout)
+    assert (answer["provider"], answer["stdout"]) == ("docker", "hi\n"), done.stderr
+    (passed,) = answer["passed_over"]
+    assert why in passed["reason"] and passed["name"] == first.partition("?")[0]
+
+
 @pytest.mark.slow
 def test_doctor_measures(engine: docker.APIClient) -> None:
     done = stockade(engine, "doctor", "--probe", "-p", f"docker:{PYTHON}")
