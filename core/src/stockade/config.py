@@ -26,7 +26,7 @@ from stockade.values.options import (
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["MIB", "ConfigOptions", "Mount", "OutputPolicy", "SandboxConfig"]
+__all__ = ["MIB", "ConfigOptions", "Limits", "Mount", "OutputPolicy", "SandboxConfig"]
 
 MIB = 1024 * 1024
 _DAY = 86_400.0
@@ -287,6 +287,17 @@ class SandboxConfig:
                     f"the fields are {', '.join(known)}."
                 )
         return attrs.evolve(self, **asked)
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """What a session may use, whoever fixed it: the caller, the defaults or something elsewhere
+    (a service's template, a cluster's policy) (B6). None: no limit that anybody knows of."""
+
+    memory_mb: float | None = None  #: MiB of the whole session
+    cpu_limit: float | None = None  #: cpus
+    max_processes: float | None = None  #: processes at one time
+    disk_mb: float | None = None  #: MiB of the working folder
 
 
 class ConfigOptions(TypedDict, total=False):

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from stockade.capabilities import Feature
-from stockade.config import ConfigOptions, OutputPolicy
+from stockade.config import ConfigOptions, Limits, OutputPolicy
 from stockade.errors import ConfigError, ForkedSessionError, SessionNotFoundError
 from stockade.executions import _forms as requests
 from stockade.executions._terminals import open_terminal
@@ -20,6 +20,7 @@ from stockade.selection._providers import WallProvider
 from stockade.selection._providers import provider as select
 from stockade.sessions import _pausing as pausing
 from stockade.sessions._detaching import detach
+from stockade.sessions._limits import limits_of
 from stockade.wall import Form, Sandbox, Terminal
 
 if TYPE_CHECKING:
@@ -89,6 +90,12 @@ class Session:
     def status(self) -> SessionStatus:
         """The present state (C4)."""
         return self._record.status
+
+    @property
+    def limits(self) -> Limits:
+        """What it may use: what was asked for and, of limits that are fixed elsewhere, what
+        the wall reports (B6). Raises SessionNotFoundError once it is gone, WallError."""
+        return limits_of(self._record, self._sandbox())
 
     # -- executing -----------------------------------------------------------
 

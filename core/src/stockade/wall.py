@@ -24,7 +24,7 @@ that new fields never change a signature.
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 
@@ -200,6 +200,15 @@ class Sandbox(abc.ABC):
         """
         return
 
+    def limits(self) -> Mapping[str, float | None]:
+        """What holds of the fields that are fixed elsewhere (``Wall.fixed_elsewhere``, B6).
+
+        Called by ``session.limits``, in the caller's thread; must return at once, so ask a
+        service when the sandbox is opened or attached to. Of a field that the caller stated
+        the caller's value counts.
+        """
+        return {}
+
     def files(self) -> FileBackend | None:
         """The sandbox's own way to its files (F), or None where core reaches them by ``sh``.
 
@@ -265,6 +274,11 @@ class Wall(abc.ABC):
     #: Core shows and logs them, and refuses them (PluginError) of every wall whose
     #: ``isolation`` is more than NONE: the safe defaults stand there (B1).
     defaults: ClassVar[Mapping[str, Any]] = {}
+    #: Fields of the configuration (those of :class:`stockade.config.Limits`) that are fixed
+    #: elsewhere, by a service's template or a cluster's policy: where the caller says nothing
+    #: of one, the session asks for none, and ``Sandbox.limits`` says what holds (B6). What the
+    #: caller states is held or refused, as ``capabilities`` say. May be a property.
+    fixed_elsewhere: Collection[str] = ()
     #: How long ``prepare`` may take in seconds, where that may be longer than the
     #: configuration's start-up time.
     prepare_seconds: float = 0.0

@@ -22,6 +22,7 @@ from conformance.mutants.base import (
     string_suite,
     suite,
 )
+from stockade.config import Limits
 from stockade.errors import ProviderNotFoundError, WorkingDirectoryError
 from stockade.selection._alternatives import Alternatives
 from stockade.selection._discovery import installed
@@ -219,6 +220,12 @@ class StartsElsewhere(PlainSandbox):
         return super().spawn(attrs.evolve(request, working_dir="/tmp"))
 
 
+class KeepsLimitsToItself(PlainWall):
+    """Something else fixes its memory, and nobody learns at what."""
+
+    fixed_elsewhere = ("memory_mb",)
+
+
 def _refuses_nothing(*_: object) -> None: ...
 
 
@@ -287,6 +294,19 @@ SELECTING = [
           "stockade.errors.StockadeError.__reduce__", Exception.__reduce__),
     _core("B5_what_callers_hold_pickles_copies_and_compares", "handles-pickle-what-is-live",
           "stockade.results.SessionHandle.__reduce__", object.__reduce__),
+    Mutant(name="keeps-limits-to-itself", check="B6_what_limits_a_session_is_reported",
+           make=functools.partial(suite, wall=KeepsLimitsToItself)),
+    _core("B6_what_limits_a_session_is_reported", "reports-no-limit",
+          "stockade.session.limits_of", lambda *_: Limits(), memory="native"),
+    _plugin("B6_a_bare_name_takes_what_is_fixed_elsewhere", "puts-the-default-in-its-place",
+            wall=_HOLDS + "    fixed_elsewhere = ('memory_mb',)\n",
+            patch=lambda mp: mp.setattr("stockade.selection._candidates._fixed_elsewhere",
+                                        lambda *_: ())),
+    _plugin("B6_a_bare_name_takes_what_is_fixed_elsewhere", "drops-the-default", wall=_HOLDS,
+            patch=lambda mp: mp.setattr("stockade.selection._candidates._fixed_elsewhere",
+                                        lambda *_: ("memory_mb",))),
+    _core("B6_a_stated_limit_is_held_or_refused", "holds-nothing-and-refuses-nothing",
+          "stockade.sessions._runtime.refuse", _refuses_nothing),
     Mutant(name="environment-in-the-log", check="B4_environment_values_show_nowhere",
            make=functools.partial(suite, LogsTheEnvironment)),
 ]  # fmt: skip

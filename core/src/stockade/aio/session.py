@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
+    from stockade.config import Limits
     from stockade.executions._execution import Execution
     from stockade.files._snapshots import Snapshot
     from stockade.results import SandboxResult, SessionStatus
@@ -64,6 +65,11 @@ class AsyncSession:
     @property
     def paused(self) -> bool:
         return self._session.paused
+
+    @property
+    def limits(self) -> Limits:
+        """What it may use, whoever fixed it (B6)."""
+        return self._session.limits
 
     @property
     def sandbox(self) -> Sandbox:

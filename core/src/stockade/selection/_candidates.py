@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from stockade._proposals import loosened
 from stockade.capabilities import Capabilities, Isolation
-from stockade.config import SandboxConfig
+from stockade.config import Limits, SandboxConfig
 from stockade.errors import ConfigError, PluginError, StockadeError
 from stockade.selection._probing import PROBE_SECONDS
 from stockade.selection._spec import ProviderString, split_options
@@ -30,7 +30,8 @@ class Candidate:
     spec: ProviderString
     wall: Wall
     config: SandboxConfig
-    #: Fields that stand at the wall's own defaults, since nobody set them.
+    #: Fields that stand at the wall's own defaults, since nobody set them; None where the
+    #: limit is fixed elsewhere (B6).
     lowered: Mapping[str, Any]
 
 
@@ -60,6 +61,7 @@ def build(
     # Of a list nobody falls from a wall to none because an engine is down: there the
     # trait's defaults stand, which a wall that isolates nothing cannot hold (A7).
     defaults = _defaults(spec.name, wall) if alone else {}
+    defaults = {**defaults, **dict.fromkeys(_fixed_elsewhere(spec.name, wall))}
     lowered = {field: value for field, value in defaults.items() if field not in asked}
     return Candidate(
         spec=spec, wall=wall, config=SandboxConfig().with_(**{**lowered, **asked}), lowered=lowered
@@ -111,6 +113,18 @@ def _defaults(name: str, wall: Wall) -> Mapping[str, Any]:
             f"provider {name!r}: its Wall.defaults are wrong: {error} Its author must mend them."
         ) from error
     return wall.defaults
+
+
+def _fixed_elsewhere(name: str, wall: Wall) -> Collection[str]:
+    """The fields whose limit something else fixes, where a wall may say so (B6)."""
+    allowed = [field.name for field in attrs.fields(Limits)]
+    for field in wall.fixed_elsewhere:
+        if field not in allowed:
+            raise PluginError(
+                f"provider {name!r} says that {field!r} is fixed elsewhere, which only limits can "
+                f"be ({', '.join(allowed)}); its author must mend Wall.fixed_elsewhere."
+            )
+    return wall.fixed_elsewhere
 
 
 # -- what a project's file may choose ------------------------------------------

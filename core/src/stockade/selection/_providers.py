@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from stockade.capabilities import Feature
+from stockade.capabilities import Feature, Isolation
 from stockade.config import SandboxConfig
 from stockade.errors import ProviderStringError, ProviderUnavailableError, StockadeError
 from stockade.executions import _forms as requests
@@ -72,8 +72,8 @@ class WallProvider(SandboxProvider):
         self.runtime = runtime
         #: The alternative that was taken; None where the wall was given as an object.
         self.spec: ProviderString | None = None
-        #: Fields that stand at the wall's own, weaker defaults, since nobody set them: only
-        #: ever of a wall that isolates nothing (``Wall.defaults``).
+        #: Fields that stand at the wall's own defaults, since nobody set them: of a wall that
+        #: isolates nothing (``Wall.defaults``), and limits that are fixed elsewhere (B6).
         self.lowered: Mapping[str, Any] = {}
         self._others = others
         self._settled = others is None
@@ -156,7 +156,11 @@ class WallProvider(SandboxProvider):
 
     def tell_lowered(self) -> None:
         """Log, once in a runtime, that sessions of this provider are behind no wall."""
-        if not self.lowered or self.name in self.runtime.told_lowered:
+        if (
+            not self.lowered
+            or self.wall.isolation is not Isolation.NONE
+            or self.name in self.runtime.told_lowered
+        ):
             return
         self.runtime.told_lowered.add(self.name)
         _isolation_log.warning(

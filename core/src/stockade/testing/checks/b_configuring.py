@@ -15,6 +15,7 @@ from typing import Any
 import attrs
 import pytest
 
+import stockade
 from stockade.capabilities import Feature, Isolation, refusals
 from stockade.config import MIB, Mount, SandboxConfig
 from stockade.errors import (
@@ -23,10 +24,19 @@ from stockade.errors import (
     UnsupportedError,
     WorkingDirectoryError,
 )
+from stockade.selection._spec import Preference
 from stockade.session import Session
 from stockade.testing.base import ConformanceBase, anywhere, expect
 from stockade.testing.programs import sleep, unique
 from stockade.values.shown import named
+
+#: The limits that may be fixed elsewhere, and the features that hold a stated one (B6).
+_LIMITS = {
+    "memory_mb": Feature.MEMORY, "cpu_limit": Feature.CPU, "max_processes": Feature.PROCESSES,
+    "disk_mb": Feature.DISK,
+}  # fmt: skip
+
+_PLAIN_LIMITS = {field: getattr(SandboxConfig(), field) for field in _LIMITS}
 
 #: The trait's own defaults, and those beyond its six (B1, B3).
 _DEFAULTS: dict[str, Any] = {
@@ -166,6 +176,47 @@ class Configuration(ConformanceBase):
             for value in held:
                 for how, copied in _COPIES.items():
                     _same(value, how, copied)
+
+    def test_B6_what_limits_a_session_is_reported(self) -> None:
+        with self.session() as session:
+            limits, config = session.limits, session._record.config
+            fixed = session.provider.wall.fixed_elsewhere
+        for field in _LIMITS:
+            told, asked = getattr(limits, field), getattr(config, field)
+            if asked is not None:
+                expect(told == asked, "B6", f"{field}={asked}, as the session has it", told)
+            elif field in fixed:
+                expect(told is not None, "B6", f"the {field} that is fixed elsewhere", told,
+                       "Sandbox.limits: report what holds")  # fmt: skip
+
+    @anywhere
+    def test_B6_a_bare_name_takes_what_is_fixed_elsewhere(self) -> None:
+        if not self.provider:
+            pytest.skip("the suite was given a provider object, not a string")
+        chosen = stockade.provider(self.provider)
+        named = set(Preference.parse(self.provider).alternatives[0].options)
+        for field in set(_LIMITS) - named:
+            fixed = field in chosen.wall.fixed_elsewhere
+            wanted = None if fixed else chosen.wall.defaults.get(field, _PLAIN_LIMITS[field])
+            expect(getattr(chosen.config, field) == wanted, "B6", f"{field}={wanted} for the name",
+                   getattr(chosen.config, field))  # fmt: skip
+
+    def test_B6_a_stated_limit_is_held_or_refused(self) -> None:
+        have = self.make_provider().wall.capabilities
+        stated: dict[str, Any] = {}
+        for feature in _LIMITS.values():
+            if have[feature]:
+                stated |= _ASKS[feature]
+            else:
+                self.refused("B6", functools.partial(self._open, _ASKS[feature]), feature)
+        with self.session(**stated) as session:
+            limits = session.limits
+        for field, value in stated.items():
+            told = getattr(limits, field)
+            expect(told == value, "B6", f"the stated {field}={value}", told)
+
+    def _open(self, config: dict[str, Any]) -> None:
+        self.open_session(**config).close()
 
     def _errors(self, session: Session) -> list[StockadeError]:
         """Those that a wall may raise as its own."""
