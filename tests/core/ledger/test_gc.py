@@ -260,6 +260,22 @@ def test_force_removes_whoever_owns_it(runtime: Runtime, engine: Engine) -> None
     assert engine.removed == ["ses-1"]
 
 
+@pytest.mark.parametrize("string", ["other | eng:x", "eng | nowhere?labels=a=secret", "local | x,"])
+def test_each_wall_that_a_string_names_is_looked_at(
+    runtime: Runtime, engine: Engine, dead: str, string: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the first one alone; what is wrong in a string is reported (A7)."""
+    monkeypatch.setattr(gc_module, "installed", list)
+    _there(engine, "ses-1", dead)
+    done = collect(runtime=runtime, strings=[string])
+    told = [name for name, _ in done.skipped]
+    assert "secret" not in str(done.skipped)
+    if string.endswith(","):
+        assert told == ["local | x,"] and not engine.removed
+    else:
+        assert engine.removed == ["ses-1"] and told == ([] if "other" in string else ["nowhere"])
+
+
 def test_who_attaches_in_the_moment_of_its_removal_wins(
     runtime: Runtime, engine: Engine, dead: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

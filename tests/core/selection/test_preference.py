@@ -295,7 +295,7 @@ def test_what_is_passed_over_is_logged(ours: Runtime, caplog: pytest.LogCaptureF
 @pytest.fixture
 def embedded(monkeypatch: pytest.MonkeyPatch) -> None:
     names = (["away", "small", "good"], ["vm", "none", "broken", "plain"])
-    monkeypatch.setattr("stockade.selection._alternatives.embedded", lambda: names)
+    monkeypatch.setattr("stockade.selection._discovery.embedded", lambda: names)
 
 
 @pytest.mark.usefixtures("embedded")
@@ -329,6 +329,17 @@ def test_local_tries_others_after_its_own_by_their_isolation(ours: Runtime) -> N
     assert "broken" in order
 
 
+def test_local_is_never_a_wall_that_isolates_nothing(
+    ours: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it holds what is asked, by its own words."""
+    ours.walls.add("none", type("Nothing", (Good,), {"isolation": Isolation.NONE}))
+    monkeypatch.setattr("stockade.selection._discovery.embedded", lambda: ([], ["none"]))
+    with pytest.raises(UnsupportedError, match=r"\[none\] none isolates nothing"):
+        stockade.open("local", runtime=ours)
+    assert stockade.provider("local | none", runtime=ours).name == "none"  # it was named
+
+
 @pytest.mark.usefixtures("embedded")
 def test_local_in_a_list_tries_each_once(ours: Runtime) -> None:
     ours.walls.add("good", Away)
@@ -341,7 +352,7 @@ def test_local_in_a_list_tries_each_once(ours: Runtime) -> None:
 def test_local_without_an_embedded_wall_says_what_to_install(
     ours: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stockade.selection._alternatives.embedded", lambda: ([], []))
+    monkeypatch.setattr("stockade.selection._discovery.embedded", lambda: ([], []))
     with pytest.raises(ProviderUnavailableError, match="pip install stockade-bubblewrap"):
         stockade.open("local", runtime=ours)
     assert stockade.provider("local | good", runtime=ours).name == "good"
@@ -358,8 +369,9 @@ def test_local_takes_what_every_wall_takes(ours: Runtime, text: str, says: str) 
         stockade.open(text, runtime=ours)
 
 
-@pytest.mark.usefixtures("embedded")
-def test_what_looks_at_all_of_them_sees_each_once() -> None:
+def test_what_looks_at_all_of_them_sees_each_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = (["away", "small", "good"], ["vm", "none", "broken", "plain"])
+    monkeypatch.setattr("stockade.selection._alternatives.embedded", lambda: names)
     found = each(Preference.parse("good | local | other:x"))
     assert [spec.label for spec in found] == [
         "good", "away", "small", "vm", "none", "broken", "plain", "other:x",
@@ -372,7 +384,7 @@ def test_what_looks_at_all_of_them_sees_each_once() -> None:
 def test_the_default_is_the_variable_else_local(
     ours: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stockade.selection._alternatives.embedded", lambda: (["good"], []))
+    monkeypatch.setattr("stockade.selection._discovery.embedded", lambda: (["good"], []))
     monkeypatch.delenv("STOCKADE_PROVIDER", raising=False)
     assert _open(None, ours) == ("good", [])
     monkeypatch.setenv("STOCKADE_PROVIDER", "")
@@ -396,7 +408,7 @@ def test_a_program_reads_no_file(
     (tmp_path / "stockade.toml").write_text('provider = "other"\n')
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("STOCKADE_PROVIDER", raising=False)
-    monkeypatch.setattr("stockade.selection._alternatives.embedded", lambda: (["good"], []))
+    monkeypatch.setattr("stockade.selection._discovery.embedded", lambda: (["good"], []))
     assert _open(None, ours)[0] == "good"
 
 

@@ -116,6 +116,8 @@ class Alternatives:
             self._present = spec.label, by_local
             try:
                 found = self._build(spec)
+                if by_local and found.wall.isolation is Isolation.NONE:
+                    raise UnsupportedError(f"{spec.name} isolates nothing; name it to have it.")
                 require(self._runtime, spec.name, found.wall)
                 check_holds(found, self._needs)
             except PASSED_OVER as error:
@@ -150,13 +152,13 @@ class Alternatives:
             _check_local(spec)
             for name in self._embedded():
                 one = attrs.evolve(spec, name=name)
-                if str(one) not in tried:
+                if str(one) not in tried:  # it may have been named before
                     tried.add(str(one))
                     yield one, True
 
     def _embedded(self) -> Iterator[str]:
         """The project's own are tried before any other plug-in is imported."""
-        own, others = embedded()
+        own, others = self._runtime.walls.embedded()
         if not own and not others:
             self._present = LOCAL, False
             install = " or ".join(f"pip install {PUBLISHED[name]}" for name in OWN_EMBEDDED)

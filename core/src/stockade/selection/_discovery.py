@@ -158,6 +158,13 @@ class WallLoader:
         self._blocked = blocked
         self._lock = FreshLock()
         self._walls: dict[str, type[Wall]] = {}
+        self._embedded: tuple[list[str], list[str]] | None = None
+
+    def embedded(self) -> tuple[list[str], list[str]]:
+        """As :func:`embedded`, looked up once: it takes as long as a sandbox does to start."""
+        if self._embedded is None:
+            self._embedded = embedded()
+        return self._embedded
 
     def add(self, name: str, wall: type[Wall]) -> None:
         """Let a name stand for this class, whatever is installed; for tests."""
