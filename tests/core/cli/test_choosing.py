@@ -85,7 +85,7 @@ def test_the_nearest_file_counts(here: Path, landlock: str) -> None:
         ('provider = "landlock?mounts=/etc:/mnt"', "mounts"),
         ('provider = ["no-such-wall", "reference-no-isolation"]', "isolates nothing"),
         ('provider = "landlock:/"', "may be a path of yours"),
-        ('provider = "docker:busybox?engine=tcp://elsewhere:2375"', "sets engine"),
+        ('provider = "landlock?python=/home/somebody"', "sets python"),
         ('provider = "landlock?memory_mb=4096"', "memory_mb"),
     ],
 )
