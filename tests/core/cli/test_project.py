@@ -74,6 +74,16 @@ def test_a_file_that_everybody_may_write_is_not_used(tmp_path: Path) -> None:
     assert find(tmp_path) == ("landlock", [])
 
 
+def test_where_users_have_no_numbers_every_file_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows, where a file's mode lets everybody write."""
+    (tmp_path / "stockade.toml").write_text('provider = "landlock"\n')
+    (tmp_path / "stockade.toml").chmod(0o666)
+    monkeypatch.delattr(os, "geteuid")
+    assert find(tmp_path) == ("landlock", [])
+
+
 def test_links_to_another_users_file_and_of_another_user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

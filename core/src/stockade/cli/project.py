@@ -26,6 +26,7 @@ _NAMES = ("stockade.toml", "pyproject.toml")
 #: A file past this is none that somebody wrote.
 _MOST_BYTES = 1 << 20
 _KEYS = ("provider",)
+_NEVER_WAIT = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 _OTHERWISE = "mend it, or name the provider with -p or STOCKADE_PROVIDER"
 
 
@@ -67,7 +68,7 @@ def _named_by(path: Path, note: Callable[[str], None]) -> Preference | None:
 def _read(path: Path) -> tuple[bytes, str]:
     """The content, and why it is none of this user's; empty where it is no regular file."""
     # Never waits: a FIFO of that name may stand in anybody's folder.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    descriptor = os.open(path, os.O_RDONLY | _NEVER_WAIT)
     with os.fdopen(descriptor, "rb") as file:
         info = os.fstat(descriptor)
         if not stat.S_ISREG(info.st_mode):
@@ -78,6 +79,8 @@ def _read(path: Path) -> tuple[bytes, str]:
 
 def _foreign(info: os.stat_result) -> str:
     """Why somebody else decides what stands there: of a file, or of a link to it."""
+    if not hasattr(os, "geteuid"):  # Windows, where a file's mode says nothing of others
+        return ""
     if info.st_uid not in (0, os.geteuid()):
         return f"it belongs to user {info.st_uid}"
     if not stat.S_ISLNK(info.st_mode) and info.st_mode & stat.S_IWOTH:
