@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from stockade.toolkit.local import kernel
 from stockade.toolkit.local.kernel import (
@@ -26,9 +26,6 @@ from stockade.toolkit.local.kernel import (
 from stockade.toolkit.local.limits import TERMINALS
 from stockade.toolkit.local.order import Shown
 from stockade.toolkit.local.procfs import HIDDEN, READ_ONLY
-
-if TYPE_CHECKING:
-    from stockade_landlock.birth import Birth
 
 __all__ = ["enter_root"]
 
@@ -48,8 +45,24 @@ _DEVICE_LINKS = {
 }
 
 
+class Files(Protocol):
+    """What the root holds, as the sandbox's birth says it."""
+
+    @property
+    def steps(self) -> Sequence[Mapping[str, Any]]: ...
+
+    @property
+    def writable(self) -> Sequence[Sequence[Any]]: ...
+
+    @property
+    def size(self) -> str: ...
+
+    @property
+    def shm(self) -> str: ...
+
+
 def enter_root(
-    birth: Birth, owner: tuple[int, int], mounts: Sequence[Shown], made: Sequence[int]
+    files: Files, owner: tuple[int, int], mounts: Sequence[Shown], made: Sequence[int]
 ) -> None:
     """Make the root and stand in it; ``owner`` is who the working folder is for, user and
     group, as this process numbers them. ``made``: the mounts of the caller's folders, of
@@ -57,15 +70,15 @@ def enter_root(
     kernel.make_private()
     _put_aside()
     kernel.mount("tmpfs", _NEW, "tmpfs", MS_NOSUID | MS_NODEV, _ROOT)
-    for step in birth.steps:
+    for step in files.steps:
         _take(step)
-    for place in ("/proc", "/dev", *(place for place, _, _ in birth.writable)):
+    for place in ("/proc", "/dev", *(place for place, _, _ in files.writable)):
         _folder(place)
     # Recursively: what the host has mounted below one of its folders came along.
     kernel.read_only_below(_NEW, f"{_OLD}/proc/self/mountinfo")
     _proc()
-    _devices(birth.shm)
-    _writable(birth, owner)
+    _devices(files.shm)
+    _writable(files, owner)
     for number, shown in enumerate(mounts):
         _show(shown, made[number] if made else None)
     kernel.mount("none", f"{_NEW}/dev", flags=MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID)
@@ -177,12 +190,12 @@ def _devices(shm: str) -> None:
     kernel.mount("tmpfs", f"{dev}/shm", "tmpfs", MS_NOSUID | MS_NODEV, f"{shm},mode=1777")
 
 
-def _writable(birth: Birth, owner: tuple[int, int]) -> None:
+def _writable(files: Files, owner: tuple[int, int]) -> None:
     """A file system for each folder; those that share one have its space, and no name."""
     flags = MS_NOSUID | MS_NODEV
-    size = f"{birth.size}," if birth.size else ""
+    size = f"{files.size}," if files.size else ""
     shared: set[str] = set()
-    for folder, mode, group in birth.writable:
+    for folder, mode, group in files.writable:
         place = _NEW + folder
         if not group:
             options = f"{size}mode={mode:o},uid={owner[0]},gid={owner[1]}"

@@ -17,7 +17,7 @@ from stockade.results import Stream
 from stockade.toolkit.supervised import Link, LinkLost, Order
 from stockade.toolkit.supervised.call import Call, End, FailedToStart, Failure
 from stockade.toolkit.supervised.frames import Decoder, Encoder, FrameError, Kind
-from stockade.toolkit.supervised.link import Flag
+from stockade.toolkit.supervised.order import Flag
 from stockade_supervisor import UnknownMachineError, binary
 
 MIB = 1 << 20

@@ -10,7 +10,7 @@ from stockade.executions._output import BoundedOutput
 from stockade.results import Stream
 from stockade.toolkit.supervised import Link, Order
 from stockade.toolkit.supervised.call import Call, End
-from stockade.toolkit.supervised.link import Flag
+from stockade.toolkit.supervised.order import Flag
 from stockade.toolkit.supervised.starting import Starter
 from stockade.wall import ExecRequest, Form
 

@@ -8,7 +8,8 @@ starts ``[path, "serve"]`` (see :mod:`stockade_supervisor`) and hands the two st
 from __future__ import annotations
 
 from stockade.toolkit.supervised.call import LinkLost
-from stockade.toolkit.supervised.link import Hello, Link, Order
+from stockade.toolkit.supervised.link import Hello, Link
+from stockade.toolkit.supervised.order import Order
 from stockade.toolkit.supervised.running import Death
 from stockade.toolkit.supervised.sandbox import SupervisedSandbox
 from stockade.toolkit.supervised.transport import PipeTransport, SocketTransport, Transport

@@ -7,11 +7,13 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from stockade.errors import CancelledError
+from stockade.results import Stream
 from stockade.system.threads import in_thread, start_thread
-from stockade.toolkit.supervised.call import End
-from stockade.toolkit.supervised.link import Link, Order, _Collected
+from stockade.toolkit.supervised.call import Call, End, Sink
+from stockade.toolkit.supervised.order import Order
 
 __all__ = ["run_builtin"]
 
@@ -21,8 +23,39 @@ _ASK_SECONDS = 0.05
 _END_SECONDS = 5.0
 
 
+class Starter(Protocol):
+    """What starts an order; the link does."""
+
+    def start(self, order: Order, output: Sink, stdin: bytes | None = b"") -> Call: ...
+
+    def forget(self, call: Call) -> None: ...
+
+
+class _Collected:
+    """A sink for what a command of the supervisor's own prints."""
+
+    def __init__(self, receive: Callable[[bytes], None]) -> None:
+        self._receive = receive
+        self.stderr = b""
+
+    def write(self, stream: Stream, data: bytes) -> None:
+        if stream is Stream.STDOUT:
+            self._receive(data)
+        else:
+            self.stderr = (self.stderr + data)[:4096]
+
+    def room(self, stream: Stream) -> int:
+        return 0  # always handed over in the caller's thread
+
+    def full(self, stream: Stream) -> bool:
+        return False
+
+    def drop(self, stream: Stream, count: int) -> None:
+        return
+
+
 def run_builtin(
-    link: Link,
+    link: Starter,
     order: Order,
     stdin: Iterable[bytes],
     receive: Callable[[bytes], None],
@@ -79,10 +112,7 @@ class _Feeder:
     error: BaseException | None = None
 
 
-def _feed(call: object, first: bytes, rest: Iterable[bytes]) -> _Feeder:
-    from stockade.toolkit.supervised.call import Call
-
-    assert isinstance(call, Call)
+def _feed(call: Call, first: bytes, rest: Iterable[bytes]) -> _Feeder:
     feeder = _Feeder()
 
     def run() -> None:

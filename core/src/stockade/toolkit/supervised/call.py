@@ -7,15 +7,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import attrs
 
 from stockade.results import Stream
 from stockade.toolkit.supervised.frames import BODY_BYTES, Frame, Kind
-
-if TYPE_CHECKING:
-    from stockade.toolkit.supervised.link import Link
 
 __all__ = ["INPUT_WINDOW", "OUTPUT_WINDOW", "Call", "End", "FailedToStart", "Failure", "LinkLost"]
 
@@ -30,6 +27,14 @@ _PAIR = struct.Struct("<II")
 
 class LinkLost(Exception):
     """The supervisor is gone, or what comes from it cannot be trusted."""
+
+
+class Sender(Protocol):
+    """What sends frames; the link does."""
+
+    def send(
+        self, kind: Kind, id: int = 0, body: bytes | memoryview = b"", arg: int = 0
+    ) -> None: ...
 
 
 class Sink(Protocol):
@@ -81,7 +86,7 @@ _NOTHING_MORE = End(status=0, out_of_memory=False, cpu_seconds=0.0, peak_bytes=0
 class Call:
     """Made by :meth:`Link.start`. ``wait`` is called in one thread, the rest from any."""
 
-    def __init__(self, link: Link, number: int, output: Sink) -> None:
+    def __init__(self, link: Sender, number: int, output: Sink) -> None:
         self.id = number
         self.pid = 0  #: the program's, as the sandbox numbers it; 0 until it has started
         self._link = link

@@ -11,64 +11,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import attrs
 
-from stockade.results import Stream
+from stockade.toolkit.supervised.builtin import run_builtin
 from stockade.toolkit.supervised.call import Call, LinkLost, Sink
 from stockade.toolkit.supervised.frames import VERSION, Decoder, Encoder, Frame, FrameError, Kind
+from stockade.toolkit.supervised.order import Flag, Order
 from stockade.toolkit.supervised.transport import Transport
 
-__all__ = ["Flag", "Hello", "Link", "Order"]
+__all__ = ["Hello", "Link"]
 
 _log = logging.getLogger(__name__)
 
 _HELLO = struct.Struct("<IIIII")
-_ORDER = struct.Struct("<7I")
 #: Connections that programs open have numbers from here on.
 _OWN_IDS = 0x80000000
-
-
-class Flag:
-    """What an order says beside its words."""
-
-    INPUT = 1
-    MERGE = 2
-    PTY = 4
-    BUILTIN = 8
-    WARM = 16
-    NAMED = 32
-    USER = 64
-    AHEAD = 128
-
-
-@attrs.frozen(kw_only=True)
-class Order:
-    """One program to start, in the supervisor's terms."""
-
-    argv: Sequence[str | bytes]
-    cwd: str = "/"
-    env: Mapping[str, str] = attrs.field(factory=dict, repr=lambda env: f"<{len(env)} names>")
-    flags: int = 0
-    #: What the program finds on descriptor 9, a file of nobody's; None for nothing.
-    blob: bytes | None = attrs.field(default=None, repr=False)
-    name: str = ""  #: of an interpreter that keeps its state
-    uid: int = 0
-    gid: int = 0
-    rows: int = 24
-    columns: int = 80
-
-    def packed(self) -> bytes:
-        """As it travels; raises ValueError for a word that holds NUL."""
-        env = [f"{name}={value}" for name, value in self.env.items()]
-        words = [_bytes(word) for word in (self.name, self.cwd, *self.argv, *env)]
-        if any(b"\0" in word for word in words):
-            raise ValueError("a word of the order holds NUL")
-        head = _ORDER.pack(
-            self.flags, self.uid, self.gid, self.rows, self.columns, len(self.argv), len(env)
-        )
-        return head + b"".join(word + b"\0" for word in words)
-
-
-def _bytes(word: str | bytes) -> bytes:
-    return word if isinstance(word, bytes) else word.encode("utf-8", "surrogateescape")
 
 
 @attrs.frozen(kw_only=True)
@@ -89,29 +44,6 @@ class Hello:
     def kernel(self) -> str:
         """As ``/proc/version`` begins on a Linux without a compiler's name in it."""
         return f"Linux version {self.release} {self.version}"
-
-
-class _Collected:
-    """A sink for what a command of the supervisor's own prints."""
-
-    def __init__(self, receive: Callable[[bytes], None]) -> None:
-        self._receive = receive
-        self.stderr = b""
-
-    def write(self, stream: Stream, data: bytes) -> None:
-        if stream is Stream.STDOUT:
-            self._receive(data)
-        else:
-            self.stderr = (self.stderr + data)[:4096]
-
-    def room(self, stream: Stream) -> int:
-        return 0  # always handed over in the caller's thread
-
-    def full(self, stream: Stream) -> bool:
-        return False
-
-    def drop(self, stream: Stream, count: int) -> None:
-        return
 
 
 class Link:
@@ -227,8 +159,6 @@ class Link:
         ``receive`` gets its output in the caller's thread. Raises LinkLost, TimeoutError, and
         CancelledError when ``cancelled``, asked now and then, says so.
         """
-        from stockade.toolkit.supervised.builtin import run_builtin
-
         order = Order(argv=argv, cwd=cwd, env=env or {}, flags=Flag.BUILTIN)
         return run_builtin(self, order, stdin, receive, timeout, cancelled)
 

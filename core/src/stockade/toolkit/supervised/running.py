@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
@@ -15,7 +15,6 @@ from stockade.toolkit.supervised.call import Call, End, FailedToStart, Failure, 
 from stockade.wall import ExecRequest, Exit, Output, Running
 
 if TYPE_CHECKING:
-    from stockade.toolkit.supervised.sandbox import SupervisedSandbox
     from stockade.toolkit.supervised.starting import Start
 
 __all__ = ["Death", "SupervisedRunning"]
@@ -31,11 +30,30 @@ class Death:
     out_of_memory: bool = False
 
 
+class Holder(Protocol):
+    """The sandbox in which it runs."""
+
+    kill_seconds: float
+
+    @property
+    def died_of_memory(self) -> bool: ...
+
+    def kill_call(self, call: Call) -> None: ...
+
+    def out_of_memory(self, call: Call, end: End) -> bool: ...
+
+    def done(self, call: Call) -> None: ...
+
+    def overdue(self) -> None: ...
+
+    def loss(self, error: BaseException) -> SandboxLostError: ...
+
+
 class SupervisedRunning(Running):
     """Over a call that has been started."""
 
     def __init__(
-        self, sandbox: SupervisedSandbox, started: Start, output: Output, request: ExecRequest
+        self, sandbox: Holder, started: Start, output: Output, request: ExecRequest
     ) -> None:
         self._sandbox = sandbox
         self._started = started

@@ -6,8 +6,9 @@ import contextlib
 import threading
 
 from stockade.toolkit.supervised.call import Call, FailedToStart, Failure, LinkLost
-from stockade.toolkit.supervised.link import Flag, Link, Order
+from stockade.toolkit.supervised.link import Link
 from stockade.toolkit.supervised.lowering import StartOrder, start_order
+from stockade.toolkit.supervised.order import Flag, Order
 from stockade.toolkit.supervised.warm import BOOT, warm_source
 from stockade.wall import ExecRequest, Output
 

@@ -10,7 +10,8 @@ from collections import deque
 from stockade.results import Stream
 from stockade.system.threads import start_thread
 from stockade.toolkit.supervised.call import Call, End, LinkLost
-from stockade.toolkit.supervised.link import Flag, Link, Order
+from stockade.toolkit.supervised.link import Link
+from stockade.toolkit.supervised.order import Flag, Order
 from stockade.wall import Terminal, TerminalRequest
 
 __all__ = ["SupervisedTerminal"]

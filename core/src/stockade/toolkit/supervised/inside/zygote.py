@@ -37,9 +37,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from stockade.toolkit.supervised.inside.named import run_named  # noqa: TC004 - see NAMED
-
     NAMED: str  # named.py, which is compiled where it is used
+
+    def run_named(mode: str, host: _socket.socket, zygote: "Zygote") -> int: ...  # in NAMED
+
     COLD: str  # what a new interpreter runs code with
 
 HOST, SOURCE = 3, 4

@@ -1,0 +1,57 @@
+"""One program to start, in the supervisor's terms."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+__all__ = ["Flag", "Order"]
+
+_ORDER = struct.Struct("<7I")
+
+
+class Flag:
+    """What an order says beside its words."""
+
+    INPUT = 1
+    MERGE = 2
+    PTY = 4
+    BUILTIN = 8
+    WARM = 16
+    NAMED = 32
+    USER = 64
+    AHEAD = 128
+
+
+@attrs.frozen(kw_only=True)
+class Order:
+    """One program to start, in the supervisor's terms."""
+
+    argv: Sequence[str | bytes]
+    cwd: str = "/"
+    env: Mapping[str, str] = attrs.field(factory=dict, repr=lambda env: f"<{len(env)} names>")
+    flags: int = 0
+    #: What the program finds on descriptor 9, a file of nobody's; None for nothing.
+    blob: bytes | None = attrs.field(default=None, repr=False)
+    name: str = ""  #: of an interpreter that keeps its state
+    uid: int = 0
+    gid: int = 0
+    rows: int = 24
+    columns: int = 80
+
+    def packed(self) -> bytes:
+        """As it travels; raises ValueError for a word that holds NUL."""
+        env = [f"{name}={value}" for name, value in self.env.items()]
+        words = [_bytes(word) for word in (self.name, self.cwd, *self.argv, *env)]
+        if any(b"\0" in word for word in words):
+            raise ValueError("a word of the order holds NUL")
+        head = _ORDER.pack(
+            self.flags, self.uid, self.gid, self.rows, self.columns, len(self.argv), len(env)
+        )
+        return head + b"".join(word + b"\0" for word in words)
+
+
+def _bytes(word: str | bytes) -> bytes:
+    return word if isinstance(word, bytes) else word.encode("utf-8", "surrogateescape")
