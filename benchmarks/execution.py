@@ -13,8 +13,8 @@ from common import arguments, interleaved, save, show
 
 import stockade
 from stockade.capabilities import Capabilities, Feature
-from stockade.selection._providers import WallProvider
 from stockade.session import Session
+from stockade.sessions._providers import WallProvider
 from stockade.wall import (
     Availability,
     ExecRequest,

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from stockade.selection._providers import inspect_providers
+from stockade.sessions._providers import inspect_providers
 
 # A shell starts what it puts into the background with these ignored, and so would be every
 # program that the tests start and interrupt.

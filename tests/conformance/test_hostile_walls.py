@@ -16,8 +16,8 @@ import pytest
 from stockade.capabilities import Capabilities, Feature, Isolation
 from stockade.config import SandboxConfig
 from stockade.errors import SandboxStartError, StockadeError
-from stockade.selection._providers import WallProvider
 from stockade.session import Session
+from stockade.sessions._providers import WallProvider
 from stockade.sessions._runtime import Runtime
 from stockade.testing import ProviderConformance
 from stockade.testing.report.data import Report, describe
@@ -122,7 +122,7 @@ def let_go(monkeypatch: pytest.MonkeyPatch) -> Iterator[Act]:
     over = threading.Event()
     for name in (
         "stockade.sessions._ending.CLOSE_SECONDS",
-        "stockade.selection._providers.PROBE_SECONDS",
+        "stockade.selection._probing.PROBE_SECONDS",
         "stockade.executions._languages._LOOK_SECONDS",
         "stockade.executions._execution.KILL_GRACE_SECONDS",
         "stockade.system.threads._IDLE_SECONDS",

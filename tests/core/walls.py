@@ -11,8 +11,8 @@ import attrs
 
 from stockade.capabilities import Capabilities, Feature, Isolation
 from stockade.config import SandboxConfig
-from stockade.selection._providers import WallProvider
 from stockade.session import Session
+from stockade.sessions._providers import WallProvider
 from stockade.sessions._registry import SessionRecord
 from stockade.sessions._runtime import Runtime
 from stockade.wall import (

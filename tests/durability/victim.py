@@ -140,8 +140,8 @@ def main() -> None:
     print(Owner.current(), flush=True)
     for part in (
         "session",
-        "files.snapshots",
-        "execution",
+        "files._snapshots",
+        "executions._execution",
         "toolkit.supervised.sandbox",
         "toolkit.supervised.link",
     ):

@@ -14,7 +14,7 @@ import pytest
 from stockade import SandboxConfig, Session, Verdict
 from stockade.capabilities import Capabilities, Feature, refusals
 from stockade.cli.commands.new_plugin import rendered
-from stockade.selection._providers import WallProvider
+from stockade.sessions._providers import WallProvider
 from stockade.sessions._runtime import Runtime
 from stockade.toolkit.supervised import SupervisedSandbox
 from stockade.wall import Availability, OpenRequest, Output, Running, Sandbox, Wall

@@ -12,7 +12,7 @@ import pytest
 
 import stockade
 from stockade.errors import ProviderUnavailableError
-from stockade.selection._providers import inspect_providers
+from stockade.sessions._providers import inspect_providers
 from stockade.toolkit import kvm
 
 WALLS = {"hyperlight": "hyperlight", "microsandbox": "microsandbox:/"}

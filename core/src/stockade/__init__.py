@@ -35,16 +35,16 @@ if TYPE_CHECKING:
     from stockade import aio
     from stockade.executions._execution import Execution
     from stockade.files._snapshots import Snapshot
-    from stockade.ledger._collecting import collect
     from stockade.ledger._sqlite import SqliteLedger
     from stockade.policies._listing import inspect_plugins
     from stockade.policies.audit import AuditLog
-    from stockade.selection._providers import inspect_providers, installed_providers, provider
     from stockade.session import Session
     from stockade.session import open_session as open
-    from stockade.sessions._attaching import attach
+    from stockade.session._attaching import attach
+    from stockade.session._pool import Pool
+    from stockade.sessions._collecting import collect
     from stockade.sessions._configuring import configure, end_on_sigterm
-    from stockade.sessions._pool import Pool
+    from stockade.sessions._providers import inspect_providers, installed_providers, provider
     from stockade.sessions._runtime import Runtime, default_runtime
     from stockade.sessions._settings import Settings
 
@@ -57,23 +57,23 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 _LATE = {
     "AuditLog": ("stockade.policies.audit", "AuditLog"),
     "Execution": ("stockade.executions._execution", "Execution"),
-    "Pool": ("stockade.sessions._pool", "Pool"),
+    "Pool": ("stockade.session._pool", "Pool"),
     "Runtime": ("stockade.sessions._runtime", "Runtime"),
     "Session": ("stockade.session", "Session"),
     "Settings": ("stockade.sessions._settings", "Settings"),
     "Snapshot": ("stockade.files._snapshots", "Snapshot"),
     "SqliteLedger": ("stockade.ledger._sqlite", "SqliteLedger"),
     "aio": ("stockade.aio", None),
-    "attach": ("stockade.sessions._attaching", "attach"),
-    "collect": ("stockade.ledger._collecting", "collect"),
+    "attach": ("stockade.session._attaching", "attach"),
+    "collect": ("stockade.sessions._collecting", "collect"),
     "configure": ("stockade.sessions._configuring", "configure"),
     "default_runtime": ("stockade.sessions._runtime", "default_runtime"),
     "end_on_sigterm": ("stockade.sessions._configuring", "end_on_sigterm"),
     "inspect_plugins": ("stockade.policies._listing", "inspect_plugins"),
-    "inspect_providers": ("stockade.selection._providers", "inspect_providers"),
-    "installed_providers": ("stockade.selection._providers", "installed_providers"),
+    "inspect_providers": ("stockade.sessions._providers", "inspect_providers"),
+    "installed_providers": ("stockade.sessions._providers", "installed_providers"),
     "open": ("stockade.session", "open_session"),
-    "provider": ("stockade.selection._providers", "provider"),
+    "provider": ("stockade.sessions._providers", "provider"),
 }
 
 __all__ = [

@@ -12,6 +12,7 @@ import attrs
 
 from stockade.errors import ConfigError
 from stockade.values.frozen import FrozenMap, MaskedMap
+from stockade.values.mount import Mount
 from stockade.values.options import (
     as_bool,
     as_float,
@@ -40,15 +41,6 @@ class OutputPolicy(str, Enum):
 
     def __str__(self) -> str:
         return self.value
-
-
-@attrs.frozen
-class Mount:
-    """A host folder shown inside the sandbox, read-only unless asked otherwise (E9)."""
-
-    source: str
-    target: str
-    read_only: bool = True
 
 
 def _wrong(field: str, value: object, allowed: str) -> ConfigError:

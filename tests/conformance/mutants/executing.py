@@ -375,7 +375,7 @@ EXECUTING = [
     _core("D15_no_deadline_is_none_and_left_out_is_the_sessions", "none-is-the-sessions",
           "stockade.executions._forms.ExecRequest", _with_a_deadline),
     _core("D15_without_a_deadline_the_lifetime_stands", "lives-for-ever",
-          "stockade.sessions._runtime.arm", lambda *_: None, factor=0.3),
+          "stockade.sessions._lifetimes.Lifetimes.arm", lambda *_: None, factor=0.3),
     _on("D15_a_relative_folder_starts_at_the_sessions", StartsAtTheTop),
     _core("D15_a_relative_folder_starts_at_the_sessions", "starts-at-the-root",
           "stockade.executions._forms._working_dir", lambda _, folder: f"/{folder or 'workspace'}"),

@@ -22,8 +22,8 @@ from conformance.mutants.isolating import ISOLATING
 from conformance.mutants.selecting import TellsTheEnvironment
 from stockade.capabilities import Capabilities, Isolation
 from stockade.config import SandboxConfig
-from stockade.selection._providers import WallProvider
 from stockade.session import Session
+from stockade.sessions._providers import WallProvider
 from stockade.sessions._runtime import Runtime
 from stockade.testing import ProviderConformance
 from stockade.testing.probes.base import relaxed

@@ -114,7 +114,7 @@ def _not_found(name: str) -> Any:
 
 def _untold(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was passed over is forgotten."""
-    monkeypatch.setattr("stockade.selection._providers.WallProvider.passed_over", ())
+    monkeypatch.setattr("stockade.sessions._providers.WallProvider.passed_over", ())
 
 
 def _shared_options(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +145,7 @@ def _something_else(monkeypatch: pytest.MonkeyPatch) -> None:
 def _takes_what_cannot_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither when it is selected nor when it is opened."""
     monkeypatch.setattr("stockade.selection._alternatives.check_holds", _refuses_nothing)
-    monkeypatch.setattr("stockade.selection._providers.WallProvider.go_on", lambda *_: False)
+    monkeypatch.setattr("stockade.sessions._providers.WallProvider.go_on", lambda *_: False)
 
 
 def _every_wall_is_embedded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,7 +253,7 @@ SELECTING = [
     _plugin("A7_nothing_outside_of_the_list_is_used", "uses-another", wall=_HOLDS,
             patch=_something_else),
     _plugin("A7_the_next_is_taken_before_anything_ran", "gives-up-at-a-start-that-fails",
-            patch=lambda mp: mp.setattr("stockade.selection._providers.WallProvider.go_on",
+            patch=lambda mp: mp.setattr("stockade.sessions._providers.WallProvider.go_on",
                                         lambda *_: False)),
     _plugin("A7_the_next_is_taken_before_anything_ran", "takes-what-cannot-hold",
             patch=_takes_what_cannot_hold, says="UnsupportedError"),

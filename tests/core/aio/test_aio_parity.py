@@ -13,7 +13,7 @@ from stockade import aio
 from stockade.executions._execution import Execution
 from stockade.files import Files
 from stockade.session import Session
-from stockade.sessions._pool import Pool
+from stockade.session._pool import Pool
 from stockade.wall import Terminal
 
 #: Of the second what the first has not, and why.

@@ -20,12 +20,12 @@ from stockade.cli import console as show
 from stockade.cli.app import app
 from stockade.cli.commands import top
 from stockade.errors import StockadeError
-from stockade.ledger import _collecting as gc
 from stockade.ledger import _overview as overview
 from stockade.ledger._collecting import Collected
 from stockade.ledger._overview import Overview
-from stockade.selection import _providers as providers
-from stockade.selection._providers import ProviderInfo
+from stockade.sessions import _collecting
+from stockade.sessions import _providers as providers
+from stockade.sessions._providers import ProviderInfo
 from stockade.testing.probes.base import relaxed
 
 CLI = Path(show.__file__).parent
@@ -74,7 +74,7 @@ def test_errors_and_what_gc_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stockade, "open", fails, raising=False)
     assert clean(run("run", "--", "true"))
     found = Collected(removed=[("ses-1", BAD, BAD)], skipped=[("p", BAD)])
-    monkeypatch.setattr(gc, "collect", lambda **_: found)
+    monkeypatch.setattr(_collecting, "collect", lambda **_: found)
     assert clean(run("gc"))
 
 

@@ -162,7 +162,7 @@ def test_C11_a_call_on_files_is_use_of_the_session() -> None:
         thread.join(5)
         assert not found
         deadline = time.monotonic() + 5
-        while session.status is SessionStatus.READY and time.monotonic() < deadline:
+        while session.status is not SessionStatus.DESTROYED and time.monotonic() < deadline:
             time.sleep(0.02)
         assert session.status is SessionStatus.DESTROYED
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from core.walls import ScriptedWall
 from stockade.ledger._overview import overview, usages
 from stockade.ledger._sqlite import SqliteLedger
-from stockade.selection._providers import provider
+from stockade.sessions._providers import provider
 from stockade.sessions._runtime import Runtime
 from stockade.wall import Leftover, Usage
 
@@ -40,7 +40,7 @@ def test_many_sessions_are_asked_by_few_threads(tmp_path: Path) -> None:
     for _ in range(200):
         chosen.open_record("agent")
     before = threading.active_count()
-    seen = usages(runtime, overview(runtime))
+    seen = usages(runtime.workers, runtime.selector.wall_at, overview(runtime.ledger))
     assert len(seen) == 200
     assert MOST[0] - before < 60
     runtime.close_all(30)

@@ -24,8 +24,8 @@ from stockade.ledger import _collecting as gc_module
 from stockade.ledger._judging import Look, why_forget
 from stockade.ledger._overview import overview, usages
 from stockade.ledger._sqlite import SqliteLedger
-from stockade.selection._providers import provider, provider_at
 from stockade.session import Session
+from stockade.sessions._providers import provider, provider_at
 from stockade.sessions._runtime import Runtime
 from stockade.system.owner import Owner, boot_id, this_space
 from stockade.wall import AttachRequest, Leftover, OpenRequest, Option, Place, Sandbox, Usage
@@ -149,8 +149,10 @@ def test_top_asks_where_they_live(make: Any, engines: Engines) -> None:
     runtime = make()
     session_id = _durable(runtime)
     engines.now = "b"
-    sessions = overview(runtime)
-    assert usages(runtime, sessions) == {session_id: Usage(processes=1)}
+    sessions = overview(runtime.ledger)
+    assert usages(runtime.workers, runtime.selector.wall_at, sessions) == {
+        session_id: Usage(processes=1)
+    }
     assert json.loads(json.dumps(sessions[0].plain()))["place"] == "a"
     assert set(engines.asked) == {"a"}
 
@@ -186,7 +188,7 @@ def test_another_machines_is_left_to_that(make: Any, engines: Engines) -> None:
     assert (done.forgotten, done.kept, engines.asked) == ([], 1, ["b"]) and done.clean
     with pytest.raises(ProviderUnavailableError, match="another machine"):
         stockade.attach(session_id, agent_id="agent", runtime=runtime)
-    assert usages(runtime, overview(runtime)) == {}
+    assert usages(runtime.workers, runtime.selector.wall_at, overview(runtime.ledger)) == {}
     from stockade.system.moments import moment
 
     _move(runtime, f"{ANOTHER} a", expires=moment(1.0))

@@ -12,9 +12,10 @@ import pytest
 from core.walls import ScriptedSandbox, ScriptedWall, make_provider, until_killed
 from stockade import PolicyError, SessionStatus, Verdict
 from stockade.events import Event, EventKind
+from stockade.ledger._interface import MemoryLedger, Recorded
 from stockade.plugin import hookimpl
 from stockade.session import Session
-from stockade.sessions._registry import MemoryLedger, SessionRecord
+from stockade.sessions._registry import SessionRecord
 from stockade.sessions._runtime import Runtime
 from stockade.wall import Availability, Exit
 
@@ -52,11 +53,11 @@ class BrokenLedger(MemoryLedger):
         self.error = error
         self.on = False
 
-    def change(self, record: SessionRecord) -> None:
+    def change(self, record: Recorded) -> None:
         if self.on:
             raise self.error
 
-    def forget(self, record: SessionRecord) -> None:
+    def forget(self, record: Recorded) -> None:
         if self.on:
             raise self.error
 
@@ -244,7 +245,7 @@ def test_an_interrupt_of_who_probes_is_nobody_elses() -> None:
             return Availability()
 
     runtime.walls._walls["slow"] = Slow
-    from stockade.selection._providers import provider
+    from stockade.sessions._providers import provider
 
     ends: list[object] = []
 
@@ -270,7 +271,7 @@ def test_an_interrupt_of_who_probes_is_nobody_elses() -> None:
         provider("slow", runtime=runtime, check_available=True)
     waits.join(10)
     assert ends == ["slow"]
-    assert not runtime.probing
+    assert not runtime.selector.probing.asking
 
 
 def test_D6_a_held_ledger_delays_no_deadline(

@@ -16,9 +16,9 @@ from core.walls import make_provider, until_killed
 from stockade import CapacityError, SandboxConfig, SessionStateError, Settings
 from stockade.aio.opening import start as start_awaited
 from stockade.plugin import Event, EventKind, hookimpl
-from stockade.selection._providers import WallProvider
+from stockade.session._pool import Pool
 from stockade.sessions._capacity import Capacity
-from stockade.sessions._pool import Pool
+from stockade.sessions._providers import WallProvider
 from stockade.sessions._runtime import Runtime
 
 
@@ -280,7 +280,7 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Runtime, Countin
             config.pop(name, None)
         return WallProvider("counting", wall, SandboxConfig(**config), runtime)
 
-    monkeypatch.setattr(stockade.sessions._pool, "select", select)
+    monkeypatch.setattr(stockade.session._pool, "select", select)
     yield runtime, wall
     runtime.close_all()
 

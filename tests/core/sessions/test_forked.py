@@ -215,7 +215,7 @@ def test_C12_new_sessions_work_in_the_child(held: str, tmp_path: Path) -> None:
         locks = [
             runtime.registry._lock, runtime.hooks._lock, runtime.walls._lock,
             runtime.workers._lock, runtime.clock._changed, runtime.capacity._lock,
-            runtime.openings._changed, runtime.probing_lock, runtime.preparing._lock,
+            runtime.openings._changed, runtime.selector.probing._lock, runtime.preparing._lock,
             ledger._later._wake, ledger._later._writing, ledger.file._lock,
             first._held.lock, first._held.pausing, stockade.sessions._runtime._default_lock,
             stockade.sessions._configuring._changing,

@@ -178,15 +178,15 @@ def test_a_pool_fills_up_once_there_is_one_again(threads: Switch) -> None:
         assert pool.wait_ready(10)
         until = time.monotonic() + 5
         # The threads that started the first ones take further work for as long as they run.
-        while (pool._starting or pool._narrow._running) and time.monotonic() < until:
+        while (pool.warm._starting or pool.warm._narrow._running) and time.monotonic() < until:
             time.sleep(0.01)
         _busy(runtime)
         threads.off = True
-        taken = pool._take()
-        assert taken is not None and pool._starting == 0
+        taken = pool.warm._take()
+        assert taken is not None and pool.warm._starting == 0
         with pytest.raises(CapacityError):  # the clock has no thread either
             runtime.clock._thread = None
-            pool.hand_over(taken, "agent")
+            pool.warm.hand_over(taken, "agent")
         assert taken.status is SessionStatus.DESTROYED
         threads.off = False
         pool.open().close()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 import stockade
-import stockade.selection._providers
+import stockade.sessions._providers
 from core.sessions.test_registry_model import fresh
 from core.walls import ScriptedSandbox, ScriptedWall, make_provider
 from stockade import (
@@ -21,8 +21,8 @@ from stockade import (
     SessionStatus,
     Settings,
 )
-from stockade.selection._probing import require
-from stockade.selection._providers import WallProvider
+from stockade.ledger._interface import Recorded
+from stockade.sessions._providers import WallProvider
 from stockade.sessions._registry import SessionRecord
 from stockade.sessions._runtime import Runtime
 from stockade.system.retries import pauses
@@ -30,7 +30,7 @@ from stockade.wall import Availability, Check, OpenRequest
 
 
 def _require(provider: WallProvider) -> None:
-    require(provider.runtime, provider.name, provider.wall)
+    provider.runtime.selector.probing.require(provider.name, provider.wall)
 
 
 def failing(count: int, error: Callable[[], Exception]) -> tuple[ScriptedWall, list[float]]:
@@ -194,7 +194,7 @@ def test_who_asks_at_the_same_time_is_answered_by_one_probe() -> None:
     assert len(refused) == 8 and len(asked) < 8
     with pytest.raises(ProviderUnavailableError):  # and a no is not kept
         _require(make_provider(wall=wall, runtime=runtime))
-    assert runtime.probing == {}
+    assert runtime.selector.probing.asking == {}
 
 
 # -- ending ---------------------------------------------------------------------------------
@@ -333,7 +333,7 @@ def test_one_that_is_ended_while_it_opens_is_forgotten_once() -> None:
     forgotten: list[str] = []
     forget = story.forget
 
-    def count(record: SessionRecord) -> None:
+    def count(record: Recorded) -> None:
         forgotten.append(record.session_id)
         forget(record)
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-import stockade.sessions._pool
+import stockade.session._pool
 from core.walls import EVERYTHING, ScriptedSandbox, ScriptedWall
 from stockade.aio import AsyncPool
 from stockade.config import SandboxConfig
 from stockade.errors import ConfigError, SandboxStartError, SessionNotFoundError, SessionStateError
 from stockade.results import SessionStatus
-from stockade.selection._providers import WallProvider
-from stockade.sessions._pool import Pool
+from stockade.session._pool import Pool
+from stockade.sessions._providers import WallProvider
 from stockade.sessions._runtime import Runtime
 from stockade.wall import Availability, OpenRequest, Sandbox, Wall
 
@@ -67,7 +67,7 @@ def string(wall: CountingWall, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
             config.pop(name, None)
         return WallProvider("counting", wall, SandboxConfig(**config), runtime)
 
-    monkeypatch.setattr(stockade.sessions._pool, "select", select)
+    monkeypatch.setattr(stockade.session._pool, "select", select)
     return "counting"
 
 

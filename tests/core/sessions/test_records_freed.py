@@ -68,7 +68,7 @@ def test_a_pool_keeps_none(runtime: Runtime) -> None:
     def made() -> SessionRecord:
         with Pool("pooled", size=1, runtime=runtime) as pool:
             assert pool.wait_ready(10)
-            (record,) = pool._ready
+            (record,) = pool.warm._ready
         assert record.status is SessionStatus.DESTROYED
         return record
 

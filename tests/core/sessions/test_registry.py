@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from core.walls import make_provider
 from stockade import SandboxConfig, SessionStateError, SessionStatus
+from stockade.ledger._interface import Recorded
 from stockade.sessions._registry import MOVES, SessionRecord, SessionRegistry
 from stockade.sessions._runtime import Runtime
 
@@ -86,15 +87,15 @@ class _Ledger:
         self.told: list[str] = []
         self.fail = fail
 
-    def intend(self, record: SessionRecord) -> None:
+    def intend(self, record: Recorded) -> None:
         if self.fail:
             raise OSError("disk full")
         self.told.append("intend")
 
-    def change(self, record: SessionRecord) -> None:
+    def change(self, record: Recorded) -> None:
         self.told.append(str(record.status))
 
-    def forget(self, record: SessionRecord) -> None:
+    def forget(self, record: Recorded) -> None:
         self.told.append("forget")
 
 

@@ -43,6 +43,7 @@ from stockade import (
     Verdict,
 )
 from stockade.executions._execution import Execution
+from stockade.ledger._interface import Recorded
 from stockade.sessions._registry import MOVES, SessionRecord
 from stockade.sessions._runtime import Runtime
 from stockade.wall import Exit, OpenRequest, Output
@@ -59,13 +60,13 @@ class Story:
         self.states: dict[str, SessionStatus | None] = {}
         self.wrong: list[str] = []
 
-    def intend(self, record: SessionRecord) -> None:
+    def intend(self, record: Recorded) -> None:
         with self._lock:
             if record.session_id in self.states or record.sandbox is not None:
                 self.wrong.append(f"{record.session_id} was intended late or twice")
             self.states[record.session_id] = SessionStatus.PROVISIONING
 
-    def change(self, record: SessionRecord) -> None:
+    def change(self, record: Recorded) -> None:
         with self._lock:
             before = self.states.get(record.session_id)
             if before is not record.status and (
@@ -74,7 +75,7 @@ class Story:
                 self.wrong.append(f"{record.session_id} went from {before} to {record.status}")
             self.states[record.session_id] = record.status
 
-    def forget(self, record: SessionRecord) -> None:
+    def forget(self, record: Recorded) -> None:
         with self._lock:
             self.states.pop(record.session_id, None)
 

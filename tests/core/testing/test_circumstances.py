@@ -8,8 +8,8 @@ import pytest
 
 from core.walls import ScriptedWall
 from stockade.config import SandboxConfig
-from stockade.selection._providers import WallProvider
 from stockade.session import Session
+from stockade.sessions._providers import WallProvider
 from stockade.sessions._runtime import Runtime
 from stockade.testing.base import ConformanceBase, expect
 from stockade.testing.circumstances import CIRCUMSTANCES, alone_only

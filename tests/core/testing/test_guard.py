@@ -11,7 +11,7 @@ import pytest
 
 from core.walls import ScriptedWall
 from stockade.config import SandboxConfig
-from stockade.selection._providers import WallProvider
+from stockade.sessions._providers import WallProvider
 from stockade.sessions._runtime import Runtime
 from stockade.testing.base import ConformanceBase, expect
 from stockade.testing.programs import say

@@ -188,7 +188,7 @@ def test_an_engine_that_comes_back_in_a_moment_is_asked_again(proxy: Proxy, know
         pass
     runtime = stockade.default_runtime()
     if not known:
-        runtime.seen_available.clear()
+        runtime.selector.probing.seen.clear()
         engines.forget()
     proxy.stop_listening()
     threading.Timer(0.15, proxy.listen).start()

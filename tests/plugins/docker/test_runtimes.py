@@ -16,7 +16,7 @@ from conftest import need
 from plugins.docker.conftest import BUSYBOX, PYTHON, is_lost, ours, until
 from stockade.errors import SandboxLostError, SandboxStartError
 from stockade.results import Verdict
-from stockade.selection._providers import inspect_providers
+from stockade.sessions._providers import inspect_providers
 from stockade_docker import engine as engines
 from stockade_docker import transport
 

@@ -124,7 +124,7 @@ def test_G1_a_snapshot(session: Session) -> None:
     snapshot = session.snapshot()
     assert [one.path for one in snapshot.missed] == ["workspace/p"]
     session.shell("rm -r d /tmp/t")
-    restore(session, snapshot)
+    restore(session.files, snapshot)
     seen = session.shell("cat d/f /tmp/t; [ d/f -ef d/g ] && stat -c %a d").stdout
     assert seen == "one\ntwo\n700\n"
 

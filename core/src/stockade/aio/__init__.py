@@ -14,8 +14,8 @@ cancellation goes on (D12).
 
 from __future__ import annotations
 
-from stockade.aio.calls import Call, StreamCall
-from stockade.aio.execution import AsyncExecution
+from stockade.aio.calls import Call
+from stockade.aio.execution import AsyncExecution, StreamCall
 from stockade.aio.files import AsyncFiles
 from stockade.aio.opening import attach, open
 from stockade.aio.pool import AsyncPool

@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from stockade.aio.execution import AsyncExecution  # noqa: F401 - in quotes below
-    from stockade.results import Chunk
     from stockade.sessions._runtime import Runtime
     from stockade.system.threads import Narrow, Workers
 
-__all__ = ["Call", "StreamCall", "in_thread", "submit"]
+__all__ = ["Call", "in_thread", "submit"]
 
 _T = TypeVar("_T")
 
@@ -93,11 +91,3 @@ class Call(Coroutine[Any, Any, _E]):
     ) -> None:
         assert self._made is not None  # entered before it is left
         await self._made.__aexit__(kind, error, trace)
-
-
-class StreamCall(Call["AsyncExecution"]):
-    """A call that starts a stream: await it, enter it, or iterate over its pieces at once."""
-
-    async def __aiter__(self) -> AsyncIterator[Chunk]:
-        async for chunk in await self._work:
-            yield chunk

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-from stockade.aio.calls import in_thread, submit
+from stockade.aio.calls import Call, in_thread, submit
 from stockade.executions._execution import KILL_GRACE_SECONDS
 from stockade.results import Chunk, ExecutionHandle, ExecutionStatus, SandboxResult
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from stockade.executions._execution import Execution
     from stockade.sessions._runtime import Runtime
 
-__all__ = ["AsyncExecution"]
+__all__ = ["AsyncExecution", "StreamCall"]
 
 #: How long a cancelled await stays for the end that it caused; a wall has less than that.
 _END_SECONDS = 2 * KILL_GRACE_SECONDS
@@ -101,3 +101,11 @@ class AsyncExecution:
     async def __aexit__(self, *error: object) -> None:
         """Cancel what still runs and wait for its end."""
         await in_thread(self._runtime, functools.partial(self._execution.__exit__, *error))
+
+
+class StreamCall(Call[AsyncExecution]):
+    """A call that starts a stream: await it, enter it, or iterate over its pieces at once."""
+
+    async def __aiter__(self) -> AsyncIterator[Chunk]:
+        async for chunk in await self._work:
+            yield chunk

@@ -11,9 +11,9 @@ from stockade.aio.calls import Call, in_thread, submit
 from stockade.aio.session import AsyncSession
 from stockade.errors import CapacityError
 from stockade.selection._alternatives import PASSED_OVER
-from stockade.selection._providers import provider as select
 from stockade.session import DEFAULT_AGENT, Session, needed, restored
-from stockade.sessions._attaching import attach as attach_session
+from stockade.session._attaching import attach as attach_session
+from stockade.sessions._providers import provider as select
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from stockade.capabilities import Feature
     from stockade.config import ConfigOptions
     from stockade.files._snapshots import Snapshot
-    from stockade.selection._providers import WallProvider
     from stockade.selection._spec import PreferenceLike
     from stockade.sessions._capacity import Seat
+    from stockade.sessions._providers import WallProvider
     from stockade.sessions._runtime import Runtime
 
 __all__ = ["attach", "open", "opened", "start", "take_seat"]
@@ -113,7 +113,7 @@ async def start(
     try:
         seat = await take_seat(runtime, agent_id)
     except CapacityError as error:
-        runtime.tell_refused(name, agent_id, error)
+        runtime.reporter.refused(name, agent_id, error)
         raise
 
     def begin() -> Session:

@@ -11,16 +11,17 @@ from stockade.aio.calls import Call, in_thread
 from stockade.aio.opening import opened, start, take_seat
 from stockade.aio.session import AsyncSession
 from stockade.errors import SessionStateError
-from stockade.session import DEFAULT_AGENT
-from stockade.sessions._pool import MAX_AGE_SECONDS, Pool
+from stockade.session import DEFAULT_AGENT, Session
+from stockade.session._pool import Pool
+from stockade.sessions._pool import MAX_AGE_SECONDS
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from stockade.capabilities import Feature
     from stockade.config import ConfigOptions
-    from stockade.selection._providers import WallProvider
     from stockade.selection._spec import PreferenceLike
+    from stockade.sessions._providers import WallProvider
     from stockade.sessions._runtime import Runtime
 
 __all__ = ["AsyncPool"]
@@ -99,17 +100,22 @@ class AsyncPool:
     async def _open(self, agent_id: str) -> AsyncSession:
         pool = self.sync
         runtime = pool.runtime
-        offer = functools.partial(pool.offer, agent_id)
+        offer = functools.partial(pool.warm.offer, agent_id)
         record = await in_thread(runtime, offer, runtime.preparing)
         if record is None:
             return await start(pool.provider, agent_id)
         try:
             await take_seat(runtime, agent_id, record.seat)
         except BaseException as error:
-            back = functools.partial(pool.take_back, record, agent_id, error)
+            back = functools.partial(pool.warm.take_back, record, agent_id, error)
             await in_thread(runtime, back)
             raise
-        return await opened(runtime, functools.partial(pool.hand_over, record, agent_id))
+
+        def hand_over() -> Session:
+            pool.warm.hand_over(record, agent_id)
+            return Session(pool.provider, record)
+
+        return await opened(runtime, hand_over)
 
     async def close(self) -> None:
         """End every session that still waits, and those being started; may be called again."""

@@ -7,8 +7,8 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from stockade.aio.calls import Call, StreamCall, in_thread, submit
-from stockade.aio.execution import AsyncExecution
+from stockade.aio.calls import Call, in_thread, submit
+from stockade.aio.execution import AsyncExecution, StreamCall
 from stockade.aio.files import AsyncFiles, call_awaited
 from stockade.aio.terminal import AsyncTerminal
 from stockade.files._calls import Timeout
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from stockade.executions._execution import Execution
     from stockade.files._snapshots import Snapshot
     from stockade.results import SandboxResult, SessionStatus
-    from stockade.selection._providers import WallProvider
     from stockade.session import RunOptions, Session
+    from stockade.sessions._providers import WallProvider
     from stockade.wall import Sandbox, Terminal
 
 __all__ = ["AsyncSession"]

@@ -14,8 +14,8 @@ from stockade.cli.console import say
 from stockade.errors import ProviderStringError
 
 if TYPE_CHECKING:
-    from stockade.selection._providers import WallProvider
     from stockade.selection._spec import Preference
+    from stockade.sessions._providers import WallProvider
 
 __all__ = [
     "ProgramCommand",
@@ -52,8 +52,8 @@ def wanted(given: Sequence[str]) -> Preference:
     Raises ProviderStringError and ConfigError.
     """
     from stockade.cli import project
-    from stockade.selection._providers import default_preference
     from stockade.selection._spec import Preference
+    from stockade.sessions._providers import default_preference
 
     if given:
         return Preference.parse(given, source="-p")

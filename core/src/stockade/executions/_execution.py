@@ -24,9 +24,9 @@ from stockade.values.shown import named
 from stockade.wall import ExecRequest, Exit, Running
 
 if TYPE_CHECKING:
+    from stockade.executions._home import Home
     from stockade.executions._output import BoundedOutput
     from stockade.executions._passage import Passage
-    from stockade.sessions._registry import SessionRecord
     from stockade.system.threads import Clock, Timer, Workers
 
 __all__ = ["KILL_GRACE_SECONDS", "Execution"]
@@ -47,7 +47,7 @@ class Execution:
 
     def __init__(
         self,
-        record: SessionRecord,
+        home: Home,
         request: ExecRequest,
         output: BoundedOutput,
         *,
@@ -56,7 +56,7 @@ class Execution:
         on_end: Callable[[SandboxResult | StockadeError], None],
         passage: Passage | None = None,
     ) -> None:
-        self._record = record
+        self._home = home
         self._request = request
         self._output = output
         self._clock = clock
@@ -81,13 +81,13 @@ class Execution:
     @property
     def status(self) -> ExecutionStatus:
         """The present state (C4)."""
-        self._record.here()
+        self._home.here()
         return self._status
 
     @property
     def future(self) -> Future[SandboxResult]:
         """The result to come; read it, do not set or cancel it."""
-        self._record.here()
+        self._home.here()
         return self._future
 
     def result(self, timeout: float | None = None) -> SandboxResult:
@@ -96,7 +96,7 @@ class Execution:
         Raises SandboxLostError, WorkingDirectoryError, and TimeoutError when
         ``timeout`` seconds pass first (the execution runs on).
         """
-        self._record.here()
+        self._home.here()
         try:
             return self._future.result(timeout)
         except FutureTimeout:
@@ -109,25 +109,25 @@ class Execution:
 
     def cancel(self) -> None:
         """End it, tree and all, with the verdict cancelled; after the end it does nothing (D12)."""
-        self._record.here()
+        self._home.here()
         self.stop(Verdict.CANCELLED)
 
     def handle(self) -> ExecutionHandle:
         """The trait's record of this execution, as it is now."""
-        self._record.here()
+        self._home.here()
         future = self._future
         ended = future.done() and future.exception() is None
         return ExecutionHandle(
             self.execution_id,
-            self._record.agent_id,
-            self._record.session_id,
+            self._home.agent_id,
+            self._home.session_id,
             self._status,
             future.result() if ended else None,
         )
 
     def __iter__(self) -> Iterator[Chunk]:
         """Live pieces until the program's end; leaving the loop early cancels it."""
-        self._record.here()
+        self._home.here()
         try:
             yield from self._output
         finally:
@@ -136,7 +136,7 @@ class Execution:
 
     def take(self) -> Chunk | None:
         """The next live piece, waiting for it, or None at the end."""
-        self._record.here()
+        self._home.here()
         return self._output.take()
 
     def __enter__(self) -> Execution:
@@ -144,7 +144,7 @@ class Execution:
 
     def __exit__(self, *_: object) -> None:
         """Cancel what still runs and wait for its end; in a forked child do nothing (C12)."""
-        if self._record.pid != os.getpid():
+        if self._home.pid != os.getpid():
             return
         self.cancel()
         self._output.release()
@@ -242,7 +242,7 @@ class Execution:
                 passage.in_wall = False
 
     def _execute(self) -> Exit:
-        sandbox = self._record.sandbox
+        sandbox = self._home.sandbox
         if sandbox is None:
             raise SandboxLostError("the session's sandbox is gone; open a new session.")
         with self._lock:
@@ -269,17 +269,17 @@ class Execution:
 
     def _failed(self, error: BaseException) -> Exit | StockadeError:
         """The wall raised: the sandbox is lost, the request was wrong, or the wall is."""
-        if self._stop is Verdict.CANCELLED and not _ready(self._record):
+        if self._stop is Verdict.CANCELLED and not _ready(self._home):
             return Exit(signal=9)  # it raised because its session is being ended (C7)
         if isinstance(error, SandboxLostError):
             lost = SandboxLostError(str(error), self._result(Exit(signal=9), Verdict.LOST))
             lost.__cause__ = error
-            self._record.fail(str(error))
+            self._home.fail(str(error))
             return lost
         if isinstance(error, StockadeError):
             return error
         wall = WallError(
-            f"the wall {self._record.provider!r} failed on an execution: "
+            f"the wall {self._home.provider!r} failed on an execution: "
             f"{named(error)}. Report it to its author."
         )
         wall.__cause__ = error
@@ -298,10 +298,10 @@ class Execution:
             self._settle(Exit(signal=9))  # the wall has ended it, middleware hangs
             return
         message = (
-            f"the wall {self._record.provider!r} did not end execution {self.execution_id} "
+            f"the wall {self._home.provider!r} did not end execution {self.execution_id} "
             f"within {KILL_GRACE_SECONDS:g} s of being told to; destroy the session."
         )
-        self._record.fail(message)
+        self._home.fail(message)
         partial = self._result(Exit(signal=9), Verdict.LOST, unseen=self._passage is not None)
         self._settle_error(SandboxLostError(message, partial))
 
@@ -353,7 +353,7 @@ class Execution:
         the ledger or an observer raises, since the callers would wait for ever."""
         self._status = status_of(end)
         try:
-            self._record.discard(self)
+            self._home.discard(self)
         finally:
             try:
                 self._on_end(end)  # first: an audit log must not miss a result in use
@@ -376,8 +376,8 @@ class Execution:
         return True
 
 
-def _ready(record: SessionRecord) -> bool:
-    return str(record.status) in ("ready", "executing")
+def _ready(home: Home) -> bool:
+    return str(home.status) in ("ready", "executing")
 
 
 def _checked(ended: object) -> Exit:

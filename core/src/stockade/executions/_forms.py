@@ -12,10 +12,10 @@ from stockade.capabilities import Feature
 from stockade.config import MIB, OutputPolicy, SandboxConfig, check_env, check_path
 from stockade.errors import ConfigError, LanguageError
 from stockade.executions._execution import Execution
+from stockade.executions._executor import Executor
+from stockade.executions._home import Home
 from stockade.executions._languages import has_language, languages_of
 from stockade.lowering.argv import KNOWN
-from stockade.sessions._registry import SessionRecord
-from stockade.sessions._runtime import Runtime
 from stockade.values.ids import new_execution_id
 from stockade.wall import ExecRequest, Form, Language, Wall
 
@@ -60,9 +60,9 @@ def check_argv(argv: object) -> tuple[str, ...]:
 
 
 def start(
-    runtime: Runtime,
+    executor: Executor,
     wall: Wall,
-    record: SessionRecord,
+    home: Home,
     form: Form,
     *,
     argv: Sequence[str] = (),
@@ -83,35 +83,35 @@ def start(
     A ``timeout`` of None is no deadline, one that is left out the session's; a relative
     ``working_dir`` starts at the session's (D15).
     """
-    record.here()
-    check_form(record.provider, wall, form)
+    home.here()
+    check_form(home.provider, wall, form)
     if form is Form.ARGV:
         argv = check_argv(argv)
     elif not isinstance(script, str):
         raise ConfigError(f"the {form} to run is text, not {type(script).__name__}.")
-    config = _execution_config(record.config, timeout, output_limit_bytes, output_policy)
+    config = _execution_config(home.config, timeout, output_limit_bytes, output_policy)
     seconds = None if timeout is None else config.timeout_seconds
     info = None
     if form is Form.CODE:
-        language, info = _language(runtime, record, language or "")
+        language, info = _language(executor, home, language or "")
     if state is not None:
-        _check_state(record.provider, wall, state, language)
+        _check_state(home.provider, wall, state, language)
     request = ExecRequest(
         execution_id=new_execution_id(),
         form=form,
         argv=tuple(argv),
         script=script,
         language=language,
-        interpreter=record.interpreters.get(language or ""),
+        interpreter=home.interpreters.get(language or ""),
         language_info=info,
         state=state,
         stdin=_stdin(stdin),
-        working_dir=_working_dir(record.config, working_dir),
-        env=environment(record.config, env),
+        working_dir=_working_dir(home.config, working_dir),
+        env=environment(home.config, env),
         timeout_seconds=seconds,
     )
-    return runtime.execute(
-        record,
+    return executor.execute(
+        home,
         request,
         output_limit=config.output_limit_bytes,
         output_policy=config.output_policy,
@@ -137,9 +137,7 @@ def _execution_config(
     return config.with_(**changes) if changes else config
 
 
-def _language(
-    runtime: Runtime, record: SessionRecord, language: str
-) -> tuple[str, Language | None]:
+def _language(executor: Executor, home: Home, language: str) -> tuple[str, Language | None]:
     """The language's name for a name or an alias; with how it runs, where a plug-in brought it.
 
     A word that nothing here knows may be one that the sandbox knows.
@@ -147,13 +145,13 @@ def _language(
     if not isinstance(language, str) or not language:
         raise ConfigError("language is missing: name it, such as language='python'.")
     word = language.lower()
-    known = runtime.hooks.languages.get(word)
+    known = executor.languages.get(word)
     if known is None:
-        there = word in languages_of(runtime, record)
+        there = word in languages_of(executor.workers, home)
     else:
-        word, there = known.name, has_language(runtime, record, known)
+        word, there = known.name, has_language(executor.workers, home, known)
     if not there:
-        raise LanguageError(language, languages_of(runtime, record))
+        raise LanguageError(language, languages_of(executor.workers, home))
     return word, None if known in KNOWN else known
 
 

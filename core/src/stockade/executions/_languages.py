@@ -17,92 +17,92 @@ from stockade.values.shown import named
 from stockade.wall import ExecRequest, Form, Language, Sandbox
 
 if TYPE_CHECKING:
-    from stockade.sessions._registry import SessionRecord
-    from stockade.sessions._runtime import Runtime
+    from stockade.executions._home import Home
+    from stockade.system.threads import Workers
 
 __all__ = ["has_language", "languages_of"]
 
 _LOOK_SECONDS = 20.0
 
 
-def has_language(runtime: Runtime, record: SessionRecord, language: Language) -> bool:
+def has_language(workers: Workers, home: Home, language: Language) -> bool:
     """Whether code in it can run; one that the sandbox knows of costs no look for the others."""
-    name, sandbox = language.name, record.sandbox
-    if name in record.interpreters:
+    name, sandbox = language.name, home.sandbox
+    if name in home.interpreters:
         return True
     if sandbox is not None and language not in KNOWN:  # the sandbox cannot know of it
         what = "the look for interpreters"
-        look = functools.partial(_look, runtime, record, sandbox, (language,))
-        record.interpreters.update(_found(record, _said(runtime, record, what, look)))
-        return name in record.interpreters
-    if record.languages is None and sandbox is not None:
+        look = functools.partial(_look, workers, home, sandbox, (language,))
+        home.interpreters.update(_found(home, _said(workers, home, what, look)))
+        return name in home.interpreters
+    if home.languages is None and sandbox is not None:
         what = f"interpreter({name!r})"
-        told = _said(runtime, record, what, functools.partial(sandbox.interpreter, name))
+        told = _said(workers, home, what, functools.partial(sandbox.interpreter, name))
         if isinstance(told, str):
-            record.interpreters[name] = told
+            home.interpreters[name] = told
         elif told is not None:
-            raise _nonsense(record, what, told, "a program")
-    return name in record.interpreters or name in languages_of(runtime, record)
+            raise _nonsense(home, what, told, "a program")
+    return name in home.interpreters or name in languages_of(workers, home)
 
 
-def languages_of(runtime: Runtime, record: SessionRecord) -> tuple[str, ...]:
+def languages_of(workers: Workers, home: Home) -> tuple[str, ...]:
     """The languages; asked of the sandbox, else looked for with one small execution."""
-    if record.languages is None:
-        sandbox = record.sandbox
+    if home.languages is None:
+        sandbox = home.sandbox
         if sandbox is None:
             return ()
-        record.languages = _ask(runtime, record, sandbox)
-    return tuple(dict.fromkeys((*record.languages, *record.interpreters)))
+        home.languages = _ask(workers, home, sandbox)
+    return tuple(dict.fromkeys((*home.languages, *home.interpreters)))
 
 
-def _ask(runtime: Runtime, record: SessionRecord, sandbox: Sandbox) -> tuple[str, ...]:
+def _ask(workers: Workers, home: Home, sandbox: Sandbox) -> tuple[str, ...]:
     """What the sandbox says, or what it has. Raises WallError where it hangs or says nonsense."""
     what = "languages()"
-    told = _said(runtime, record, what, sandbox.languages)
+    told = _said(workers, home, what, sandbox.languages)
     if told is None:
         what = "the look for interpreters"
-        look = functools.partial(_look, runtime, record, sandbox, KNOWN)
-        found = _found(record, _said(runtime, record, what, look, 2 * _LOOK_SECONDS))
-        record.interpreters.update(found)
+        look = functools.partial(_look, workers, home, sandbox, KNOWN)
+        found = _found(home, _said(workers, home, what, look, 2 * _LOOK_SECONDS))
+        home.interpreters.update(found)
         told = tuple(found)
     if isinstance(told, (list, tuple)) and all(isinstance(word, str) for word in told):
         return tuple(told)
-    raise _nonsense(record, what, told, "names")
+    raise _nonsense(home, what, told, "names")
 
 
 def _said(
-    runtime: Runtime,
-    record: SessionRecord,
+    workers: Workers,
+    home: Home,
     what: str,
     work: Callable[[], object],
     seconds: float | None = None,
 ) -> object:
     try:
-        return bounded(runtime.workers, work, seconds or _LOOK_SECONDS)
+        return bounded(workers, work, seconds or _LOOK_SECONDS)
     except StockadeError:
         raise
     except Exception as error:
         raise WallError(
-            f"{what} of {record.provider} failed: {named(error)}; report it to its author."
+            f"{what} of {home.provider} failed: {named(error)}; report it to its author."
         ) from error
 
 
-def _nonsense(record: SessionRecord, what: str, told: object, instead_of: str) -> WallError:
+def _nonsense(home: Home, what: str, told: object, instead_of: str) -> WallError:
     return WallError(
-        f"{what} of {record.provider} returned {told!r:.200}, not {instead_of}; "
+        f"{what} of {home.provider} returned {told!r:.200}, not {instead_of}; "
         "report it to its author."
     )
 
 
-def _found(record: SessionRecord, found: object) -> dict[str, str]:
+def _found(home: Home, found: object) -> dict[str, str]:
     if isinstance(found, dict):
         return found
-    raise _nonsense(record, "the look for interpreters", found, "programs")
+    raise _nonsense(home, "the look for interpreters", found, "programs")
 
 
 def _look(
-    runtime: Runtime,
-    record: SessionRecord,
+    workers: Workers,
+    home: Home,
     sandbox: Sandbox,
     languages: Sequence[Language],
 ) -> dict[str, str]:
@@ -112,12 +112,12 @@ def _look(
         execution_id=new_execution_id(),
         form=Form.ARGV,
         argv=find_programs(program for language in languages for program in language.programs),
-        working_dir=record.config.working_dir,
+        working_dir=home.config.working_dir,
         timeout_seconds=_LOOK_SECONDS,
     )
     running = sandbox.start(request, output)
     try:
-        bounded(runtime.workers, running.wait, _LOOK_SECONDS)
+        bounded(workers, running.wait, _LOOK_SECONDS)
     finally:
         running.kill()
     programs = output.data(Stream.STDOUT).decode().split()

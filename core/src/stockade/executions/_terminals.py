@@ -22,16 +22,15 @@ from stockade.errors import (
     StockadeError,
     WallError,
 )
-from stockade.executions import _forms as requests
-from stockade.executions._journal import begun, ended, judged
+from stockade.executions._forms import check_argv, environment
 from stockade.results import SandboxResult, Verdict
 from stockade.values.ids import new_execution_id
 from stockade.values.shown import named
 from stockade.wall import ExecRequest, Form, Terminal, TerminalRequest
 
 if TYPE_CHECKING:
-    from stockade.sessions._registry import SessionRecord
-    from stockade.sessions._runtime import Runtime
+    from stockade.executions._executor import Executor
+    from stockade.executions._home import Home
     from stockade.system.threads import Timer
     from stockade.wall import Sandbox, Wall
 
@@ -45,9 +44,9 @@ _LARGEST = 65535
 
 
 def open_terminal(
-    runtime: Runtime,
+    executor: Executor,
     wall: Wall,
-    record: SessionRecord,
+    home: Home,
     argv: Sequence[str],
     *,
     rows: int,
@@ -56,26 +55,26 @@ def open_terminal(
 ) -> Terminal:
     """What ``Session.terminal`` does. Raises ConfigError, UnsupportedError,
     PolicyRefusedError, PolicyError, SessionStateError, SandboxLostError, WallError."""
-    wall.capabilities.require(Feature.TERMINAL, record.provider, "use run or shell.")
+    wall.capabilities.require(Feature.TERMINAL, home.provider, "use run or shell.")
     request = TerminalRequest(
-        argv=requests.check_argv(argv) if argv else (),
+        argv=check_argv(argv) if argv else (),
         rows=_size("rows", rows),
         columns=_size("columns", columns),
-        working_dir=record.config.working_dir,
-        env=requests.environment(record.config, env),
+        working_dir=home.config.working_dir,
+        env=environment(home.config, env),
     )
-    if record.paused:
+    if home.paused:
         raise SessionStateError(
-            f"session {record.session_id} is paused; resume it before it executes."
+            f"session {home.session_id} is paused; resume it before it executes."
         )
-    proposal = judged(runtime, _proposal(record, request))
-    watched = _Watched(runtime, record, proposal)
-    sandbox = record.sandbox
+    proposal = executor.journal.judged(_proposal(home, request))
+    watched = _Watched(executor, home, proposal)
+    sandbox = home.sandbox
     if sandbox is None:
-        raise SessionNotFoundError(record.session_id)
-    record.add(watched)
+        raise SessionNotFoundError(home.session_id)
+    home.add(watched)
     try:
-        begun(runtime, record, proposal.request, _FORM)
+        executor.journal.begun(home, proposal.request, _FORM)
         watched.begin(sandbox, request)
     except BaseException as error:
         watched.abort(error)
@@ -89,12 +88,12 @@ def _size(name: str, value: object) -> int:
     return value
 
 
-def _proposal(record: SessionRecord, request: TerminalRequest) -> ExecutionProposal:
+def _proposal(home: Home, request: TerminalRequest) -> ExecutionProposal:
     """What policies judge: the same fields as of any request."""
     return ExecutionProposal(
-        agent_id=record.agent_id,
-        provider=record.provider,
-        session_id=record.session_id,
+        agent_id=home.agent_id,
+        provider=home.provider,
+        session_id=home.session_id,
         request=ExecRequest(
             execution_id=new_execution_id(),
             form=Form.ARGV,
@@ -112,15 +111,13 @@ class _Watched(Terminal):
     """The wall's terminal, within the limits that the policies set; one of the session's
     executions until it ends."""
 
-    def __init__(
-        self, runtime: Runtime, record: SessionRecord, proposal: ExecutionProposal
-    ) -> None:
-        self._runtime = runtime
-        self._record = record
+    def __init__(self, executor: Executor, home: Home, proposal: ExecutionProposal) -> None:
+        self._executor = executor
+        self._home = home
         self._request = proposal.request
         self._limit = proposal.output_limit_bytes
-        self._on_end: Callable[[SandboxResult | StockadeError], None] = ended(
-            runtime, record, proposal.request, _FORM
+        self._on_end: Callable[[SandboxResult | StockadeError], None] = executor.journal.ended(
+            home, proposal.request, _FORM
         )
         self._lock = threading.Lock()
         self._inner: Terminal | None = None
@@ -149,7 +146,7 @@ class _Watched(Terminal):
             raise
         except Exception as error:
             raise WallError(
-                f"the wall {self._record.provider!r} failed at a terminal: "
+                f"the wall {self._home.provider!r} failed at a terminal: "
                 f"{named(error)}. Report it to its author."
             ) from error
         seconds = self._request.timeout_seconds
@@ -159,7 +156,7 @@ class _Watched(Terminal):
             if seconds is not None and not stopped:
                 deadline = self._started + seconds
                 late = lambda: self.stop(Verdict.TIMED_OUT)  # noqa: E731
-                self._timer = self._runtime.clock.at(deadline, late)
+                self._timer = self._executor.clock.at(deadline, late)
         if stopped:
             self._hang_up()
 
@@ -181,7 +178,7 @@ class _Watched(Terminal):
             self._stop = why
             begun = self._inner is not None
         if begun:
-            self._runtime.workers.run_anyhow(self._hang_up)
+            self._executor.workers.run_anyhow(self._hang_up)
 
     def conclude(self) -> None:
         with self._lock:
@@ -208,7 +205,7 @@ class _Watched(Terminal):
             timer.cancel()
         end = error or self._result()
         try:  # all of it, whatever the ledger or an observer raises
-            self._record.discard(self)
+            self._home.discard(self)
         finally:
             try:
                 self._on_end(end)
@@ -232,7 +229,7 @@ class _Watched(Terminal):
     # -- as its user has it ----------------------------------------------------
 
     def _wall(self) -> Terminal:
-        self._record.here()
+        self._home.here()
         assert self._inner is not None  # it was handed out only once it was there
         return self._inner
 
@@ -268,7 +265,7 @@ class _Watched(Terminal):
         return _KILLED if self._stopped() else self._wall().exit_code()
 
     def close(self) -> None:
-        self._record.here()
+        self._home.here()
         with self._lock:
             if not self._over and self._stop is None:
                 self._stop = Verdict.CANCELLED

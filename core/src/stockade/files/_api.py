@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import attrs
 
 from stockade._entries import FileInfo, Missed, Misses, TreeItem
-from stockade.capabilities import Feature
 from stockade.config import MIB
 from stockade.errors import ConfigError, TransferError
 from stockade.file_backend import FileBackend, FileCall
 from stockade.files import _tar as tar
 from stockade.files._arguments import Data, InsidePath, check_mode, count, inside
 from stockade.files._arguments import pieces as as_pieces
-from stockade.files._calls import Timeout, call_file
+from stockade.files._calls import FileCalls, Timeout
 from stockade.files._host import FolderWriter, read_folder
 from stockade.files._limits import TreeLimit
-from stockade.files._shell import ShellFiles
-
-if TYPE_CHECKING:
-    from stockade.session import Session
 
 __all__ = ["DEFAULT_MAX_BYTES", "Archive", "Files"]
 
@@ -54,13 +49,9 @@ class Files:
     SessionStateError, SandboxLostError, ConfigError. Safe from any thread.
     """
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        wall = session.provider.wall
-        wall.capabilities.require(
-            Feature.FILES, session.provider.name, "print what you need on standard output."
-        )
-        self._backend: FileBackend = session._sandbox().files() or ShellFiles(session.start)
+    def __init__(self, calls: FileCalls, backend: FileBackend) -> None:
+        self._calls = calls
+        self._backend = backend
 
     # -- one file ------------------------------------------------------------
 
@@ -341,11 +332,10 @@ class Files:
     # -- the way there -------------------------------------------------------
 
     def _inside(self, path: object) -> str:
-        return inside(path, self._backend.root or self._session._record.config.working_dir)
+        return inside(path, self._backend.root or self._calls.home.config.working_dir)
 
     def _call(self, what: str, timeout: Timeout, work: Callable[[FileCall], _T]) -> _T:
-        runtime = self._session.provider.runtime
-        return call_file(runtime, self._session._record, what, timeout, work)
+        return self._calls.make(what, timeout, work)
 
 
 def _told(path: str, missed: Iterable[Missed], strict: bool) -> Misses:

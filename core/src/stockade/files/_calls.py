@@ -13,16 +13,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 from stockade.errors import ConfigError, SandboxLostError
 from stockade.file_backend import FileCall
 
 if TYPE_CHECKING:
-    from stockade.sessions._registry import SessionRecord
-    from stockade.sessions._runtime import Runtime
+    from stockade.config import SandboxConfig
+    from stockade.system.threads import Workers
 
-__all__ = ["Scope", "Timeout", "call_file", "cancellable"]
+__all__ = ["FileCalls", "FileHome", "Scope", "Timeout", "cancellable"]
 
 _T = TypeVar("_T")
 
@@ -67,59 +67,76 @@ def cancellable(scope: Scope) -> Iterator[None]:
         _scope.reset(token)
 
 
-def call_file(
-    runtime: Runtime,
-    record: SessionRecord,
-    what: str,
-    timeout: Timeout,
-    work: Callable[[FileCall], _T],
-) -> _T:
-    """Do ``work`` for a caller, within its time; ``what`` it is, for the error.
+class FileHome(Protocol):
+    """A session, as calls on its files see it."""
 
-    Raises what ``work`` raises, TimeoutError, CancelledError where it was cancelled or the
-    session is ended, SessionStateError where the session can do nothing now, ConfigError.
-    """
-    seconds = _seconds(timeout, record.config.timeout_seconds)
-    call = FileCall(seconds)
-    outcome: Future[_T] = Future()
-    late = f"{what} took longer than {seconds} s; pass a longer timeout, or None for no limit."
+    provider: str  #: the entry-point name
+    config: SandboxConfig
 
-    ended = threading.Event()
+    def enter(self, call: FileCall) -> None:
+        """Count a call; raises SessionStateError unless it can be served now."""
 
-    def drive() -> None:
+    def leave(self, call: FileCall) -> None:
+        """Count it no more."""
+
+    def fail(self, reason: str) -> None:
+        """Mark the session failed."""
+
+
+class FileCalls:
+    """Makes the file calls of one session."""
+
+    def __init__(self, workers: Workers, home: FileHome) -> None:
+        self.home = home
+        self._workers = workers
+
+    def make(self, what: str, timeout: Timeout, work: Callable[[FileCall], _T]) -> _T:
+        """Do ``work`` for a caller, within its time; ``what`` it is, for the error.
+
+        Raises what ``work`` raises, TimeoutError, CancelledError where it was cancelled or the
+        session is ended, SessionStateError where the session can do nothing now, ConfigError.
+        """
+        seconds = _seconds(timeout, self.home.config.timeout_seconds)
+        call = FileCall(seconds)
+        outcome: Future[_T] = Future()
+        late = f"{what} took longer than {seconds} s; pass a longer timeout, or None for no limit."
+
+        ended = threading.Event()
+
+        def drive() -> None:
+            try:
+                result = work(call)
+            except TimeoutError as error:
+                renamed = TimeoutError(late)
+                renamed.__cause__ = error
+                _fail(outcome, renamed)
+            except BaseException as error:  # whatever a backend raises is the caller's
+                _fail(outcome, error)
+                if isinstance(error, SandboxLostError):
+                    self.home.fail(str(error))
+            else:
+                with _settled():
+                    outcome.set_result(result)
+            finally:
+                ended.set()
+
+        self.home.enter(call)
         try:
-            result = work(call)
-        except TimeoutError as error:
-            renamed = TimeoutError(late)
-            renamed.__cause__ = error
-            _fail(outcome, renamed)
-        except BaseException as error:  # whatever a backend raises is the caller's
-            _fail(outcome, error)
-            if isinstance(error, SandboxLostError):
-                record.fail(str(error))
-        else:
-            with _settled():
-                outcome.set_result(result)
+            call.on_cancel(lambda: _fail(outcome, call.error))
+            if (scope := _scope.get()) is not None:
+                scope.adopt(call)
+            self._workers.run(drive)
+            try:
+                return outcome.result(None if seconds is None else seconds + _GRACE_SECONDS)
+            except FutureTimeout:
+                if outcome.done():
+                    raise
+                raise TimeoutError(late) from None
         finally:
-            ended.set()
-
-    record.enter(call)
-    try:
-        call.on_cancel(lambda: _fail(outcome, call.error))
-        if (scope := _scope.get()) is not None:
-            scope.adopt(call)
-        runtime.workers.run(drive)
-        try:
-            return outcome.result(None if seconds is None else seconds + _GRACE_SECONDS)
-        except FutureTimeout:
-            if outcome.done():
-                raise
-            raise TimeoutError(late) from None
-    finally:
-        if not outcome.done() or outcome.exception() is not None:
-            call.cancel()
-            ended.wait(_GRACE_SECONDS)
-        record.leave(call)
+            if not outcome.done() or outcome.exception() is not None:
+                call.cancel()
+                ended.wait(_GRACE_SECONDS)
+            self.home.leave(call)
 
 
 @contextmanager

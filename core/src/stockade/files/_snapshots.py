@@ -18,18 +18,18 @@ import attrs
 
 from stockade._entries import HARD_LINK, Entry, Missed, Piece, TreeItem
 from stockade._exchange import Changes
-from stockade.capabilities import Feature
 from stockade.config import MIB
 from stockade.errors import ConfigError, StockadeError, UnsupportedError
 from stockade.file_backend import FileBackend, FileCall
 from stockade.files import _tar as tar
-from stockade.files._calls import Timeout, call_file
+from stockade.files._calls import Timeout
 from stockade.files._limits import TreeLimit
 
 if TYPE_CHECKING:
-    from stockade.session import Session
+    from stockade.config import SandboxConfig
+    from stockade.files._api import Files
 
-__all__ = ["DEFAULT_SNAPSHOT_BYTES", "Snapshot", "restore", "take"]
+__all__ = ["DEFAULT_SNAPSHOT_BYTES", "Snapshot", "check_fits", "restore", "take"]
 
 DEFAULT_SNAPSHOT_BYTES = 256 * MIB
 _MAGIC = b"stockade snapshot 3\n"
@@ -85,29 +85,30 @@ class Snapshot:
 # -- taking --------------------------------------------------------------------
 
 
-def take(session: Session, max_bytes: int, timeout: Timeout = "session") -> Snapshot:
-    """See ``Session.snapshot``."""
-    record = session._record
-    config, name = record.config, session.provider.name
-    session.provider.wall.capabilities.require(
-        Feature.SNAPSHOT, name, "bring the files out with session.files.get_tree."
-    )
-    backend = session.files._backend
-    changes = None if config.read_only_fs else _changes(session, name)
+def take(
+    files: Files,
+    changes: Callable[[], Changes | None],
+    max_bytes: int,
+    timeout: Timeout = "session",
+) -> Snapshot:
+    """See ``Session.snapshot``; ``changes`` says what a root that may be written holds anew."""
+    calls, backend = files._calls, files._backend
+    config = calls.home.config
+    found = None if config.read_only_fs else _checked(changes(), calls.home.provider)
     writer = tar.Writer()
 
     def bring(call: FileCall) -> bytes:
         limit = TreeLimit(config.working_dir, writer.take, max_bytes)
         for top in _tops(backend, config.working_dir):
             _bring(backend, top, limit, call)
-        if changes is not None:
-            limit.bring(backend, "/", call, _chosen(changes, config.working_dir))
+        if found is not None:
+            limit.bring(backend, "/", call, _chosen(found, config.working_dir))
         return writer.end()
 
-    data = call_file(session.provider.runtime, record, "taking the snapshot", timeout, bring)
-    removed = () if changes is None else changes.removed
+    data = calls.make("taking the snapshot", timeout, bring)
+    removed = () if found is None else found.removed
     return Snapshot(
-        config.working_dir, time.time(), changes is not None, removed, data, tuple(writer.missed)
+        config.working_dir, time.time(), found is not None, removed, data, tuple(writer.missed)
     )
 
 
@@ -147,8 +148,7 @@ def _without_ours(receive: Callable[[TreeItem], None]) -> Callable[[TreeItem], N
     return take
 
 
-def _changes(session: Session, name: str) -> Changes:
-    found = session._sandbox().changes()
+def _checked(found: Changes | None, name: str) -> Changes:
     if found is None:
         raise UnsupportedError(
             f"{name} cannot snapshot a session with read_only_fs=False: what it wrote elsewhere "
@@ -181,28 +181,26 @@ def _chosen(changes: Changes, folder: str) -> list[str]:
 # -- putting in ----------------------------------------------------------------
 
 
-def restore(session: Session, snapshot: Snapshot) -> None:
-    """Put a snapshot's files into a new session. Raises ConfigError where it does not fit."""
-    config = session._record.config
+def check_fits(snapshot: Snapshot, config: SandboxConfig) -> None:
+    """Raise ConfigError where a snapshot is none for a session with this configuration."""
     if snapshot.working_dir != config.working_dir:
         raise ConfigError(
             f"the snapshot is of working_dir={snapshot.working_dir!r}, the session has "
             f"{config.working_dir!r}; open it with the same."
         )
-    session.provider.wall.capabilities.require(
-        Feature.SNAPSHOT, session.provider.name, "put files in with session.files.put_tree."
-    )
     if snapshot.whole and config.read_only_fs:
         raise ConfigError(
             "the snapshot holds files outside of the working folder; open the session with "
             "read_only_fs=False."
         )
-    call_file(
-        session.provider.runtime,
-        session._record,
+
+
+def restore(files: Files, snapshot: Snapshot) -> None:
+    """Put a snapshot's files into a new session that it fits."""
+    files._calls.make(
         "restoring the snapshot",
-        config.startup_timeout_seconds,
-        lambda call: _put(session.files._backend, snapshot, call),
+        files._calls.home.config.startup_timeout_seconds,
+        lambda call: _put(files._backend, snapshot, call),
     )
 
 

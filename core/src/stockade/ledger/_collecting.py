@@ -13,7 +13,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
@@ -21,18 +21,17 @@ import attrs
 from stockade.errors import LedgerError
 from stockade.events import Event, EventKind
 from stockade.ledger._judging import Look, why_forget, why_remove
-from stockade.ledger._looking import Found, Sites
+from stockade.ledger._looking import Found, Sites, WallAt
 from stockade.ledger._sqlite import LedgerRecord
 from stockade.selection._discovery import installed
-from stockade.sessions._runtime import Runtime, default_runtime
 from stockade.system.owner import Life, life_of
-from stockade.system.threads import Narrow, bounded
+from stockade.system.threads import Narrow, Workers, bounded
 from stockade.wall import Wall
 
 if TYPE_CHECKING:
     from stockade.ledger._sqlite import SqliteLedger
 
-__all__ = ["Collected", "collect", "collect_quietly"]
+__all__ = ["Collected", "Collector"]
 
 _log = logging.getLogger(__name__)
 
@@ -63,64 +62,83 @@ class Collected:
         return not self.failed and not self.skipped
 
 
-def collect(
-    *,
-    runtime: Runtime | None = None,
-    strings: Iterable[str] = (),
-    force: Sequence[str] = (),
-    dry_run: bool = False,
-) -> Collected:
-    """Remove what has no living owner or is past its lifetime; say what was done.
+class Collector:
+    """Finds and removes what dead processes left, for one runtime."""
 
-    Looks into the runtime's ledger, at each place where a record says that its sandbox was
-    made (C9), and behind every installed wall where options and environment lead now.
-    ``strings`` are provider strings of walls to look at beside them, such as an engine
-    elsewhere (``docker?engine=ssh://host``); of alternatives each one is looked at.
-    ``force`` are ids of sessions to remove whoever owns them. With ``dry_run`` nothing is
-    touched. Does not raise for what a wall or the ledger fails at: it stands in the result.
-    """
-    runtime = runtime or default_runtime()
-    return _Pass(runtime, force, dry_run).over(
-        names=[found.name for found in installed()], strings=strings
-    )
+    def __init__(
+        self,
+        ledger: SqliteLedger | None,
+        workers: Workers,
+        wall_at: WallAt,
+        sink: Callable[[Event], None],
+    ) -> None:
+        """``sink`` hands events to observers."""
+        self._ledger = ledger
+        self._workers = workers
+        self._wall_at = wall_at
+        self._sink = sink
 
+    def collect(
+        self, strings: Iterable[str] = (), force: Sequence[str] = (), *, dry_run: bool = False
+    ) -> Collected:
+        """See :func:`stockade.collect`."""
+        names = [found.name for found in installed()]
+        return self._pass(force, dry_run).over(names=names, strings=strings)
 
-def collect_quietly(runtime: Runtime, name: str, wall: Wall) -> None:
-    """The pass that a process's first session starts, in the background.
+    def collect_quietly(self, name: str, wall: Wall) -> None:
+        """The pass that a process's first session starts, in the background.
 
-    Cheap: one process a minute, the records of dead owners and one wall, the one in use.
-    """
-    ledger = runtime.ledger
-    if ledger is None or os.environ.get("STOCKADE_GC") == "off":
-        return
-    try:
-        if not ledger.take_turn(_TURN_SECONDS):
+        Cheap: one process a minute, the records of dead owners and one wall, the one in use.
+        """
+        if self._ledger is None or os.environ.get("STOCKADE_GC") == "off":
             return
-        done = _Pass(runtime, (), False).over(known={name: wall})
-    except LedgerError as error:
-        _log.debug("nothing was collected: %s", error)
-        return
-    except Exception:
-        _log.exception("collecting what dead processes left failed")
-        return
-    for session_id, what, why in done.removed:
-        _log.info("collected %s of session %s: %s", what, session_id, why)
-    for session_id, why in done.failed:
-        _log.warning("session %s is left over and could not be removed: %s", session_id, why)
+        try:
+            if not self._ledger.take_turn(_TURN_SECONDS):
+                return
+            done = self._pass((), False).over(known={name: wall})
+        except LedgerError as error:
+            _log.debug("nothing was collected: %s", error)
+            return
+        except Exception:
+            _log.exception("collecting what dead processes left failed")
+            return
+        for session_id, what, why in done.removed:
+            _log.info("collected %s of session %s: %s", what, session_id, why)
+        for session_id, why in done.failed:
+            _log.warning("session %s is left over and could not be removed: %s", session_id, why)
+
+    def _pass(self, force: Sequence[str], dry_run: bool) -> _Pass:
+        done = Collected()
+        sites = Sites(
+            self._workers, self._wall_at, lambda name, why: done.skipped.append((name, why))
+        )
+        return _Pass(
+            self._ledger, self._workers, sites, self._sink, done, frozenset(force), dry_run
+        )
 
 
 class _Pass:
     """One look at everything."""
 
-    def __init__(self, runtime: Runtime, force: Sequence[str], dry_run: bool) -> None:
-        self._runtime = runtime
-        self._ledger: SqliteLedger | None = runtime.ledger
-        self._force = frozenset(force)
+    def __init__(
+        self,
+        ledger: SqliteLedger | None,
+        workers: Workers,
+        sites: Sites,
+        sink: Callable[[Event], None],
+        done: Collected,
+        force: frozenset[str],
+        dry_run: bool,
+    ) -> None:
+        self._ledger = ledger
+        self._workers = workers
+        self._sites = sites
+        self._sink = sink
+        self._done = done
+        self._force = force
         self._dry = dry_run
-        self._done = Collected()
         self._counting = threading.Lock()
         self._records: dict[str, LedgerRecord] = {}
-        self._sites = Sites(runtime, lambda name, why: self._done.skipped.append((name, why)))
 
     def over(
         self,
@@ -165,7 +183,7 @@ class _Pass:
 
     def _judge_all(self, found: Sequence[Found]) -> None:
         """Several at a time: one that hangs must not keep the others there."""
-        narrow = Narrow(self._runtime.workers, _AT_ONCE)
+        narrow = Narrow(self._workers, _AT_ONCE)
         for judged in [narrow.submit(functools.partial(self._judge, one)) for one in found]:
             judged.result()
 
@@ -232,7 +250,7 @@ class _Pass:
         except LedgerError as error:
             self._done.failed.append((session_id, str(error)))
         self._done.removed.append((session_id, what, why))
-        self._runtime.hooks.tell(
+        self._sink(
             Event(
                 kind=EventKind.SESSION_COLLECTED, provider=one.name, agent_id="",
                 session_id=session_id, reason=why,
@@ -242,9 +260,7 @@ class _Pass:
     def _end(self, one: Found) -> None:
         for pause in (*_PAUSES, None):
             try:
-                bounded(
-                    self._runtime.workers, lambda: one.wall.remove(one.leftover), _REMOVE_SECONDS
-                )
+                bounded(self._workers, lambda: one.wall.remove(one.leftover), _REMOVE_SECONDS)
                 return
             except Exception:
                 if pause is None:

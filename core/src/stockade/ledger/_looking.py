@@ -10,18 +10,17 @@ from concurrent import futures
 import attrs
 
 from stockade._leftover import Leftover
+from stockade._place import Place
 from stockade.errors import StockadeError
 from stockade.ledger._judging import Look
 from stockade.ledger._sqlite import LedgerRecord
 from stockade.selection._alternatives import each
-from stockade.selection._providers import provider, provider_at
 from stockade.selection._spec import Preference
-from stockade.sessions._runtime import Runtime
-from stockade.system.threads import Narrow, bounded
+from stockade.system.threads import Narrow, Workers, bounded
 from stockade.values.shown import named
 from stockade.wall import Wall
 
-__all__ = ["Found", "Sites"]
+__all__ = ["Found", "Sites", "WallAt"]
 
 _log = logging.getLogger(__name__)
 
@@ -55,14 +54,20 @@ class _Site:
 
 
 _Key = tuple[str, str]
+#: The wall of a provider string, looking at a place alone; at None where it leads now. Raises
+#: StockadeError where there is none, or where it cannot look there.
+WallAt = Callable[[str, Place | None], Wall]
 
 
 class Sites:
     """The places of one pass, each once."""
 
-    def __init__(self, runtime: Runtime, skipped: Callable[[str, str], None]) -> None:
-        """``skipped`` is told the provider and why it was not looked at."""
-        self._runtime = runtime
+    def __init__(
+        self, workers: Workers, wall_at: WallAt, skipped: Callable[[str, str], None]
+    ) -> None:
+        """``skipped`` takes the provider and why it was not looked at."""
+        self._workers = workers
+        self._wall_at = wall_at
         self._skipped = skipped
         self._sites: dict[_Key, _Site] = {}
         self._failed: set[tuple[str, str]] = set()
@@ -71,7 +76,7 @@ class Sites:
     def add(self, name: str, wall: Wall, *, wanted: bool) -> _Key | None:
         """Where a wall leads now."""
         try:
-            place = bounded(self._runtime.workers, wall.place, _PLACE_SECONDS)
+            place = bounded(self._workers, wall.place, _PLACE_SECONDS)
         except Exception as error:
             self._leave_out(name, name, error, wanted)
             return None
@@ -83,7 +88,7 @@ class Sites:
         """Where a provider string leads now."""
         name = string.partition(":")[0].partition("?")[0]
         try:
-            wall = provider(string, runtime=self._runtime).wall
+            wall = self._wall_at(string, None)
         except StockadeError as error:
             self._leave_out(name, string, error, wanted)
             return None
@@ -111,7 +116,7 @@ class Sites:
         if place.elsewhere or (record.provider, place.word) in self._sites:
             return
         try:
-            wall = provider_at(record.string, place, runtime=self._runtime).wall
+            wall = self._wall_at(record.string, place)
         except StockadeError as error:
             self._leave_out(record.provider, place.word, error, wanted=True)
             return
@@ -127,7 +132,7 @@ class Sites:
 
     def look(self) -> list[Found]:
         """What all walls list, asked at the same time; each sandbox once."""
-        narrow = Narrow(self._runtime.workers, _AT_ONCE)
+        narrow = Narrow(self._workers, _AT_ONCE)
         sites = sorted(self._sites.values(), key=lambda site: not site.wanted)
         asked = [narrow.submit(lambda site=site: self._list(site)) for site in sites]  # type: ignore[misc]
         futures.wait(asked, _LIST_SECONDS + 5)
@@ -147,7 +152,7 @@ class Sites:
         def work() -> list[Leftover]:
             return list(site.wall.leftovers())
 
-        return bounded(self._runtime.workers, work, _LIST_SECONDS)
+        return bounded(self._workers, work, _LIST_SECONDS)
 
     def look_of(self, record: LedgerRecord) -> Look:
         """How sure it is that a record's sandbox is gone which nobody listed."""

@@ -14,11 +14,10 @@ import attrs
 from stockade._leftover import Leftover, Usage
 from stockade._place import Place
 from stockade.errors import SessionNotFoundError, StockadeError
-from stockade.ledger._sqlite import LedgerRecord
-from stockade.selection._providers import provider_at
-from stockade.sessions._runtime import Runtime
+from stockade.ledger._looking import WallAt
+from stockade.ledger._sqlite import LedgerRecord, SqliteLedger
 from stockade.system.owner import Life, Owner, life_of
-from stockade.system.threads import Narrow, bounded
+from stockade.system.threads import Narrow, Workers, bounded
 from stockade.wall import Wall
 
 __all__ = ["Overview", "find_session", "overview", "usages"]
@@ -57,17 +56,16 @@ class Overview:
         return {**attrs.asdict(self, recurse=False), "place": word}
 
 
-def overview(runtime: Runtime) -> list[Overview]:
-    """Every session in the runtime's ledger, oldest first. Raises LedgerError."""
-    if runtime.ledger is None:
+def overview(ledger: SqliteLedger | None) -> list[Overview]:
+    """Every session in a ledger, oldest first; none without one. Raises LedgerError."""
+    if ledger is None:
         return []
-    runtime.ledger.flush()
-    return [_of(runtime, record) for record in runtime.ledger.sessions()]
+    ledger.flush()
+    return [_of(ledger, record) for record in ledger.sessions()]
 
 
-def _of(runtime: Runtime, record: LedgerRecord) -> Overview:
-    assert runtime.ledger is not None
-    users = runtime.ledger.users(record.session_id)
+def _of(ledger: SqliteLedger, record: LedgerRecord) -> Overview:
+    users = ledger.users(record.session_id)
     state = record.state
     if state in ("ready", "executing"):
         state = "executing" if any(busy for _, busy in users) else "ready"
@@ -90,12 +88,12 @@ def _owner(record: LedgerRecord, users: int) -> str:
     return "dead" if life is Life.DEAD else "elsewhere"
 
 
-def find_session(runtime: Runtime, word: str) -> LedgerRecord:
+def find_session(ledger: SqliteLedger | None, word: str) -> LedgerRecord:
     """The record of an id, or of the beginning of one that is enough to know it.
 
     Raises SessionNotFoundError, LedgerError, and StockadeError where several begin so.
     """
-    records = runtime.ledger.sessions() if runtime.ledger is not None else []
+    records = ledger.sessions() if ledger is not None else []
     exact = [record for record in records if record.session_id == word]
     begin = [r for r in records if word and r.session_id.startswith((word, f"ses-{word}"))]
     found = exact or begin
@@ -106,22 +104,22 @@ def find_session(runtime: Runtime, word: str) -> LedgerRecord:
     return found[0]
 
 
-def usages(runtime: Runtime, sessions: Sequence[Overview]) -> dict[str, Usage]:
+def usages(workers: Workers, wall_at: WallAt, sessions: Sequence[Overview]) -> dict[str, Usage]:
     """What each session uses, as far as its wall can tell; all walls are asked at once."""
-    walls = _walls(runtime, sessions)
+    walls = _walls(wall_at, sessions)
     wanted = {session.session_id for session in sessions}
     listed = {
-        key: runtime.workers.submit(lambda wall=wall: list(wall.leftovers()))  # type: ignore[misc]
+        key: workers.submit(lambda wall=wall: list(wall.leftovers()))  # type: ignore[misc]
         for key, wall in walls.items()
     }
     futures.wait(listed.values(), _ASK_SECONDS)
-    narrow = Narrow(runtime.workers, _AT_ONCE)
+    narrow = Narrow(workers, _AT_ONCE)
     asked: dict[str, futures.Future[Usage | None]] = {}
     for key, answer in listed.items():
         for leftover in _listed(answer):
             if leftover.session_id in wanted and leftover.session_id not in asked:
                 asked[leftover.session_id] = narrow.submit(
-                    functools.partial(_ask, runtime, walls[key], leftover)
+                    functools.partial(_ask, workers, walls[key], leftover)
                 )
     futures.wait(asked.values(), _ASK_SECONDS)
     return {
@@ -131,7 +129,7 @@ def usages(runtime: Runtime, sessions: Sequence[Overview]) -> dict[str, Usage]:
     }
 
 
-def _walls(runtime: Runtime, sessions: Sequence[Overview]) -> dict[tuple[str, Place | None], Wall]:
+def _walls(wall_at: WallAt, sessions: Sequence[Overview]) -> dict[tuple[str, Place | None], Wall]:
     """One for each place where some of them live (C9)."""
     walls: dict[tuple[str, Place | None], Wall] = {}
     for session in sessions:
@@ -139,7 +137,7 @@ def _walls(runtime: Runtime, sessions: Sequence[Overview]) -> dict[tuple[str, Pl
         if key in walls:
             continue
         try:
-            walls[key] = provider_at(session.string, session.place, runtime=runtime).wall
+            walls[key] = wall_at(session.string, session.place)
         except StockadeError as error:
             _log.debug("%s is not asked: %s", session.provider, error)
     return walls
@@ -149,8 +147,8 @@ def _listed(answer: futures.Future[list[Leftover]]) -> list[Leftover]:
     return answer.result() if answer.done() and not answer.exception() else []
 
 
-def _ask(runtime: Runtime, wall: Wall, leftover: Leftover) -> Usage | None:
-    return bounded(runtime.workers, lambda: wall.usage(leftover), _ASK_SECONDS)
+def _ask(workers: Workers, wall: Wall, leftover: Leftover) -> Usage | None:
+    return bounded(workers, lambda: wall.usage(leftover), _ASK_SECONDS)
 
 
 def age(seconds: float) -> str:

@@ -18,10 +18,10 @@ from collections.abc import Callable
 from stockade.errors import LedgerError
 from stockade.ledger._errors import kept
 from stockade.ledger._file import COLUMNS, LedgerFile, LedgerRecord
+from stockade.ledger._interface import Recorded
 from stockade.ledger._later import RETRY_SECONDS, LaterWrites
 from stockade.ledger._log import ExecutionLog
 from stockade.results import SessionStatus
-from stockade.sessions._registry import SessionRecord
 from stockade.system.moments import moment
 from stockade.system.owner import Life, Owner, life_of
 from stockade.values.ids import agent_hash
@@ -56,7 +56,7 @@ def default_ledger() -> SqliteLedger | None:
 
 
 class SqliteLedger(ExecutionLog):
-    """A :class:`stockade.sessions._registry.Ledger` in one SQLite file. Safe from any thread.
+    """A :class:`stockade.ledger._interface.Ledger` in one SQLite file. Safe from any thread.
 
     With ``optional`` (the default runtime's, where no place was named) a ledger that
     cannot be written is logged once and sessions open without it; durable ones do not.
@@ -96,7 +96,7 @@ class SqliteLedger(ExecutionLog):
 
     # -- what the registry calls -----------------------------------------------
 
-    def intend(self, record: SessionRecord) -> None:
+    def intend(self, record: Recorded) -> None:
         """Write the intent to make a sandbox. Raises LedgerError, and then none is made."""
         durable = record.config.durable
         if self.optional and not durable and self._later.silent:
@@ -126,7 +126,7 @@ class SqliteLedger(ExecutionLog):
                 error,
             )
 
-    def change(self, record: SessionRecord) -> None:
+    def change(self, record: Recorded) -> None:
         """Write what changed: at once where another process relies on it, else soon."""
         row = self._row(record)  # now, under the record's lock: whoever writes must not wait for it
         attached = record.attached
@@ -137,12 +137,12 @@ class SqliteLedger(ExecutionLog):
         if record.status in (_S.READY, _S.EXECUTING):
             record.noted = record.paused
 
-    def forget(self, record: SessionRecord) -> None:
+    def forget(self, record: Recorded) -> None:
         """Remove the record of a session of which nothing is left."""
         self.put_off(record.session_id, lambda: self.drop(record.session_id))
         self.flush()
 
-    def _row(self, record: SessionRecord) -> dict[str, object]:
+    def _row(self, record: Recorded) -> dict[str, object]:
         with record.lock:
             return {
                 "session_id": record.session_id,

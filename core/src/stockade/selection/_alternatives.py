@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
@@ -21,14 +21,11 @@ from stockade.errors import (
     UnsupportedError,
     WallError,
 )
-from stockade.selection._candidates import Candidate, build
+from stockade.selection._candidates import Candidate, Candidates
 from stockade.selection._discovery import OWN_EMBEDDED, PUBLISHED, embedded
-from stockade.selection._probing import require
+from stockade.selection._probing import Probing
 from stockade.selection._spec import Preference, ProviderString
 from stockade.values.options import nearest
-
-if TYPE_CHECKING:
-    from stockade.sessions._runtime import Runtime
 
 __all__ = ["LOCAL", "PASSED_OVER", "Alternatives", "PassedOver", "check_holds", "each"]
 
@@ -87,13 +84,15 @@ class Alternatives:
     def __init__(
         self,
         preference: Preference,
-        runtime: Runtime,
+        candidates: Candidates,
+        probing: Probing,
         config: Mapping[str, Any],
         needs: Sequence[Feature | str] = (),
     ) -> None:
         self.passed_over: list[PassedOver] = []
         self._preference = preference
-        self._runtime = runtime
+        self._candidates = candidates
+        self._probing = probing
         self._config = config
         self._needs = needs
         self._errors: list[StockadeError] = []
@@ -118,7 +117,7 @@ class Alternatives:
                 found = self._build(spec)
                 if by_local and found.wall.isolation is Isolation.NONE:
                     raise UnsupportedError(f"{spec.name} isolates nothing; name it to have it.")
-                require(self._runtime, spec.name, found.wall)
+                self._probing.require(spec.name, found.wall)
                 check_holds(found, self._needs)
             except PASSED_OVER as error:
                 self.pass_over(error)
@@ -136,10 +135,8 @@ class Alternatives:
         _log.log(level, "passed over %s: %s", label, error)
 
     def _build(self, spec: ProviderString) -> Candidate:
-        return build(
-            spec, self._runtime, self._config, alone=False,
-            restricted_by=self._preference.source if self._preference.restricted else "",
-        )  # fmt: skip
+        restricted_by = self._preference.source if self._preference.restricted else ""
+        return self._candidates.build(spec, self._config, alone=False, restricted_by=restricted_by)
 
     def _expanded(self) -> Iterator[tuple[ProviderString, bool]]:
         """Each alternative once, and whether it is there since ``local`` stands for it."""
@@ -158,7 +155,7 @@ class Alternatives:
 
     def _embedded(self) -> Iterator[str]:
         """The project's own are tried before any other plug-in is imported."""
-        own, others = self._runtime.walls.embedded()
+        own, others = self._candidates.embedded()
         if not own and not others:
             self._present = LOCAL, False
             install = " or ".join(f"pip install {PUBLISHED[name]}" for name in OWN_EMBEDDED)
@@ -168,7 +165,7 @@ class Alternatives:
 
     def _weakness(self, name: str) -> int:
         try:
-            isolation: object = self._runtime.walls.load(name).isolation
+            isolation: object = self._candidates.isolation(name)
         except StockadeError:  # it is raised again when the name's turn comes
             return 0
         known = isolation if isinstance(isolation, Isolation) else Isolation.NONE

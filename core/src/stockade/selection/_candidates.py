@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
@@ -11,16 +11,14 @@ from stockade._proposals import loosened
 from stockade.capabilities import Capabilities, Isolation
 from stockade.config import Limits, SandboxConfig
 from stockade.errors import ConfigError, PluginError, StockadeError
+from stockade.selection._discovery import WallLoader
 from stockade.selection._probing import PROBE_SECONDS
 from stockade.selection._spec import ProviderString, split_options
-from stockade.system.threads import bounded
+from stockade.system.threads import Workers, bounded
 from stockade.values.shown import named
 from stockade.wall import Wall
 
-if TYPE_CHECKING:
-    from stockade.sessions._runtime import Runtime
-
-__all__ = ["Candidate", "build"]
+__all__ = ["Candidate", "Candidates"]
 
 
 @attrs.frozen(kw_only=True)
@@ -35,51 +33,68 @@ class Candidate:
     lowered: Mapping[str, Any]
 
 
-def build(
-    spec: ProviderString,
-    runtime: Runtime,
-    config: Mapping[str, Any],
-    *,
-    alone: bool = True,
-    restricted_by: str = "",
-) -> Candidate:
-    """Load the wall that ``spec`` names, and work out its configuration.
+class Candidates:
+    """Makes candidates for one runtime, of the walls that it loads."""
 
-    ``config`` holds what the caller set besides, which stands over the string's options.
-    ``alone``: the wall was named by itself, not among others. ``restricted_by`` names the
-    file that the string stands in, which may only tighten. Raises ProviderStringError,
-    ConfigError, ProviderNotFoundError, DuplicateProviderError, PluginError.
-    """
-    wall_class = runtime.walls.load(spec.name)
-    changes, options = split_options(spec, wall_class.options)
-    if restricted_by:
-        _check_restricted(spec, wall_class, changes, options, restricted_by)
-    asked = {**changes, **config}
-    wall = _made(spec, wall_class, options, runtime)
-    if restricted_by and wall.isolation is Isolation.NONE:
-        raise _refused(spec, restricted_by, "names a wall that isolates nothing")
-    # Of a list nobody falls from a wall to none because an engine is down: there the
-    # trait's defaults stand, which a wall that isolates nothing cannot hold (A7).
-    defaults = _defaults(spec.name, wall) if alone else {}
-    defaults = {**defaults, **dict.fromkeys(_fixed_elsewhere(spec.name, wall))}
-    lowered = {field: value for field, value in defaults.items() if field not in asked}
-    return Candidate(
-        spec=spec, wall=wall, config=SandboxConfig().with_(**{**lowered, **asked}), lowered=lowered
-    )
+    def __init__(self, walls: WallLoader, workers: Workers) -> None:
+        self._walls = walls
+        self._workers = workers
 
+    def build(
+        self,
+        spec: ProviderString,
+        config: Mapping[str, Any],
+        *,
+        alone: bool = True,
+        restricted_by: str = "",
+    ) -> Candidate:
+        """Load the wall that ``spec`` names, and work out its configuration.
 
-def _made(
-    spec: ProviderString, wall_class: type[Wall], options: Mapping[str, Any], runtime: Runtime
-) -> Wall:
-    try:
-        wall = bounded(runtime.workers, lambda: wall_class(spec.target, options), PROBE_SECONDS)
-        _check_declared(spec.name, wall)
-        wall.texts = {option: spec.options[option] for option in options}
-    except StockadeError:
-        raise
-    except Exception as error:
-        raise PluginError(f"provider {spec.name!r} cannot be set up: {named(error)}") from error
-    return wall
+        ``config`` holds what the caller set besides, which stands over the string's options.
+        ``alone``: the wall was named by itself, not among others. ``restricted_by`` names the
+        file that the string stands in, which may only tighten. Raises ProviderStringError,
+        ConfigError, ProviderNotFoundError, DuplicateProviderError, PluginError.
+        """
+        wall_class = self._walls.load(spec.name)
+        changes, options = split_options(spec, wall_class.options)
+        if restricted_by:
+            _check_restricted(spec, wall_class, changes, options, restricted_by)
+        asked = {**changes, **config}
+        wall = self._made(spec, wall_class, options)
+        if restricted_by and wall.isolation is Isolation.NONE:
+            raise _refused(spec, restricted_by, "names a wall that isolates nothing")
+        # Of a list nobody falls from a wall to none because an engine is down: there the
+        # trait's defaults stand, which a wall that isolates nothing cannot hold (A7).
+        defaults = _defaults(spec.name, wall) if alone else {}
+        defaults = {**defaults, **dict.fromkeys(_fixed_elsewhere(spec.name, wall))}
+        lowered = {field: value for field, value in defaults.items() if field not in asked}
+        return Candidate(
+            spec=spec,
+            wall=wall,
+            config=SandboxConfig().with_(**{**lowered, **asked}),
+            lowered=lowered,
+        )
+
+    def _made(
+        self, spec: ProviderString, wall_class: type[Wall], options: Mapping[str, Any]
+    ) -> Wall:
+        try:
+            wall = bounded(self._workers, lambda: wall_class(spec.target, options), PROBE_SECONDS)
+            _check_declared(spec.name, wall)
+            wall.texts = {option: spec.options[option] for option in options}
+        except StockadeError:
+            raise
+        except Exception as error:
+            raise PluginError(f"provider {spec.name!r} cannot be set up: {named(error)}") from error
+        return wall
+
+    def embedded(self) -> tuple[list[str], list[str]]:
+        """The installed walls that call themselves embedded: the project's own, and others."""
+        return self._walls.embedded()
+
+    def isolation(self, name: str) -> object:
+        """What a wall's class says that isolates it. Raises what loading it raises."""
+        return self._walls.load(name).isolation
 
 
 def _check_declared(name: str, wall: Wall) -> None:

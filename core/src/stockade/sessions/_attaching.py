@@ -1,4 +1,4 @@
-"""Using a durable session that another process opened (``stockade.attach``, C10)."""
+"""Attaching to durable sessions that other processes opened (C10)."""
 
 from __future__ import annotations
 
@@ -20,59 +20,30 @@ from stockade.errors import (
 from stockade.events import EventKind
 from stockade.ledger._sqlite import LedgerRecord, SqliteLedger
 from stockade.results import SessionStatus
-from stockade.selection._providers import WallProvider, provider_at
-from stockade.selection._providers import provider as select
-from stockade.session import DEFAULT_AGENT, Session
+from stockade.sessions._providers import WallProvider, provider_at
+from stockade.sessions._providers import provider as select
 from stockade.sessions._registry import SessionRecord
-from stockade.sessions._runtime import Runtime, default_runtime
+from stockade.sessions._runtime import Runtime
 from stockade.system.threads import bounded
 from stockade.values.ids import agent_hash, check_agent_id
 from stockade.values.shown import named
 from stockade.wall import AttachRequest, Sandbox
 
-__all__ = ["attach", "enter"]
+__all__ = ["attached", "entered"]
 
 
-def attach(
-    session_id: str,
-    *,
-    agent_id: str = DEFAULT_AGENT,
-    runtime: Runtime | None = None,
-    env_vars: Mapping[str, str] | None = None,
-) -> Session:
-    """The durable session of that id, opened by this process or another (C10).
-
-    Any number of processes may hold it at once, each with executions of its own; whoever
-    closes it ends it for all, ``detach`` leaves it. Environment values are nowhere kept, so
-    give ``env_vars`` anew where executions need them. Raises SessionNotFoundError for
-    an unknown session and for another agent's alike (C3), UnsupportedError for one that
-    lives in its own process alone, SandboxLostError, SandboxStartError, LedgerError, and
-    what selecting the provider raises.
-
-        session = stockade.open("docker", durable=True)
-        session.detach()
-        …
-        session = stockade.attach(session.session_id)  # here, or in another process
-    """
-    runtime = runtime or default_runtime()
+def attached(
+    runtime: Runtime, session_id: str, agent_id: str, env_vars: Mapping[str, str] | None
+) -> tuple[WallProvider, SessionRecord]:
+    """The record of a durable session, attached to, and its provider; see ``stockade.attach``."""
     check_agent_id(agent_id)
     held = _held(runtime, agent_id, session_id)
     if held is not None:
-        chosen = select(held.string, runtime=runtime)
-        return Session(chosen, held)
+        return select(held.string, runtime=runtime), held
     seen = _look_up(_ledger(runtime), agent_id, session_id)
     changes: dict[str, Any] = {} if env_vars is None else {"env_vars": env_vars}
     chosen = provider_at(seen.string, seen.place, runtime=runtime, **changes)
-    return enter(chosen, agent_id, seen.session_id)
-
-
-def enter(chosen: WallProvider, agent_id: str, session_id: str) -> Session:
-    """Attach by a provider that is at hand: the one that opened the session, or its like.
-
-    Called by the conformance suite, whose providers need not have a string. Raises what
-    :func:`attach` raises.
-    """
-    return Session(chosen, _attach(chosen.runtime, chosen, agent_id, session_id))
+    return chosen, entered(chosen, agent_id, seen.session_id)
 
 
 def _held(runtime: Runtime, agent_id: str, session_id: str) -> SessionRecord | None:
@@ -106,9 +77,9 @@ def _look_up(ledger: SqliteLedger, agent_id: str, session_id: str) -> LedgerReco
     return seen
 
 
-def _attach(
-    runtime: Runtime, chosen: WallProvider, agent_id: str, session_id: str
-) -> SessionRecord:
+def entered(chosen: WallProvider, agent_id: str, session_id: str) -> SessionRecord:
+    """The record of a session that a provider at hand attaches to."""
+    runtime = chosen.runtime
     ledger = _ledger(runtime)
     runtime.hooks.load()
     entered = ledger.attach(session_id)
@@ -132,7 +103,7 @@ def _attach(
         ledger.detach(session_id)
         raise
     runtime.limit_life(record)
-    runtime.tell(EventKind.SESSION_ATTACHED, chosen.name, agent_id, record)
+    runtime.reporter.report(EventKind.SESSION_ATTACHED, chosen.name, agent_id, record)
     return record
 
 

@@ -6,18 +6,12 @@ import functools
 import logging
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from stockade.errors import CapacityError, StockadeError
-from stockade.results import SessionStatus
-from stockade.sessions._detaching import detach
-from stockade.sessions._registry import SessionRecord
-from stockade.system.threads import all_at_once
+from stockade.sessions._opening import Openings
+from stockade.sessions._registry import SessionRecord, SessionRegistry
+from stockade.system.threads import Workers, all_at_once
 
-if TYPE_CHECKING:
-    from stockade.sessions._runtime import Runtime
-
-__all__ = ["close_all"]
+__all__ = ["Closing"]
 
 _log = logging.getLogger(__name__)
 
@@ -27,50 +21,46 @@ _AT_ONCE = 64
 _LOOK_SECONDS = 0.05
 
 
-def close_all(runtime: Runtime, seconds: float) -> None:
-    """What ``Runtime.close_all`` says; those that are being opened are ended too."""
-    until = time.monotonic() + seconds
-    runtime.closing += 1
-    runtime.capacity.refuse_waiting(
-        CapacityError("the sessions of this process are being ended; none is opened.")
-    )
-    tried: set[str] = set()
-    try:
+class Closing:
+    """Ends all sessions of one runtime."""
+
+    def __init__(
+        self,
+        workers: Workers,
+        registry: SessionRegistry,
+        openings: Openings,
+        let_go: Callable[[SessionRecord], None],
+    ) -> None:
+        """``let_go`` ends one session, or leaves it to others; it raises nothing."""
+        self._workers = workers
+        self._registry = registry
+        self._openings = openings
+        self._let_go = let_go
+
+    def close_all(self, seconds: float) -> None:
+        """End all within that time; those that are being opened are ended too."""
+        until = time.monotonic() + seconds
+        tried: set[str] = set()
         while True:
-            new = [r for r in runtime.registry.records() if r.session_id not in tried]
+            new = [r for r in self._registry.records() if r.session_id not in tried]
             tried.update(record.session_id for record in new)
-            _end(runtime, new, until)
+            self._end(new, until)
             # What is being opened just now comes into the registry, or is removed.
-            if not new and (runtime.openings.wait(0) or time.monotonic() >= until):
+            if not new and (self._openings.wait(0) or time.monotonic() >= until):
                 break
-            runtime.openings.wait(min(_LOOK_SECONDS, until - time.monotonic()))
-    finally:
-        runtime.closing -= 1
-    left = [r for r in runtime.registry.records() if r.session_id in tried]
-    if left:
-        _log.warning("%d sessions could not be ended within %g s", len(left), seconds)
+            self._openings.wait(min(_LOOK_SECONDS, until - time.monotonic()))
+        left = [r for r in self._registry.records() if r.session_id in tried]
+        if left:
+            _log.warning("%d sessions could not be ended within %g s", len(left), seconds)
 
-
-def _end(runtime: Runtime, records: list[SessionRecord], until: float) -> None:
-    """Each kind of wall for itself, so that one which hangs holds no other up."""
-    walls: dict[str, list[Callable[[], object]]] = {}
-    for record in records:
-        end = functools.partial(_let_go, runtime, record)
-        walls.setdefault(record.provider, []).append(end)
-    left = until - time.monotonic()
-    calls = [
-        functools.partial(all_at_once, runtime.workers, ends, left, width=_AT_ONCE)
-        for ends in walls.values()
-    ]
-    all_at_once(runtime.workers, calls, left, width=len(calls))
-
-
-def _let_go(runtime: Runtime, record: SessionRecord) -> None:
-    """What becomes of a session when its process ends."""
-    if not record.config.durable or record.status is SessionStatus.FAILED:
-        runtime.expire(record, "shutdown")
-        return
-    try:
-        detach(runtime, record)
-    except StockadeError as error:
-        _log.warning("session %s was not let go of in order: %s", record.session_id, error)
+    def _end(self, records: list[SessionRecord], until: float) -> None:
+        """Each kind of wall for itself, so that one which hangs holds no other up."""
+        walls: dict[str, list[Callable[[], object]]] = {}
+        for record in records:
+            walls.setdefault(record.provider, []).append(functools.partial(self._let_go, record))
+        left = until - time.monotonic()
+        calls = [
+            functools.partial(all_at_once, self._workers, ends, left, width=_AT_ONCE)
+            for ends in walls.values()
+        ]
+        all_at_once(self._workers, calls, left, width=len(calls))

@@ -5,18 +5,19 @@ from __future__ import annotations
 import contextlib
 import logging
 from concurrent import futures
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from stockade.errors import LedgerError, SessionNotFoundError, SessionStateError
-from stockade.events import Event, EventKind
+from stockade.events import EventKind
 from stockade.results import SessionStatus, Verdict
-from stockade.sessions._registry import Counted, SessionRecord
-from stockade.system.threads import bounded
+from stockade.sessions._registry import SessionRecord, SessionRegistry
+from stockade.sessions._reporter import Reporter
+from stockade.system.threads import Workers, bounded
 
 if TYPE_CHECKING:
-    from stockade.sessions._runtime import Runtime
+    from stockade.executions._home import Counted
 
-__all__ = ["detach"]
+__all__ = ["Detaching"]
 
 _log = logging.getLogger(__name__)
 
@@ -24,35 +25,60 @@ _log = logging.getLogger(__name__)
 _SECONDS = 15.0
 
 
-def detach(runtime: Runtime, record: SessionRecord) -> None:
-    """End what this process runs in a session, and leave the session to others.
+class Detachable(Protocol):
+    """The ledger of durable sessions, as far as letting go of one needs it."""
 
-    Raises SessionStateError for one that is not durable or is being ended, and
-    SessionNotFoundError for one that is gone.
-    """
-    executions = list(_leave(record).values())
-    for execution in executions:
-        execution.stop(Verdict.CANCELLED)
-    futures.wait([execution.future for execution in executions], _SECONDS)
-    record.cancel_timers()
-    sandbox, record.sandbox = record.sandbox, None
-    runtime.registry.release(record)
-    if sandbox is not None:
+    def detach(self, session_id: str) -> None: ...
+
+
+class Detaching:
+    """Lets go of the durable sessions of one runtime."""
+
+    def __init__(
+        self,
+        workers: Workers,
+        registry: SessionRegistry,
+        ledger: Detachable | None,
+        reporter: Reporter,
+    ) -> None:
+        self._workers = workers
+        self._registry = registry
+        self._ledger = ledger
+        self._reporter = reporter
+
+    def detach(self, record: SessionRecord) -> None:
+        """End what this process runs in a session, and leave the session to others.
+
+        Raises SessionStateError for one that is not durable or is being ended, and
+        SessionNotFoundError for one that is gone.
+        """
+        executions = list(_leave(record).values())
+        for execution in executions:
+            execution.stop(Verdict.CANCELLED)
+        futures.wait([execution.future for execution in executions], _SECONDS)
+        record.cancel_timers()
+        sandbox, record.sandbox = record.sandbox, None
+        self._registry.release(record)
+        if sandbox is not None:
+            try:
+                bounded(self._workers, sandbox.detach, _SECONDS)
+            except Exception:
+                _log.exception("letting go of session %s failed", record.session_id)
+        for execution in executions:
+            execution.conclude()
+        with contextlib.suppress(SessionStateError):
+            record.move(SessionStatus.DESTROYED)
+        self._note(record)
+        self._reporter.report(EventKind.SESSION_DETACHED, record.provider, record.agent_id, record)
+
+    def _note(self, record: SessionRecord) -> None:
+        if self._ledger is None:
+            return
         try:
-            bounded(runtime.workers, sandbox.detach, _SECONDS)
-        except Exception:
-            _log.exception("letting go of session %s failed", record.session_id)
-    for execution in executions:
-        execution.conclude()
-    with contextlib.suppress(SessionStateError):
-        record.move(SessionStatus.DESTROYED)
-    _tell_ledger(runtime, record)
-    runtime.hooks.tell(
-        Event(
-            kind=EventKind.SESSION_DETACHED, provider=record.provider,
-            agent_id=record.agent_id, session_id=record.session_id,
-        )
-    )  # fmt: skip
+            self._ledger.detach(record.session_id)
+        except LedgerError as error:
+            # Nothing is lost: a process that is dead counts as having let go.
+            _log.warning("letting go of session %s was not written: %s", record.session_id, error)
 
 
 def _leave(record: SessionRecord) -> dict[str, Counted]:
@@ -73,13 +99,3 @@ def _leave(record: SessionRecord) -> dict[str, Counted]:
         record.on_move = None  # for everybody else it stays as it is
         record.move(SessionStatus.DESTROYING)
         return dict(record.executions)
-
-
-def _tell_ledger(runtime: Runtime, record: SessionRecord) -> None:
-    if runtime.ledger is None:
-        return
-    try:
-        runtime.ledger.detach(record.session_id)
-    except LedgerError as error:
-        # Nothing is lost: a process that is dead counts as having let go.
-        _log.warning("letting go of session %s was not written: %s", record.session_id, error)

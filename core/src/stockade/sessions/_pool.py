@@ -1,4 +1,4 @@
-"""A warm pool: started sessions, ready to be handed out (``stockade.Pool``)."""
+"""The sessions of a warm pool: started, and ready to be handed out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from stockade._proposals import SessionProposal
@@ -23,25 +22,16 @@ from stockade.errors import (
 from stockade.events import Event, EventKind
 from stockade.results import SessionStatus
 from stockade.selection._alternatives import PASSED_OVER
-from stockade.selection._providers import WallProvider
-from stockade.selection._providers import provider as select
 from stockade.selection._spec import recipe
-from stockade.session import DEFAULT_AGENT, Session
+from stockade.sessions._providers import WallProvider
 from stockade.system.threads import Narrow, all_at_once
 from stockade.values.ids import check_agent_id
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Unpack
-
-    from stockade.capabilities import Feature
-    from stockade.config import ConfigOptions
-    from stockade.selection._spec import PreferenceLike
     from stockade.sessions._registry import SessionRecord
     from stockade.sessions._runtime import Runtime
 
-__all__ = ["Pool"]
+__all__ = ["MAX_AGE_SECONDS", "WarmPool", "check_size"]
 
 _log = logging.getLogger(__name__)
 
@@ -57,40 +47,23 @@ _AT_ONCE = 64
 _FIRST_PAUSE, _LAST_PAUSE = 0.5, 30.0
 
 
-class Pool:
-    """Keeps ``size`` sessions started; hands each out once, and starts another in its place.
+def check_size(size: object, max_age_seconds: float) -> None:
+    """Raise ConfigError where a pool cannot be of that size, or keep sessions so long."""
+    if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= _MAX_SIZE:
+        raise ConfigError(f"size={size!r} is not allowed: a whole number from 1 to {_MAX_SIZE}.")
+    if not max_age_seconds > 0:
+        raise ConfigError(f"max_age_seconds={max_age_seconds!r} is not allowed: seconds.")
 
-        with stockade.Pool("gvisor:python:3.12-slim", size=4) as pool:
-            with pool.open(agent_id="researcher") as session:
-                session.run(["echo", "hi"])
 
-    Safe from any thread. When it is empty, ``open`` starts a session cold.
+class WarmPool:
+    """The sessions of a pool, as records: started ahead, each handed out once, replaced.
+
+    Safe from any thread.
     """
 
-    def __init__(
-        self,
-        preference: PreferenceLike | None = None,
-        *,
-        size: int = 2,
-        runtime: Runtime | None = None,
-        max_age_seconds: float = MAX_AGE_SECONDS,
-        needs: Iterable[Feature | str] = (),
-        **config: Unpack[ConfigOptions],
-    ) -> None:
-        """``preference``, ``needs`` and ``config`` as for ``stockade.open``; starting begins at
-        once, in the background. Of several alternatives the first session is started before
-        this returns, so that all come from a wall that has started one (A7). A session that
-        waited ``max_age_seconds`` is replaced unused. Raises what selecting the provider
-        raises, and ConfigError."""
-        if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= _MAX_SIZE:
-            raise ConfigError(
-                f"size={size!r} is not allowed: a whole number from 1 to {_MAX_SIZE}."
-            )
-        if not max_age_seconds > 0:
-            raise ConfigError(f"max_age_seconds={max_age_seconds!r} is not allowed: seconds.")
-        self._provider: WallProvider = select(
-            preference, runtime=runtime, check_available=True, needs=needs, **config
-        )
+    def __init__(self, provider: WallProvider, size: int, max_age_seconds: float) -> None:
+        """Raises ConfigError, and where alternatives are left what starting a session raises."""
+        self._provider = provider
         if self._provider.config.durable:
             raise ConfigError(
                 "durable=True is not allowed in a pool: its sessions end with this process; open "
@@ -135,25 +108,6 @@ class Pool:
         with self._changed:
             return self._changed.wait_for(lambda: len(self._ready) >= self._size, timeout)
 
-    def open(self, agent_id: str = DEFAULT_AGENT) -> Session:
-        """A session of ``agent_id`` that nobody used before; the caller closes it.
-
-        Policies are asked as for any session; where one changes the configuration, or
-        none is ready, the session is started cold. Raises what ``stockade.open`` raises
-        (CapacityError where the agent has all it may have), and SessionStateError when
-        the pool is closed.
-        """
-        record = self.offer(agent_id)
-        if record is None:
-            return Session(self._provider, self._provider.open_record(agent_id))
-        capacity = self._runtime.capacity
-        try:
-            capacity.wait(capacity.ask(agent_id, seat=record.seat))
-        except BaseException as error:
-            self.take_back(record, agent_id, error)
-            raise
-        return self.hand_over(record, agent_id)
-
     def offer(self, agent_id: str) -> SessionRecord | None:
         """A session that could be handed out, or None: start one cold.
 
@@ -182,7 +136,7 @@ class Pool:
     def take_back(self, record: SessionRecord, agent_id: str, error: BaseException) -> None:
         """The agent may not have it: the next one gets it."""
         if isinstance(error, CapacityError):
-            self._runtime.tell_refused(record.provider, agent_id, error)
+            self._runtime.reporter.refused(record.provider, agent_id, error)
         with self._changed:
             if not self._closed:
                 self._ready.appendleft(record)
@@ -206,18 +160,6 @@ class Pool:
         with self._changed:
             self._changed.wait_for(lambda: self._starting == 0, timeout=60.0)
 
-    def __enter__(self) -> Pool:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._pid == os.getpid():  # in a forked child the block's end is the parent's, too
-            self.close()
-
     def _here(self) -> None:
         """Raise ForkedSessionError in a forked child: its sessions are the parent's (C12)."""
         if self._pid != os.getpid():
@@ -239,15 +181,15 @@ class Pool:
         self._runtime.workers.run_anyhow(self._fill)
         return found
 
-    def hand_over(self, record: SessionRecord, agent_id: str) -> Session:
+    def hand_over(self, record: SessionRecord, agent_id: str) -> None:
         """From now on it is the agent's, and its lifetime begins."""
         try:
-            return self._hand_over(record, agent_id)
+            self._hand_over(record, agent_id)
         except BaseException:
             self._end(record)  # the caller does not get it, and nobody else has it
             raise
 
-    def _hand_over(self, record: SessionRecord, agent_id: str) -> Session:
+    def _hand_over(self, record: SessionRecord, agent_id: str) -> None:
         self.hits += 1
         with record.lock:
             record.agent_id = agent_id
@@ -264,7 +206,6 @@ class Pool:
             sandbox.expire_at(record.expires_at)
         self._tell(EventKind.POOL_HIT, agent_id, record.session_id)
         self._tell(EventKind.SESSION_READY, agent_id, record.session_id, duration_seconds=0.0)
-        return Session(self._provider, record)
 
     def _tell(self, kind: EventKind, agent_id: str, session_id: str | None, **more: Any) -> None:
         self._runtime.hooks.tell(

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -26,17 +26,19 @@ from stockade.errors import (
     SessionStateError,
     StockadeError,
 )
-from stockade.results import SandboxResult, SessionStatus, Verdict
+from stockade.ledger._interface import Ledger, MemoryLedger
+from stockade.results import SessionStatus
 from stockade.system.moments import moment
 from stockade.system.strangers import is_the_users
 
 if TYPE_CHECKING:
+    from stockade.executions._home import Counted
     from stockade.file_backend import FileCall
     from stockade.sessions._capacity import Seat
     from stockade.system.threads import Timer
     from stockade.wall import Sandbox
 
-__all__ = ["MOVES", "Counted", "Ledger", "MemoryLedger", "SessionRecord", "SessionRegistry"]
+__all__ = ["MOVES", "SessionRecord", "SessionRegistry"]
 
 _log = logging.getLogger(__name__)
 
@@ -235,50 +237,6 @@ class SessionRecord:
             self.undone = self.status not in (_S.DESTROYING, _S.DESTROYED)
             self.fail(reason)
             return self.undone
-
-
-class Counted(Protocol):
-    """What makes a session executing: an execution, or a program on a terminal."""
-
-    @property
-    def execution_id(self) -> str: ...
-
-    @property
-    def future(self) -> Future[SandboxResult]:
-        """Done once it has ended."""
-
-    def stop(self, why: Verdict) -> None:
-        """Begin to end it; returns at once."""
-
-    def conclude(self) -> None:
-        """The sandbox is gone: it has ended, whatever the wall does."""
-
-
-class Ledger(Protocol):
-    """Where records are kept beyond this process's memory (C9).
-
-    ``intend`` is called before a sandbox is made, ``change`` at each move (with the
-    record's lock held), and ``forget`` once nothing of the session is left. What
-    ``intend`` raises prevents the sandbox; the others raise nothing. The one that
-    keeps records on disk is :class:`stockade.SqliteLedger`.
-    """
-
-    def intend(self, record: SessionRecord) -> None: ...
-    def change(self, record: SessionRecord) -> None: ...
-    def forget(self, record: SessionRecord) -> None: ...
-
-
-class MemoryLedger:
-    """Keeps nothing: sessions end with their process."""
-
-    def intend(self, record: SessionRecord) -> None:
-        return None
-
-    def change(self, record: SessionRecord) -> None:
-        return None
-
-    def forget(self, record: SessionRecord) -> None:
-        return None
 
 
 class SessionRegistry:

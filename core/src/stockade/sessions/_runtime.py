@@ -8,12 +8,11 @@ import logging
 import os
 import threading
 import time
-from concurrent.futures import Future
-from typing import Any
+from typing import TYPE_CHECKING
 
-from stockade._proposals import ExecutionProposal, SessionProposal
+from stockade._proposals import SessionProposal
 from stockade.capabilities import refuse
-from stockade.config import OutputPolicy, SandboxConfig
+from stockade.config import SandboxConfig
 from stockade.errors import (
     CapacityError,
     LedgerError,
@@ -21,28 +20,32 @@ from stockade.errors import (
     SessionStateError,
     StockadeError,
 )
-from stockade.events import Event, EventKind
-from stockade.executions._execution import Execution
-from stockade.executions._journal import begun, ended, judged
-from stockade.executions._output import BoundedOutput
-from stockade.executions._passage import Passage
+from stockade.events import EventKind
+from stockade.executions._executor import Executor
+from stockade.ledger._interface import Ledger
 from stockade.ledger._sqlite import SqliteLedger, default_ledger
 from stockade.policies._hooks import Hooks, default_hooks
-from stockade.results import SessionStatus, Verdict
+from stockade.results import SessionStatus
 from stockade.selection._discovery import WallLoader
+from stockade.selection._selector import Selector
 from stockade.selection._spec import recipe
 from stockade.sessions._capacity import Capacity, Seat
-from stockade.sessions._closing import close_all
-from stockade.sessions._ending import end
-from stockade.sessions._lifetimes import arm
+from stockade.sessions._closing import Closing
+from stockade.sessions._detaching import Detaching
+from stockade.sessions._ending import Ending
+from stockade.sessions._lifetimes import Lifetimes
 from stockade.sessions._opening import Openings
-from stockade.sessions._registry import Ledger, SessionRecord, SessionRegistry
+from stockade.sessions._registry import SessionRecord, SessionRegistry
+from stockade.sessions._reporter import Reporter
 from stockade.sessions._settings import Settings
 from stockade.system.forks import FreshLock, in_child
 from stockade.system.owner import Owner
 from stockade.system.threads import Clock, Narrow, Workers
 from stockade.values.ids import agent_hash, check_agent_id, new_session_id
-from stockade.wall import Availability, ExecRequest, OpenRequest, Wall
+from stockade.wall import OpenRequest, Wall
+
+if TYPE_CHECKING:
+    from stockade.ledger._collecting import Collector
 
 __all__ = ["Runtime", "default_runtime"]
 
@@ -88,11 +91,14 @@ class Runtime:
         self.clock = Clock()
         self.capacity = Capacity(lambda: self.settings)
         self.openings = Openings(self.workers, lambda: self.settings)
+        self.selector = Selector(self.walls, self.workers, lambda: self.settings.start_retries)
+        self.reporter = Reporter(self.hooks.tell)
+        self.executor = Executor(self.workers, self.clock, self.hooks, self.ledger)
+        self._lifetimes = Lifetimes(self.workers, self.clock, self.ledger, self.expire)
+        self._ending = Ending(self.workers, self.registry, self.reporter)
+        self._detaching = Detaching(self.workers, self.registry, self.ledger, self.reporter)
+        self._closing = Closing(self.workers, self.registry, self.openings, self._let_go)
         self.closing = 0  #: how many calls end all sessions; none is opened meanwhile
-        #: When a wall last answered its probe with yes (monotonic); see providers.
-        self.seen_available: dict[object, float] = {}
-        self.probing: dict[object, Future[Availability]] = {}  #: probes that are under way
-        self.probing_lock = threading.Lock()
 
     @property
     def ledger(self) -> SqliteLedger | None:
@@ -115,7 +121,7 @@ class Runtime:
         try:
             seat = self.capacity.take(None if pooled else agent_id, wait=not pooled)
         except CapacityError as error:
-            self.tell_refused(name, agent_id, error)
+            self.reporter.refused(name, agent_id, error)
             raise
         return self.start(name, wall, agent_id, config, seat, pooled=pooled)
 
@@ -163,12 +169,12 @@ class Runtime:
         self.registry.add(record)
         try:
             self._collect(name, wall)
-            self.tell(EventKind.SESSION_CREATING, name, agent_id, record)
+            self.reporter.report(EventKind.SESSION_CREATING, name, agent_id, record)
             began = time.monotonic()
             self._open(wall, record, pooled)
             self.limit_life(record)
             record.move(SessionStatus.READY)
-            self.tell(
+            self.reporter.report(
                 EventKind.SESSION_READY, name, agent_id, record,
                 duration_seconds=time.monotonic() - began,
             )  # fmt: skip
@@ -185,20 +191,19 @@ class Runtime:
         try:
             return self.hooks.judge_session(proposal)
         except StockadeError as error:
-            self.tell_refused(name, agent_id, error)
+            self.reporter.refused(name, agent_id, error)
             raise
-
-    def tell_refused(self, name: str, agent_id: str, error: StockadeError) -> None:
-        """Tell observers that a session was refused before anything of it was there."""
-        kind = EventKind.SESSION_REFUSED
-        self.tell(kind, name, agent_id, None, reason=type(error).__name__)
 
     def _collect(self, name: str, wall: Wall) -> None:
         """With the first session: remove what dead processes left, in nobody's waiting time."""
         if self.ledger is not None and self._first.acquire(blocking=False):
-            from stockade.ledger._collecting import collect_quietly
+            self.workers.run(lambda: self.collector().collect_quietly(name, wall))
 
-            self.workers.run(lambda: collect_quietly(self, name, wall))
+    def collector(self) -> Collector:
+        """What finds and removes what dead processes left, by this runtime's ledger and walls."""
+        from stockade.ledger._collecting import Collector
+
+        return Collector(self.ledger, self.workers, self.selector.wall_at, self.hooks.tell)
 
     def _open(self, wall: Wall, record: SessionRecord, pooled: bool) -> None:
         request = OpenRequest(
@@ -215,9 +220,13 @@ class Runtime:
     def _undo(self, record: SessionRecord, error: BaseException) -> None:
         with contextlib.ExitStack() as steps:  # from the last to the first, whatever one raises
             steps.callback(
-                self.tell, EventKind.SESSION_FAILED, record.provider, record.agent_id, record,
+                self.reporter.report,
+                EventKind.SESSION_FAILED,
+                record.provider,
+                record.agent_id,
+                record,
                 reason=type(error).__name__,
-            )  # fmt: skip
+            )
             steps.callback(self._forget_undone, record, type(error).__name__)
             steps.callback(self._discard, record)
         record.cancel_timers()
@@ -234,7 +243,7 @@ class Runtime:
 
     def limit_life(self, record: SessionRecord) -> None:
         """Arm the clock for the session's lifetimes (C11)."""
-        arm(self, record)
+        self._lifetimes.arm(record)
 
     def expire(self, record: SessionRecord, why: str) -> None:
         """``destroy`` for a reason, unless somebody else did; what goes wrong is logged."""
@@ -254,7 +263,25 @@ class Runtime:
         wall fails, after which it can be tried again; ForkedSessionError in a forked child.
         """
         record.here()
-        end(self, record)
+        self._ending.end(record)
+
+    def detach(self, record: SessionRecord) -> None:
+        """Leave a durable session to other processes (C10).
+
+        Raises SessionStateError where it is not durable or is being ended, and
+        SessionNotFoundError where it is gone.
+        """
+        self._detaching.detach(record)
+
+    def _let_go(self, record: SessionRecord) -> None:
+        """What becomes of a session when its process ends."""
+        if not record.config.durable or record.status is SessionStatus.FAILED:
+            self.expire(record, "shutdown")
+            return
+        try:
+            self.detach(record)
+        except StockadeError as error:
+            _log.warning("session %s was not let go of in order: %s", record.session_id, error)
 
     def close_all(self, seconds: float | None = None) -> None:
         """End every session at the same time, waiting ``seconds`` at most for all.
@@ -263,7 +290,14 @@ class Runtime:
         Who waits for a session gets CapacityError, who opens one meanwhile
         SessionStateError. In a forked child the parent's sessions are none of its own (C12).
         """
-        close_all(self, self.settings.shutdown_seconds if seconds is None else seconds)
+        self.closing += 1
+        self.capacity.refuse_waiting(
+            CapacityError("the sessions of this process are being ended; none is opened.")
+        )
+        try:
+            self._closing.close_all(self.settings.shutdown_seconds if seconds is None else seconds)
+        finally:
+            self.closing -= 1
         if self.ledger is not None:
             self.ledger.flush()
 
@@ -272,69 +306,6 @@ class Runtime:
         self.closing += 1
         self.openings.stop_repeating()
         self.close_all(seconds)
-
-    # -- executions ----------------------------------------------------------
-
-    def execute(
-        self,
-        record: SessionRecord,
-        request: ExecRequest,
-        *,
-        output_limit: int,
-        output_policy: OutputPolicy,
-        live: bool = False,
-    ) -> Execution:
-        """Ask the policies, then start the request; returns at once."""
-        record.here()
-        if record.paused:
-            raise SessionStateError(
-                f"session {record.session_id} is paused; resume it before it executes."
-            )
-        proposal = ExecutionProposal(
-            agent_id=record.agent_id,
-            provider=record.provider,
-            session_id=record.session_id,
-            request=request,
-            output_limit_bytes=output_limit,
-        )
-        proposal = judged(self, proposal)
-        execution: Execution
-
-        def excess() -> None:
-            execution.stop(Verdict.OUTPUT_LIMIT)
-
-        end = output_policy is OutputPolicy.END
-        output = BoundedOutput(
-            proposal.output_limit_bytes or output_limit,
-            live=live,
-            on_excess=excess if end else None,
-        )
-        execution = Execution(
-            record, proposal.request, output,
-            clock=self.clock, workers=self.workers, on_end=ended(self, record, request),
-            passage=self._passage(proposal, output, live) if self.hooks.has_middleware else None,
-        )  # fmt: skip
-        record.add(execution)
-        try:
-            begun(self, record, request)
-            execution.begin()
-        except BaseException as error:
-            execution.abort(error)
-            raise
-        return execution
-
-    def _passage(self, proposal: ExecutionProposal, output: BoundedOutput, live: bool) -> Passage:
-        return Passage(proposal, output, self.hooks.execute, live=live)
-
-    def tell(
-        self, kind: EventKind, provider: str, agent_id: str, record: SessionRecord | None,
-        **more: Any,
-    ) -> None:  # fmt: skip
-        """Tell observers of an event."""
-        session_id = None if record is None else record.session_id
-        self.hooks.tell(
-            Event(kind=kind, provider=provider, agent_id=agent_id, session_id=session_id, **more)
-        )
 
 
 _default: Runtime | None = None

@@ -19,8 +19,8 @@ from stockade.errors import UnsupportedError
 from stockade.executions._execution import Execution
 from stockade.executions._languages import languages_of
 from stockade.results import SandboxResult
-from stockade.selection._providers import WallProvider
 from stockade.session import Session
+from stockade.sessions._providers import WallProvider
 from stockade.sessions._runtime import Runtime
 from stockade.testing.circumstances import ALONE, CIRCUMSTANCES, Circumstance, repeat
 from stockade.testing.guard import anywhere, guarded
@@ -79,6 +79,9 @@ class ConformanceBase:
     elsewhere: ClassVar[Mapping[str, str]] = {}
     #: Seconds that one check may take, widened by ``time_factor``.
     check_seconds: ClassVar[float] = 60.0
+
+    #: Whether a class has every check: of a part of them there is no report.
+    whole: ClassVar[bool] = False
 
     # What the suite itself keeps of a class.
     _recorder: ClassVar[Recorder | None] = None
@@ -191,7 +194,7 @@ class ConformanceBase:
         if have[Feature.ARGV]:
             return {"argv": ["sh", "-c", program.sh]}
         if have[Feature.CODE]:
-            languages = languages_of(session.provider.runtime, session._record)
+            languages = languages_of(session.provider.runtime.workers, session._record)
             for language, code in (("python", program.python), ("javascript", program.javascript)):
                 if language in languages and code:
                     return {"code": code, "language": language}
@@ -224,7 +227,9 @@ class ConformanceBase:
             found = session.shell("command -v python3 || command -v python").success
         else:
             runtime = session.provider.runtime
-            found = bool(have[Feature.CODE]) and "python" in languages_of(runtime, session._record)
+            found = bool(have[Feature.CODE]) and "python" in languages_of(
+                runtime.workers, session._record
+            )
         if not found:
             pytest.skip("there is no Python in this sandbox")
 

@@ -23,13 +23,13 @@ from stockade.capabilities import Feature
 from stockade.errors import StockadeError
 from stockade.ledger._sqlite import SqliteLedger
 from stockade.session import Session
-from stockade.sessions._attaching import enter
+from stockade.session._attaching import enter
 from stockade.sessions._runtime import Runtime
 from stockade.testing.clauses import clause_of
 from stockade.testing.programs import sleep
 
 if TYPE_CHECKING:
-    from stockade.testing.base import ConformanceBase
+    from stockade.testing.interface import Suite
 
 __all__ = ["ALONE", "CIRCUMSTANCES", "Circumstance", "alone_only", "original_of", "repeat"]
 
@@ -50,16 +50,16 @@ class Circumstance:
     shares = ""
 
     @contextlib.contextmanager
-    def session(self, suite: ConformanceBase, config: dict[str, Any]) -> Iterator[Session]:
+    def session(self, suite: Suite, config: dict[str, Any]) -> Iterator[Session]:
         """A session of the check's own."""
         with self.open(suite, config) as opened, self.around(suite, opened):
             yield opened
 
-    def open(self, suite: ConformanceBase, config: dict[str, Any]) -> Session:
+    def open(self, suite: Suite, config: dict[str, Any]) -> Session:
         return suite.open_session(**config)
 
     @contextlib.contextmanager
-    def around(self, suite: ConformanceBase, session: Session) -> Iterator[None]:
+    def around(self, suite: Suite, session: Session) -> Iterator[None]:
         """What goes on in a session while a check has it."""
         yield
 
@@ -69,7 +69,7 @@ class Overlapping(Circumstance):
     words = "in an execution that overlaps another"
 
     @contextlib.contextmanager
-    def around(self, suite: ConformanceBase, session: Session) -> Iterator[None]:
+    def around(self, suite: Suite, session: Session) -> Iterator[None]:
         program = sleep(_OTHER_SECONDS, after="begun")
         other = suite.stream(session, program, timeout=suite.scaled(_OTHER_SECONDS))
         other.take()  # it runs from here on
@@ -87,7 +87,7 @@ class Attached(Circumstance):
     words = "in a session that was attached to"
     shares = "attached"
 
-    def open(self, suite: ConformanceBase, config: dict[str, Any]) -> Session:
+    def open(self, suite: Suite, config: dict[str, Any]) -> Session:
         suite.need(Feature.DURABLE)
         provider = suite.make_provider(durable=True, **config)
         provider.config = suite.patient(provider.config)
@@ -123,7 +123,7 @@ def alone_only(check: Check) -> Check:
     return check
 
 
-def repeat(cls: type[ConformanceBase]) -> None:
+def repeat(cls: type[Suite]) -> None:
     """Give a class of checks each of its own that is about isolation once more for each
     circumstance."""
     for name, check in list(vars(cls).items()):
@@ -141,7 +141,7 @@ def _is_repeated(name: str, check: Check) -> bool:
 
 def _in(circumstance: Circumstance, name: str, check: Check) -> Check:
     @functools.wraps(check)
-    def run(self: ConformanceBase, *args: Any, **kwargs: Any) -> None:
+    def run(self: Any, *args: Any, **kwargs: Any) -> None:
         self.circumstance = circumstance
         check(self, *args, **kwargs)
 

@@ -21,7 +21,7 @@ from stockade.testing.report.recorder import REPORTS_VARIABLE, Recorder, file_re
 from stockade.values.shown import named
 
 if TYPE_CHECKING:
-    from stockade.testing.base import ConformanceBase
+    from stockade.testing.interface import Suite
 
 __all__ = ["anywhere", "guarded", "recorder_of"]
 
@@ -38,12 +38,12 @@ def anywhere(check: Callable[..., None]) -> Callable[..., None]:
     return check
 
 
-def guarded(cls: type[ConformanceBase], name: str, check: Callable[..., None]) -> Any:
+def guarded(cls: type[Suite], name: str, check: Callable[..., None]) -> Any:
     """The check as pytest and the command run it."""
     check = getattr(check, _UNCHECKED, check)  # of a base class: guarded once is enough
 
     @functools.wraps(check)
-    def run(self: ConformanceBase, *args: Any, **kwargs: Any) -> None:
+    def run(self: Suite, *args: Any, **kwargs: Any) -> None:
         __tracebackhide__ = True
         began = time.monotonic()
         raised: BaseException | None = None
@@ -62,13 +62,11 @@ def guarded(cls: type[ConformanceBase], name: str, check: Callable[..., None]) -
     return run
 
 
-def _slow(cls: type[ConformanceBase], seconds: float) -> bool:
+def _slow(cls: type[Suite], seconds: float) -> bool:
     return seconds >= cls.check_seconds * cls.time_factor / 2
 
 
-def _run(
-    suite: ConformanceBase, name: str, call: Callable[[], None], check: Callable[..., None]
-) -> None:
+def _run(suite: Suite, name: str, call: Callable[[], None], check: Callable[..., None]) -> None:
     __tracebackhide__ = True
     cls = type(suite)
     clause = suite._clause = clause_of(name)
@@ -97,15 +95,13 @@ def _run(
         pytest.xfail(f"declared deviation: {reason}")
 
 
-def _deviation(suite: ConformanceBase, name: str) -> str | None:
+def _deviation(suite: Suite, name: str) -> str | None:
     """Why a check does not hold, where its class says so."""
     declared = type(suite).deviations
     return declared.get(name) or declared.get(name.removeprefix("test_"))
 
 
-def _told(
-    clause: str, raised: BaseException, suite: ConformanceBase, original: str
-) -> BaseException:
+def _told(clause: str, raised: BaseException, suite: Suite, original: str) -> BaseException:
     """A failure names its clause; what a wall or core raised unasked does too, and shows where
     it came from: that is the author's own line, more often than not."""
     if isinstance(raised, pytest.fail.Exception):
@@ -161,7 +157,7 @@ def in_time(call: Callable[[], object], seconds: float, name: str) -> BaseExcept
 # -- availability ----------------------------------------------------------------
 
 
-def _require_available(suite: ConformanceBase) -> None:
+def _require_available(suite: Suite) -> None:
     """Skip with the provider's own reason, or fail where CI promises the wall."""
     reason = _unavailable(suite)
     if not reason:
@@ -172,7 +168,7 @@ def _require_available(suite: ConformanceBase) -> None:
     pytest.skip(f"{name}: {reason}")
 
 
-def _wall_of(suite: ConformanceBase) -> str:
+def _wall_of(suite: Suite) -> str:
     return suite.provider.partition("?")[0].partition(":")[0] or "the wall"
 
 
@@ -180,7 +176,7 @@ def _required(name: str) -> bool:
     return name in os.environ.get("STOCKADE_REQUIRE", "").split(",")
 
 
-def _unavailable(suite: ConformanceBase) -> str:
+def _unavailable(suite: Suite) -> str:
     """Why the wall cannot be checked, asked once a class; empty where it can."""
     cls = type(suite)
     if cls._unavailable is None:
@@ -188,7 +184,7 @@ def _unavailable(suite: ConformanceBase) -> str:
     return cls._unavailable
 
 
-def _why_not(suite: ConformanceBase) -> str:
+def _why_not(suite: Suite) -> str:
     answers: list[str] = []
 
     def ask() -> None:
@@ -205,7 +201,7 @@ def _why_not(suite: ConformanceBase) -> str:
 # -- the record ------------------------------------------------------------------
 
 
-def recorder_of(suite: ConformanceBase) -> Recorder | None:
+def recorder_of(suite: Suite) -> Recorder | None:
     """Where this class's results go; None where nobody asked for them, or nothing is to tell:
     of a part of the suite, and of a wall that is not here, there is no report."""
     cls = type(suite)
@@ -221,21 +217,17 @@ def recorder_of(suite: ConformanceBase) -> Recorder | None:
     return cls._recorder
 
 
-def _reports(suite: ConformanceBase) -> bool:
-    from stockade.testing.suite import ProviderConformance
-
+def _reports(suite: Suite) -> bool:
     cls = type(suite)
     return (
         bool(os.environ.get(REPORTS_VARIABLE))
         and f"::{cls.__name__}::" in os.environ.get("PYTEST_CURRENT_TEST", "")
-        and issubclass(cls, ProviderConformance)
+        and cls.whole
         and (_required(_wall_of(suite)) or not _unavailable(suite))
     )
 
 
-def _record(
-    suite: ConformanceBase, name: str, raised: BaseException | None, seconds: float
-) -> None:
+def _record(suite: Suite, name: str, raised: BaseException | None, seconds: float) -> None:
     recorder = recorder_of(suite)
     if recorder is None:
         return
@@ -262,7 +254,7 @@ def _traceback(raised: BaseException | None) -> str:
     return "".join(traceback.format_exception(cause))
 
 
-def _outcome(suite: ConformanceBase, raised: BaseException | None) -> str:
+def _outcome(suite: Suite, raised: BaseException | None) -> str:
     if raised is None:
         return "refused" if suite._refused else "passed"
     if isinstance(raised, pytest.xfail.Exception):

@@ -15,9 +15,9 @@ import pytest
 
 import stockade
 from stockade.errors import StockadeError
-from stockade.ledger._collecting import collect
 from stockade.ledger._sqlite import SqliteLedger
-from stockade.selection._providers import WallProvider
+from stockade.sessions._collecting import collect
+from stockade.sessions._providers import WallProvider
 from stockade.sessions._runtime import Runtime
 from stockade.testing.base import ConformanceBase
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from stockade.capabilities import refuse
-from stockade.selection._providers import provider as select
+from stockade.sessions._providers import provider as select
 from stockade.sessions._runtime import Runtime
 from stockade.testing.clauses import CLAUSES, clause_of
 from stockade.testing.probes.base import relaxed

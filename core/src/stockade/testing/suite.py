@@ -51,3 +51,5 @@ class ProviderConformance(
     ConformanceBase,
 ):
     """Every check; see :class:`stockade.testing.base.ConformanceBase` for what may be set."""
+
+    whole = True

@@ -5,11 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote, unquote
 
-if TYPE_CHECKING:
-    from stockade.config import Mount
+from stockade.values.mount import Mount
 
 __all__ = [
     "as_bool",
@@ -95,8 +94,6 @@ def as_map(text: str) -> dict[str, str]:
 
 def as_mounts(text: str) -> tuple[Mount, ...]:
     """``/host:/inside,/other:/there:rw`` to mounts; ``ro`` is the default."""
-    from stockade.config import Mount
-
     mounts = []
     for part in _items(text):
         source, *rest = (unquote(piece) for piece in part.split(":"))
@@ -108,8 +105,6 @@ def as_mounts(text: str) -> tuple[Mount, ...]:
 
 def render(value: Any) -> str:
     """The text that converts back to ``value``, not yet percent-encoded for the string."""
-    from stockade.config import Mount
-
     if value is None:
         return "none"
     if isinstance(value, bool):

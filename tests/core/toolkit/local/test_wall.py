@@ -10,7 +10,7 @@ import pytest
 import stockade
 from stockade import Session, Verdict
 from stockade.capabilities import Isolation
-from stockade.selection._providers import WallProvider
+from stockade.sessions._providers import WallProvider
 from stockade.sessions._runtime import Runtime
 from stockade.toolkit.local import KeeperProcess, LocalSandbox, LocalWall, Plan, supervisor
 from stockade.wall import Check, Leftover

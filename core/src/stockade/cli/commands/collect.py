@@ -44,7 +44,7 @@ def gc(
       stockade gc --dry-run
       stockade gc --watch 60
     """
-    from stockade.ledger._collecting import collect
+    from stockade.sessions._collecting import collect
 
     if watch is not None and not watch > 0:
         raise click.UsageError("--watch needs seconds above 0.")

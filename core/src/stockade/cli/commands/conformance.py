@@ -120,7 +120,7 @@ def conformance(
 def _string(given: tuple[str, ...], verbose: bool) -> str:
     """The one wall to check: of several, the one that would be taken."""
     from stockade.selection._alternatives import LOCAL
-    from stockade.selection._providers import provider
+    from stockade.sessions._providers import provider
 
     preference = wanted(given)
     (first, *others) = preference.alternatives

@@ -61,7 +61,7 @@ def doctor(provider: tuple[str, ...], probe: bool, as_json: bool) -> None:
 
 
 def _installed() -> list[str]:
-    from stockade.selection._providers import installed_providers
+    from stockade.sessions._providers import installed_providers
 
     return list(dict.fromkeys(found.name for found in installed_providers()))
 
@@ -74,7 +74,7 @@ def _each(preference: Preference | None) -> list[str]:
 
 def _selected(given: tuple[str, ...]) -> tuple[Preference | None, dict[str, Any]]:
     """What would be taken, and why no other."""
-    from stockade.selection._providers import provider
+    from stockade.sessions._providers import provider
 
     told: dict[str, Any] = {
         "wanted": None, "source": None, "taken": None, "passed_over": [], "error": None,
@@ -146,7 +146,7 @@ def _broken_plugins() -> list[Check]:
 
 
 def _look(string: str, probe: bool) -> dict[str, Any]:
-    from stockade.selection._providers import provider
+    from stockade.sessions._providers import provider
     from stockade.values.options import render
 
     report: dict[str, Any] = {

@@ -17,7 +17,7 @@ __all__ = ["plugins", "providers"]
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 def providers(as_json: bool) -> None:
     """Show the installed providers: available or why not, broken ones too."""
-    from stockade.selection._providers import inspect_providers
+    from stockade.sessions._providers import inspect_providers
 
     found = inspect_providers()
     if as_json:

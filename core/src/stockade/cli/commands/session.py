@@ -70,7 +70,7 @@ def _attached(word: str, agent: str, **options: Any) -> Iterator[Session]:
     import stockade
     from stockade.ledger._overview import find_session
 
-    found = find_session(stockade.default_runtime(), word)
+    found = find_session(stockade.default_runtime().ledger, word)
     attached = stockade.attach(found.session_id, agent_id=agent, **options)
     try:
         yield attached
@@ -128,7 +128,7 @@ def list_(as_json: bool) -> None:
     from stockade.ledger._overview import age, left, overview
 
     with _told():
-        found = overview(stockade.default_runtime())
+        found = overview(stockade.default_runtime().ledger)
     if as_json:
         say(json.dumps([entry.plain() for entry in found], indent=2))
         return
@@ -156,8 +156,8 @@ def show(id: str, as_json: bool) -> None:
 
     runtime = stockade.default_runtime()
     with _told():
-        wanted = find_session(runtime, id).session_id
-        (entry,) = (one for one in overview(runtime) if one.session_id == wanted)
+        wanted = find_session(runtime.ledger, id).session_id
+        (entry,) = (one for one in overview(runtime.ledger) if one.session_id == wanted)
     if as_json:
         say(json.dumps(entry.plain(), indent=2))
         return
@@ -274,7 +274,7 @@ def logs(id: str, as_json: bool) -> None:
 
     runtime = stockade.default_runtime()
     with _told():
-        found = find_session(runtime, id)
+        found = find_session(runtime.ledger, id)
         assert runtime.ledger is not None
         entries = runtime.ledger.executions(found.session_id)
     if as_json:
@@ -350,7 +350,7 @@ def _destroy(word: str, agent: str) -> None:
     from stockade.errors import DestroyError
     from stockade.ledger._overview import find_session
 
-    found = find_session(stockade.default_runtime(), word)
+    found = find_session(stockade.default_runtime().ledger, word)
     try:
         stockade.attach(found.session_id, agent_id=agent).close()
     except (SandboxLostError, SessionStateError) as error:

@@ -59,8 +59,8 @@ class _Looker:
         self._before: dict[str, tuple[float, float]] = {}
 
     def rows(self) -> list[dict[str, Any]]:
-        sessions = overview(self._runtime)
-        used = usages(self._runtime, sessions)
+        sessions = overview(self._runtime.ledger)
+        used = usages(self._runtime.workers, self._runtime.selector.wall_at, sessions)
         now = time.monotonic()
         rows = [self._row(session, used.get(session.session_id), now) for session in sessions]
         self._before = {

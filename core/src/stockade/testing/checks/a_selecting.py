@@ -26,8 +26,8 @@ from stockade.errors import (
 )
 from stockade.selection._alternatives import LOCAL
 from stockade.selection._discovery import PUBLISHED, InstalledPlugin, embedded, installed
-from stockade.selection._providers import inspect_providers
 from stockade.selection._spec import Preference, ProviderString
+from stockade.sessions._providers import inspect_providers
 from stockade.sessions._runtime import Runtime
 from stockade.system.threads import bounded
 from stockade.testing.base import ConformanceBase, anywhere, expect
@@ -278,7 +278,7 @@ class Selection(ConformanceBase):
 
     def _second_of(
         self, given: str | list[str]
-    ) -> stockade.selection._providers.WallProvider | None:
+    ) -> stockade.sessions._providers.WallProvider | None:
         """The provider, which stands second; None where it is not available here."""
         spec = self._spec()
         try:
@@ -312,7 +312,7 @@ class Selection(ConformanceBase):
             expect(told, "A8", "what is missing, and what mends it", check,
                    "Check(what, ok, detail, remedy) in Wall.probe")  # fmt: skip
 
-    def _any_provider(self) -> stockade.selection._providers.WallProvider:
+    def _any_provider(self) -> stockade.sessions._providers.WallProvider:
         if self.provider:
             self._found()
         return self.make_provider()

@@ -10,8 +10,8 @@ import pytest
 import stockade
 from stockade.capabilities import Feature
 from stockade.errors import SessionNotFoundError, StockadeError
-from stockade.ledger._collecting import collect
 from stockade.session import Session
+from stockade.sessions._collecting import collect
 from stockade.testing.base import expect
 from stockade.testing.processes import LEAVER, START, OtherProcesses
 from stockade.testing.programs import say, unique

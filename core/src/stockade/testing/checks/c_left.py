@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import stockade
 from stockade.capabilities import Feature
-from stockade.ledger._collecting import collect
+from stockade.sessions._collecting import collect
 from stockade.sessions._runtime import Runtime
 from stockade.testing.base import expect
 from stockade.testing.machine.remains import Remains
@@ -36,7 +36,7 @@ time.sleep(300)
 _COLLECTOR = (
     START
     + """
-from stockade.ledger._collecting import collect
+from stockade.sessions._collecting import collect
 done = collect(runtime=runtime)
 gone = [entry[0] for entry in (*done.removed, *done.forgotten)]
 print(json.dumps({"gone": gone, "failed": done.failed, "skipped": done.skipped}))

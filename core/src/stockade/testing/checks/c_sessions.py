@@ -15,10 +15,10 @@ from stockade.errors import (
     SessionStateError,
     StockadeError,
 )
+from stockade.ledger._interface import MemoryLedger, Recorded
 from stockade.results import SessionStatus, Verdict
-from stockade.selection._providers import WallProvider
 from stockade.session import Session
-from stockade.sessions._registry import MemoryLedger, SessionRecord
+from stockade.sessions._providers import WallProvider
 from stockade.sessions._runtime import Runtime
 from stockade.testing.base import ConformanceBase, expect
 from stockade.testing.checks.b_configuring import host_command_lines
@@ -229,7 +229,7 @@ class Sessions(ConformanceBase):
 class _FailsWhenReady(MemoryLedger):
     """The last step of a creation fails, after the wall's own."""
 
-    def change(self, record: SessionRecord) -> None:
+    def change(self, record: Recorded) -> None:
         if record.status is SessionStatus.READY:
             raise OSError("the conformance suite's ledger fails here")
 

@@ -139,7 +139,9 @@ class FilesAsTheyAre(ConformanceBase):
             made = session.shell(f"mkdir {here} && cd {here} && {make}")
             expect(made.success, "F4", "3,000 files", made)
             runtime = session.provider.runtime
-            with mock.patch.object(runtime, "execute", wraps=runtime.execute) as executions:
+            with mock.patch.object(
+                runtime.executor, "execute", wraps=runtime.executor.execute
+            ) as executions:
                 seen = len(session.files.list(here))
             expect(seen == 3000, "F4", "3,000 entries", seen)
             expect(executions.call_count <= 1, "F4", "one execution", executions.call_count)

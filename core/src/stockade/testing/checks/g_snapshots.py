@@ -8,9 +8,9 @@ import pytest
 
 from stockade.capabilities import Feature
 from stockade.errors import FileTooLargeError, SessionStateError, StockadeError
-from stockade.files._snapshots import Snapshot, restore
+from stockade.files._snapshots import Snapshot
 from stockade.results import Verdict
-from stockade.session import Session
+from stockade.session import Session, restored
 from stockade.testing.base import ConformanceBase, expect
 from stockade.testing.programs import say, sleep, unique
 
@@ -19,13 +19,7 @@ class SnapshotsAndPausing(ConformanceBase):
     """What a session was, kept; and what it is, held still."""
 
     def _from(self, snapshot: Snapshot) -> Session:
-        session = self.open_session()
-        try:
-            restore(session, snapshot)
-        except BaseException:
-            session.close()
-            raise
-        return session
+        return restored(self.open_session(), snapshot)
 
     def test_G1_sessions_start_from_a_snapshot_and_leave_it_as_it_is(self) -> None:
         with self.session() as session:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from stockade.capabilities import Feature, Level
-from stockade.selection._providers import WallProvider
+from stockade.sessions._providers import WallProvider
 from stockade.testing.probes import limits, network, processes, sight
 from stockade.testing.probes.base import Bench as _Bench
 from stockade.testing.probes.base import Measurement, Outcome, Probe, attempt

@@ -13,8 +13,8 @@ from stockade.capabilities import Capabilities, Feature, Level, refusals
 from stockade.config import SandboxConfig
 from stockade.errors import StockadeError
 from stockade.results import SandboxResult, SessionStatus
-from stockade.selection._providers import WallProvider
 from stockade.session import Session
+from stockade.sessions._providers import WallProvider
 from stockade.values.shown import named
 
 __all__ = ["Bench", "Measured", "Measurement", "Outcome", "Probe", "held_if", "relaxed"]

@@ -21,8 +21,8 @@ from stockade.capabilities import Feature, Level
 from stockade.errors import StockadeError
 from stockade.policies._hooks import default_hooks
 from stockade.selection._discovery import installed
-from stockade.selection._providers import WallProvider
 from stockade.selection._spec import ProviderString
+from stockade.sessions._providers import WallProvider
 from stockade.testing.clauses import CLAUSES
 from stockade.wall import Wall
 

@@ -1,36 +1,29 @@
-"""From a provider string to a provider: select, check, and speak the trait (A, C)."""
+"""The provider over a selected wall: it speaks the trait, and sessions are made of it (A, C)."""
 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
 from stockade.capabilities import Feature, Isolation
 from stockade.config import SandboxConfig
-from stockade.errors import ProviderStringError, ProviderUnavailableError, StockadeError
+from stockade.errors import StockadeError
 from stockade.executions import _forms as requests
 from stockade.results import ExecutionHandle, SandboxResult, SessionHandle, SessionStatus
 from stockade.selection._alternatives import (
-    LOCAL,
     PASSED_OVER,
     Alternatives,
     PassedOver,
-    check_holds,
 )
-from stockade.selection._candidates import Candidate, build
+from stockade.selection._candidates import Candidate
 from stockade.selection._discovery import InstalledPlugin, installed
-from stockade.selection._probing import PROBE_SECONDS, look, require
+from stockade.selection._selector import ProviderInfo, default_preference
 from stockade.selection._spec import Preference, PreferenceLike, ProviderString
 from stockade.sessions._registry import SessionRecord
 from stockade.sessions._runtime import Runtime, default_runtime
 from stockade.system.forks import FreshLock
-from stockade.system.threads import bounded
 from stockade.trait import SandboxProvider
-from stockade.values.shown import named
 from stockade.wall import Availability, Form, Place, Wall
 
 if TYPE_CHECKING:
@@ -120,7 +113,7 @@ class WallProvider(SandboxProvider):
 
     def availability(self) -> Availability:
         """The checks of the wall's probe; bounded in time, never raises (A8)."""
-        return look(self.runtime, self.name, self.wall)
+        return self.runtime.selector.probing.look(self.name, self.wall)
 
     def is_available(self) -> bool:
         return bool(self.availability())
@@ -180,7 +173,13 @@ class WallProvider(SandboxProvider):
         record = self.runtime.registry.get(agent_id, session_id)
         form = Form.SHELL if language is None else Form.CODE
         execution = requests.start(
-            self.runtime, self.wall, record, form, script=code, language=language, **request
+            self.runtime.executor,
+            self.wall,
+            record,
+            form,
+            script=code,
+            language=language,
+            **request,
         )
         execution.result()
         return execution.handle()
@@ -199,7 +198,9 @@ class WallProvider(SandboxProvider):
         requests.check_form(self.name, self.wall, Form.ARGV)
         record = self.open_record(agent_id, config)
         try:
-            started = requests.start(self.runtime, self.wall, record, Form.ARGV, argv=command)
+            started = requests.start(
+                self.runtime.executor, self.wall, record, Form.ARGV, argv=command
+            )
             return started.result()
         finally:
             self.runtime.destroy(record)
@@ -226,19 +227,10 @@ def provider(
     """
     wanted = default_preference() if preference is None else Preference.parse(preference)
     runtime = runtime or default_runtime()
-    features = tuple(needs)
-    if len(wanted.alternatives) > 1 or wanted.alternatives[0].name == LOCAL:
-        others = Alternatives(wanted, runtime, config, features)
-        return _provider_of(others.next(), runtime, others)
-    found = build(
-        wanted.alternatives[0], runtime, config,
-        restricted_by=wanted.source if wanted.restricted else "",
-    )  # fmt: skip
-    if check_available:
-        require(runtime, found.spec.name, found.wall)
-    if features:
-        check_holds(found, features)
-    return _provider_of(found, runtime)
+    found, others = runtime.selector.select(
+        wanted, config, check_available=check_available, needs=tuple(needs)
+    )
+    return _provider_of(found, runtime, others)
 
 
 def _provider_of(
@@ -247,21 +239,6 @@ def _provider_of(
     made = WallProvider(found.spec.name, found.wall, found.config, runtime, others=others)
     made.take(found)
     return made
-
-
-def default_preference() -> Preference:
-    """What a program gets that names no provider: STOCKADE_PROVIDER, else ``local``.
-
-    The command line looks for a project's file between the two; a program does not, since
-    whoever fills its working folder would choose its wall.
-    """
-    text = os.environ.get("STOCKADE_PROVIDER")
-    if not text:
-        return Preference((ProviderString(LOCAL),), source="the default")
-    try:
-        return Preference.parse(text, source="STOCKADE_PROVIDER")
-    except ProviderStringError as error:
-        raise ProviderStringError(f"STOCKADE_PROVIDER: {error}") from None
 
 
 def provider_at(
@@ -273,41 +250,12 @@ def provider_at(
     None, where that was not kept: where they lead now. Raises what ``provider`` raises, and
     ProviderUnavailableError where that place cannot be looked at from here.
     """
-    chosen = provider(string, runtime=runtime, **config)
-    if place is None:
-        return chosen
-    if place.elsewhere:
-        raise ProviderUnavailableError(
-            f"the sandbox lives on another machine, at {place.word or 'one place there'!r}; go on "
-            "there."
-        )
-    try:
-        bounded(chosen.runtime.workers, lambda: chosen.wall.look_at(place), PROBE_SECONDS)
-    except StockadeError:
-        raise
-    except Exception as error:
-        raise ProviderUnavailableError(
-            f"{chosen.name} cannot look at {place.word!r}: {named(error)}"
-        ) from error
-    return chosen
+    runtime = runtime or default_runtime()
+    found, others = runtime.selector.select_at(Preference.parse(string), place, config)
+    return _provider_of(found, runtime, others)
 
 
 # -- listings ------------------------------------------------------------------
-
-
-@attrs.frozen(kw_only=True)
-class ProviderInfo:
-    """One installed provider, looked at: for ``stockade providers`` and ``doctor``."""
-
-    name: str
-    distribution: str
-    version: str
-    isolation: str | None = None
-    summary: str = ""
-    available: bool = False
-    broken: bool = False  #: it cannot be loaded at all (A5, A6)
-    reason: str = ""  #: why it is not available, or broken
-    availability: Availability | None = None
 
 
 def installed_providers() -> list[InstalledPlugin]:
@@ -319,27 +267,4 @@ def inspect_providers(
     names: Sequence[str] | None = None, *, runtime: Runtime | None = None
 ) -> list[ProviderInfo]:
     """Load and probe the installed providers, each on its own; never raises (A6, A8)."""
-    runtime = runtime or default_runtime()
-    return [
-        _inspect(found, runtime) for found in installed() if names is None or found.name in names
-    ]
-
-
-def _inspect(found: InstalledPlugin, runtime: Runtime) -> ProviderInfo:
-    info = ProviderInfo(name=found.name, distribution=found.distribution, version=found.version)
-    if found.name == LOCAL:
-        why = f"{found.where}: the name {LOCAL!r} is stockade's own; its author must choose another"
-        return attrs.evolve(info, broken=True, reason=why)
-    try:
-        chosen = build(ProviderString(found.name), runtime, {})
-    except StockadeError as error:
-        return attrs.evolve(info, broken=True, reason=str(error))
-    answer = look(runtime, found.name, chosen.wall)
-    return attrs.evolve(
-        info,
-        isolation=str(chosen.wall.isolation),
-        summary=chosen.wall.summary,
-        available=bool(answer),
-        reason=answer.reason,
-        availability=answer,
-    )
+    return (runtime or default_runtime()).selector.inspect(names)

@@ -5,22 +5,28 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from stockade.capabilities import Feature
-from stockade.config import ConfigOptions, Limits, OutputPolicy
+from stockade.config import Limits, OutputPolicy
 from stockade.errors import ConfigError, ForkedSessionError, SessionNotFoundError
 from stockade.executions import _forms as requests
 from stockade.executions._terminals import open_terminal
 from stockade.files import Files, Timeout
-from stockade.files._snapshots import DEFAULT_SNAPSHOT_BYTES, Snapshot, restore, take
+from stockade.files._calls import FileCalls
+from stockade.files._shell import ShellFiles
+from stockade.files._snapshots import (
+    DEFAULT_SNAPSHOT_BYTES,
+    Snapshot,
+    check_fits,
+    restore,
+    take,
+)
 from stockade.results import SandboxResult, SessionStatus
-from stockade.selection._providers import WallProvider
-from stockade.selection._providers import provider as select
 from stockade.sessions import _pausing as pausing
-from stockade.sessions._detaching import detach
 from stockade.sessions._limits import limits_of
+from stockade.sessions._providers import WallProvider
 from stockade.wall import Form, Sandbox, Terminal
 
 if TYPE_CHECKING:
@@ -29,11 +35,9 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from stockade.executions._execution import Execution
-    from stockade.selection._spec import PreferenceLike
     from stockade.sessions._registry import SessionRecord
-    from stockade.sessions._runtime import Runtime
 
-__all__ = ["RunOptions", "Session", "open_session"]
+__all__ = ["DEFAULT_AGENT", "RunOptions", "Session"]
 
 DEFAULT_AGENT = "default"
 
@@ -174,7 +178,7 @@ class Session:
 
     def _start(self, form: Form, **options: Any) -> Execution:
         return requests.start(
-            self._provider.runtime, self._provider.wall, self._record, form, **options
+            self._provider.runtime.executor, self._provider.wall, self._record, form, **options
         )
 
     # -- files ---------------------------------------------------------------
@@ -182,7 +186,12 @@ class Session:
     @functools.cached_property
     def files(self) -> Files:
         """The sandbox's files (F1 to F5). Raises UnsupportedError where it has none."""
-        return Files(self)
+        record, wall = self._record, self._provider.wall
+        wall.capabilities.require(
+            Feature.FILES, record.provider, "print what you need on standard output."
+        )
+        backend = self._sandbox().files() or ShellFiles(self.start)
+        return Files(FileCalls(self._provider.runtime.workers, record), backend)
 
     # -- the whole of it -----------------------------------------------------
 
@@ -196,18 +205,29 @@ class Session:
         writes. ``timeout``: seconds, None for no limit, by default the session's. Raises
         UnsupportedError, FileTooLargeError, TimeoutError.
         """
-        return take(self, max_bytes, timeout)
+        self._require_snapshots("bring the files out with session.files.get_tree.")
+        return take(self.files, lambda: self._sandbox().changes(), max_bytes, timeout)
+
+    def _restore(self, snapshot: Snapshot) -> None:
+        """Start from a snapshot's files. Raises ConfigError where it does not fit."""
+        check_fits(snapshot, self._record.config)
+        self._require_snapshots("put files in with session.files.put_tree.")
+        restore(self.files, snapshot)
+
+    def _require_snapshots(self, instead: str) -> None:
+        have = self._provider.wall.capabilities
+        have.require(Feature.SNAPSHOT, self._record.provider, instead)
 
     def pause(self) -> None:
         """Freeze every process; deadlines run on meanwhile (G2). A second call does nothing.
 
         Raises UnsupportedError, SessionStateError, SandboxLostError.
         """
-        pausing.pause(self._provider.runtime, self._provider.wall, self._record)
+        pausing.pause(self._provider.runtime.workers, self._provider.wall, self._record)
 
     def resume(self) -> None:
         """Let a paused session go on where it was."""
-        pausing.resume(self._provider.runtime, self._record)
+        pausing.resume(self._provider.runtime.workers, self._record)
 
     @property
     def paused(self) -> bool:
@@ -237,7 +257,7 @@ class Session:
         SessionStateError, SessionNotFoundError, SandboxLostError, WallError.
         """
         return open_terminal(
-            self._provider.runtime,
+            self._provider.runtime.executor,
             self._provider.wall,
             self._record,
             argv,
@@ -270,7 +290,7 @@ class Session:
         Raises SessionStateError where it is not durable, has failed or is being ended,
         and SessionNotFoundError where it is gone.
         """
-        detach(self._provider.runtime, self._record)
+        self._provider.runtime.detach(self._record)
 
     def close(self) -> None:
         """End the session and all that runs in it; may be called any number of times (C6).
@@ -297,51 +317,3 @@ class Session:
     def __repr__(self) -> str:
         state = str(self._held.status) if self._held.pid == os.getpid() else "another process's"
         return f"<Session {self.session_id} of {self._provider.name}: {state}>"
-
-
-def open_session(
-    preference: PreferenceLike | None = None,
-    *,
-    agent_id: str = DEFAULT_AGENT,
-    runtime: Runtime | None = None,
-    snapshot: Snapshot | None = None,
-    needs: Iterable[Feature | str] = (),
-    **config: Unpack[ConfigOptions],
-) -> Session:
-    """Open a session behind the wall that ``preference`` names.
-
-    ``preference`` is ``name[:target][?option=value&…]``, or several of these in the order in
-    which they are tried, as a sequence or separated by ``|`` (A7); None is STOCKADE_PROVIDER,
-    else ``local``. ``snapshot`` is one to start from (G1); ``needs`` are features that the
-    wall must have, such as "terminal"; ``config`` sets fields of :class:`SandboxConfig` and
-    stands over the string's options. ``session.provider`` says which wall was taken. Raises
-    ProviderStringError, ProviderNotFoundError, PluginError, ConfigError, UnsupportedError,
-    ProviderUnavailableError, PolicyRefusedError, CapacityError, SandboxStartError.
-
-        with stockade.open("gvisor:python:3.12-slim | local?memory_mb=256") as session:
-            print(session.run(["echo", "hi"]).stdout)
-    """
-    chosen = select(
-        preference,
-        runtime=runtime,
-        check_available=True,
-        needs=needed(needs, snapshot),
-        **config,
-    )
-    return restored(Session(chosen, chosen.open_record(agent_id)), snapshot)
-
-
-def needed(needs: Iterable[Feature | str], snapshot: Snapshot | None) -> tuple[Feature | str, ...]:
-    """What the wall must have, a snapshot to start from counted."""
-    return (*needs, *(() if snapshot is None else (Feature.SNAPSHOT,)))
-
-
-def restored(session: Session, snapshot: Snapshot | None) -> Session:
-    """The session with a snapshot's files in it; closed when that fails."""
-    if snapshot is not None:
-        try:
-            restore(session, snapshot)
-        except BaseException:
-            session.close()
-            raise
-    return session
