@@ -234,7 +234,9 @@ class EventTwice:
 
 
 @pytest.mark.parametrize(
-    "broken", [EventBefore(), EventAfter(), OldEventAfter(), EventTwice()], ids=repr
+    "broken",
+    [EventBefore(), EventAfter(), OldEventAfter(), EventTwice()],
+    ids=lambda one: type(one).__name__,
 )
 def test_an_observers_wrapper_that_fails_stops_nobody(
     broken: object, caplog: pytest.LogCaptureFixture
