@@ -57,7 +57,7 @@ def test_every_feature_is_on_the_page() -> None:
 
 
 def test_what_a_bare_name_needs_is_on_the_page() -> None:
-    needed = [str(feature) for feature, _, _ in refusals(SandboxConfig(), Capabilities())]
+    needed = [str(need.feature) for need in refusals(SandboxConfig(), Capabilities())]
     said = next(part for part in PAGE.split("\n\n") if part.startswith("A bare name asks"))
     assert [name for name in re.findall(r"`([a-z-]+)`", said) if name in needed] == needed
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from enum import Enum
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
@@ -19,7 +19,17 @@ from stockade.values.options import nearest
 if TYPE_CHECKING:
     from stockade.config import SandboxConfig
 
-__all__ = ["Capabilities", "Feature", "Isolation", "Level", "Support", "refusals", "refuse"]
+__all__ = [
+    "NEEDS",
+    "Capabilities",
+    "Feature",
+    "Isolation",
+    "Level",
+    "Need",
+    "Support",
+    "refusals",
+    "refuse",
+]
 
 
 class Level(str, Enum):
@@ -174,32 +184,45 @@ class Capabilities(Mapping[Feature, Support]):
             raise UnsupportedError(f"{wall} does not support {feature}{why}; {instead}")
 
 
-def refusals(config: SandboxConfig, have: Capabilities) -> list[tuple[Feature, str, str]]:
-    """What ``config`` asks for and ``have`` lacks: feature, field with value, remedy.
+@attrs.frozen
+class Need:
+    """A field of the configuration that asks for a feature, and its value that asks for none."""
+
+    feature: Feature
+    field: str
+    lifted: Any
+
+    def is_asked(self, config: SandboxConfig) -> bool:
+        """Whether this configuration asks for the feature by the field."""
+        return bool(getattr(config, self.field) != self.lifted)
+
+
+#: Which field asks for which feature. All else follows from it: what is refused, and what a
+#: wall's checks leave out; a field that is missing here needs nothing of a wall.
+NEEDS: tuple[Need, ...] = (
+    Need(Feature.MEMORY, "memory_mb", None),
+    Need(Feature.CPU, "cpu_limit", None),
+    Need(Feature.PROCESSES, "max_processes", None),
+    Need(Feature.DISK, "disk_mb", None),
+    Need(Feature.NETWORK_OFF, "network_enabled", True),
+    Need(Feature.NETWORK, "network_enabled", False),
+    Need(Feature.ALLOW_LIST, "network_allow", ()),
+    Need(Feature.READ_ONLY_ROOT, "read_only_fs", False),
+    Need(Feature.WRITABLE_ROOT, "read_only_fs", True),
+    Need(Feature.USER, "user", None),
+    Need(Feature.WORKING_DIR, "working_dir", "/workspace"),
+    Need(Feature.MOUNTS, "mounts", ()),
+    Need(Feature.PORTS, "ports", ()),
+    Need(Feature.DURABLE, "durable", False),
+)
+
+
+def refusals(config: SandboxConfig, have: Capabilities) -> list[Need]:
+    """What ``config`` asks for and ``have`` lacks.
 
     Called by core before a session is created, so that nothing is weaker than asked.
     """
-    asked: list[tuple[bool, Feature, str, str]] = [
-        (config.memory_mb is not None, Feature.MEMORY, "memory_mb", "memory_mb=None"),
-        (config.cpu_limit is not None, Feature.CPU, "cpu_limit", "cpu_limit=None"),
-        (config.max_processes is not None, Feature.PROCESSES, "max_processes", "=None"),
-        (config.disk_mb is not None, Feature.DISK, "disk_mb", "disk_mb=None"),
-        (not config.network_enabled, Feature.NETWORK_OFF, "network_enabled", "True"),
-        (config.network_enabled, Feature.NETWORK, "network_enabled", "False"),
-        (bool(config.network_allow), Feature.ALLOW_LIST, "network_allow", "()"),
-        (config.read_only_fs, Feature.READ_ONLY_ROOT, "read_only_fs", "False"),
-        (not config.read_only_fs, Feature.WRITABLE_ROOT, "read_only_fs", "True"),
-        (config.user is not None, Feature.USER, "user", "None"),
-        (config.working_dir != "/workspace", Feature.WORKING_DIR, "working_dir", "'/workspace'"),
-        (bool(config.mounts), Feature.MOUNTS, "mounts", "()"),
-        (bool(config.ports), Feature.PORTS, "ports", "()"),
-        (config.durable, Feature.DURABLE, "durable", "False"),
-    ]
-    return [
-        (feature, f"{field}={getattr(config, field)!r}", f"{field}={value.split('=')[-1]}")
-        for wanted, feature, field, value in asked
-        if wanted and not have[feature]
-    ]
+    return [need for need in NEEDS if need.is_asked(config) and not have[need.feature]]
 
 
 def refuse(name: str, config: SandboxConfig, have: Capabilities) -> None:
@@ -207,9 +230,9 @@ def refuse(name: str, config: SandboxConfig, have: Capabilities) -> None:
     missing = refusals(config, have)
     if missing:
         asked = "; ".join(
-            f"{field} needs {feature}"
-            + (f" ({note})" if (note := have[feature].note) else "")
-            + f", else set {remedy}"
-            for feature, field, remedy in missing
+            f"{need.field}={getattr(config, need.field)!r} needs {need.feature}"
+            + (f" ({note})" if (note := have[need.feature].note) else "")
+            + f", else set {need.field}={need.lifted!r}"
+            for need in missing
         )
         raise UnsupportedError(f"{name} cannot hold what was asked: {asked}.")

@@ -14,12 +14,14 @@ from pathlib import Path
 import pytest
 
 import stockade
+from stockade.capabilities import NEEDS
 from stockade.errors import StockadeError
 from stockade.ledger._sqlite import SqliteLedger
 from stockade.sessions._collecting import collect
 from stockade.sessions._providers import WallProvider
 from stockade.sessions._runtime import Runtime
 from stockade.testing.base import ConformanceBase
+from stockade.values.options import render
 
 __all__ = ["LEAVER", "START", "OtherProcesses"]
 
@@ -27,6 +29,8 @@ __all__ = ["LEAVER", "START", "OtherProcesses"]
 START = """
 import json, sys, time
 import stockade
+from stockade.capabilities import NEEDS
+from stockade.values.options import render
 from stockade.ledger._sqlite import SqliteLedger
 from stockade.sessions._runtime import Runtime
 told = json.load(sys.stdin)
@@ -72,12 +76,10 @@ class OtherProcesses(ConformanceBase):
         """The provider's string, without what the wall cannot hold (see ``make_provider``)."""
         given = self.provider.partition("?")[2]
         plain = stockade.provider(self.provider).config
-        for name in ("memory_mb", "cpu_limit", "max_processes", "disk_mb"):
-            if getattr(made.config, name) is None and getattr(plain, name) is not None:
-                options[name] = "none"
-        for name in ("network_enabled", "read_only_fs"):
-            if getattr(made.config, name) is not getattr(plain, name):
-                options[name] = str(getattr(made.config, name)).lower()
+        for need in NEEDS:
+            value = getattr(made.config, need.field)
+            if value != getattr(plain, need.field):
+                options[need.field] = render(value)
         seconds = made.config.startup_timeout_seconds * self.time_factor
         options.setdefault("startup_timeout_seconds", f"{min(seconds, 86_400):g}")
         added = "&".join(f"{k}={v}" for k, v in options.items() if f"{k}=" not in given)

@@ -16,8 +16,8 @@ import attrs
 import pytest
 
 import stockade
-from stockade.capabilities import Feature, Isolation, refusals
-from stockade.config import MIB, Mount, SandboxConfig
+from stockade.capabilities import NEEDS, Feature, Isolation, Need, refusals
+from stockade.config import MIB, Limits, Mount, SandboxConfig
 from stockade.errors import (
     ConfigError,
     StockadeError,
@@ -30,11 +30,12 @@ from stockade.testing.base import ConformanceBase, anywhere, expect
 from stockade.testing.programs import sleep, unique
 from stockade.values.shown import named
 
-#: The limits that may be fixed elsewhere, and the features that hold a stated one (B6).
+#: The limits that may be fixed elsewhere, and what a stated one needs (B6).
 _LIMITS = {
-    "memory_mb": Feature.MEMORY, "cpu_limit": Feature.CPU, "max_processes": Feature.PROCESSES,
-    "disk_mb": Feature.DISK,
-}  # fmt: skip
+    need.field: need
+    for need in NEEDS
+    if need.field in {field.name for field in attrs.fields(Limits)}
+}
 
 _PLAIN_LIMITS = {field: getattr(SandboxConfig(), field) for field in _LIMITS}
 
@@ -56,21 +57,28 @@ _WRONG: tuple[tuple[str, Any], ...] = (
     ("lifetime_seconds", math.nan), ("idle_seconds", 0), ("startup_timeout_seconds", math.inf),
 )  # fmt: skip
 
-_ASKS: dict[Feature, dict[str, Any]] = {
-    Feature.NETWORK: {"network_enabled": True},
-    Feature.WRITABLE_ROOT: {"read_only_fs": False},
-    Feature.READ_ONLY_ROOT: {"read_only_fs": True},
-    Feature.NETWORK_OFF: {"network_enabled": False},
-    Feature.USER: {"user": "12345"},
-    Feature.WORKING_DIR: {"working_dir": "/elsewhere"},
-    Feature.MOUNTS: {"mounts": (Mount("/srv", "/srv"),)},
-    Feature.ALLOW_LIST: {"network_allow": ("example.org",), "network_enabled": False},
-    Feature.PORTS: {"ports": (8080,), "network_enabled": True},
-    Feature.MEMORY: {"memory_mb": 64},
-    Feature.CPU: {"cpu_limit": 0.5},
-    Feature.PROCESSES: {"max_processes": 16},
-    Feature.DISK: {"disk_mb": 8},
+#: A value of each field that asks for a feature and is no flag.
+_EXAMPLES: dict[str, Any] = {
+    "memory_mb": 64,
+    "cpu_limit": 0.5,
+    "max_processes": 16,
+    "disk_mb": 8,
+    "user": "12345",
+    "working_dir": "/elsewhere",
+    "mounts": (Mount("/srv", "/srv"),),
+    "network_allow": ("example.org",),
+    "ports": (8080,),
 }
+#: Fields that contradict others unless these stand so.
+_BESIDE = {"network_allow": {"network_enabled": False}, "ports": {"network_enabled": True}}
+
+
+def _asking(need: Need) -> dict[str, Any]:
+    """Fields that ask for a feature."""
+    flag = isinstance(need.lifted, bool)
+    value = not need.lifted if flag else _EXAMPLES[need.field]
+    return {need.field: value, **_BESIDE.get(need.field, {})}
+
 
 _COPIES: dict[str, Callable[[Any], Any]] = {
     "copy.copy": copy.copy,
@@ -90,8 +98,9 @@ class Configuration(ConformanceBase):
             return
         with pytest.raises(UnsupportedError) as caught:
             provider.create_session("a", SandboxConfig())
-        for feature, _, _ in missing:
-            expect(str(feature) in str(caught.value), "B1", f"{feature} named", caught.value)
+        for need in missing:
+            named = str(need.feature) in str(caught.value)
+            expect(named, "B1", f"{need.feature} named", caught.value)
 
     def test_B1_a_session_changes_no_configuration(self) -> None:
         plain = SandboxConfig()
@@ -122,11 +131,11 @@ class Configuration(ConformanceBase):
         provider = self.make_provider()
         have = provider.wall.capabilities
         before = provider.runtime.registry.records()
-        asked = [feature for feature in _ASKS if not have[feature]]
-        for feature in asked:
-            config = provider.config.with_(**_ASKS[feature])
-            create = functools.partial(provider.create_session, "a", config)
-            self.refused("B3", create, feature)
+        for need in NEEDS:
+            if not have[need.feature]:
+                config = provider.config.with_(**_asking(need))
+                create = functools.partial(provider.create_session, "a", config)
+                self.refused("B3", create, need.feature)
         self._refused = ()  # the clause binds every wall: refusing is what holds it
         left = [r for r in provider.runtime.registry.records() if r not in before]
         expect(not left, "B3", "no session left", left)
@@ -204,11 +213,11 @@ class Configuration(ConformanceBase):
     def test_B6_a_stated_limit_is_held_or_refused(self) -> None:
         have = self.make_provider().wall.capabilities
         stated: dict[str, Any] = {}
-        for feature in _LIMITS.values():
-            if have[feature]:
-                stated |= _ASKS[feature]
+        for need in _LIMITS.values():
+            if have[need.feature]:
+                stated |= _asking(need)
             else:
-                self.refused("B6", functools.partial(self._open, _ASKS[feature]), feature)
+                self.refused("B6", functools.partial(self._open, _asking(need)), need.feature)
         with self.session(**stated) as session:
             limits = session.limits
         for field, value in stated.items():

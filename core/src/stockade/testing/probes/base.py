@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from enum import Enum
 from typing import Any
 
@@ -74,25 +74,6 @@ def held_if(condition: bool, detail: str) -> Measured:
     return Measured(Outcome.HELD if condition else Outcome.BROKEN, detail)
 
 
-#: What lifts each thing that a wall may not be able to hold.
-_LIFTED: Mapping[Feature, tuple[str, Any]] = {
-    Feature.MEMORY: ("memory_mb", None),
-    Feature.CPU: ("cpu_limit", None),
-    Feature.PROCESSES: ("max_processes", None),
-    Feature.DISK: ("disk_mb", None),
-    Feature.NETWORK_OFF: ("network_enabled", True),
-    Feature.NETWORK: ("network_enabled", False),
-    Feature.ALLOW_LIST: ("network_allow", ()),
-    Feature.READ_ONLY_ROOT: ("read_only_fs", False),
-    Feature.WRITABLE_ROOT: ("read_only_fs", True),
-    Feature.USER: ("user", None),
-    Feature.WORKING_DIR: ("working_dir", "/workspace"),
-    Feature.MOUNTS: ("mounts", ()),
-    Feature.PORTS: ("ports", ()),
-    Feature.DURABLE: ("durable", False),
-}
-
-
 def relaxed(
     config: SandboxConfig, have: Capabilities, *, also: Collection[str] = ()
 ) -> SandboxConfig:
@@ -102,11 +83,10 @@ def relaxed(
     that need not.
     """
     plain = SandboxConfig()
-    lifted = (_LIFTED[feature] for feature, _, _ in refusals(config, have))
     changes: dict[str, Any] = {
-        name: value
-        for name, value in lifted
-        if name in also or getattr(config, name) == getattr(plain, name)
+        need.field: need.lifted
+        for need in refusals(config, have)
+        if need.field in also or getattr(config, need.field) == getattr(plain, need.field)
     }
     if config.network_allow and "network_allow" not in changes:
         changes.pop("network_enabled", None)  # what was asked for needs it as it is
