@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import tempfile
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +24,13 @@ for _number, _usual in (
 ):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, _usual)
+
+#: Where the reference wall is registered: with these tests, and with no installed distribution.
+#: For the processes that they start, too.
+REGISTERED = str(Path(__file__).parent / "registered")
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    path for path in (REGISTERED, os.environ.get("PYTHONPATH")) if path
+)
 
 #: The tests' own ledger, also for the processes that they start: never the user's.
 _STATE = tempfile.mkdtemp(prefix="stockade-tests-")

@@ -49,6 +49,15 @@ def test_core_needs_three_packages(wheels: list[Path]) -> None:
     assert "<10" in needs[1]
 
 
+def test_no_wheel_offers_a_provider_that_isolates_nothing(wheels: list[Path]) -> None:
+    for wheel in wheels:
+        with zipfile.ZipFile(wheel) as archive:
+            stated = [n for n in archive.namelist() if n.endswith("entry_points.txt")]
+            for name in stated:
+                text = archive.read(name).decode()
+                assert "stockade.testing" not in text and "no-isolation" not in text, wheel.name
+
+
 def test_a_clean_environment(wheels: list[Path], tmp_path: Path, landlock: str) -> None:
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
     programs = tmp_path / "venv" / "bin"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import stockade
+from conftest import REGISTERED
 from stockade.errors import SandboxLostError
 from stockade.results import Verdict
 from stockade.testing.reference import Answer, answers
@@ -104,10 +106,25 @@ def test_nobody_takes_it_for_a_wall() -> None:
         stockade.open(["stockade-no-such-wall", NAME])
 
 
-def test_it_needs_no_pytest() -> None:
-    code = (
-        "import sys; sys.modules['pytest'] = None\n"
-        "import stockade.testing, stockade.testing.reference\n"
-        "import stockade; stockade.provider('reference-no-isolation')\n"
-    )
-    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)
+def test_it_needs_no_pytest_and_is_there_where_answers_are() -> None:
+    """As an application has it: no distribution registers it."""
+    code = """
+import sys; sys.modules["pytest"] = None
+import stockade
+from stockade.testing.reference import Answer, answers
+
+NAME = "reference-no-isolation"
+assert NAME not in {found.name for found in stockade.installed_providers()}
+with answers({"a": Answer(stdout="1")}), answers({"a": Answer(stdout="2")}):
+    with stockade.open(NAME, memory_mb=64) as session:
+        assert session.shell("a").stdout == "2"
+try:
+    stockade.provider(NAME)
+except stockade.ProviderNotFoundError:
+    pass
+else:
+    raise AssertionError("it is still there")
+"""
+    places = os.environ["PYTHONPATH"].split(os.pathsep)
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in places if p != REGISTERED)}
+    subprocess.run([sys.executable, "-W", "error", "-c", code], env=env, check=True, timeout=60)

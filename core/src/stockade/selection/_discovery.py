@@ -6,7 +6,8 @@ loading imports one entry point, checks it and asks its hook for the wall.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import attrs
@@ -170,6 +171,21 @@ class WallLoader:
         """Let a name stand for this class, whatever is installed; for tests."""
         with self._lock:
             self._walls[name] = wall
+
+    @contextmanager
+    def lent(self, name: str, wall: type[Wall]) -> Iterator[None]:
+        """Inside of it a name stands for this class, as with ``add``; then for what it did."""
+        with self._lock:
+            before = self._walls.get(name)
+            self._walls[name] = wall
+        try:
+            yield
+        finally:
+            with self._lock:
+                if before is None:
+                    self._walls.pop(name, None)
+                else:
+                    self._walls[name] = before
 
     def load(self, name: str) -> type[Wall]:
         """The class that the one provider ``name`` registers, importing it alone (A3).

@@ -7,11 +7,12 @@
         my_application(provider="reference-no-isolation")
     assert asked[0].argv == ("pip", "install", "attrs")
 
-While ``answers`` is in force, sessions of the provider ``reference-no-isolation``
-execute nothing at all: what is scripted is answered, all else exits with 127, and
-``session.files`` works in a temporary folder, whatever the path. Outside of it the wall runs programs as plain subprocesses of this machine, in a
-folder of their own and with nothing between them and your files: what the
-conformance suite runs, to see that a wall which is nothing but the contract passes.
+No installed distribution registers it: ``answers`` does, in a runtime, while it is in force.
+Then sessions of the provider ``reference-no-isolation`` execute nothing at all: what is
+scripted is answered, all else exits with 127, and ``session.files`` works in a temporary
+folder, whatever the path. Without a script the wall runs programs as plain subprocesses of
+this machine, in a folder of their own and with nothing between them and your files: what
+stockade's own tests run, to see that a wall which is nothing but the contract passes.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from stockade.errors import SandboxLostError, SandboxStartError
 from stockade.files._scripts import SCRIPTS
 from stockade.plugin import hookimpl
 from stockade.results import Stream
+from stockade.sessions._runtime import Runtime, default_runtime
 from stockade.testing import subprocesses
 from stockade.testing.subprocesses import PlainSandbox
 from stockade.wall import (
@@ -53,7 +55,7 @@ __all__ = ["STOCKADE_API_VERSION", "Answer", "ReferenceWall", "answers", "stocka
 
 STOCKADE_API_VERSION = 1
 
-#: The provider's name, as the entry point states it.
+#: The provider's name.
 NAME = "reference-no-isolation"
 
 
@@ -89,8 +91,11 @@ _lock = threading.Lock()
 
 
 @contextmanager
-def answers(script: Script) -> Iterator[list[ExecRequest]]:
-    """Script the sessions of ``reference-no-isolation`` that are opened meanwhile.
+def answers(script: Script, *, runtime: Runtime | None = None) -> Iterator[list[ExecRequest]]:
+    """Register ``reference-no-isolation`` and script its sessions that are opened meanwhile.
+
+    It is registered in ``runtime``, by default the process's own, and goes with the outermost
+    call.
 
     A tuple matches an argument vector as it is; a text is a pattern (``*``, ``?``) for
     the shell line, the code, or the argument vector as a shell would need it written.
@@ -99,10 +104,12 @@ def answers(script: Script) -> Iterator[list[ExecRequest]]:
     of nested calls holds.
     """
     scripted = _Scripted(script)
+    walls = (runtime or default_runtime()).walls
     with _lock:
         _in_force.append(scripted)
     try:
-        yield scripted.asked
+        with walls.lent(NAME, ReferenceWall):
+            yield scripted.asked
     finally:
         with _lock:
             _in_force.remove(scripted)
