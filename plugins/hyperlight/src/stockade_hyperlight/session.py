@@ -35,7 +35,7 @@ def order_of(language: str, backend: str, memory_mb: int, disk_mb: int | None) -
     limits: dict[str, Any] = {"filesystem_limits": "unlimited"}
     if disk_mb is not None:
         limits = {"max_file_size": f"{disk_mb}Mi", "max_total_size": f"{disk_mb}Mi"}
-    here = files("stockade_hyperlight")
+    here = files("stockade_hyperlight").joinpath("inside")
     prelude = here.joinpath("prelude.py" if language == "python" else "prelude.js").read_text()
     return {
         "backend": "wasm" if backend == "wasm" else "hyperlight-js",

@@ -1,0 +1,1 @@
+"""What runs in the guest, sent there as text."""
