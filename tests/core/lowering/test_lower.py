@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stockade.errors import ConfigError
-from stockade.lowering.argv import lower
+from stockade.lowering import lower
 from stockade.wall import ExecRequest, Form
 
 

@@ -21,7 +21,7 @@ import attrs
 
 from stockade._leftover import Leftover
 from stockade.errors import SandboxLostError, WorkingDirectoryError
-from stockade.lowering.argv import lower
+from stockade.lowering import lower
 from stockade.system.moments import moment, read_moment
 from stockade.toolkit.processes.children import Child
 from stockade.toolkit.processes.pump import LocalRunning
