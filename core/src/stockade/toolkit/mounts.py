@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import posixpath
-import pwd
 import stat
 from collections.abc import Iterable, Iterator
 
@@ -104,6 +103,10 @@ def _check_place(source: str, path: str) -> None:
 def _homes() -> Iterator[str]:
     """Of whoever calls, and of the people that this machine knows."""
     yield from (os.path.expanduser("~"), os.path.realpath(os.path.expanduser("~")), "/root")
+    try:
+        import pwd
+    except ImportError:  # on Windows an engine's own machine knows its people
+        return
     for account in pwd.getpwall():
         if account.pw_uid in _PEOPLE and account.pw_dir.count("/") >= 2:
             yield account.pw_dir
@@ -115,7 +118,9 @@ def _check_owner(source: str, real: str, read_only: bool) -> None:
     if owner == os.geteuid() or (read_only and owner == 0):
         return
     name = str(owner)
-    with contextlib.suppress(KeyError):
+    with contextlib.suppress(ImportError, KeyError):
+        import pwd
+
         name = pwd.getpwuid(owner).pw_name
     raise _refused(source, f"belongs to another user ({name})")
 
