@@ -98,7 +98,9 @@ print(len(kept), flush=True)
 time.sleep(60)
 """
 _ONE_PIPE = """
-import fcntl, os
+import os
+try: import fcntl
+except ImportError: raise SystemExit(print('none'))
 print(fcntl.fcntl(os.pipe()[1], {get_size}))
 """
 _F_SETPIPE_SZ, _F_GETPIPE_SZ = 1031, 1032
@@ -289,5 +291,7 @@ class Isolation(ConformanceBase):
     def _pipe_bytes(self, session: Session) -> int:
         code = _ONE_PIPE.format(get_size=_F_GETPIPE_SZ)
         result = session.code(code, timeout=self.scaled(30))
+        if result.stdout == "none\n":
+            pytest.skip("the Python in this sandbox knows no sizes of pipes")
         expect(result.success, "E8", "the size of a new pipe", result)
         return int(result.stdout)

@@ -101,6 +101,8 @@ class Limits(ConformanceBase):
         with self.session(max_processes=32) as session:
             self.need_python(session)
             result = session.code(_THREADS, timeout=self.scaled(20))
+            if result.stdout == "none\n":
+                pytest.skip("the Python in this sandbox has no threads")
             count = int(result.stdout or "0")
             expect(0 < count <= 32, "E4", "at most 32 threads", result)
             self.usable(session, "E4")
@@ -175,7 +177,9 @@ for folder in {folders!r}:
     except (OSError, NotImplementedError): pass
 """
 _THREADS = """
-import threading, time
+import time
+try: import threading
+except ImportError: raise SystemExit(print('none'))
 count = 0
 try:
     while count < 100:
