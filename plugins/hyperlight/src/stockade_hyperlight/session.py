@@ -27,6 +27,9 @@ HEAP_MB = 25
 #: How often a machine that broke down between executions is replaced.
 _TRIES = 3
 _FOLDERS = ("/workspace", "/output")
+#: Files that a folder may hold. The package's own number is small, and it refuses to run
+#: code over a folder that holds more.
+_FILES = 10_000
 _MODULES = {"python": "python_guest.path", "javascript": "javascript_guest.path"}
 
 
@@ -34,7 +37,8 @@ def order_of(language: str, backend: str, memory_mb: int, disk_mb: int | None) -
     """What a machine is made of, but for the folders."""
     limits: dict[str, Any] = {"filesystem_limits": "unlimited"}
     if disk_mb is not None:
-        limits = {"max_file_size": f"{disk_mb}Mi", "max_total_size": f"{disk_mb}Mi"}
+        size = f"{disk_mb}Mi"
+        limits = {"max_file_size": size, "max_total_size": size, "max_file_count": _FILES}
     here = files("stockade_hyperlight").joinpath("inside")
     prelude = here.joinpath("prelude.py" if language == "python" else "prelude.js").read_text()
     return {
