@@ -9,7 +9,8 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from stockade.system.forks import FreshLock
+from stockade.system.forks import FreshLock, in_child
+from stockade_microsandbox import anew
 
 __all__ = ["call", "submit"]
 
@@ -18,6 +19,7 @@ T = TypeVar("T")
 _lock = FreshLock()
 _loop: asyncio.AbstractEventLoop | None = None
 _pid = 0
+in_child(anew.forget)
 
 
 def _running() -> asyncio.AbstractEventLoop:
