@@ -13,8 +13,10 @@ microsandbox = pytest.importorskip("microsandbox", reason="pip install stockade-
 _LATE = "selected msb runtime does not support network.http.deny_response; upgrade msb"
 
 
-def _started(monkeypatch: pytest.MonkeyPatch, *answers: object) -> tuple[object, int]:
-    """What came of the starts that answer so, and how many there were."""
+def _started(
+    monkeypatch: pytest.MonkeyPatch, *answers: object, seconds: float = 60
+) -> tuple[object, int]:
+    """What came of the starts that answer so, within a time, and how many there were."""
     from stockade_microsandbox import sandbox
 
     left = list(answers)
@@ -28,7 +30,7 @@ def _started(monkeypatch: pytest.MonkeyPatch, *answers: object) -> tuple[object,
     monkeypatch.setattr(sandbox, "_create", create)
     request: Any = None
     try:
-        got: object = sandbox._created("name", "image", "never", request, time.monotonic() + 5)
+        got: object = sandbox._created("name", "image", "never", request, time.monotonic() + seconds)
     except Exception as error:
         got = error
     return got, len(answers) - len(left)
@@ -38,8 +40,8 @@ def test_a_late_answer_about_the_monitor_is_asked_for_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     late = microsandbox.UnsupportedError(_LATE)
-    assert _started(monkeypatch, late, late, "vm") == ("vm", 3)
-    assert _started(monkeypatch, late, late, late, "vm") == (late, 3)
+    assert _started(monkeypatch, late, late, late, late, "vm") == ("vm", 5)
+    assert _started(monkeypatch, late, "vm", seconds=0) == (late, 1)
 
 
 def test_what_is_refused_for_another_reason_is_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 import stockade
 from conftest import need
-from stockade.errors import ConfigError, SandboxLostError, SandboxStartError
+from stockade.errors import ConfigError, SandboxStartError
 from stockade.session import Session
 
 FACTOR = float(os.environ.get("STOCKADE_TIME_FACTOR", "1"))
@@ -35,7 +35,8 @@ def session() -> Iterator[Session]:
 def test_the_limits_are_the_control_groups(session: Session) -> None:
     group = "/sys/fs/cgroup/microsandbox-workload"
     result = session.shell(f"cd {group} && cat memory.max pids.max cpu.max")
-    assert result.stdout.splitlines() == [str(128 << 20), "40", "50000 100000"]
+    # The supervisor and two keepers have room beside the programs.
+    assert result.stdout.splitlines() == [str(128 << 20), "43", "50000 100000"]
     assert not session.shell(f"echo max > {group}/memory.max").success
 
 
@@ -107,8 +108,9 @@ def test_code_that_kills_all_it_can_harms_its_session_alone(session: Session) ->
     with stockade.open(STRING, startup_timeout_seconds=60 * FACTOR) as victim:
         name = victim.session_id
         assert _machines(name)
-        with pytest.raises(SandboxLostError):
-            victim.shell("kill -9 -1", timeout=10.0 * FACTOR)
+        # The supervisor is root's, so the session outlives what its programs do to each other.
+        victim.shell("kill -9 -1", timeout=10.0 * FACTOR)
+        assert victim.shell("echo usable").stdout == "usable\n"
     assert session.shell("echo usable").stdout == "usable\n"
     # What it printed was logged by the package: that goes with the session.
     home = Path(os.environ.get("MSB_HOME") or Path.home() / ".microsandbox")

@@ -38,6 +38,10 @@ _PERIOD = 100_000
 _ASK_SECONDS = 20.0
 _KILL_SECONDS = 20.0
 _SETTLE_SECONDS = 3.0
+#: MiB of /dev/shm, as engines have it.
+_SHM_MB = 64
+#: Between two tries to create a VM.
+_AGAIN_SECONDS = 0.25
 
 # As root, before any program runs. The package gives each VM a network device, also where its
 # policy lets nothing through: it loses its driver (E3). No user namespaces: in its own a program
@@ -65,7 +69,8 @@ echo {cpu} >cpu.max
 chown {user} {folder}
 chmod 700 {folder}
 chmod 1777 /tmp
-chmod 755 /dev/shm
+# Bounded, or nobody's: what is in it is memory, and a limit of it could be all there is (E2).
+mount -o remount,size={shm}m,mode=1777 /dev/shm 2>/dev/null || chmod 755 /dev/shm
 cat memory.max pids.max cpu.max
 """
 
@@ -151,18 +156,18 @@ def _user(config: SandboxConfig) -> str:
 
 def _created(name: str, image: str, pull: str, request: OpenRequest, until: float) -> Any:
     """The VM. The package asks the monitor it brings for its version, and takes one that answers
-    late, on a busy machine, for one that is too old: then it is asked again."""
+    after two seconds, on a busy machine, for one that is too old: then it is asked again, for
+    as long as a session may take to start."""
     from microsandbox import UnsupportedError
 
-    tries = 3
     while True:
-        tries -= 1
         left = max(0.1, until - time.monotonic())
         try:
             return call(functools.partial(_create, name, image, pull, request), left)
         except UnsupportedError as error:
-            if not tries or "runtime" not in str(error):
+            if time.monotonic() + _AGAIN_SECONDS > until or "runtime" not in str(error):
                 raise
+        time.sleep(_AGAIN_SECONDS)
 
 
 async def _create(name: str, image: str, pull: str, request: OpenRequest) -> Any:
@@ -217,15 +222,14 @@ def _set_limits(vm: Any, config: SandboxConfig, until: float) -> None:
     cpu = "max" if config.cpu_limit is None else str(int(config.cpu_limit * _PERIOD))
     want = {
         "memory": "max" if config.memory_mb is None else str(config.memory_mb << 20),
-        "processes": "max"
-        if config.max_processes is None
-        else str(config.max_processes + _OWN_PROCESSES),
+        "processes": _processes(config),
         "cpu": f"{cpu} {_PERIOD}",
     }
     script = _LIMITS.format(
         **{key: shlex.quote(value) for key, value in want.items()},
         user=_user(config),
         folder=shlex.quote(config.working_dir),
+        shm=_SHM_MB,
         place=_PLACE,
         place_folder=_PLACE.rpartition("/")[0],
     )
