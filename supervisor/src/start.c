@@ -117,9 +117,18 @@ static bool terminal_make(struct run *run, struct plan *plan) {
     return true;
 }
 
-bool streams_make(struct run *run, struct plan *plan) {
+/* A program may open its own streams anew (/dev/stdout, /dev/tty): they are its user's. */
+static bool streams_give(const struct order *order, const struct plan *plan) {
+    const int all[] = {plan->in, plan->out, plan->err};
+    if (!(order->flags & F_USER) || geteuid() != 0) return true;
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i] >= 0 && all[i] != nothing_fd && fchown(all[i], order->uid, order->gid) < 0)
+            return false;
+    return true;
+}
+
+static bool pipes_make(struct run *run, struct plan *plan) {
     uint32_t flags = run->order.flags;
-    if (flags & F_PTY) return terminal_make(run, plan);
     if (flags & F_INPUT) {
         if (!pipe_to(&run->in, &plan->in, false)) return false;
     } else plan->in = nothing_fd;
@@ -129,6 +138,11 @@ bool streams_make(struct run *run, struct plan *plan) {
         return true;
     }
     return pipe_to(&run->out[1], &plan->err, true);
+}
+
+bool streams_make(struct run *run, struct plan *plan) {
+    bool made = run->order.flags & F_PTY ? terminal_make(run, plan) : pipes_make(run, plan);
+    return made && streams_give(&run->order, plan);
 }
 
 void plan_close(struct plan *plan) {

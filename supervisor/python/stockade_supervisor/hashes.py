@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 HASHES: dict[str, str] = {
-    "aarch64": "05f0c7d9b594b92d282ff16951bfd8ced554f672f48ccf93e0aaf09797ab07d3",
-    "x86_64": "7677fbd9ec57784370ac8a1cc4217448eea1326feacbf8f531c6d1f2adbd78d6",
+    "aarch64": "d5b752444547bed282d92a57b3c3c59b15fa35ff6003b815ee75d5ebff9c8282",
+    "x86_64": "8d1bda01b1b8bf515cc46a2187ac7086aa9c52f774c1d03e021ed803ebaa80cb",
 }

@@ -51,6 +51,17 @@ def test_a_program_has_its_own_descriptors_alone(link: Link) -> None:
         assert printed(link, "ls", "/proc/self/fd").split() == ["0", "1", "2", "3"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who gives programs another user")
+def test_E2_a_program_of_another_user_may_open_its_own_streams(link: Link) -> None:
+    link.user = 65534, 65534
+    line = "cat /dev/stdin >/dev/stdout; echo more >>/dev/stdout"
+    output = BoundedOutput(MIB)
+    call = link.start(Order(argv=["sh", "-c", line]), output, b"given\n")
+    call.wait(lambda: None)
+    link.forget(call)
+    assert output.data(Stream.STDOUT) == b"given\nmore\n", output.data(Stream.STDERR)
+
+
 def test_a_program_is_a_session_and_a_group_of_its_own(link: Link) -> None:
     line = "read -r pid name state parent group session rest </proc/self/stat; echo $group $session"
     group, session = printed(link, "sh", "-c", line).split()
