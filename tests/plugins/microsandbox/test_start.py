@@ -30,7 +30,9 @@ def _started(
     monkeypatch.setattr(sandbox, "_create", create)
     request: Any = None
     try:
-        got: object = sandbox._created("name", "image", "never", request, time.monotonic() + seconds)
+        got: object = sandbox._created(
+            "name", "image", "never", request, time.monotonic() + seconds
+        )
     except Exception as error:
         got = error
     return got, len(answers) - len(left)
