@@ -218,13 +218,13 @@ class Configuration(ConformanceBase):
                 self.refused("B6", functools.partial(self._open, _asking(need)), need.feature)
         stated = [_asking(need) for need in _LIMITS.values() if have[need.feature]]
         try:
-            self._held({field: value for one in stated for field, value in one.items()})
+            self._holds({field: value for one in stated for field, value in one.items()})
         except UnsupportedError:  # one of these values: each alone is held or refused
             for one in stated:
                 with contextlib.suppress(UnsupportedError):
-                    self._held(one)
+                    self._holds(one)
 
-    def _held(self, stated: dict[str, Any]) -> None:
+    def _holds(self, stated: dict[str, Any]) -> None:
         with self.session(**stated) as session:
             limits = session.limits
         for field, value in stated.items():
