@@ -7,10 +7,13 @@ are, and an image without a shell serves.
 
 from __future__ import annotations
 
+import calendar
 import contextlib
 import io
 import logging
+import re
 import tarfile
+import time
 import weakref
 from typing import Any
 
@@ -23,7 +26,7 @@ from stockade.errors import SandboxStartError
 from stockade.system.forks import FreshLock
 from stockade_docker.engine import FAILURES
 
-__all__ = ["COMMAND", "FOLDER", "HELPER", "have", "mount"]
+__all__ = ["COMMAND", "FOLDER", "HELPER", "VOLUME", "have", "mount", "old_ones", "remove"]
 
 _log = logging.getLogger(__name__)
 
@@ -32,13 +35,49 @@ FOLDER = "/.stockade"
 COMMAND = f"{FOLDER}/supervisor"
 #: A label: on a container that is no session's, its owner; on a volume, what it holds.
 HELPER = "io.stockade.helper"
+#: How the volumes' names begin; a part of the program's hash follows.
+VOLUME = "stockade-supervisor-"
+_PATTERN = re.compile(VOLUME + "[0-9a-f]{24}")
 
 _filled: weakref.WeakKeyDictionary[docker.APIClient, set[str]] = weakref.WeakKeyDictionary()
 _filling = FreshLock()
 
 
 def _name(machine: str) -> str:
-    return f"stockade-supervisor-{stockade_supervisor.digest(machine)[:24]}"
+    return f"{VOLUME}{stockade_supervisor.digest(machine)[:24]}"
+
+
+def old_ones(api: docker.APIClient) -> list[tuple[str, float]]:
+    """The volumes of other versions that no container uses: names, and when they were made.
+
+    Raises one of FAILURES.
+    """
+    ours = {_name(machine) for machine in stockade_supervisor.machines()}
+    # By name: an engine makes one without a label, where a container asks for it.
+    listed = api.volumes(filters={"name": VOLUME, "dangling": True}).get("Volumes") or []
+    return [
+        (volume["Name"], _moment(volume.get("CreatedAt") or ""))
+        for volume in listed
+        if _PATTERN.fullmatch(volume["Name"]) and volume["Name"] not in ours
+    ]
+
+
+def _moment(text: str) -> float:
+    """Of an engine's word for it, in whole seconds; now, where it is none."""
+    try:
+        return float(calendar.timegm(time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S")))
+    except ValueError:
+        return time.time()
+
+
+def remove(api: docker.APIClient, name: str) -> None:
+    """Remove such a volume; gone already is well too. Raises one of FAILURES.
+
+    A process of that version which opens a session later fills it again, as the first did; the
+    engine refuses to remove one that a container uses.
+    """
+    with contextlib.suppress(NotFound):
+        api.remove_volume(name)
 
 
 def mount(machine: str) -> Mount:

@@ -8,9 +8,14 @@ import docker
 
 from stockade.system.moments import read_moment
 from stockade.wall import Leftover, Usage
+from stockade_docker import delivery
 from stockade_docker.create import HELPER, LABEL
 
-__all__ = ["all_of", "usage_of"]
+__all__ = ["all_of", "old_volumes_of", "usage_of"]
+
+#: So long a volume stays that no container of another version uses: that one would fill it
+#: again, and who goes back and forth between versions should not wait each time.
+_VOLUME_SECONDS = 86_400.0
 
 
 def all_of(api: docker.APIClient) -> list[Leftover]:
@@ -27,6 +32,21 @@ def all_of(api: docker.APIClient) -> list[Leftover]:
         for entry in helpers
         # A session of such an image bears the image's label, too.
         if f"{LABEL}session" not in entry["Labels"]
+    ]
+
+
+def old_volumes_of(api: docker.APIClient) -> list[Leftover]:
+    """The volumes with supervisors of other versions. Raises one of FAILURES."""
+    return [
+        Leftover(
+            session_id=name,
+            handle=name,
+            expires_at=made + _VOLUME_SECONDS,
+            running=False,
+            created_at=made,
+            words=f"volume {name} (of another version)",
+        )
+        for name, made in delivery.old_ones(api)
     ]
 
 

@@ -259,18 +259,22 @@ class ContainerWall(Wall):
 
     def leftovers(self) -> Sequence[Leftover]:
         try:
-            return [*leftovers.all_of(self._client()), *etc.leftovers()]
+            api = self._client()
+            found = [*leftovers.all_of(api), *leftovers.old_volumes_of(api)]
+            return [*found, *etc.leftovers()]
         except engines.FAILURES as error:
             raise ProviderUnavailableError(f"the engine does not answer: {error}") from error
 
     def remove(self, leftover: Leftover) -> None:
         if os.path.isabs(leftover.handle):
             etc.remove(leftover.handle)
+        elif leftover.handle.startswith(delivery.VOLUME):
+            delivery.remove(self._client(), leftover.handle)
         else:
             ContainerSandbox.remove(self._client(), leftover.handle)
 
     def usage(self, leftover: Leftover) -> Usage | None:
-        if os.path.isabs(leftover.handle):
+        if os.path.isabs(leftover.handle) or leftover.handle.startswith(delivery.VOLUME):
             return None
         try:
             return leftovers.usage_of(self._client(), leftover.handle)
