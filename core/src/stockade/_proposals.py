@@ -77,6 +77,7 @@ class JudgedExecution:
     #: input and environment values among it.
     request: ExecRequest
     output_limit_bytes: int  #: of each stream
+    config: SandboxConfig  #: the session's
     #: Somebody reads the output while it comes; what was read before the result is there has
     #: passed all middleware by, unless one called ``hold_output``.
     live: bool = False

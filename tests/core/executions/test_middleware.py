@@ -43,6 +43,7 @@ def test_a_wrapper_sees_the_request_and_changes_the_result() -> None:
         (seen,) = redacts.seen
         assert seen.request.argv == ("prog", "argument") and seen.request.stdin == b"input"
         assert seen.request.env == {"A": "1"} and not seen.live
+        assert seen.config == session.provider.config
         assert (seen.agent_id, seen.session_id) == ("agent", session.session_id)
         assert threading.get_ident() not in redacts.threads  # the execution's own thread
         with pytest.raises(attrs.exceptions.FrozenInstanceError):

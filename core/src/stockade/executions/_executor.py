@@ -81,7 +81,7 @@ class Executor:
             clock=self.clock,
             workers=self.workers,
             on_end=self.journal.ended(home, request),
-            passage=self._passage(proposal, output, live),
+            passage=self._passage(home, proposal, output, live),
         )
         home.add(execution)
         try:
@@ -93,9 +93,9 @@ class Executor:
         return execution
 
     def _passage(
-        self, proposal: ExecutionProposal, output: BoundedOutput, live: bool
+        self, home: Home, proposal: ExecutionProposal, output: BoundedOutput, live: bool
     ) -> Passage | None:
         """Through the middleware, where there is any."""
         if not self._hooks.has_middleware:
             return None
-        return Passage(proposal, output, self._hooks.execute, live=live)
+        return Passage(proposal, home.config, output, self._hooks.execute, live=live)

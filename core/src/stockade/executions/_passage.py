@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from stockade._proposals import ExecutionProposal, JudgedExecution
+from stockade.config import SandboxConfig
 from stockade.errors import StockadeError
 from stockade.executions._output import BoundedOutput
 from stockade.results import Chunk, SandboxResult, Stream
@@ -18,13 +19,15 @@ class Passage:
     def __init__(
         self,
         proposal: ExecutionProposal,
+        config: SandboxConfig,
         output: BoundedOutput,
         execute: Callable[[JudgedExecution], SandboxResult],
         *,
         live: bool,
     ) -> None:
-        """``execute`` calls the hook."""
+        """``config`` is the session's; ``execute`` calls the hook."""
         self._proposal = proposal
+        self._config = config
         self._output = output
         self._execute = execute
         self._live = live
@@ -52,6 +55,7 @@ class Passage:
                 session_id=proposal.session_id,
                 request=proposal.request,
                 output_limit_bytes=proposal.output_limit_bytes,
+                config=self._config,
                 live=self._live,
                 run=run,
                 hold=self._hold,
