@@ -46,6 +46,7 @@ PUBLISHED = {
         "kubernetes",
         "landlock",
         "microsandbox",
+        "replay",
     )
 }
 
