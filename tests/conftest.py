@@ -32,6 +32,8 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
     path for path in (REGISTERED, os.environ.get("PYTHONPATH")) if path
 )
 
+# What is asked of this run of pytest (xdist's workers, say) is not asked of those that tests start.
+os.environ.pop("PYTEST_ADDOPTS", None)
 #: The tests' own ledger, also for the processes that they start: never the user's.
 _STATE = tempfile.mkdtemp(prefix="stockade-tests-")
 os.environ["XDG_STATE_HOME"] = _STATE

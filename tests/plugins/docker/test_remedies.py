@@ -56,6 +56,11 @@ def test_a_wrong_option(tmp_path: Path) -> None:
     assert "docker context ls" in mend("no-such-context")
 
 
+def test_a_path_that_is_too_long() -> None:
+    far = f"unix:///tmp/{'far' * 40}/engine"
+    assert f"107 bytes: correct the option engine={far}" in mend(far)
+
+
 def test_no_engine_at_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     place = {"base_url": f"unix://{tmp_path}/none"}
     monkeypatch.setattr(engines, "_settings", lambda _: place)

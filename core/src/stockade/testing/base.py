@@ -70,6 +70,8 @@ class ConformanceBase:
     #: Check's name (``D13_...`` or ``test_D13_...``) to the reason why it does not hold.
     #: A deviation is run, and fails when it stops deviating.
     deviations: ClassVar[Mapping[str, str]] = {}
+    #: As ``deviations``, of checks that hold at times: they do not fail when they do.
+    unsteady: ClassVar[Mapping[str, str]] = {}
     #: Widens every time bound and every wait, for machines that are emulated; its default
     #: comes from the environment variable STOCKADE_TIME_FACTOR, else 1.
     time_factor: ClassVar[float] = _time_factor()

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -81,6 +81,7 @@ def _run(suite: Suite, name: str, call: Callable[[], None], check: Callable[...,
     reason = _deviation(suite, name)
     # What a check deviates in alone it may deviate in elsewhere, and need not.
     inherited = "" if reason is not None else _deviation(suite, original_of(check)) or ""
+    inherited = inherited or _stated(type(suite).unsteady, name) or ""
     raised = in_time(call, cls.check_seconds * cls.time_factor, f"{clause}: {name}")
     if inherited and isinstance(raised, (Exception, pytest.fail.Exception)):
         pytest.xfail(f"declared deviation: {inherited}")
@@ -97,8 +98,11 @@ def _run(suite: Suite, name: str, call: Callable[[], None], check: Callable[...,
 
 def _deviation(suite: Suite, name: str) -> str | None:
     """Why a check does not hold, where its class says so."""
-    declared = type(suite).deviations
-    return declared.get(name) or declared.get(name.removeprefix("test_"))
+    return _stated(type(suite).deviations, name)
+
+
+def _stated(reasons: Mapping[str, str], name: str) -> str | None:
+    return reasons.get(name) or reasons.get(name.removeprefix("test_"))
 
 
 def _told(clause: str, raised: BaseException, suite: Suite, original: str) -> BaseException:

@@ -31,6 +31,7 @@ class Suite(Protocol):
     title: ClassVar[str]
     whole: ClassVar[bool]
     deviations: ClassVar[Mapping[str, str]]
+    unsteady: ClassVar[Mapping[str, str]]
     time_factor: ClassVar[float]
     check_seconds: ClassVar[float]
     _recorder: ClassVar[Recorder | None]

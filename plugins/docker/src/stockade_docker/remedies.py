@@ -46,6 +46,8 @@ def _by_words(error: BaseException, origin: str) -> str:
     words = str(error).lower()
     if "https server" in words:
         return "the engine speaks TLS: set DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH"
+    if "path too long" in words:
+        return f"a socket's path may have 107 bytes: correct {origin}, or make a short link"
     if "no docker context" in words:
         return "docker context ls lists those there are; docker context create makes one"
     if "bind address" in words or "is needed, and no more" in words or "named pipe" in words:
