@@ -69,8 +69,13 @@ echo {cpu} >cpu.max
 chown {user} {folder}
 chmod 700 {folder}
 chmod 1777 /tmp
-# Bounded, or nobody's: what is in it is memory, and a limit of it could be all there is (E2).
-mount -o remount,size={shm}m,mode=1777 /dev/shm 2>/dev/null || chmod 755 /dev/shm
+# Shared memory is everybody's where it has a bound: the agent's own has none, and a volume is
+# mounted over it (E2).
+bounded=
+while read -r _ at _ options _; do
+  [ "$at" != /dev/shm ] || case $options in *size=*) bounded=1 ;; *) bounded= ;; esac
+done </proc/mounts
+if [ -n "$bounded" ]; then chmod 1777 /dev/shm; else chmod 755 /dev/shm; fi
 cat memory.max pids.max cpu.max
 """
 
@@ -184,6 +189,7 @@ async def _create(name: str, image: str, pull: str, request: OpenRequest) -> Any
 
     config = request.config
     folder = MountConfig(kind=MountKind.TMPFS, size_mib=config.disk_mb, nosuid=True, nodev=True)
+    shared = MountConfig(kind=MountKind.TMPFS, size_mib=_SHM_MB, nosuid=True, nodev=True)
     policies = {
         "missing": PullPolicy.IF_MISSING,
         "always": PullPolicy.ALWAYS,
@@ -202,7 +208,7 @@ async def _create(name: str, image: str, pull: str, request: OpenRequest) -> Any
         network=Network.none(),
         pull_policy=policies[pull],
         security=SecurityProfile.RESTRICTED,
-        volumes={config.working_dir: folder, "/tmp": folder},
+        volumes={config.working_dir: folder, "/tmp": folder, "/dev/shm": shared},
         hostname="sandbox",
         max_duration=left,
     )
@@ -229,7 +235,6 @@ def _set_limits(vm: Any, config: SandboxConfig, until: float) -> None:
         **{key: shlex.quote(value) for key, value in want.items()},
         user=_user(config),
         folder=shlex.quote(config.working_dir),
-        shm=_SHM_MB,
         place=_PLACE,
         place_folder=_PLACE.rpartition("/")[0],
     )
