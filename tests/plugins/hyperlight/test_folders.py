@@ -24,10 +24,10 @@ PARTS = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"
 
 
 @pytest.fixture
-def folders() -> Iterator[Folders]:
+def folders(tmp_path: Path) -> Iterator[Folders]:
     from stockade_hyperlight.folders import Folders
 
-    made = Folders(1)
+    made = Folders(1, str(tmp_path))
     yield made
     made.destroy()
 

@@ -13,7 +13,6 @@ import os
 import posixpath
 import shutil
 import stat
-import tempfile
 import threading
 from collections.abc import Iterable
 from typing import NoReturn
@@ -73,8 +72,9 @@ class Folders(FileBackend):
     root = "/output"
     tops = ("/input", "/output")
 
-    def __init__(self, disk_mb: int | None) -> None:
-        self.host = tempfile.mkdtemp(prefix="stockade-hyperlight-")
+    def __init__(self, disk_mb: int | None, host: str) -> None:
+        """``host`` is an empty folder, which goes with the session."""
+        self.host = host
         self._limit = None if disk_mb is None else disk_mb << 20
         self._lock = threading.Lock()
         self._machines = 0

@@ -16,7 +16,7 @@ from stockade.errors import (
 )
 from stockade.file_backend import FileBackend
 from stockade.wall import ExecRequest, Exit, OpenRequest, Output, Running, Sandbox
-from stockade_hyperlight import tools
+from stockade_hyperlight import leftovers, tools
 from stockade_hyperlight.folders import Folders
 from stockade_hyperlight.machine import Machine, MachineError
 
@@ -58,8 +58,15 @@ class HyperlightSandbox(Sandbox):
     """Machines are made as executions overlap, and after one was killed."""
 
     def __init__(
-        self, request: OpenRequest, language: str, order: dict[str, Any], parallel: int
+        self,
+        request: OpenRequest,
+        language: str,
+        order: dict[str, Any],
+        *,
+        parallel: int,
+        place: str,
     ) -> None:
+        """``place`` is the folder in which the session's own is made."""
         self._language = language
         self._tools = tuple(order["tools"])
         self._parallel = parallel
@@ -72,7 +79,8 @@ class HyperlightSandbox(Sandbox):
         self._turns: dict[str, threading.Lock] = {}
         self._paused = False
         self._closed = False
-        self._folders = Folders(request.config.disk_mb)
+        host = leftovers.make(request.session_id, request.owner, place)
+        self._folders = Folders(request.config.disk_mb, host)
         machine = None
         try:
             machine = self._make()

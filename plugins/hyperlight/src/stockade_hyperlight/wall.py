@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import importlib.util
 import platform
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from stockade.capabilities import Capabilities, Isolation
 from stockade.errors import ConfigError, UnsupportedError
 from stockade.toolkit import kvm
-from stockade.wall import Availability, Check, OpenRequest, Option, Sandbox, Wall
-from stockade_hyperlight import tools
+from stockade.wall import (
+    Availability,
+    Check,
+    Leftover,
+    OpenRequest,
+    Option,
+    Place,
+    Sandbox,
+    Wall,
+)
+from stockade_hyperlight import leftovers, tools
 from stockade_hyperlight.session import HyperlightSandbox, order_of
 
 __all__ = ["HyperlightWall"]
@@ -86,6 +96,7 @@ class HyperlightWall(Wall):
 
     def __init__(self, target: str | None = None, options: Mapping[str, object] | None = None):
         super().__init__(target, options)
+        self._place = ""
         self.language = target or "python"
         if self.language not in _LANGUAGES:
             raise ConfigError(
@@ -128,4 +139,18 @@ class HyperlightWall(Wall):
         # By name, at the two usual ports; the guest's requests are checked by host and port.
         for host in config.network_allow:
             order["allow"] += [f"https://{host}", f"http://{host}"]
-        return HyperlightSandbox(request, self.language, order, self.chosen["parallel"])
+        return HyperlightSandbox(
+            request, self.language, order, parallel=self.chosen["parallel"], place=self.place().word
+        )
+
+    def place(self) -> Place:
+        return Place.here(self._place or tempfile.gettempdir())
+
+    def look_at(self, place: Place) -> None:
+        self._place = place.word
+
+    def leftovers(self) -> Sequence[Leftover]:
+        return leftovers.all_of(self.place().word)
+
+    def remove(self, leftover: Leftover) -> None:
+        leftovers.remove(leftover.handle)
