@@ -6,7 +6,7 @@ import inspect
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar
 
@@ -79,6 +79,9 @@ class ConformanceBase:
     #: "unix:///nowhere"}, for the check that a sandbox is looked for where it was made (C9).
     #: TMPDIR and XDG_RUNTIME_DIR lead elsewhere there anyway.
     elsewhere: ClassVar[Mapping[str, str]] = {}
+    #: The providers that the target names, for a wall that is over another one: selecting it
+    #: imports these, too (A3).
+    over: ClassVar[Collection[str]] = ()
     #: Seconds that one check may take, widened by ``time_factor``.
     check_seconds: ClassVar[float] = 60.0
 
