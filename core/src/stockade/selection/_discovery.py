@@ -39,6 +39,7 @@ PUBLISHED = {
     name: f"stockade-{name}"
     for name in (
         "bubblewrap",
+        "chaos",
         "docker",
         "gvisor",
         "hyperlight",
