@@ -173,9 +173,17 @@ class AsyncSession:
         rows: int = 24,
         columns: int = 80,
         env: Mapping[str, str] | None = None,
+        working_dir: str | None = None,
     ) -> Call[AsyncTerminal]:
         """Start a program, by default the shell, on a terminal of its own (D19)."""
-        start = functools.partial(self._session.terminal, argv, rows=rows, columns=columns, env=env)
+        start = functools.partial(
+            self._session.terminal,
+            argv,
+            rows=rows,
+            columns=columns,
+            env=env,
+            working_dir=working_dir,
+        )
         return Call(self._terminal(start))
 
     async def _terminal(self, call: Callable[[], Terminal]) -> AsyncTerminal:

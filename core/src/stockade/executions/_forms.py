@@ -19,7 +19,14 @@ from stockade.lowering.argv import KNOWN
 from stockade.values.ids import new_execution_id
 from stockade.wall import ExecRequest, Form, Language, Wall
 
-__all__ = ["MAX_STDIN_BYTES", "check_argv", "check_form", "environment", "start"]
+__all__ = [
+    "MAX_STDIN_BYTES",
+    "check_argv",
+    "check_form",
+    "environment",
+    "start",
+    "working_folder",
+]
 
 
 class _Left(Enum):
@@ -106,7 +113,7 @@ def start(
         language_info=info,
         state=state,
         stdin=_stdin(stdin),
-        working_dir=_working_dir(home.config, working_dir),
+        working_dir=working_folder(home.config, working_dir),
         env=environment(home.config, env),
         timeout_seconds=seconds,
     )
@@ -175,7 +182,7 @@ def _stdin(stdin: object) -> bytes:
     return data
 
 
-def _working_dir(config: SandboxConfig, working_dir: str | None) -> str:
+def working_folder(config: SandboxConfig, working_dir: str | None) -> str:
     """The folder that an execution starts in; a relative one is below the session's (D15)."""
     if working_dir is None:
         return config.working_dir

@@ -22,7 +22,7 @@ from stockade.errors import (
     StockadeError,
     WallError,
 )
-from stockade.executions._forms import check_argv, environment
+from stockade.executions._forms import check_argv, environment, working_folder
 from stockade.results import SandboxResult, Verdict
 from stockade.values.ids import new_execution_id
 from stockade.values.shown import named
@@ -52,6 +52,7 @@ def open_terminal(
     rows: int,
     columns: int,
     env: Mapping[str, str] | None,
+    working_dir: str | None = None,
 ) -> Terminal:
     """What ``Session.terminal`` does. Raises ConfigError, UnsupportedError,
     PolicyRefusedError, PolicyError, SessionStateError, SandboxLostError, WallError."""
@@ -60,7 +61,7 @@ def open_terminal(
         argv=check_argv(argv) if argv else (),
         rows=_size("rows", rows),
         columns=_size("columns", columns),
-        working_dir=home.config.working_dir,
+        working_dir=working_folder(home.config, working_dir),
         env=environment(home.config, env),
     )
     if home.paused:

@@ -248,8 +248,10 @@ class Session:
         rows: int = 24,
         columns: int = 80,
         env: Mapping[str, str] | None = None,
+        working_dir: str | None = None,
     ) -> Terminal:
-        """Start a program, by default the shell, on a terminal of its own.
+        """Start a program, by default the shell, on a terminal of its own, in ``working_dir``
+        (D15).
 
         For people: no deadline and no output limit hold but those that a policy sets. It
         is one of the session's executions until it ends or is closed, and ends with the
@@ -264,6 +266,7 @@ class Session:
             rows=rows,
             columns=columns,
             env=env,
+            working_dir=working_dir,
         )
 
     def _sandbox(self) -> Sandbox:

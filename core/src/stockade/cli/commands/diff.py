@@ -23,12 +23,12 @@ from stockade.cli.choosing import (
 from stockade.cli.commands import compare
 from stockade.cli.commands.run import (
     Terminated,
-    environment,
     isolation_told_here,
     streams_as_json,
     terminable,
 )
 from stockade.cli.console import failed, say, table
+from stockade.cli.work import environment
 from stockade.errors import StockadeError
 
 if TYPE_CHECKING:

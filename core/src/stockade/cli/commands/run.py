@@ -24,6 +24,7 @@ from stockade.cli.choosing import (
 )
 from stockade.cli.console import clear_status, failed, say, status, traceback_option
 from stockade.cli.feed import Feed, feed
+from stockade.cli.work import Work, work_options
 from stockade.errors import StockadeError
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Terminated",
-    "environment",
     "isolation_told_here",
     "run",
     "starting",
@@ -62,8 +62,7 @@ _LIVE_WINDOW = 1 << 20
 @click.option("--processes", type=int)
 @click.option("--disk", type=int, metavar="MB")
 @click.option("--output-limit", type=int, metavar="BYTES", help="End it when it prints more.")
-@click.option("--env", multiple=True, metavar="NAME[=VALUE]", help="Set, or pass on, a variable.")
-@click.option("--workdir", metavar="DIR", help="The working folder inside.")
+@work_options
 @click.option("--audit", type=click.Path(dir_okay=False), help="Append events to an audit log.")
 @traceback_option
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
@@ -79,6 +78,7 @@ def run(command: tuple[str, ...], **options: Any) -> None:
       stockade run -- python3 -c 'print(6*7)'
       stockade run -p gvisor:python:3.12-slim -p local -- make test
       stockade run --code 'print(6*7)' --language python
+      stockade run --mount .:rw --allow pypi.org -- make test
       echo data | stockade run --timeout 5 -- wc -c
     """  # fmt: skip
     given = [bool(command), options["code"] is not None, options["code_file"] is not None,
@@ -119,26 +119,17 @@ def terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
-def _config(options: dict[str, Any]) -> dict[str, Any]:
+def _config(options: dict[str, Any], work: Work) -> dict[str, Any]:
     names = {"timeout": "timeout_seconds", "memory": "memory_mb", "cpu": "cpu_limit",
              "processes": "max_processes", "disk": "disk_mb"}  # fmt: skip
-    return {field: options[name] for name, field in names.items() if options[name] is not None}
-
-
-def environment(pairs: tuple[str, ...]) -> dict[str, str]:
-    env = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals and name not in os.environ:
-            raise click.UsageError(f"--env {name}: it is not set here; write --env {name}=VALUE.")
-        env[name] = value if equals else os.environ[name]
-    return env
+    limits = {field: options[name] for name, field in names.items() if options[name] is not None}
+    return {**limits, **work.fields()}
 
 
 def _run(command: tuple[str, ...], options: dict[str, Any]) -> int:
     import stockade
 
-    env = environment(options["env"])
+    work = Work.of(options)
     form: dict[str, Any] = {"argv": list(command)} if command else {}
     if options["shell"] is not None:
         form = {"shell": options["shell"]}
@@ -155,24 +146,33 @@ def _run(command: tuple[str, ...], options: dict[str, Any]) -> int:
     needs = [next(iter(form))]  # the feature is named as the form
     with starting(preference), isolation_told_here():
         session = stockade.open(
-            preference, agent_id=options["agent"], needs=needs, **_config(options)
+            preference, agent_id=options["agent"], needs=needs, **_config(options, work)
         )
     with session:
         tell_taken(session.provider, preference, options["verbose"])
         tell_isolation(session.provider)
-        more: dict[str, Any] = {"env": env, "stdin": whole(given)}
-        if options["workdir"]:
-            more["working_dir"] = options["workdir"]
+        work.bring(session)
+        more: dict[str, Any] = {**work.start(), "stdin": whole(given)}
         if options["output_limit"]:
             more |= {"output_limit_bytes": options["output_limit"], "output_policy": "end"}
-        if options["as_json"]:
-            return _as_json(session, session.start(**form, **more).result())
-        more.setdefault("output_limit_bytes", _LIVE_WINDOW)
-        with session.stream(**form, **more) as execution:
-            told = _pass_on(execution)
-            if not told:
-                return 128 + signal.SIGPIPE
-            return _tell(execution.result())
+        code = _execute(session, form, more, as_json=options["as_json"])
+        try:
+            work.fetch(session)
+        except (StockadeError, OSError) as error:
+            failed(error)
+            return code or _FAILED
+        return code
+
+
+def _execute(session: Any, form: dict[str, Any], more: dict[str, Any], *, as_json: bool) -> int:
+    if as_json:
+        return _as_json(session, session.start(**form, **more).result())
+    more.setdefault("output_limit_bytes", _LIVE_WINDOW)
+    with session.stream(**form, **more) as execution:
+        told = _pass_on(execution)
+        if not told:
+            return 128 + signal.SIGPIPE
+        return _tell(execution.result())
 
 
 def whole(given: Feed) -> bytes:

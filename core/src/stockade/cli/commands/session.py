@@ -22,6 +22,7 @@ from stockade.cli.choosing import (
 )
 from stockade.cli.console import failed, say, table, traced
 from stockade.cli.feed import feed
+from stockade.cli.work import environment
 from stockade.errors import SandboxLostError, SessionStateError, StockadeError
 
 if TYPE_CHECKING:
@@ -208,7 +209,7 @@ def _execute(id: str, agent: str, command: tuple[str, ...], options: dict[str, A
     from stockade.cli.commands import run
 
     form: dict[str, Any] = {"argv": list(command)} if command else {"shell": options["shell"]}
-    more: dict[str, Any] = {"env": run.environment(options["env"])}
+    more: dict[str, Any] = {"env": environment(options["env"])}
     for option, field in (("workdir", "working_dir"), ("timeout", "timeout")):
         if options[option] is not None:
             more[field] = options[option]

@@ -22,6 +22,7 @@ from stockade.cli.choosing import (
 )
 from stockade.cli.commands.run import isolation_told_here, tell_isolation
 from stockade.cli.console import failed
+from stockade.cli.work import Work, work_options
 from stockade.errors import StockadeError
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ _FAILED = 125
 @verbose_option
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.option("--agent", default="default", show_default=True, help="Who runs it, for policies.")
-def shell(provider: tuple[str, ...], verbose: bool, command: tuple[str, ...], agent: str) -> None:
+@work_options
+def shell(command: tuple[str, ...], **options: Any) -> None:
     """Open a terminal behind a wall; its files are gone when you leave.
 
     Runs COMMAND, or the sandbox's own shell, and exits with its code. No deadline
@@ -46,27 +48,33 @@ def shell(provider: tuple[str, ...], verbose: bool, command: tuple[str, ...], ag
     \b
       stockade shell -p docker:python:3.12-slim
       stockade shell -p gvisor:debian -- top
+      stockade shell --mount .:rw --allow api.example.com -- agent
     """
     import stockade
 
     if not sys.stdin.isatty():
         raise click.UsageError("standard input is no terminal; use `stockade run` for programs.")
+    work = Work.of(options)
     try:
-        preference = wanted(provider)
+        preference = wanted(options["provider"])
         with isolation_told_here():
-            session = stockade.open(preference, agent_id=agent, needs=["terminal"])
+            session = stockade.open(
+                preference, agent_id=options["agent"], needs=["terminal"], **work.fields()
+            )
         with session:
-            tell_taken(session.provider, preference, verbose)
+            tell_taken(session.provider, preference, options["verbose"])
             tell_isolation(session.provider)
             columns, rows = shutil.get_terminal_size()
-            terminal = session.terminal(command, rows=rows, columns=columns)
+            work.bring(session)
+            terminal = session.terminal(command, rows=rows, columns=columns, **work.start())
             try:
                 with _raw():
                     _relay(terminal)
                 code = terminal.exit_code()
             finally:
                 terminal.close()
-    except StockadeError as error:
+            work.fetch(session)
+    except (StockadeError, OSError) as error:
         failed(error)
         code = _FAILED
     sys.exit(code)

@@ -1,0 +1,174 @@
+"""What a command behind a wall is given of the caller's: folders, files, hosts, variables."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import attrs
+import click
+
+from stockade.cli.commands.copying import get, put
+from stockade.cli.console import say
+from stockade.config import Mount
+
+if TYPE_CHECKING:
+    from stockade.session import Session
+
+__all__ = ["Work", "environment", "work_options"]
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_MODES = {"ro": True, "rw": False}
+#: What click may not take for options of its own names.
+_OPTIONS = (
+    click.option(
+        "--mount",
+        "mounts",
+        multiple=True,
+        metavar="DIR[:PATH][:rw]",
+        help="Show a folder, at its own path or PATH, to be read; with :rw written, too.",
+    ),
+    click.option(
+        "--put",
+        "puts",
+        multiple=True,
+        metavar="PATH[:TO]",
+        help="Copy a folder's content, or a file, into the working folder, or to TO, before.",
+    ),
+    click.option(
+        "--get",
+        "gets",
+        multiple=True,
+        metavar="PATH[:TO]",
+        help="Copy PATH of the sandbox here, or to TO, when the command has ended.",
+    ),
+    click.option(
+        "--allow",
+        "hosts",
+        multiple=True,
+        metavar="HOST[:PORT][=PLACE]",
+        help="Open a host (PLACE: loopback, or a private network), and nothing else.",
+    ),
+    click.option("--network", is_flag=True, help="Open the network as a whole."),
+    click.option(
+        "--env", multiple=True, metavar="NAME[=VALUE]", help="Set, or pass on, a variable."
+    ),
+    click.option(
+        "--workdir",
+        metavar="DIR",
+        help="The folder inside to start in; by default this one, where it is mounted.",
+    ),
+)
+
+
+def work_options(command: _Command) -> _Command:
+    """The options that :meth:`Work.of` reads, for a command that opens a session."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+@attrs.frozen(kw_only=True)
+class Work:
+    """What the options say."""
+
+    mounts: Sequence[Mount]
+    puts: Sequence[tuple[str, str]]
+    gets: Sequence[tuple[str, str]]
+    hosts: Sequence[str]
+    network: bool
+    env: Mapping[str, str] = attrs.field(repr=False)
+    working_dir: str | None  #: to start in; None: the session's
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Work:
+        """Raises click.UsageError for what cannot be meant."""
+        mounts = [_mount(text) for text in options["mounts"]]
+        return cls(
+            mounts=mounts,
+            puts=[_pair("--put", text) for text in options["puts"]],
+            gets=[_pair("--get", text) for text in options["gets"]],
+            hosts=options["hosts"],
+            network=options["network"],
+            env=environment(options["env"]),
+            working_dir=options["workdir"] or _here(mounts),
+        )
+
+    def fields(self) -> dict[str, Any]:
+        """Of the configuration; only what was said, so that the provider string's stay."""
+        found: dict[str, Any] = {}
+        if self.mounts:
+            found["mounts"] = tuple(self.mounts)
+        if self.hosts:
+            found["network_allow"] = tuple(self.hosts)
+        if self.network:
+            found["network_enabled"] = True
+        return found
+
+    def start(self) -> dict[str, Any]:
+        """Of an execution: its variables and where it starts."""
+        more: dict[str, Any] = {"env": self.env}
+        return more if self.working_dir is None else {**more, "working_dir": self.working_dir}
+
+    def bring(self, session: Session) -> None:
+        """Copy in what is to be there. Raises what files raise."""
+        for source, to in self.puts:
+            path = self._inside(session, to)
+            if not to and not os.path.isdir(source):
+                path = posixpath.join(path, os.path.basename(source))
+            _tell(put(session, source, path))
+
+    def fetch(self, session: Session) -> None:
+        """Copy out what the command made. Raises what files raise."""
+        for path, to in self.gets:
+            inside = self._inside(session, path)
+            _tell(get(session, inside, to or posixpath.basename(inside)))
+
+    def _inside(self, session: Session, path: str) -> str:
+        start = posixpath.join(session.provider.config.working_dir, self.working_dir or "")
+        return posixpath.normpath(posixpath.join(start, path))
+
+
+def environment(pairs: Sequence[str]) -> dict[str, str]:
+    """``NAME=VALUE`` and ``NAME`` to variables. Raises click.UsageError for one that is not
+    set here."""
+    env = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals and name not in os.environ:
+            raise click.UsageError(f"--env {name}: it is not set here; write --env {name}=VALUE.")
+        env[name] = value if equals else os.environ[name]
+    return env
+
+
+def _mount(text: str) -> Mount:
+    parts = text.split(":")
+    read_only = _MODES[parts.pop()] if parts[-1] in _MODES and len(parts) > 1 else True
+    if not parts[0] or len(parts) > 2 or not parts[-1]:
+        raise click.UsageError(f"--mount {text}: write DIR, DIR:rw or DIR:PATH:rw.")
+    source = os.path.abspath(parts[0])
+    return Mount(source, parts[1] if len(parts) > 1 else source, read_only)
+
+
+def _pair(option: str, text: str) -> tuple[str, str]:
+    path, colon, to = text.partition(":")
+    if not path or (colon and not to):
+        raise click.UsageError(f"{option} {text}: write PATH or PATH:TO.")
+    return path, to
+
+
+def _here(mounts: Sequence[Mount]) -> str | None:
+    """This folder, as it is called inside, where one of the mounts shows it."""
+    here = os.getcwd()
+    for mount in mounts:
+        if here == mount.source or here.startswith(mount.source.rstrip("/") + "/"):
+            return posixpath.normpath(mount.target + here.removeprefix(mount.source))
+    return None
+
+
+def _tell(misses: Sequence[Any]) -> None:
+    for miss in misses:
+        say(f"stockade: not copied: {miss}", err=True)
