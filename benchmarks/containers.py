@@ -29,14 +29,26 @@ LONG_ROW = "code, 20 in a row"
 #: What the project promises, as medians against docker-py (row: limit), by wall.
 GOALS: dict[str, dict[str, float]] = {
     "docker": {
-        "create": 0.6, "create, first execution": 1.0, "argv": 1 / 15, "shell": 1 / 15,
-        "code": 1 / 12, LONG_ROW: 1 / 12, "destroy": 1.0, "from the pool": 1 / 50, "MB/s": 200,
+        "create": 0.6,
+        "create, first execution": 1.0,
+        "argv": 1 / 15,
+        "shell": 1 / 15,
+        "code": 1 / 12,
+        LONG_ROW: 1 / 12,
+        "destroy": 1.0,
+        "from the pool": 1 / 50,
+        "MB/s": 200,
     },
     "gvisor": {
-        "argv": 1 / 4, "shell": 1 / 4, "code": 1 / 4, "code, after a pause": 1 / 4,
-        LONG_ROW: 1 / 4, "destroy": 1.0, "from the pool": 1 / 50,
+        "argv": 1 / 4,
+        "shell": 1 / 4,
+        "code": 1 / 4,
+        "code, after a pause": 1 / 4,
+        LONG_ROW: 1 / 4,
+        "destroy": 1.0,
+        "from the pool": 1 / 50,
     },
-}  # fmt: skip
+}
 
 
 #: Rows that are measured against another of docker-py's: to have something run must take no

@@ -69,8 +69,12 @@ def settled(before: dict[str, int] | None = None) -> dict[str, int]:
 
 def grown(before: dict[str, int], now: dict[str, int]) -> list[str]:
     """What there is more of than may be."""
-    allowed = {"memory_kib": MORE_KIB, "descriptors": MORE_DESCRIPTORS,
-               "threads": MORE_THREADS, "children": 0}  # fmt: skip
+    allowed = {
+        "memory_kib": MORE_KIB,
+        "descriptors": MORE_DESCRIPTORS,
+        "threads": MORE_THREADS,
+        "children": 0,
+    }
     return [
         f"{name}: {before[name]} before, {now[name]} at the end"
         for name, more in allowed.items()
@@ -220,8 +224,15 @@ def _together(session: Any) -> None:
 
 
 ACTIONS: list[Callable[[Any], None]] = [
-    _echo, _much, _late, _cancelled, _streamed, _abandoned, _files, _together,
-]  # fmt: skip
+    _echo,
+    _much,
+    _late,
+    _cancelled,
+    _streamed,
+    _abandoned,
+    _files,
+    _together,
+]
 
 
 def soak(string: str, seconds: float, callers: int, times: Times, samples: list[Any]) -> None:
@@ -272,14 +283,17 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     after = settled(before)
     errors += warm.errors
     return {
-        "string": options.string, "phases": phases,
-        "after_warm_up": before, "at_the_end": after, "errors": errors[:10],
+        "string": options.string,
+        "phases": phases,
+        "after_warm_up": before,
+        "at_the_end": after,
+        "errors": errors[:10],
         "wrong": [
             *grown(before, after),
             *([f"{len(errors)} sessions failed"] if errors else []),
             *([f"{left} records or seats were left"] if left else []),
         ],
-    }  # fmt: skip
+    }
 
 
 def phase(
@@ -287,10 +301,14 @@ def phase(
 ) -> dict[str, Any]:
     done = len(times.of.get("close", ()))
     return {
-        "mode": mode, "at_once": at_once, "sessions": done, "seconds": round(seconds, 2),
-        "sessions_per_second": round(done / seconds, 1), "steps": times.table(),
+        "mode": mode,
+        "at_once": at_once,
+        "sessions": done,
+        "seconds": round(seconds, 2),
+        "sessions_per_second": round(done / seconds, 1),
+        "steps": times.table(),
         "samples": samples,
-    }  # fmt: skip
+    }
 
 
 def show(report: dict[str, Any]) -> None:

@@ -41,9 +41,10 @@ class Raw:
 
     def create(self) -> str:
         body = {
-            "Image": self.image, "Cmd": ["sleep", "infinity"],
+            "Image": self.image,
+            "Cmd": ["sleep", "infinity"],
             "HostConfig": {"NetworkMode": "none", "Runtime": self.runtime},
-        }  # fmt: skip
+        }
         made: str = json.loads(self._ask("POST", "/containers/create", body))["Id"]
         self._ask("POST", f"/containers/{made}/start")
         return made
@@ -82,9 +83,12 @@ class DockerPy:
 
     def create(self) -> Any:
         return self.client.containers.run(
-            self.image, ["sleep", "infinity"], detach=True, network_mode="none",
+            self.image,
+            ["sleep", "infinity"],
+            detach=True,
+            network_mode="none",
             runtime=self.runtime,
-        )  # fmt: skip
+        )
 
     def execute(self, box: Any, argv: list[str]) -> None:
         assert box.exec_run(argv, demux=True).exit_code == 0
@@ -110,9 +114,14 @@ class CommandLine:
 
     def create(self) -> str:
         return self._run(
-            "run", "-d", "--network=none", f"--runtime={self.runtime}", self.image, "sleep",
+            "run",
+            "-d",
+            "--network=none",
+            f"--runtime={self.runtime}",
+            self.image,
+            "sleep",
             "infinity",
-        )  # fmt: skip
+        )
 
     def execute(self, box: str, argv: list[str]) -> None:
         self._run("exec", box, *argv)

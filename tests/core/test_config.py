@@ -37,21 +37,37 @@ def test_B1_is_immutable_all_the_way() -> None:
 
 
 WRONG: list[tuple[str, Any]] = [
-    *((name, value)
-      for name in ("timeout_seconds", "cpu_limit", "lifetime_seconds", "idle_seconds")
-      for value in (math.nan, math.inf, -math.inf, 0, -1, True, "1", 1e300)),
-    *((name, value)
-      for name in ("memory_mb", "max_processes", "disk_mb", "output_limit_bytes")
-      for value in (math.nan, math.inf, 0, -1, True, 1.5, "1", 10**12)),
+    *(
+        (name, value)
+        for name in ("timeout_seconds", "cpu_limit", "lifetime_seconds", "idle_seconds")
+        for value in (math.nan, math.inf, -math.inf, 0, -1, True, "1", 1e300)
+    ),
+    *(
+        (name, value)
+        for name in ("memory_mb", "max_processes", "disk_mb", "output_limit_bytes")
+        for value in (math.nan, math.inf, 0, -1, True, 1.5, "1", 10**12)
+    ),
     ("timeout_seconds", None),
     ("output_limit_bytes", None),
     *(("network_enabled", value) for value in (1, 0, None, "yes")),
     ("read_only_fs", 1),
-    *(("env_vars", value) for value in (
-        {"": "x"}, {"A=B": "x"}, {"A\0": "x"}, {"A": "x\0"}, {"A": 1}, {1: "x"}, [("A", "b")])),
+    *(
+        ("env_vars", value)
+        for value in (
+            {"": "x"},
+            {"A=B": "x"},
+            {"A\0": "x"},
+            {"A": "x\0"},
+            {"A": 1},
+            {1: "x"},
+            [("A", "b")],
+        )
+    ),
     *(("user", value) for value in ("root", "0", "0:0", "-1", "1:2:3", "", 1000, str(2**32))),
-    *(("working_dir", value) for value in (
-        "", "relative", "/a/../b", "//a", "/a/", "/a\0", None, "/" + "x" * 2000)),
+    *(
+        ("working_dir", value)
+        for value in ("", "relative", "/a/../b", "//a", "/a/", "/a\0", None, "/" + "x" * 2000)
+    ),
     ("output_policy", "stop"),
     ("mounts", "no"),
     ("mounts", [("/a", "/b")]),
@@ -60,7 +76,7 @@ WRONG: list[tuple[str, Any]] = [
     ("network_allow", [""]),
     ("labels", {"": "x"}),
     ("labels", {"a": "\n"}),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("field", "value"), WRONG)

@@ -44,8 +44,9 @@ def test_a_real_sessions_secrets_are_not_logged(
     with caplog.at_level(logging.DEBUG):
         with stockade.open(string, env_vars={"TOKEN": f"{SECRET}-session"}) as session:
             options: dict[str, Any] = {
-                "env": {"OTHER": f"{SECRET}-execution"}, "stdin": f"{SECRET}-stdin".encode(),
-            }  # fmt: skip
+                "env": {"OTHER": f"{SECRET}-execution"},
+                "stdin": f"{SECRET}-stdin".encode(),
+            }
             session.run(["cat"], **options)
             session.shell(f"echo {SECRET}-line; exit 3", **options)
             session.code(f"print('{SECRET}-code')", **options)

@@ -132,16 +132,20 @@ def test_parts_themselves_go_one_way() -> None:
     assert _circle({part: set(others.split()) for part, others in ARROWS.items()}) == []
 
 
+def _texts() -> dict[str, str]:
+    folders = ("core", "plugins", "supervisor", "tests", "benchmarks")
+    paths = [path for folder in folders for path in (REPOSITORY / folder).rglob("*.py")]
+    return {str(path.relative_to(REPOSITORY)): path.read_text() for path in paths}
+
+
 def test_the_package_holds_few_modules_and_no_long_ones() -> None:
     assert len(list(CORE.glob("*.py"))) <= MOST_MODULES
-    folders = ("core", "plugins", "supervisor", "tests", "benchmarks")
-    long = {
-        str(path.relative_to(REPOSITORY)): lines
-        for folder in folders
-        for path in (REPOSITORY / folder).rglob("*.py")
-        if (lines := path.read_text().count("\n")) > MOST_LINES
-    }
-    assert long == {}
+    assert [name for name, text in _texts().items() if text.count("\n") > MOST_LINES] == []
+
+
+def test_nothing_is_kept_from_the_formatter() -> None:
+    comment = "# fmt: " + "skip"
+    assert [name for name, text in _texts().items() if comment in text] == []
 
 
 def test_core_depends_on_three_packages() -> None:

@@ -28,9 +28,15 @@ class Shell:
 
     def __call__(self, *args: str, code: int = 0, stdin: str | None = None) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "stockade.cli", *args], env=self.env, text=True, input=stdin,
-            capture_output=True, check=False, timeout=100, cwd=self.folder,
-        )  # fmt: skip
+            [sys.executable, "-m", "stockade.cli", *args],
+            env=self.env,
+            text=True,
+            input=stdin,
+            capture_output=True,
+            check=False,
+            timeout=100,
+            cwd=self.folder,
+        )
         assert done.returncode == code, f"{args}: {done.returncode}: {done.stdout}{done.stderr}"
         self.errors = done.stderr
         return done.stdout.strip()
@@ -168,8 +174,10 @@ def test_living_sessions_of_other_processes_are_shown_and_left_alone(sh: Shell) 
 def test_gc_watches_until_it_is_told_to_stop(sh: Shell) -> None:
     watching = subprocess.Popen(
         [sys.executable, "-m", "stockade.cli", "gc", "--watch", "0.2", "--json"],
-        env=sh.env, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        env=sh.env,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert watching.stdout is not None
     for _ in range(2):
         assert set(json.loads(watching.stdout.readline())) >= {"removed", "failed", "kept"}

@@ -55,9 +55,13 @@ class Place:
 
     def python(self, *args: str, **options: Any) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, *args], env=self.env, text=True, stdout=subprocess.PIPE,
-            cwd=self.folder, **options,
-        )  # fmt: skip
+            [sys.executable, *args],
+            env=self.env,
+            text=True,
+            stdout=subprocess.PIPE,
+            cwd=self.folder,
+            **options,
+        )
 
     def kill_at(self, wall: str, step: Step, share: float) -> None:
         """One process that dies at a step."""

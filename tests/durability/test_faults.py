@@ -48,9 +48,13 @@ class Place:
 
     def python(self, *args: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, *args], env=self.env, text=True, stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+            [sys.executable, *args],
+            env=self.env,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
 
     def reach_engine(self) -> None:
         """Let its processes use the engine that this one uses."""
@@ -94,10 +98,13 @@ def place(tmp_path: Path) -> Iterator[Place]:
     (tmp_path / "tmp").mkdir()
     path = tmp_path / "state" / "ledger.sqlite"
     env = {
-        **os.environ, "STOCKADE_LEDGER": str(path), "STOCKADE_GC": "off",
-        "TMPDIR": str(tmp_path / "tmp"), "STOCKADE_TEST_CLOCK": str(tmp_path / "ahead"),
+        **os.environ,
+        "STOCKADE_LEDGER": str(path),
+        "STOCKADE_GC": "off",
+        "TMPDIR": str(tmp_path / "tmp"),
+        "STOCKADE_TEST_CLOCK": str(tmp_path / "ahead"),
         "DOCKER_HOST": "unix:///nowhere",  # what others left on an engine is not ours to remove
-    }  # fmt: skip
+    }
     made = Place(env, SqliteLedger(path))
     yield made
     assert list((tmp_path / "tmp").iterdir()) == []

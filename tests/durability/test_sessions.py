@@ -45,9 +45,12 @@ def _wall(string: str) -> str:
 def _process(code: str, ledger: SqliteLedger | None, *args: str) -> subprocess.Popen[str]:
     path = "off" if ledger is None else ledger.path
     return subprocess.Popen(
-        [sys.executable, "-c", code, *args], text=True, stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE, env={**os.environ, "STOCKADE_LEDGER": path, "STOCKADE_GC": "off"},
-    )  # fmt: skip
+        [sys.executable, "-c", code, *args],
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "STOCKADE_LEDGER": path, "STOCKADE_GC": "off"},
+    )
 
 
 def _line(process: subprocess.Popen[str]) -> str:

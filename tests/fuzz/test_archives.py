@@ -22,9 +22,13 @@ from stockade.errors import ArchiveError, StockadeError
 from stockade.files._tar import members
 
 KINDS = {
-    "file": tarfile.REGTYPE, "dir": tarfile.DIRTYPE, "link": tarfile.SYMTYPE,
-    "hard": tarfile.LNKTYPE, "fifo": tarfile.FIFOTYPE, "sparse": tarfile.GNUTYPE_SPARSE,
-}  # fmt: skip
+    "file": tarfile.REGTYPE,
+    "dir": tarfile.DIRTYPE,
+    "link": tarfile.SYMTYPE,
+    "hard": tarfile.LNKTYPE,
+    "fifo": tarfile.FIFOTYPE,
+    "sparse": tarfile.GNUTYPE_SPARSE,
+}
 
 
 def archive(
@@ -49,9 +53,10 @@ def leads_out(root: Path, inside: Path) -> list[Path]:
     """What in the destination leads out of it when a program follows it, as the kernel does."""
     top = os.path.realpath(inside)
     return [
-        path for path in inside.rglob("*")
+        path
+        for path in inside.rglob("*")
         if os.path.commonpath([top, os.path.realpath(path)]) != top
-    ]  # fmt: skip
+    ]
 
 
 def attempt(data: bytes) -> None:
@@ -95,8 +100,13 @@ def mutated(data: bytes, changes: list[tuple[int, int]]) -> bytes:
     return bytes(changed)
 
 
-SEED = archive(("dir", "d", ""), ("file", "d/f", "x" * 700), ("link", "l", "d/f"),
-               ("file", "n" * 150, "long"), pax={"mtime": "1.5"})  # fmt: skip
+SEED = archive(
+    ("dir", "d", ""),
+    ("file", "d/f", "x" * 700),
+    ("link", "l", "d/f"),
+    ("file", "n" * 150, "long"),
+    pax={"mtime": "1.5"},
+)
 
 
 @examples(150)
@@ -160,10 +170,15 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "global headers": lambda: global_headers(3000, 3000),
     "an endless header": lambda: header(b"x", b"x", b"77777777777\0") + bytes(1 << 20),
     "a header of headers": lambda: header(b"x", b"x", b"00000001000\0") * 3000,
-    "lengths of nothing": lambda: header(b"x", b"x", b"%011o\0" % 500) + b"0 a=b\n" * 80 + bytes(32)
-    + header(b"f", b"0", b"00000000000\0") + bytes(1024),
+    "lengths of nothing": lambda: (
+        header(b"x", b"x", b"%011o\0" % 500)
+        + b"0 a=b\n" * 80
+        + bytes(32)
+        + header(b"f", b"0", b"00000000000\0")
+        + bytes(1024)
+    ),
     "empty members": lambda: header(b"f", b"0", b"00000000000\0") * 4000,
-}  # fmt: skip
+}
 
 
 def global_headers(keys: int, count: int) -> bytes:
@@ -174,9 +189,11 @@ def global_headers(keys: int, count: int) -> bytes:
         records += b"%d%s" % (length, body)
     padded = records + bytes(-len(records) % 512)
     return (
-        header(b"g", b"g", b"%011o\0" % len(records)) + padded
-        + b"".join(header(b"f%d" % n, b"0", b"00000000000\0") for n in range(count)) + bytes(1024)
-    )  # fmt: skip
+        header(b"g", b"g", b"%011o\0" % len(records))
+        + padded
+        + b"".join(header(b"f%d" % n, b"0", b"00000000000\0") for n in range(count))
+        + bytes(1024)
+    )
 
 
 @pytest.mark.parametrize("name", BOMBS)

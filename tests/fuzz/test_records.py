@@ -131,12 +131,34 @@ def test_damaged_records_write_nothing_outside(changes: list[tuple[int, int]], e
 
 WORDS = st.one_of(
     st.sampled_from(
-        [b"read", b"write", b"list", b"stat", b"mkdir", b"get", b"put", b"0", b"-", b"10", b"/",
-         b"/nowhere/x", b"all", b"chosen", b"self", b"append", b"9" * 30, b"-1", b"", b"x" * 5000,
-         b"/" + b"y" * 5000, b"0x10", b"077"]
+        [
+            b"read",
+            b"write",
+            b"list",
+            b"stat",
+            b"mkdir",
+            b"get",
+            b"put",
+            b"0",
+            b"-",
+            b"10",
+            b"/",
+            b"/nowhere/x",
+            b"all",
+            b"chosen",
+            b"self",
+            b"append",
+            b"9" * 30,
+            b"-1",
+            b"",
+            b"x" * 5000,
+            b"/" + b"y" * 5000,
+            b"0x10",
+            b"077",
+        ]
     ),
     st.binary(max_size=8).map(lambda word: word.replace(b"\0", b"")),
-)  # fmt: skip
+)
 
 
 @examples(60)

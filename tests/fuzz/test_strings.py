@@ -20,11 +20,32 @@ from stockade.values.options import render
 FIELDS = [field.name for field in attrs.fields(SandboxConfig)]
 VALUES = st.one_of(
     st.text(max_size=20),
-    st.sampled_from(["none", "true", "1", "0", "-1", "1e999", "nan", "inf", "1_0", "٣", "0x10", "/",
-                     "a=b,c=d", "/a:/b:rw", "8080,9090", "%00", "%", "%zz", "a" * 3000]),
+    st.sampled_from(
+        [
+            "none",
+            "true",
+            "1",
+            "0",
+            "-1",
+            "1e999",
+            "nan",
+            "inf",
+            "1_0",
+            "٣",
+            "0x10",
+            "/",
+            "a=b,c=d",
+            "/a:/b:rw",
+            "8080,9090",
+            "%00",
+            "%",
+            "%zz",
+            "a" * 3000,
+        ]
+    ),
     st.integers(-(10**30), 10**30).map(str),
     st.floats(allow_nan=True).map(str),
-)  # fmt: skip
+)
 
 
 @examples(200)
@@ -38,19 +59,22 @@ def test_any_options_make_a_configuration_or_say_why(options: dict[str, str]) ->
         assert str(error)
         return
     # What was understood can be written down again, and means the same.
-    again = "w?" + "&".join(
-        f"{name}={quote(render(getattr(config, name)))}" for name in changes
-    )  # fmt: skip
+    again = "w?" + "&".join(f"{name}={quote(render(getattr(config, name)))}" for name in changes)
     if changes:
         second, _ = split_options(ProviderString.parse(again), ScriptedWall.options)
         assert SandboxConfig().with_(**second) == config
 
 
 ANYTHING: st.SearchStrategy[Any] = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=10),
-    st.binary(max_size=10), st.lists(st.integers(), max_size=2),
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=10),
+    st.binary(max_size=10),
+    st.lists(st.integers(), max_size=2),
     st.dictionaries(st.text(max_size=4), st.text(max_size=4), max_size=2),
-)  # fmt: skip
+)
 
 
 @examples(200)

@@ -18,10 +18,21 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     target = folder / "site"
     subprocess.run(
-        [sys.executable, "-m", "pip", "-q", "install", "--no-deps", "--no-build-isolation",
-         "--target", str(target), "./stockade-plain"],
-        cwd=folder, check=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "-q",
+            "install",
+            "--no-deps",
+            "--no-build-isolation",
+            "--target",
+            str(target),
+            "./stockade-plain",
+        ],
+        cwd=folder,
+        check=True,
+    )
     return target
 
 

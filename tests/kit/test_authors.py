@@ -78,9 +78,14 @@ def authors(tmp_path: Path) -> Any:
 
 def ran(env: dict[str, str], *arguments: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", *arguments], env=env, cwd=env["PYTHONPATH"], text=True,
-        capture_output=True, timeout=100, check=False,
-    )  # fmt: skip
+        [sys.executable, "-m", *arguments],
+        env=env,
+        cwd=env["PYTHONPATH"],
+        text=True,
+        capture_output=True,
+        timeout=100,
+        check=False,
+    )
     return done.stdout + done.stderr
 
 
@@ -132,8 +137,15 @@ def test_doctor_shows_what_a_probe_raised(authors: Any) -> None:
 
 
 def test_an_error_without_words_is_named_without_a_hole(authors: Any) -> None:
-    output = ran(authors("ZeroDivisionError", open=CALL), "stockade.cli", "run", "-p", "authors",
-                 "--", "true")  # fmt: skip
+    output = ran(
+        authors("ZeroDivisionError", open=CALL),
+        "stockade.cli",
+        "run",
+        "-p",
+        "authors",
+        "--",
+        "true",
+    )
     assert "failed to start a sandbox: ZeroDivisionError; see" in output, output
 
 
@@ -194,8 +206,21 @@ def test_the_pages_code_is_strictly_typed(tmp_path: Path) -> None:
     for number, text in enumerate(whole):
         (tmp_path / f"block_{number}.py").write_text(text)
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--python-version", "3.10", "--cache-dir",
-         str(ROOT / ".mypy_cache"), "."],
-        cwd=tmp_path, capture_output=True, text=True, timeout=110, check=False,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "mypy",
+            "--strict",
+            "--python-version",
+            "3.10",
+            "--cache-dir",
+            str(ROOT / ".mypy_cache"),
+            ".",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr

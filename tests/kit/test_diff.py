@@ -26,8 +26,12 @@ def diff(
     walls = ("-p", first, "--against", second)
     return subprocess.run(
         [sys.executable, "-m", "stockade.cli", "diff", *walls, *arguments],
-        capture_output=True, text=True, timeout=60, check=False, **options,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        **options,
+    )
 
 
 def told(*arguments: str, **options: Any) -> tuple[int, dict[str, Any]]:
@@ -85,10 +89,19 @@ def test_input_folder_environment_code_and_deadline(landlock: str, tmp_path: Pat
     (tmp_path / "put" / "sub").mkdir(parents=True)
     (tmp_path / "put" / "sub" / "a").write_text("put there")
     code, report = told(
-        landlock, landlock, "--stdin", str(tmp_path / "in"), "--put", str(tmp_path / "put"),
-        "--env", "A=b", "--timeout", "3",
-        "--shell", 'cat - sub/a; printf %s "$A"; date +%N >&2; sleep 30',
-    )  # fmt: skip
+        landlock,
+        landlock,
+        "--stdin",
+        str(tmp_path / "in"),
+        "--put",
+        str(tmp_path / "put"),
+        "--env",
+        "A=b",
+        "--timeout",
+        "3",
+        "--shell",
+        'cat - sub/a; printf %s "$A"; date +%N >&2; sleep 30',
+    )
     assert code == 1 and report["differences"] == ["stderr"]
     for wall in report["walls"]:
         assert wall["verdict"] == "timed out" and wall["stdout_total_bytes"] == 14
@@ -131,10 +144,23 @@ def test_many_files_are_told_and_not_guessed_at(monkeypatch: pytest.MonkeyPatch)
 def test_an_interrupt_leaves_nothing(landlock: str) -> None:
     mark = f"42{os.getpid()}"
     process = subprocess.Popen(
-        [sys.executable, "-m", "stockade.cli", "diff", "-p", landlock, "--against", landlock,
-         "--", "sleep", mark],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "stockade.cli",
+            "diff",
+            "-p",
+            landlock,
+            "--against",
+            landlock,
+            "--",
+            "sleep",
+            mark,
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     deadline = time.monotonic() + 30
     while not _sleeping(mark) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -23,8 +23,12 @@ LONG = "as-long-as-a-name-may-be"
 def stockade(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "stockade.cli", *arguments],
-        capture_output=True, text=True, timeout=60, check=False, **options,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        **options,
+    )
 
 
 @pytest.mark.parametrize("name", ["a", "demo", "my-wall", "b2-c3", LONG])
@@ -98,9 +102,13 @@ def test_it_is_lint_free_and_strictly_typed(name: str, tmp_path: Path) -> None:
         if name == LONG and command == ["mypy"]:
             continue  # a name changes no type
         done = subprocess.run(
-            [sys.executable, "-m", *command], cwd=folder, capture_output=True, text=True,
-            timeout=100, check=False,
-        )  # fmt: skip
+            [sys.executable, "-m", *command],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
         assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -134,10 +142,18 @@ def test_from_nothing_to_a_tested_wall(tmp_path: Path) -> None:
     wheels = tmp_path / "wheels"
     pip = ["-m", "pip", "-q"]
     subprocess.run(
-        [sys.executable, *pip, "wheel", "--no-deps", "--no-build-isolation", "-w", str(wheels),
-         str(ROOT / "core")],
+        [
+            sys.executable,
+            *pip,
+            "wheel",
+            "--no-deps",
+            "--no-build-isolation",
+            "-w",
+            str(wheels),
+            str(ROOT / "core"),
+        ],
         check=True,
-    )  # fmt: skip
+    )
     (wheel,) = wheels.iterdir()
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
     programs = tmp_path / "venv" / "bin"
@@ -147,12 +163,19 @@ def test_from_nothing_to_a_tested_wall(tmp_path: Path) -> None:
     (tmp_path / "tmp").mkdir()  # the guards may end with their namespace, before they tidy up
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     env.pop("STOCKADE_REPORTS", None)  # its report is no wall's of ours
-    env |= {"PATH": f"{programs}:{os.environ['PATH']}", "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-            "TMPDIR": str(tmp_path / "tmp")}  # fmt: skip
+    env |= {
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "TMPDIR": str(tmp_path / "tmp"),
+    }
     done = subprocess.run(
         [*_process_namespace(), "bash", "-c", _ALL, "bash", str(place)],
-        env=env, capture_output=True, text=True, timeout=280, check=False,
-    )  # fmt: skip
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     said, report = done.stdout.splitlines()
     assert said == "hi" and "demo isolates nothing" in done.stderr

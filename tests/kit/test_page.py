@@ -42,9 +42,8 @@ def test_the_whole_plug_in_is_short() -> None:
 @pytest.mark.parametrize("kind", [Wall, Sandbox, Running, Output, SupervisedSandbox])
 def test_every_method_is_on_the_page(kind: type) -> None:
     methods = [
-        name for name, value in vars(kind).items()
-        if callable(value) and not name.startswith("_")
-    ]  # fmt: skip
+        name for name, value in vars(kind).items() if callable(value) and not name.startswith("_")
+    ]
     if kind is SupervisedSandbox:  # what its author gives, not what it is made of
         methods = [*sorted(kind.__abstractmethods__), "force_end", "freeze", "post_mortem"]
     missing = [name for name in methods if not re.search(rf"`(\w+\.)?{name}\(", PAGE)]
@@ -92,9 +91,13 @@ def test_the_supervised_wall_of_the_page_works() -> None:
             return sandbox
 
     config = SandboxConfig(
-        memory_mb=None, cpu_limit=None, max_processes=None, disk_mb=None,
-        network_enabled=True, read_only_fs=False,
-    )  # fmt: skip
+        memory_mb=None,
+        cpu_limit=None,
+        max_processes=None,
+        disk_mb=None,
+        network_enabled=True,
+        read_only_fs=False,
+    )
     provider = WallProvider("held", HeldWall(), config, Runtime(discover_plugins=False))
     with Session(provider, provider.open_record("author")) as session:
         assert session.run(["echo", "hi"]).stdout == "hi\n"

@@ -31,8 +31,10 @@ def load(string: str, *arguments: str) -> None:
     need(string.partition(":")[0])
     done = subprocess.run(
         [sys.executable, "-W", "error", str(PROGRAM), string, "--idle-seconds", "1", *arguments],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Exception" not in done.stderr, done.stderr
@@ -43,6 +45,15 @@ def test_the_host_process_is_as_it_was(string: str) -> None:
     """With threads, with asyncio, and by callers that time out, cancel and leave early."""
     count, at_once = COUNTS[string]
     load(
-        string, "--sessions", str(count), "--at-once", str(at_once), "--mode", "both",
-        "--soak", str(SOAK), "--callers", "10" if FULL else "4",
-    )  # fmt: skip
+        string,
+        "--sessions",
+        str(count),
+        "--at-once",
+        str(at_once),
+        "--mode",
+        "both",
+        "--soak",
+        str(SOAK),
+        "--callers",
+        "10" if FULL else "4",
+    )

@@ -18,10 +18,20 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     plugins = map(str, sorted((ROOT / "plugins").iterdir()))
     sources = [str(ROOT / "core"), str(ROOT / "supervisor"), *plugins]
     subprocess.run(
-        [sys.executable, "-m", "pip", "-q", "wheel", "--no-deps", "--no-build-isolation",
-         "-w", str(folder), *sources],
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "-q",
+            "wheel",
+            "--no-deps",
+            "--no-build-isolation",
+            "-w",
+            str(folder),
+            *sources,
+        ],
         check=True,
-    )  # fmt: skip
+    )
     return sorted(folder.glob("*.whl"))
 
 
@@ -40,12 +50,15 @@ def test_core_needs_three_packages(wheels: list[Path]) -> None:
         name = next(n for n in archive.namelist() if n.endswith("METADATA"))
         lines = archive.read(name).decode().splitlines()
     needs = sorted(
-        line.removeprefix("Requires-Dist: ") for line in lines
+        line.removeprefix("Requires-Dist: ")
+        for line in lines
         if line.startswith("Requires-Dist") and "extra ==" not in line
-    )  # fmt: skip
+    )
     assert [need.partition("<")[0].partition(">")[0] for need in needs] == [
-        "attrs", "importlib-metadata", "pluggy",
-    ]  # fmt: skip
+        "attrs",
+        "importlib-metadata",
+        "pluggy",
+    ]
     assert "<10" in needs[1]
 
 
@@ -70,7 +83,11 @@ def test_a_clean_environment(wheels: list[Path], tmp_path: Path, landlock: str) 
         (["run", "--", "echo", "hi"], "hi"),
     ):
         done = subprocess.run(
-            [str(programs / "stockade"), *arguments], cwd=tmp_path, capture_output=True, text=True,
-            timeout=60, check=False,
-        )  # fmt: skip
+            [str(programs / "stockade"), *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
         assert done.returncode == 0 and says in done.stdout, done.stderr

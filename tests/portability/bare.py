@@ -27,9 +27,15 @@ from typing import Any
 
 MODULES = ("fcntl", "resource", "termios", "grp", "pwd", "tty", "pty")
 NAMES = (
-    (os, "waitid"), (os, "register_at_fork"), (os, "pidfd_open"), (os, "memfd_create"),
-    (os, "eventfd"), (select, "poll"), (select, "epoll"), (signal, "pidfd_send_signal"),
-)  # fmt: skip
+    (os, "waitid"),
+    (os, "register_at_fork"),
+    (os, "pidfd_open"),
+    (os, "memfd_create"),
+    (os, "eventfd"),
+    (select, "poll"),
+    (select, "epoll"),
+    (signal, "pidfd_send_signal"),
+)
 
 
 def take_away() -> None:
@@ -63,8 +69,10 @@ def _hide_proc() -> None:
 
         return look
 
-    for module, names in ((builtins, ("open",)), (os, ("open", "listdir", "readlink", "stat",
-                          "lstat", "scandir"))):  # fmt: skip
+    for module, names in (
+        (builtins, ("open",)),
+        (os, ("open", "listdir", "readlink", "stat", "lstat", "scandir")),
+    ):
         for name in names:
             setattr(module, name, guarded(getattr(module, name)))
 

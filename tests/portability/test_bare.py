@@ -32,9 +32,13 @@ print("imported")
 
 def test_all_of_core_imports() -> None:
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PROGRAM], cwd=ROOT / "tests", capture_output=True,
-        text=True, timeout=60, check=False,
-    )  # fmt: skip
+        [sys.executable, "-W", "error", "-c", PROGRAM],
+        cwd=ROOT / "tests",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.stdout == "imported\n", done.stderr
 
 
@@ -63,11 +67,26 @@ def short() -> Iterator[str]:
 def test_cores_unit_tests_run(short: str) -> None:
     files = [f"tests/core/{folder}test_{name}.py" for folder, names in UNITS for name in names]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "portability.bare", "-p", "no:cacheprovider",
-         "--basetemp", f"{short}/base", *files],
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT / "tests")}, capture_output=True,
-        text=True, timeout=300, check=False,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "portability.bare",
+            "-p",
+            "no:cacheprovider",
+            "--basetemp",
+            f"{short}/base",
+            *files,
+        ],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     found = re.search(r"(\d+) passed", done.stdout)
     assert found is not None and int(found[1]) > 600, done.stdout[-500:]
@@ -90,17 +109,37 @@ CONTAINER_UNITS = ("identity", "images", "remedies", "seccomp", "ways_there", "c
 
 def test_the_container_walls_import_and_their_unit_tests_run(short: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", CONTAINERS], cwd=ROOT / "tests",
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        [sys.executable, "-W", "error", "-c", CONTAINERS],
+        cwd=ROOT / "tests",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.stdout == "imported\n", done.stderr
     files = [f"tests/plugins/docker/test_{name}.py" for name in CONTAINER_UNITS]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "portability.bare", "-p", "no:cacheprovider",
-         f"--basetemp={short}/base", "-m", "not engine", *files],
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT / "tests")}, capture_output=True,
-        text=True, timeout=300, check=False,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "portability.bare",
+            "-p",
+            "no:cacheprovider",
+            f"--basetemp={short}/base",
+            "-m",
+            "not engine",
+            *files,
+        ],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     found = re.search(r"(\d+) passed", done.stdout)
     assert found is not None and int(found[1]) > 10, done.stdout[-500:]

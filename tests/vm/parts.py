@@ -48,15 +48,20 @@ PARTS = (
     Part(
         "microsandbox",
         ("tests/conformance/test_microsandbox.py", "tests/vm/inside/test_microsandbox.py"),
-        2700, requires="microsandbox",
+        2700,
+        requires="microsandbox",
     ),
     Part(
         "hyperlight",
         ("tests/conformance/test_hyperlight.py", "tests/vm/inside/test_hyperlight.py"),
-        1500, requires="hyperlight",
+        1500,
+        requires="hyperlight",
     ),
     Part(
-        "without-kvm", ("tests/vm/test_without_kvm.py",), 300, requires="vm",
+        "without-kvm",
+        ("tests/vm/test_without_kvm.py",),
+        300,
+        requires="vm",
         before="mv /dev/kvm /dev/kvm.away",
     ),
-)  # fmt: skip
+)

@@ -102,8 +102,14 @@ def test_only_what_stood_still_for_long_enough_is_frozen() -> None:
     still = machine.Stillness(150)
     counts = [(0, None), (100, None), (200, 5), (340, 5), (345, 6), (490, 6), (495, 6)]
     assert [still.seen(count, now) for now, count in counts] == [
-        False, False, False, False, False, False, True,
-    ]  # fmt: skip
+        False,
+        False,
+        False,
+        False,
+        False,
+        False,
+        True,
+    ]
 
 
 def test_a_processor_is_seen_by_its_threads_name() -> None:

@@ -80,9 +80,13 @@ class NoWall(PlainSandbox):
 
 
 def suite(
-    sandbox: type[PlainSandbox] = PlainSandbox, wall: type[PlainWall] = PlainWall, *,
-    factor: float = 1.0, isolation: Isolation = Isolation.PROCESS, **claims: str,
-) -> ProviderConformance:  # fmt: skip
+    sandbox: type[PlainSandbox] = PlainSandbox,
+    wall: type[PlainWall] = PlainWall,
+    *,
+    factor: float = 1.0,
+    isolation: Isolation = Isolation.PROCESS,
+    **claims: str,
+) -> ProviderConformance:
     """The suite on a wall made of these, with these features claimed on top."""
     made = type(
         "MutantWall",

@@ -13,7 +13,9 @@ from typing import Any
 import attrs
 
 from conformance.mutants.base import Changed, ChangedOutput, Mutant, PlainSandbox, suite
-from conformance.mutants.selecting import StartsElsewhere, _core
+from conformance.mutants.printing import CountsOnlyWhatIsKept, HoldsAllInMemory, HoldsOutputBack
+from conformance.mutants.selected import StartsElsewhere
+from conformance.mutants.selecting import _core
 from conformance.mutants.sessions import OneAtATime
 from stockade.errors import SandboxLostError
 from stockade.results import Stream
@@ -103,61 +105,6 @@ class DropsTheEnd(PlainSandbox):
                 self.inner.write(stream, data[:-100] if len(data) > 100 else data)
 
         return super().start(request, Cut(output))
-
-
-class CountsOnlyWhatIsKept(PlainSandbox):
-    def start(self, request: ExecRequest, output: Output) -> Running:
-        class Forgetful(ChangedOutput):
-            def write(self, stream: Stream, data: bytes) -> None:
-                self.inner.write(stream, data[: self.inner.room(stream)])
-
-            def drop(self, stream: Stream, count: int) -> None: ...
-
-        return super().start(request, Forgetful(output))
-
-
-class HoldsAllInMemory(PlainSandbox):
-    """Everything printed is kept by the wall, whatever the limit."""
-
-    def start(self, request: ExecRequest, output: Output) -> Running:
-        hoard: list[bytes] = []
-
-        class Hoarding(ChangedOutput):
-            def write(self, stream: Stream, data: bytes) -> None:
-                if len(hoard) < 1000:
-                    hoard.append(b"x" * (1 << 20))
-                self.inner.write(stream, data)
-
-            def full(self, stream: Stream) -> bool:
-                return False
-
-            def room(self, stream: Stream) -> int:
-                return 1 << 20
-
-        class Held(Changed):
-            def __init__(self, inner: Running) -> None:
-                super().__init__(inner)
-                self.hoard = hoard
-
-        return Held(super().start(request, Hoarding(output)))
-
-
-class HoldsOutputBack(PlainSandbox):
-    def start(self, request: ExecRequest, output: Output) -> Running:
-        held: list[tuple[Stream, bytes]] = []
-
-        class Held(ChangedOutput):
-            def write(self, stream: Stream, data: bytes) -> None:
-                held.append((stream, data))
-
-        class Late(Changed):
-            def wait(self) -> Exit:
-                ended = super().wait()
-                for stream, data in held:
-                    output.write(stream, data)
-                return ended
-
-        return Late(super().start(request, Held(output)))
 
 
 class KillsNothing(PlainSandbox):
@@ -337,8 +284,13 @@ EXECUTING = [
     _on("D1_a_shell_line_meets_one", SplitsLines),
     _on("D1_the_traits_call_is_the_shell_form", SplitsLines),
     _on("D1_code_in_a_named_language", CodeIsAFile),
-    _core("D1_a_form_that_is_not_claimed_is_refused", "refuses-no-form",
-          "stockade.executions._forms.check_form", lambda *_: None, code="unsupported"),
+    _core(
+        "D1_a_form_that_is_not_claimed_is_refused",
+        "refuses-no-form",
+        "stockade.executions._forms.check_form",
+        lambda *_: None,
+        code="unsupported",
+    ),
     _on("D2_exit_codes_are_exact", _ends(_code_is_signal), "codes-are-signals"),
     _on("D2_exit_codes_are_exact", _ends(_one_code), "one-code-for-all"),
     _on("D2_signals_are_named", _ends(_signal_is_code), "signals-are-codes"),
@@ -348,15 +300,24 @@ EXECUTING = [
     _on("D4_streams_are_byte_exact", DropsTheEnd),
     _on("D5_counts_and_marks", CountsOnlyWhatIsKept),
     _on("D5_an_endless_print_is_bounded", HoldsAllInMemory),
-    _core("D5_the_policy_end", "never-ends-for-output",
-          "stockade.executions._output.BoundedOutput._report_excess", lambda _: None, factor=0.05),
+    _core(
+        "D5_the_policy_end",
+        "never-ends-for-output",
+        "stockade.executions._output.BoundedOutput._report_excess",
+        lambda _: None,
+        factor=0.05,
+    ),
     _on("D6_a_timeout_ends_the_whole_tree", KillsNothing),
     _on("D6_a_timeout_ends_the_whole_tree", KillsTheGroupAlone),
     _on("D6_a_timeout_comes_in_time", EndsLate),
     _on("D6_a_timeout_leaves_other_executions_alone", KillsAll),
     _on("D7_a_child_left_behind_holds_nothing_up", WaitsForChildren, factor=0.3),
-    _on("D7_a_child_left_behind_holds_nothing_up", PlainSandbox, "claims-background",
-        background="native"),
+    _on(
+        "D7_a_child_left_behind_holds_nothing_up",
+        PlainSandbox,
+        "claims-background",
+        background="native",
+    ),
     _on("D8_input_of_fifty_mebibytes", LosesInput),
     _on("D8_without_input_it_is_empty_and_never_the_hosts", InheritsInput),
     _on("D9_working_folder_and_environment", StartsElsewhere),
@@ -367,16 +328,34 @@ EXECUTING = [
     _on("D11_none_waits_for_another", OneAtATime, factor=0.05),
     _on("D12_cancel_from_another_thread", EndsLate),
     _on("D12_cancel_ends_the_whole_tree", KillsNothing),
-    _core("D12_cancelling_a_loop_over_a_stream", "waits-for-the-next-piece",
-          "stockade.aio.execution.AsyncExecution._end", _waits_for_a_piece, factor=0.5),
+    _core(
+        "D12_cancelling_a_loop_over_a_stream",
+        "waits-for-the-next-piece",
+        "stockade.aio.execution.AsyncExecution._end",
+        _waits_for_a_piece,
+        factor=0.5,
+    ),
     _on("D13_pieces_come_as_they_are_printed", HoldsOutputBack),
     _on("D14_a_sandbox_that_dies", DiesQuietly),
     _on("D15_no_deadline_is_none_and_left_out_is_the_sessions", KeepsADeadlineOfItsOwn),
-    _core("D15_no_deadline_is_none_and_left_out_is_the_sessions", "none-is-the-sessions",
-          "stockade.executions._forms.ExecRequest", _with_a_deadline),
-    _core("D15_without_a_deadline_the_lifetime_stands", "lives-for-ever",
-          "stockade.sessions._lifetimes.Lifetimes.arm", lambda *_: None, factor=0.3),
+    _core(
+        "D15_no_deadline_is_none_and_left_out_is_the_sessions",
+        "none-is-the-sessions",
+        "stockade.executions._forms.ExecRequest",
+        _with_a_deadline,
+    ),
+    _core(
+        "D15_without_a_deadline_the_lifetime_stands",
+        "lives-for-ever",
+        "stockade.sessions._lifetimes.Lifetimes.arm",
+        lambda *_: None,
+        factor=0.3,
+    ),
     _on("D15_a_relative_folder_starts_at_the_sessions", StartsAtTheTop),
-    _core("D15_a_relative_folder_starts_at_the_sessions", "starts-at-the-root",
-          "stockade.executions._forms._working_dir", lambda _, folder: f"/{folder or 'workspace'}"),
-]  # fmt: skip
+    _core(
+        "D15_a_relative_folder_starts_at_the_sessions",
+        "starts-at-the-root",
+        "stockade.executions._forms._working_dir",
+        lambda _, folder: f"/{folder or 'workspace'}",
+    ),
+]

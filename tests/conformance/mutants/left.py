@@ -66,24 +66,48 @@ def _leaving(name: str, how: str, says: str, patch: Patch | None = None) -> Muta
 
 
 LEFT = [
-    _plugin(_COLLECTED, "lists-nothing-left", wall="""
+    _plugin(
+        _COLLECTED,
+        "lists-nothing-left",
+        wall="""
     def open(self, request):
         import os
         sandbox = super().open(request)
         os.unlink(sandbox.inside(".session.json"))  # by which it would be found
         return sandbox
-""", target="", factor=0.15, says="sleep"),
-    _leaving("leaves-a-process", 'os.posix_spawnp("sleep", ["sleep", "30"], {**os.environ, '
-             '"X": name})', "process"),
+""",
+        target="",
+        factor=0.15,
+        says="sleep",
+    ),
+    _leaving(
+        "leaves-a-process",
+        'os.posix_spawnp("sleep", ["sleep", "30"], {**os.environ, "X": name})',
+        "process",
+    ),
     _leaving("leaves-a-temporary-file", "tempfile.mkdtemp()", "folder"),
     _leaving("leaves-shared-memory", 'os.mkdir("/dev/shm/" + name)', "folder /dev/shm/"),
-    _leaving("leaves-a-cgroup", f'os.mkdir("{_CGROUPS}/{_NAME}-" + os.urandom(4).hex())',
-             "cgroup", _root),
-    _leaving("leaves-a-mount", 'path = tempfile.mkdtemp(prefix=name); subprocess.run('
-             '["mount", "-t", "tmpfs", "none", path], check=True)', "mount", _root),
-    _leaving("leaves-an-interface", f'subprocess.run([*{_WIRE}, "skmut-a" + name[-8:], *{_END}, '
-             '"skmut-b" + name[-8:]], check=True)', "network interface", _interfaces),
-    _plugin(_PLACE, "looks-where-it-is-led", wall="""
+    _leaving(
+        "leaves-a-cgroup", f'os.mkdir("{_CGROUPS}/{_NAME}-" + os.urandom(4).hex())', "cgroup", _root
+    ),
+    _leaving(
+        "leaves-a-mount",
+        "path = tempfile.mkdtemp(prefix=name); subprocess.run("
+        '["mount", "-t", "tmpfs", "none", path], check=True)',
+        "mount",
+        _root,
+    ),
+    _leaving(
+        "leaves-an-interface",
+        f'subprocess.run([*{_WIRE}, "skmut-a" + name[-8:], *{_END}, '
+        '"skmut-b" + name[-8:]], check=True)',
+        "network interface",
+        _interfaces,
+    ),
+    _plugin(
+        _PLACE,
+        "looks-where-it-is-led",
+        wall="""
     def place(self):
         from stockade.wall import Place
         return Place.here()
@@ -95,5 +119,9 @@ LEFT = [
         import tempfile
         from stockade.testing.subprocesses import leftovers
         return leftovers(tempfile.gettempdir())
-""", target="", factor=0.3, says="Wall.place"),
-]  # fmt: skip
+""",
+        target="",
+        factor=0.3,
+        says="Wall.place",
+    ),
+]

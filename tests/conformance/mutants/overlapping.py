@@ -19,7 +19,7 @@ import stockade
 from conformance.mutants.base import Changed, Mutant, PlainSandbox
 from conformance.mutants.executing import LosesTheEnvironment
 from conformance.mutants.isolating import ISOLATING
-from conformance.mutants.selecting import TellsTheEnvironment
+from conformance.mutants.selected import TellsTheEnvironment
 from stockade.capabilities import Capabilities, Isolation
 from stockade.config import SandboxConfig
 from stockade.session import Session

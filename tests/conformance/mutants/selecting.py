@@ -5,9 +5,7 @@ from __future__ import annotations
 import atexit
 import functools
 import itertools
-import logging
 import shutil
-import subprocess
 import tempfile
 from typing import Any
 
@@ -16,26 +14,27 @@ import pytest
 
 from conformance.mutants.base import (
     Mutant,
-    PlainSandbox,
-    PlainWall,
     install,
     string_suite,
     suite,
 )
+from conformance.mutants.selected import (
+    ChangesTheConfiguration,
+    HangingProbe,
+    KeepsLimitsToItself,
+    LogsTheEnvironment,
+    NonsenseProbe,
+    NoRemedy,
+    RaisesItsOwn,
+    RaisingProbe,
+    StartsElsewhere,
+    TellsTheEnvironment,
+)
 from stockade.config import Limits
-from stockade.errors import ProviderNotFoundError, WorkingDirectoryError
+from stockade.errors import ProviderNotFoundError
 from stockade.selection._alternatives import Alternatives
 from stockade.selection._discovery import installed
 from stockade.selection._spec import Preference, ProviderString
-from stockade.wall import (
-    Availability,
-    Check,
-    ExecRequest,
-    OpenRequest,
-    Output,
-    Running,
-    Sandbox,
-)
 
 _count = itertools.count(1)
 
@@ -64,10 +63,20 @@ _HOLDS = """
 
 
 def _plugin(
-    check: str, name: str, *, wall: str = "", more: str = "", version: str = "1",
-    hook: str = "stockade_wall", twice: bool = False, other: bool = False, patch: Any = None,
-    target: str = ":some/Target", says: str = "", factor: float = 1.0,
-) -> Mutant:  # fmt: skip
+    check: str,
+    name: str,
+    *,
+    wall: str = "",
+    more: str = "",
+    version: str = "1",
+    hook: str = "stockade_wall",
+    twice: bool = False,
+    other: bool = False,
+    patch: Any = None,
+    target: str = ":some/Target",
+    says: str = "",
+    factor: float = 1.0,
+) -> Mutant:
     """A mutant that is a distribution of its own, under a name of its own."""
     provider = f"mutant-{next(_count)}"
     source = _PLUGIN.format(version=version, more=more, wall=wall, hook=hook)
@@ -81,8 +90,12 @@ def _plugin(
         if twice:
             install(monkeypatch, folder, f"{provider}-twin", source, value=provider)
         if other:
-            install(monkeypatch, folder, "mutant-other", _PLUGIN.format(
-                version="1", more="", wall="", hook="stockade_wall"))  # fmt: skip
+            install(
+                monkeypatch,
+                folder,
+                "mutant-other",
+                _PLUGIN.format(version="1", more="", wall="", hook="stockade_wall"),
+            )
         if patch is not None:
             patch(monkeypatch)
 
@@ -95,9 +108,7 @@ def _plugin(
     )
 
 
-def _core(
-    check: str, name: str, where: str, put: Any, *, says: str = "", **more: Any
-) -> Mutant:  # fmt: skip
+def _core(check: str, name: str, where: str, put: Any, *, says: str = "", **more: Any) -> Mutant:
     """Core broken in one place, seen through a wall that is not."""
     return Mutant(
         name=name,
@@ -157,156 +168,194 @@ def _every_wall_is_embedded(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(where, lambda: ([], names))
 
 
-class RaisingProbe(PlainWall):
-    def probe(self) -> Availability:
-        raise RuntimeError("no engine")
-
-
-class NonsenseProbe(PlainWall):
-    def probe(self) -> Availability:
-        return True  # type: ignore[return-value]
-
-
-class HangingProbe(PlainWall):
-    def probe(self) -> Availability:
-        import time
-
-        time.sleep(5)
-        return Availability()
-
-
-class NoRemedy(PlainWall):
-    def probe(self) -> Availability:
-        return Availability((Check("engine", False, "not there"),))
-
-
-class ChangesTheConfiguration(PlainWall):
-    def open(self, request: OpenRequest) -> Sandbox:
-        object.__setattr__(request.config, "output_limit_bytes", 7)
-        return super().open(request)
-
-
-class TellsTheEnvironment(PlainSandbox):
-    """Environment values as arguments, which every user of the host can read."""
-
-    def spawn(self, request: ExecRequest) -> subprocess.Popen[bytes]:
-        words = [f"{name}={value}" for name, value in request.env.items()]
-        argv = ("sh", "-c", 'n=$1; shift "$((n + 1))"; "$@"; exit $?', "sh", str(len(words)),
-                *words, *request.argv)  # fmt: skip
-        return super().spawn(attrs.evolve(request, argv=argv))
-
-
-class LogsTheEnvironment(PlainSandbox):
-    def spawn(self, request: ExecRequest) -> subprocess.Popen[bytes]:
-        logging.getLogger("mutant").info("starting with %s", dict(request.env))
-        logging.getLogger("mutant").setLevel(logging.INFO)
-        return super().spawn(request)
-
-
-class RaisesItsOwn(PlainSandbox):
-    """Its errors are of a class that no other process can find."""
-
-    def start(self, request: ExecRequest, output: Output) -> Running:
-        class NoFolder(WorkingDirectoryError): ...
-
-        try:
-            return super().start(request, output)
-        except WorkingDirectoryError as error:
-            raise NoFolder(error.path) from error
-
-
-class StartsElsewhere(PlainSandbox):
-    def spawn(self, request: ExecRequest) -> subprocess.Popen[bytes]:
-        return super().spawn(attrs.evolve(request, working_dir="/tmp"))
-
-
-class KeepsLimitsToItself(PlainWall):
-    """Something else fixes its memory, and nobody learns at what."""
-
-    fixed_elsewhere = ("memory_mb",)
-
-
 def _refuses_nothing(*_: object) -> None: ...
 
 
 SELECTING = [
-    _plugin("A1_target_and_options_arrive", "loses-the-target", wall="""
+    _plugin(
+        "A1_target_and_options_arrive",
+        "loses-the-target",
+        wall="""
     def __init__(self, target=None, options=None):
         super().__init__(None, options)
-"""),
-    _plugin("A2_a_value_that_does_not_convert_is_named", "convert-raises-KeyError", wall="""
+""",
+    ),
+    _plugin(
+        "A2_a_value_that_does_not_convert_is_named",
+        "convert-raises-KeyError",
+        wall="""
     options = {"mode": Option(lambda text: {"a": 1}[text], None, "")}
-"""),
-    _plugin("A3_listing_imports_nothing_and_selecting_one_alone", "imports-another", other=True,
-            more="import stockade_mutant_mutant_other"),
-    _plugin("A4_an_unknown_name_lists_what_there_is", "lists-nothing",
-            patch=lambda mp: mp.setattr("stockade.selection._discovery._only", _not_found)),
+""",
+    ),
+    _plugin(
+        "A3_listing_imports_nothing_and_selecting_one_alone",
+        "imports-another",
+        other=True,
+        more="import stockade_mutant_mutant_other",
+    ),
+    _plugin(
+        "A4_an_unknown_name_lists_what_there_is",
+        "lists-nothing",
+        patch=lambda mp: mp.setattr("stockade.selection._discovery._only", _not_found),
+    ),
     _plugin("A5_one_distribution_alone_claims_the_name", "claimed-twice", twice=True),
     _plugin("A6_the_plug_in_loads_and_is_listed_as_sound", "another-version", version="99"),
-    _plugin("A6_the_plug_in_loads_and_is_listed_as_sound", "misspelled-hook",
-            hook="stockade_wal"),
-    _plugin("A6_the_plug_in_loads_and_is_listed_as_sound", "fails-to-import",
-            more="raise RuntimeError('no')"),
-    _plugin("A7_an_order_of_preference_is_kept_and_told", "passes-over-in-silence",
-            patch=_untold),
+    _plugin("A6_the_plug_in_loads_and_is_listed_as_sound", "misspelled-hook", hook="stockade_wal"),
+    _plugin(
+        "A6_the_plug_in_loads_and_is_listed_as_sound",
+        "fails-to-import",
+        more="raise RuntimeError('no')",
+    ),
+    _plugin("A7_an_order_of_preference_is_kept_and_told", "passes-over-in-silence", patch=_untold),
     _plugin("A7_each_alternative_is_whole", "shares-the-options", patch=_shared_options),
-    _plugin("A7_nothing_outside_of_the_list_is_used", "uses-another", wall=_HOLDS,
-            patch=_something_else),
-    _plugin("A7_the_next_is_taken_before_anything_ran", "gives-up-at-a-start-that-fails",
-            patch=lambda mp: mp.setattr("stockade.sessions._providers.WallProvider.go_on",
-                                        lambda *_: False)),
-    _plugin("A7_the_next_is_taken_before_anything_ran", "takes-what-cannot-hold",
-            patch=_takes_what_cannot_hold, says="UnsupportedError"),
-    _plugin("A7_the_next_is_taken_before_anything_ran", "takes-what-is-away",
-            patch=lambda mp: mp.setattr("stockade.selection._probing.Probing.require",
-                                        _refuses_nothing)),
-    _plugin("A7_local_stands_for_the_embedded_walls_alone", "every-wall-is-embedded",
-            patch=_every_wall_is_embedded),
-    _plugin("A1_a_bar_inside_is_no_separator", "leaves-bars-as-they-are",
-            patch=lambda mp: mp.setattr("stockade.selection._spec._TARGET_SAFE", ":/|")),
-    _plugin("A1_the_string_round_trips", "renders-no-target",
-            patch=lambda mp: mp.setattr("stockade.selection._spec.ProviderString.label",
-                                        property(lambda spec: spec.name))),
-    Mutant(name="probe-raises", check="A8_the_probe_answers_in_time_and_never_raises",
-           make=functools.partial(suite, wall=RaisingProbe)),
-    Mutant(name="probe-gives-nonsense", check="A8_the_probe_answers_in_time_and_never_raises",
-           make=functools.partial(suite, wall=NonsenseProbe)),
-    Mutant(name="probe-hangs", check="A8_the_probe_answers_in_time_and_never_raises",
-           make=functools.partial(suite, wall=HangingProbe, factor=0.02), says="TimeoutError"),
-    Mutant(name="no-remedy", check="A8_what_is_missing_comes_with_a_remedy",
-           make=functools.partial(suite, wall=NoRemedy)),
-    Mutant(name="changes-the-configuration", check="B1_a_session_changes_no_configuration",
-           make=functools.partial(suite, wall=ChangesTheConfiguration)),
-    _core("B1_the_defaults_are_held_or_refused", "ignores-the-defaults",
-          "stockade.sessions._runtime.refuse", _refuses_nothing),
-    _core("B2_wrong_values_are_refused_when_built", "checks-no-value",
-          "attr._config._run_validators", False),
-    _core("B3_what_is_unsupported_is_refused_before_anything_starts", "refuses-nothing",
-          "stockade.sessions._runtime.refuse", _refuses_nothing),
-    Mutant(name="starts-elsewhere", check="B3_the_working_folder_is_where_it_was_asked",
-           make=functools.partial(suite, StartsElsewhere)),
-    Mutant(name="environment-in-arguments", check="B4_environment_values_show_nowhere",
-           make=functools.partial(suite, TellsTheEnvironment)),
-    Mutant(name="errors-of-a-local-class",
-           check="B5_what_callers_hold_pickles_copies_and_compares",
-           make=functools.partial(suite, RaisesItsOwn)),
-    _core("B5_what_callers_hold_pickles_copies_and_compares", "errors-are-remade-of-their-words",
-          "stockade.errors.StockadeError.__reduce__", Exception.__reduce__),
-    _core("B5_what_callers_hold_pickles_copies_and_compares", "handles-pickle-what-is-live",
-          "stockade.results.SessionHandle.__reduce__", object.__reduce__),
-    Mutant(name="keeps-limits-to-itself", check="B6_what_limits_a_session_is_reported",
-           make=functools.partial(suite, wall=KeepsLimitsToItself)),
-    _core("B6_what_limits_a_session_is_reported", "reports-no-limit",
-          "stockade.session._session.limits_of", lambda *_: Limits(), memory="native"),
-    _plugin("B6_a_bare_name_takes_what_is_fixed_elsewhere", "puts-the-default-in-its-place",
-            wall=_HOLDS + "    fixed_elsewhere = ('memory_mb',)\n",
-            patch=lambda mp: mp.setattr("stockade.selection._candidates._fixed_elsewhere",
-                                        lambda *_: ())),
-    _plugin("B6_a_bare_name_takes_what_is_fixed_elsewhere", "drops-the-default", wall=_HOLDS,
-            patch=lambda mp: mp.setattr("stockade.selection._candidates._fixed_elsewhere",
-                                        lambda *_: ("memory_mb",))),
-    _core("B6_a_stated_limit_is_held_or_refused", "holds-nothing-and-refuses-nothing",
-          "stockade.sessions._runtime.refuse", _refuses_nothing),
-    Mutant(name="environment-in-the-log", check="B4_environment_values_show_nowhere",
-           make=functools.partial(suite, LogsTheEnvironment)),
-]  # fmt: skip
+    _plugin(
+        "A7_nothing_outside_of_the_list_is_used", "uses-another", wall=_HOLDS, patch=_something_else
+    ),
+    _plugin(
+        "A7_the_next_is_taken_before_anything_ran",
+        "gives-up-at-a-start-that-fails",
+        patch=lambda mp: mp.setattr(
+            "stockade.sessions._providers.WallProvider.go_on", lambda *_: False
+        ),
+    ),
+    _plugin(
+        "A7_the_next_is_taken_before_anything_ran",
+        "takes-what-cannot-hold",
+        patch=_takes_what_cannot_hold,
+        says="UnsupportedError",
+    ),
+    _plugin(
+        "A7_the_next_is_taken_before_anything_ran",
+        "takes-what-is-away",
+        patch=lambda mp: mp.setattr(
+            "stockade.selection._probing.Probing.require", _refuses_nothing
+        ),
+    ),
+    _plugin(
+        "A7_local_stands_for_the_embedded_walls_alone",
+        "every-wall-is-embedded",
+        patch=_every_wall_is_embedded,
+    ),
+    _plugin(
+        "A1_a_bar_inside_is_no_separator",
+        "leaves-bars-as-they-are",
+        patch=lambda mp: mp.setattr("stockade.selection._spec._TARGET_SAFE", ":/|"),
+    ),
+    _plugin(
+        "A1_the_string_round_trips",
+        "renders-no-target",
+        patch=lambda mp: mp.setattr(
+            "stockade.selection._spec.ProviderString.label", property(lambda spec: spec.name)
+        ),
+    ),
+    Mutant(
+        name="probe-raises",
+        check="A8_the_probe_answers_in_time_and_never_raises",
+        make=functools.partial(suite, wall=RaisingProbe),
+    ),
+    Mutant(
+        name="probe-gives-nonsense",
+        check="A8_the_probe_answers_in_time_and_never_raises",
+        make=functools.partial(suite, wall=NonsenseProbe),
+    ),
+    Mutant(
+        name="probe-hangs",
+        check="A8_the_probe_answers_in_time_and_never_raises",
+        make=functools.partial(suite, wall=HangingProbe, factor=0.02),
+        says="TimeoutError",
+    ),
+    Mutant(
+        name="no-remedy",
+        check="A8_what_is_missing_comes_with_a_remedy",
+        make=functools.partial(suite, wall=NoRemedy),
+    ),
+    Mutant(
+        name="changes-the-configuration",
+        check="B1_a_session_changes_no_configuration",
+        make=functools.partial(suite, wall=ChangesTheConfiguration),
+    ),
+    _core(
+        "B1_the_defaults_are_held_or_refused",
+        "ignores-the-defaults",
+        "stockade.sessions._runtime.refuse",
+        _refuses_nothing,
+    ),
+    _core(
+        "B2_wrong_values_are_refused_when_built",
+        "checks-no-value",
+        "attr._config._run_validators",
+        False,
+    ),
+    _core(
+        "B3_what_is_unsupported_is_refused_before_anything_starts",
+        "refuses-nothing",
+        "stockade.sessions._runtime.refuse",
+        _refuses_nothing,
+    ),
+    Mutant(
+        name="starts-elsewhere",
+        check="B3_the_working_folder_is_where_it_was_asked",
+        make=functools.partial(suite, StartsElsewhere),
+    ),
+    Mutant(
+        name="environment-in-arguments",
+        check="B4_environment_values_show_nowhere",
+        make=functools.partial(suite, TellsTheEnvironment),
+    ),
+    Mutant(
+        name="errors-of-a-local-class",
+        check="B5_what_callers_hold_pickles_copies_and_compares",
+        make=functools.partial(suite, RaisesItsOwn),
+    ),
+    _core(
+        "B5_what_callers_hold_pickles_copies_and_compares",
+        "errors-are-remade-of-their-words",
+        "stockade.errors.StockadeError.__reduce__",
+        Exception.__reduce__,
+    ),
+    _core(
+        "B5_what_callers_hold_pickles_copies_and_compares",
+        "handles-pickle-what-is-live",
+        "stockade.results.SessionHandle.__reduce__",
+        object.__reduce__,
+    ),
+    Mutant(
+        name="keeps-limits-to-itself",
+        check="B6_what_limits_a_session_is_reported",
+        make=functools.partial(suite, wall=KeepsLimitsToItself),
+    ),
+    _core(
+        "B6_what_limits_a_session_is_reported",
+        "reports-no-limit",
+        "stockade.session._session.limits_of",
+        lambda *_: Limits(),
+        memory="native",
+    ),
+    _plugin(
+        "B6_a_bare_name_takes_what_is_fixed_elsewhere",
+        "puts-the-default-in-its-place",
+        wall=_HOLDS + "    fixed_elsewhere = ('memory_mb',)\n",
+        patch=lambda mp: mp.setattr(
+            "stockade.selection._candidates._fixed_elsewhere", lambda *_: ()
+        ),
+    ),
+    _plugin(
+        "B6_a_bare_name_takes_what_is_fixed_elsewhere",
+        "drops-the-default",
+        wall=_HOLDS,
+        patch=lambda mp: mp.setattr(
+            "stockade.selection._candidates._fixed_elsewhere", lambda *_: ("memory_mb",)
+        ),
+    ),
+    _core(
+        "B6_a_stated_limit_is_held_or_refused",
+        "holds-nothing-and-refuses-nothing",
+        "stockade.sessions._runtime.refuse",
+        _refuses_nothing,
+    ),
+    Mutant(
+        name="environment-in-the-log",
+        check="B4_environment_values_show_nowhere",
+        make=functools.partial(suite, LogsTheEnvironment),
+    ),
+]

@@ -25,9 +25,14 @@ def here(tmp_path: Path) -> Path:
 def run(here: Path, *arguments: str, provider: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "stockade.cli", *arguments],
-        cwd=here, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False,
+        cwd=here,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
         env={**os.environ, "STOCKADE_PROVIDER": provider},
-    )  # fmt: skip
+    )
 
 
 def taken(here: Path, *arguments: str, provider: str = "") -> str:
@@ -147,8 +152,12 @@ def test_commands_and_messages_are_alike(here: Path, landlock: str) -> None:
     assert f"passed over {ABSENT}" in done.stderr
     done = run(here, "shell")
     assert done.returncode == 2 and "no terminal" in done.stderr
-    for command in (["run", "--", "true"], ["session", "create"], ["diff", "--against", "x", "-p",
-                    "a,b", "--", "true"], ["conformance", "-p", "a,b"]):  # fmt: skip
+    for command in (
+        ["run", "--", "true"],
+        ["session", "create"],
+        ["diff", "--against", "x", "-p", "a,b", "--", "true"],
+        ["conformance", "-p", "a,b"],
+    ):
         done = run(here, *command, provider="a,b")
         assert done.returncode in (2, 125) and "a | b" in done.stderr, command
 
@@ -171,15 +180,23 @@ def test_walls_that_local_passes_over_are_told_to_who_asks(here: Path, landlock:
     bin_ = here / "bin"
     bin_.mkdir()
     for name in ("sh", "true", "python3", "env", "ls"):
-        found = subprocess.run(["sh", "-c", f"command -v {name}"], capture_output=True, text=True,
-                               check=True).stdout.strip()  # fmt: skip
+        found = subprocess.run(
+            ["sh", "-c", f"command -v {name}"], capture_output=True, text=True, check=True
+        ).stdout.strip()
         (bin_ / name).symlink_to(os.path.realpath(found))
     env = {**os.environ, "PATH": str(bin_), "STOCKADE_PROVIDER": ""}
 
     def told(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-m", "stockade.cli", *arguments], cwd=here, env=env,
-                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
-                              check=False)  # fmt: skip
+        return subprocess.run(
+            [sys.executable, "-m", "stockade.cli", *arguments],
+            cwd=here,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
 
     done = told("run", "--json", "--", "true")
     assert not done.stderr
@@ -215,8 +232,10 @@ def test_doctor_says_what_would_be_taken(here: Path, landlock: str) -> None:
 @pytest.mark.parametrize(
     ("typed", "right"),
     [
-        (["run", "microsandbox:img", "--", "echo", "a b"],
-         "stockade run -p microsandbox:img -- echo 'a b' (a program of that name: after --)"),
+        (
+            ["run", "microsandbox:img", "--", "echo", "a b"],
+            "stockade run -p microsandbox:img -- echo 'a b' (a program of that name: after --)",
+        ),
         (["run", "landlock", "true"], "stockade run -p landlock -- true"),
         (["run", "--timeout", "5", "local"], "stockade run -p local ("),
         (["run", "gvisor:a | local", "--", "x"], "stockade run -p 'gvisor:a | local' -- x"),
@@ -226,10 +245,12 @@ def test_doctor_says_what_would_be_taken(here: Path, landlock: str) -> None:
         (["doctor", "landlock"], "stockade doctor -p landlock"),
         (["conformance", "landlock?durable=true"], "stockade conformance -p 'landlock?…'"),
         (["session", "create", "docker:img"], "stockade session create -p docker:img"),
-        (["diff", "landlock", "docker:img", "--", "true"],
-         "stockade diff -p landlock --against STRING -- true"),
+        (
+            ["diff", "landlock", "docker:img", "--", "true"],
+            "stockade diff -p landlock --against STRING -- true",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_provider_in_another_place_is_refused_with_the_right_line(
     here: Path, typed: list[str], right: str
 ) -> None:

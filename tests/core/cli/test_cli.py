@@ -18,9 +18,13 @@ STOCKADE = [sys.executable, "-m", "stockade.cli"]
 
 def run(*arguments: str, stdin: bytes = b"", **options: Any) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        [*STOCKADE, *arguments], input=stdin, capture_output=True, timeout=60, check=False,
+        [*STOCKADE, *arguments],
+        input=stdin,
+        capture_output=True,
+        timeout=60,
+        check=False,
         **options,
-    )  # fmt: skip
+    )
 
 
 def test_run_passes_streams_and_the_exit_code(landlock: str) -> None:
@@ -76,8 +80,11 @@ def test_a_silent_open_pipe_is_not_waited_for_for_ever(landlock: str) -> None:
     try:
         done = subprocess.run(
             [*STOCKADE, "run", "--", "echo", "hi"],
-            stdin=reader, capture_output=True, timeout=30, check=False,
-        )  # fmt: skip
+            stdin=reader,
+            capture_output=True,
+            timeout=30,
+            check=False,
+        )
     finally:
         os.close(reader)
         os.close(writer)
@@ -89,8 +96,10 @@ def test_interrupts_clean_up(landlock: str, number: int, code: int) -> None:
     mark = f"41{os.getpid()}{number}"
     process = subprocess.Popen(
         [*STOCKADE, "run", "--shell", f"echo up; sleep {mark} & setsid sleep {mark} & wait"],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     assert process.stdout is not None and process.stdout.readline() == b"up\n"
     process.send_signal(number)
     assert process.wait(20) == code

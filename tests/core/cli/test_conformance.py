@@ -16,17 +16,30 @@ NAME = "reference-no-isolation"
 def run(*arguments: str, before: str = "") -> subprocess.CompletedProcess[str]:
     code = f"{before}\nfrom stockade.cli import main; main()"
     return subprocess.run(
-        [sys.executable, "-c", code, "conformance", *arguments], capture_output=True, text=True,
-        timeout=110, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", code, "conformance", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
 
 
 def test_a_table_a_report_and_a_page(tmp_path: Path) -> None:
     files = tmp_path / "report.json", tmp_path / "report.html"
     done = run(
-        "-p", NAME, "--clause", "d4", "--clause", "E5", "--clause", "D14", "--json", str(files[0]),
-        "--html", str(files[1]),
-    )  # fmt: skip
+        "-p",
+        NAME,
+        "--clause",
+        "d4",
+        "--clause",
+        "E5",
+        "--clause",
+        "D14",
+        "--json",
+        str(files[0]),
+        "--html",
+        str(files[1]),
+    )
     assert done.returncode == 0, done.stderr
     rows = {
         line.split()[0]: line for line in done.stdout.splitlines() if line.startswith(("D", "E"))

@@ -20,9 +20,12 @@ STOCKADE = f"{sys.executable} -m stockade.cli"
 
 def shell(line: str, seconds: float = 60) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        ["sh", "-c", line], stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds,
+        ["sh", "-c", line],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=seconds,
         check=False,
-    )  # fmt: skip
+    )
 
 
 def test_input_that_comes_late_is_waited_for(landlock: str) -> None:

@@ -50,9 +50,19 @@ def clean(text: str) -> bool:
 
 
 SESSION = Overview(
-    session_id="ses-1", provider="p", string=f"p:{BAD}", state="ready", durable=True, owner="-",
-    users=0, created_at=0.0, last_used=0.0, expires_at=None, idle_seconds=None, reason=BAD,
-)  # fmt: skip
+    session_id="ses-1",
+    provider="p",
+    string=f"p:{BAD}",
+    state="ready",
+    durable=True,
+    owner="-",
+    users=0,
+    created_at=0.0,
+    last_used=0.0,
+    expires_at=None,
+    idle_seconds=None,
+    reason=BAD,
+)
 
 
 def test_listings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,9 +122,12 @@ def test_doctor_refuses_what_the_string_asks_and_the_wall_lacks(landlock: str) -
 
 def test_whatever_can_be_refused_can_be_lifted() -> None:
     everything = SandboxConfig(
-        network_allow=("a.org",), user="1", working_dir="/x", mounts=(Mount("/srv", "/x"),),
+        network_allow=("a.org",),
+        user="1",
+        working_dir="/x",
+        mounts=(Mount("/srv", "/x"),),
         durable=True,
-    )  # fmt: skip
+    )
     published = SandboxConfig(network_enabled=True, ports=(80,), read_only_fs=False)
     for config in (everything, published):
         fields = attrs.asdict(config, recurse=False)

@@ -110,9 +110,18 @@ def test_a_project_is_worked_on(wall: str, project: Path) -> None:
     assert Path(started).name == project.name and seen == "of the project"
     assert b"Read-only file system" in read.stderr
     done = run(
-        project / "src", "-p", wall, "--mount", "..:rw", "--env", "GIVEN=x", "--workdir",
-        str(project), "--shell", line,
-    )  # fmt: skip
+        project / "src",
+        "-p",
+        wall,
+        "--mount",
+        "..:rw",
+        "--env",
+        "GIVEN=x",
+        "--workdir",
+        str(project),
+        "--shell",
+        line,
+    )
     assert (done.returncode, done.stderr) == (0, b"")
     assert (project / "src/main").read_text() == "of the project\nmore\n"
     made = project / "out/made"
@@ -122,9 +131,22 @@ def test_a_project_is_worked_on(wall: str, project: Path) -> None:
 def test_copies_go_in_and_out(wall: str, project: Path) -> None:
     line = "cat main; cp main made; mkdir -p deep/er; cp main deep/er/; exit 7"
     done = run(
-        project, "-p", wall, "--put", "src", "--put", "src/main:/tmp/other", "--get", "made",
-        "--get", "deep:brought", "--get", "/tmp/other", "--shell", line,
-    )  # fmt: skip
+        project,
+        "-p",
+        wall,
+        "--put",
+        "src",
+        "--put",
+        "src/main:/tmp/other",
+        "--get",
+        "made",
+        "--get",
+        "deep:brought",
+        "--get",
+        "/tmp/other",
+        "--shell",
+        line,
+    )
     assert (done.returncode, done.stderr) == (7, b"")
     for path in ("made", "brought/er/main", "other"):
         assert (project / path).read_text() == "of the project\n"

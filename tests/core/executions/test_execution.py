@@ -324,10 +324,17 @@ def test_argv_is_checked(argv: Any) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"timeout": 0}, {"timeout": float("inf")}, {"timeout": float("nan")}, {"stdin": "text"},
-     {"env": {"A=": "x"}}, {"working_dir": "../rel"}, {"output_limit_bytes": 0},
-     {"output_policy": "?"}],
-)  # fmt: skip
+    [
+        {"timeout": 0},
+        {"timeout": float("inf")},
+        {"timeout": float("nan")},
+        {"stdin": "text"},
+        {"env": {"A=": "x"}},
+        {"working_dir": "../rel"},
+        {"output_limit_bytes": 0},
+        {"output_policy": "?"},
+    ],
+)
 def test_execution_options_are_checked(options: Any) -> None:
     with session() as opened, pytest.raises(ConfigError):
         opened.run(["x"], **options)

@@ -92,8 +92,16 @@ def test_order_of_middleware() -> None:
 
     with opened(says_secret, Outermost("first"), Around("a"), Around("b"), Old()) as session:
         session.run(["x"])
-    assert seen == ["first in", "b in", "a in", "old in", "old out 3", "a out", "b out",
-                    "first out"]  # fmt: skip
+    assert seen == [
+        "first in",
+        "b in",
+        "a in",
+        "old in",
+        "old out 3",
+        "a out",
+        "b out",
+        "first out",
+    ]
 
 
 class RaisesBefore:

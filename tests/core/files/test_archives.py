@@ -37,8 +37,14 @@ def unpack(data: bytes, destination: str | Path) -> Misses:
 def archive(*members: tuple[str, str, str]) -> bytes:
     """Members as (kind, name, link target or content)."""
     buffer = io.BytesIO()
-    kinds = {"file": tarfile.REGTYPE, "dir": tarfile.DIRTYPE, "link": tarfile.SYMTYPE,
-             "hard": tarfile.LNKTYPE, "fifo": tarfile.FIFOTYPE, "dev": tarfile.CHRTYPE}  # fmt: skip
+    kinds = {
+        "file": tarfile.REGTYPE,
+        "dir": tarfile.DIRTYPE,
+        "link": tarfile.SYMTYPE,
+        "hard": tarfile.LNKTYPE,
+        "fifo": tarfile.FIFOTYPE,
+        "dev": tarfile.CHRTYPE,
+    }
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for kind, name, more in members:
             info = tarfile.TarInfo(name)

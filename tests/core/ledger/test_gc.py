@@ -236,9 +236,13 @@ def test_who_attaches_in_the_moment_of_its_removal_wins(
 @pytest.mark.parametrize("listed", [True, False])
 @pytest.mark.parametrize("then", ["detaches", "dies"])
 def test_one_that_is_made_and_left_during_a_look_is_kept(
-    runtime: Runtime, engine: Engine, dead: str, listed: bool, then: str,
+    runtime: Runtime,
+    engine: Engine,
+    dead: str,
+    listed: bool,
+    then: str,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     """What was read while it was being made says nothing about it once it is there."""
     ledger: Any = runtime.ledger
     who = dead if then == "dies" else ledger.owner

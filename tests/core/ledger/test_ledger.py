@@ -200,9 +200,13 @@ def test_a_bad_file_is_told_and_never_overwritten(make: Any, words: str, tmp_pat
 
 def test_a_row_that_makes_no_sense_is_damage(ledger: SqliteLedger) -> None:
     for column, value in [
-        ("created_at", "yesterday"), ("owner", b"\xff"), ("used", "soon"), ("expires", "nan"),
-        ("generation", -1), ("idle_seconds", float("inf")),
-    ]:  # fmt: skip
+        ("created_at", "yesterday"),
+        ("owner", b"\xff"),
+        ("used", "soon"),
+        ("expires", "nan"),
+        ("generation", -1),
+        ("idle_seconds", float("inf")),
+    ]:
         ledger.intend(made_record())
         with ledger.file.writing() as db:
             db.execute(f"UPDATE sessions SET {column} = ?", (value,))

@@ -151,11 +151,13 @@ def test_many_processes_make_the_file_at_once(ledger: SqliteLedger) -> None:
     )
     makers = [
         subprocess.Popen(
-            [sys.executable, "-c", code, ledger.path], stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, text=True,
+            [sys.executable, "-c", code, ledger.path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for _ in range(6)
-    ]  # fmt: skip
+    ]
     for maker in makers:
         assert maker.stdin is not None
         maker.stdin.write("x")

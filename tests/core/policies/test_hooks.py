@@ -126,9 +126,13 @@ def test_events_tell_what_happened_and_no_secrets() -> None:
         session.run(["prog", "argument7"], stdin=b"input7")
     kinds = [str(event.kind) for event in observer.events]
     assert kinds == [
-        "session.creating", "session.ready", "execution.started", "execution.finished",
-        "session.destroying", "session.destroyed",
-    ]  # fmt: skip
+        "session.creating",
+        "session.ready",
+        "execution.started",
+        "execution.finished",
+        "session.destroying",
+        "session.destroyed",
+    ]
     told = repr(observer.events)
     assert not any(secret in told for secret in ("hunter2", "argument7", "input7"))
     finished = observer.events[3]

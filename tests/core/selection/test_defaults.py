@@ -77,9 +77,13 @@ def filed(ours: Runtime) -> Callable[[str], stockade.sessions._providers.WallPro
 
 @pytest.mark.parametrize(
     "text",
-    ["good", "away | good", "named:python:3.12-slim?memory_mb=64&timeout_seconds=5",
-     "good?max_processes=10&network_enabled=false&labels=a=b&output_policy=end"],
-)  # fmt: skip
+    [
+        "good",
+        "away | good",
+        "named:python:3.12-slim?memory_mb=64&timeout_seconds=5",
+        "good?max_processes=10&network_enabled=false&labels=a=b&output_policy=end",
+    ],
+)
 def test_a_file_chooses_and_tightens(filed: Any, text: str) -> None:
     assert filed(text).name in ("good", "named")
 

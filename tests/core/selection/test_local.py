@@ -36,8 +36,9 @@ def test_local_is_the_strongest_that_holds_what_is_asked(
         provider = stockade.provider("local?cpu_limit=2", runtime=ours)
     assert provider.name == "good" and provider.config.cpu_limit == 2.0
     assert [(one.provider, one.embedded) for one in provider.passed_over] == [
-        ("away", True), ("small", True),
-    ]  # fmt: skip
+        ("away", True),
+        ("small", True),
+    ]
     assert not caplog.records  # nobody named them
     assert stockade.provider("local?memory_mb=none", runtime=ours).name == "small"
 
@@ -48,8 +49,11 @@ def test_local_tries_others_after_its_own_by_their_isolation(ours: Runtime) -> N
     ours.walls.add("good", Away)
     ours.walls.add("vm", type("Vm", (Away,), {"isolation": Isolation.VM}))
     ours.walls.add("plain", type("Plain", (Away,), {"isolation": Isolation.PROCESS}))
-    nothing = {"isolation": Isolation.NONE, "capabilities": Capabilities(),
-               "defaults": {"memory_mb": None}}  # fmt: skip
+    nothing = {
+        "isolation": Isolation.NONE,
+        "capabilities": Capabilities(),
+        "defaults": {"memory_mb": None},
+    }
     ours.walls.add("none", type("Nothing", (Good,), nothing))
     with pytest.raises(ProviderUnavailableError) as caught:
         stockade.open("local", runtime=ours)
@@ -91,9 +95,12 @@ def test_local_without_an_embedded_wall_says_what_to_install(
 @pytest.mark.usefixtures("embedded")
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("local:/root", "takes no target.*bubblewrap:/root"), ("local?depth=1", "no option 'depth'"),
-     ("local?memry_mb=1", "did you mean 'memory_mb'")],
-)  # fmt: skip
+    [
+        ("local:/root", "takes no target.*bubblewrap:/root"),
+        ("local?depth=1", "no option 'depth'"),
+        ("local?memry_mb=1", "did you mean 'memory_mb'"),
+    ],
+)
 def test_local_takes_what_every_wall_takes(ours: Runtime, text: str, says: str) -> None:
     with pytest.raises(ProviderStringError, match=says):
         stockade.open(text, runtime=ours)
@@ -104,5 +111,12 @@ def test_what_looks_at_all_of_them_sees_each_once(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("stockade.selection._alternatives.embedded", lambda: names)
     found = each(Preference.parse("good | local | other:x"))
     assert [spec.label for spec in found] == [
-        "good", "away", "small", "vm", "none", "broken", "plain", "other:x",
-    ]  # fmt: skip
+        "good",
+        "away",
+        "small",
+        "vm",
+        "none",
+        "broken",
+        "plain",
+        "other:x",
+    ]

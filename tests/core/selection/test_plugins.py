@@ -42,10 +42,16 @@ def run(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
             _pip("install", "--no-deps", "--no-index", "--target", str(target), *map(str, found))
         done = subprocess.run(
             [sys.executable, "-W", "error", "-c", code],
-            env={**os.environ, "PYTHONPATH": str(places[names]),
-                 "STOCKADE_DISABLED_PLUGINS": disabled},
-            capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
+            env={
+                **os.environ,
+                "PYTHONPATH": str(places[names]),
+                "STOCKADE_DISABLED_PLUGINS": disabled,
+            },
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
         return done.stdout + done.stderr
 
     return run
@@ -292,8 +298,16 @@ for info in stockade.inspect_plugins():
         print(info.group, info.distribution, info.hooks, info.broken, info.blocked, info.reason)
 print(stockade.default_runtime().hooks.implementers("stockade_event"))
 """
-    said = run(code, "good", "policy", "broken_policy", "raising", "duplicate_a", "duplicate_b",
-               disabled="raising")  # fmt: skip
+    said = run(
+        code,
+        "good",
+        "policy",
+        "broken_policy",
+        "raising",
+        "duplicate_a",
+        "duplicate_b",
+        disabled="raising",
+    )
     lines = dict(line.split(" ", 2)[1:] for line in said.splitlines()[:-1])
     assert lines["stockade-test-good"] == "('stockade_wall',) False False "
     policy = "('stockade_event', 'stockade_session_policy') False False "

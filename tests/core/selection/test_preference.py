@@ -68,12 +68,17 @@ def test_what_is_needed_binds_a_single_name_too(ours: Runtime) -> None:
 
 
 def test_a_snapshot_needs_a_wall_that_takes_one(ours: Runtime) -> None:
-    ours.walls.add("bare", type("Bare", (Good,), {
-        "capabilities": EVERYTHING.with_(snapshot="unsupported")}))  # fmt: skip
+    ours.walls.add(
+        "bare", type("Bare", (Good,), {"capabilities": EVERYTHING.with_(snapshot="unsupported")})
+    )
     snapshot = stockade.Snapshot("/workspace", 0.0, False, (), b"")
     with pytest.raises(UnsupportedError, match="snapshot"):
-        stockade.open("bare | small?memory_mb=none&durable=true", runtime=ours,
-                      snapshot=snapshot, needs=["terminal"])  # fmt: skip
+        stockade.open(
+            "bare | small?memory_mb=none&durable=true",
+            runtime=ours,
+            snapshot=snapshot,
+            needs=["terminal"],
+        )
 
 
 FACES: dict[str, Callable[[Any, Runtime], tuple[str, list[str]]]] = {}
@@ -148,9 +153,15 @@ def test_where_nothing_is_left_every_reason_is_told(ours: Runtime, name: str) ->
 
 @pytest.mark.parametrize(
     "error",
-    [PluginError("broken"), ProviderUnavailableError("down"), UnsupportedError("cannot"),
-     SandboxStartError("no image"), WallError("nonsense"), RuntimeError("a bug")],
-)  # fmt: skip
+    [
+        PluginError("broken"),
+        ProviderUnavailableError("down"),
+        UnsupportedError("cannot"),
+        SandboxStartError("no image"),
+        WallError("nonsense"),
+        RuntimeError("a bug"),
+    ],
+)
 def test_what_goes_on_to_the_next(ours: Runtime, error: Exception) -> None:
     ours.settings = Settings(start_retries=0)
     ours.walls.add("failing", type("Failing", (Unstarted,), {"error": error}))

@@ -53,12 +53,16 @@ def test_A1_any_text_parses_or_says_why(text: str) -> None:
     [
         ("landlock", "landlock", None, {}),
         ("docker:python:3.12-slim", "docker", "python:3.12-slim", {}),
-        ("docker:reg:5000/a/b@sha256:ff?memory_mb=256", "docker", "reg:5000/a/b@sha256:ff",
-         {"memory_mb": "256"}),
+        (
+            "docker:reg:5000/a/b@sha256:ff?memory_mb=256",
+            "docker",
+            "reg:5000/a/b@sha256:ff",
+            {"memory_mb": "256"},
+        ),
         ("x:/a%20b?user=1%3A2&labels=a=b", "x", "/a b", {"user": "1:2", "labels": "a=b"}),
         ("x:a%7Cb", "x", "a|b", {}),
     ],
-)  # fmt: skip
+)
 def test_A1_forms(text: str, name: str, target: str | None, options: dict[str, str]) -> None:
     assert ProviderString.parse(text) == ProviderString(name, target, options)
     assert str(ProviderString.parse(text)).count("?") == bool(options)
@@ -131,9 +135,17 @@ def test_A2_an_unknown_option_names_the_nearest() -> None:
 
 @pytest.mark.parametrize(
     "option",
-    ["memory_mb=lots", "memory_mb=1_0", "memory_mb=", "timeout_seconds=1s", "network_enabled=2",
-     "mounts=/a", "labels=a", "env_vars=SECRET"],
-)  # fmt: skip
+    [
+        "memory_mb=lots",
+        "memory_mb=1_0",
+        "memory_mb=",
+        "timeout_seconds=1s",
+        "network_enabled=2",
+        "mounts=/a",
+        "labels=a",
+        "env_vars=SECRET",
+    ],
+)
 def test_A2_a_value_that_does_not_convert_names_the_option(option: str) -> None:
     name, _, value = option.partition("=")
     with pytest.raises(ProviderStringError, match=f"'{name}'") as caught:

@@ -131,8 +131,9 @@ def test_first_come_first_served() -> None:
 
 
 def test_who_waits_for_its_own_agent_holds_nobody_up() -> None:
-    capacity = Capacity(lambda: Settings(
-        max_sessions=2, max_sessions_per_agent=1, queue_seconds=30))  # fmt: skip
+    capacity = Capacity(
+        lambda: Settings(max_sessions=2, max_sessions_per_agent=1, queue_seconds=30)
+    )
     first = capacity.take("a")
     blocked = capacity.ask("a")
     other = capacity.take("b")  # past it

@@ -15,11 +15,12 @@ from stockade.sessions._capacity import Capacity, Seat
     st.integers(1, 4),
     st.integers(1, 3),
     st.lists(
-        st.tuples(st.sampled_from(["ask", "release", "abandon"]), st.integers(0, 3),
-                  st.integers(0, 20)),
+        st.tuples(
+            st.sampled_from(["ask", "release", "abandon"]), st.integers(0, 3), st.integers(0, 20)
+        ),
         max_size=60,
     ),
-)  # fmt: skip
+)
 def test_seats_and_line_follow_the_model(
     most: int, each: int, steps: list[tuple[str, int, int]]
 ) -> None:

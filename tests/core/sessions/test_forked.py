@@ -98,10 +98,13 @@ def _run(body: str, folder: Path) -> str:
     code = _HEAD + textwrap.dedent(body)
     tests = str(Path(__file__).parents[2])
     done = subprocess.run(
-        [sys.executable, "-c", code, tests, str(folder)], check=False, capture_output=True,
-        text=True, timeout=60,
+        [sys.executable, "-c", code, tests, str(folder)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
         env={**os.environ, "STOCKADE_LEDGER": "off"},
-    )  # fmt: skip
+    )
     assert done.returncode == 0 and done.stderr == "", done.stderr + done.stdout
     return done.stdout
 

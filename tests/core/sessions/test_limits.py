@@ -88,8 +88,9 @@ def test_a_configuration_of_the_traits_states_all_of_them() -> None:
 
 
 def test_every_wall_reports_what_was_asked() -> None:
-    with stockade.open("template?memory_mb=64&disk_mb=none",
-                       runtime=runtime(ScriptedWall)) as session:  # fmt: skip
+    with stockade.open(
+        "template?memory_mb=64&disk_mb=none", runtime=runtime(ScriptedWall)
+    ) as session:
         limits = session.limits
     assert (limits.memory_mb, limits.cpu_limit, limits.disk_mb) == (64, 1.0, None)
     for made in (copy.deepcopy(limits), pickle.loads(pickle.dumps(limits))):

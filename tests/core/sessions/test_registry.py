@@ -106,8 +106,14 @@ def test_C9_the_ledger_hears_of_everything_in_order() -> None:
     provider.execute_code("a", handle.session_id, "x")
     provider.destroy_session("a", handle.session_id)
     assert ledger.told == [
-        "intend", "ready", "executing", "ready", "destroying", "destroyed", "forget",
-    ]  # fmt: skip
+        "intend",
+        "ready",
+        "executing",
+        "ready",
+        "destroying",
+        "destroyed",
+        "forget",
+    ]
 
 
 def test_C9_no_intent_no_sandbox() -> None:

@@ -55,9 +55,13 @@ def containers(sessions: list[str]) -> list[str]:
 
 
 def run(
-    string: str, after: str, act: Callable[[subprocess.Popen[str]], None],
-    *, before: str = "assert stockade.end_on_sigterm()", daemon: bool = False,
-) -> int:  # fmt: skip
+    string: str,
+    after: str,
+    act: Callable[[subprocess.Popen[str]], None],
+    *,
+    before: str = "assert stockade.end_on_sigterm()",
+    daemon: bool = False,
+) -> int:
     """The program's end, once nothing of its sandboxes is left; the test fails else.
 
     Its threads are no daemons unless told: the interpreter waits for those before it
@@ -68,9 +72,12 @@ def run(
     code = PROGRAM.format(string=string, before=before, after=after, mark=mark, daemon=daemon)
     said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed below
     process = subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said,
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=said,
         text=True,
-    )  # fmt: skip
+    )
     assert process.stdout is not None and process.stdin is not None
     docker = string.startswith("docker")
     try:

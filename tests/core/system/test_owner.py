@@ -82,9 +82,17 @@ def test_what_cannot_be_seen_from_here_is_unknown(change: dict[str, str]) -> Non
 
 @pytest.mark.parametrize(
     "text",
-    ["", "host:1:2", "2:a:b:c:1:2", "1:a:b:c:x:2", "1:a:b c:d:1:2", "1:a:b:c:-1:2", "1:" * 400,
-     f"1:a:b:c:{'9' * 480}:2"],
-)  # fmt: skip
+    [
+        "",
+        "host:1:2",
+        "2:a:b:c:1:2",
+        "1:a:b:c:x:2",
+        "1:a:b c:d:1:2",
+        "1:a:b:c:-1:2",
+        "1:" * 400,
+        f"1:a:b:c:{'9' * 480}:2",
+    ],
+)
 def test_what_names_no_owner_is_unknown(text: str) -> None:
     assert life_of(text) is Life.UNKNOWN
 

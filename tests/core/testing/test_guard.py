@@ -119,14 +119,20 @@ def test_a_wall_that_must_be_there_fails_instead_of_skipping(
         suite().test_D1_runs()
 
 
-@pytest.mark.parametrize(("text", "told"), [("2.5", "2.5"), ("", "1.0"), ("0", "above 0"),
-                                            ("nan", "above 0"), ("fast", "above 0")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("2.5", "2.5"), ("", "1.0"), ("0", "above 0"), ("nan", "above 0"), ("fast", "above 0")],
+)
 def test_the_time_factor_of_the_environment(text: str, told: str) -> None:
     code = "from stockade.testing.base import ConformanceBase as C; print(C.time_factor)"
     done = subprocess.run(
-        [sys.executable, "-c", code], env={"STOCKADE_TIME_FACTOR": text}, capture_output=True,
-        text=True, timeout=60, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", code],
+        env={"STOCKADE_TIME_FACTOR": text},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert told in done.stdout + done.stderr, done
 
 

@@ -95,9 +95,11 @@ def test_nobody_takes_it_for_a_wall() -> None:
     """The name, the listing, doctor and what is logged say so; it never gets in by a list."""
     done = subprocess.run(
         [sys.executable, "-m", "stockade.cli", "doctor", "-p", NAME],
-        capture_output=True, text=True,
-        timeout=60, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert "no-isolation" in NAME
     assert "NO ISOLATION" in done.stdout and "isolation: none" in done.stdout, done.stdout
     with pytest.raises(stockade.UnsupportedError, match="memory"):

@@ -27,13 +27,22 @@ REPORTS = sorted((ROOT / "docs" / "reports").glob("*.json"))
 def report(**outcomes: str) -> Report:
     """One with these checks; levels as below."""
     empty = Report(
-        title="demo: <target>", provider="demo:target?memory_mb=64",
-        wall={"name": "demo", "target": "target", "distribution": "stockade-demo",
-              "version": "1.0", "isolation": "vm", "summary": "a & b"},
-        capabilities={"memory": {"level": "native", "note": ""},
-                      "files": {"level": "emulated", "note": ""},
-                      "pause": {"level": "unsupported", "note": "never"}},
-    )  # fmt: skip
+        title="demo: <target>",
+        provider="demo:target?memory_mb=64",
+        wall={
+            "name": "demo",
+            "target": "target",
+            "distribution": "stockade-demo",
+            "version": "1.0",
+            "isolation": "vm",
+            "summary": "a & b",
+        },
+        capabilities={
+            "memory": {"level": "native", "note": ""},
+            "files": {"level": "emulated", "note": ""},
+            "pause": {"level": "unsupported", "note": "never"},
+        },
+    )
     for name, outcome in outcomes.items():
         word, _, message = outcome.partition(": ")
         empty = empty.with_check(
@@ -187,10 +196,26 @@ def test_running_the_class_writes_one_report(tmp_path: Path, processes: int) -> 
     environment.pop("PYTEST_CURRENT_TEST", None)
     for _ in range(1 if processes else 2):  # a second run starts the report anew
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-n", str(processes), "-p", "no:cacheprovider",
-             "-k", wanted, "test_it.py"],
-            cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100, check=False,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-q",
+                "-n",
+                str(processes),
+                "-p",
+                "no:cacheprovider",
+                "-k",
+                wanted,
+                "test_it.py",
+            ],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
         assert done.returncode == 1, done.stdout + done.stderr
     (path,) = (tmp_path / "reports").glob("*.json")
     assert path.name == "the-reference.json"

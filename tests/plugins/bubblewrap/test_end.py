@@ -241,7 +241,7 @@ def test_what_it_cannot_hold_is_refused(bubblewrap: str, config: dict[str, Any])
 @pytest.mark.parametrize(
     ("target", "says"),
     [("relative", "absolute"), ("/no/such/root", "no folder"), ("/", "all of it")],
-)  # fmt: skip
+)
 def test_a_target_that_cannot_be_the_root(bubblewrap: str, target: str, says: str) -> None:
     answer = stockade.provider(f"bubblewrap:{target}").availability()
     assert not answer and says in answer.reason
@@ -324,13 +324,22 @@ def test_an_ordinary_user_has_the_same_wall(bubblewrap: str) -> None:
     # Of what the user's sessions share, one has no more than that (E8).
     quarter = int(Path("/proc/sys/fs/inotify/max_user_instances").read_text()) // 4
     done = subprocess.run(
-        [program, "-c", _AS_NOBODY], env=env, capture_output=True, text=True, check=False, cwd="/",
+        [program, "-c", _AS_NOBODY],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
         timeout=100,
-    )  # fmt: skip
+    )
     assert done.stdout.splitlines() == [
-        "['1000', 'x', '1']", "out of memory", "5", "True True", str(quarter),
+        "['1000', 'x', '1']",
+        "out of memory",
+        "5",
+        "True True",
+        str(quarter),
         "out of memory True",
-    ], done.stderr  # fmt: skip
+    ], done.stderr
 
 
 def test_a_fork_of_the_owner_does_not_keep_the_session(bubblewrap: str) -> None:
@@ -340,9 +349,10 @@ def test_a_fork_of_the_owner_does_not_keep_the_session(bubblewrap: str) -> None:
         "print(session", "import os\nif os.fork() == 0: time.sleep(30); os._exit(0)\nprint(session"
     )
     process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", code, bubblewrap, mark], stdout=subprocess.PIPE,
+        [sys.executable, "-W", "ignore", "-c", code, bubblewrap, mark],
+        stdout=subprocess.PIPE,
         start_new_session=True,
-    )  # fmt: skip
+    )
     with process:
         assert process.stdout is not None
         name = trace_name(process.stdout.readline().decode().strip())

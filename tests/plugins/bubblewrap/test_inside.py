@@ -91,8 +91,10 @@ def test_E8_sessions_of_root_are_different_users(bubblewrap: str) -> None:
 def test_a_user_of_the_callers_choice(bubblewrap: str) -> None:
     with stockade.open(bubblewrap, user="4242:4343") as session:
         assert session.shell("id -u; id -g; echo x > f && stat -c %u:%g f").stdout.split() == [
-            "4242", "4343", "4242:4343"
-        ]  # fmt: skip
+            "4242",
+            "4343",
+            "4242:4343",
+        ]
 
 
 CALLS = {
@@ -156,9 +158,20 @@ for mode in (os.O_RDONLY, os.O_WRONLY, os.O_RDWR):
 
 
 def test_E2_read_only_but_for_four_folders(session: Session) -> None:
-    for path in ("/x", "/usr/x", "/etc/x", "/etc/passwd", "/dev/x", "/sys/x", "/.stockade/x",
-                 "/sys/fs/cgroup/memory.events", "/proc/sys/kernel/core_pattern", "/var/x",
-                 "/proc/sysrq-trigger", "/home/x"):  # fmt: skip
+    for path in (
+        "/x",
+        "/usr/x",
+        "/etc/x",
+        "/etc/passwd",
+        "/dev/x",
+        "/sys/x",
+        "/.stockade/x",
+        "/sys/fs/cgroup/memory.events",
+        "/proc/sys/kernel/core_pattern",
+        "/var/x",
+        "/proc/sysrq-trigger",
+        "/home/x",
+    ):
         assert not session.shell(f": > {path}").success, path
     for folder in ("/workspace", "/tmp", "/var/tmp", "/dev/shm"):
         assert session.shell(f"cd {folder} && : > x && rm x").success, folder
@@ -220,9 +233,19 @@ def test_what_programs_look_for_in_etc(session: Session) -> None:
     seen = session.shell(line).stdout
     for word in ("sandbox\n", "sandbox:x:1000:", "localhost", "root:x:0:0", "nobody:x:65534"):
         assert word in seen, seen
-    for path in ("os-release", "services", "protocols", "localtime", "ld.so.cache", "alternatives",
-                 "ssl/certs", "nsswitch.conf", "hosts", "mtab", *map(os.path.basename,
-                 Path("/etc").glob("java-*"))):  # fmt: skip
+    for path in (
+        "os-release",
+        "services",
+        "protocols",
+        "localtime",
+        "ld.so.cache",
+        "alternatives",
+        "ssl/certs",
+        "nsswitch.conf",
+        "hosts",
+        "mtab",
+        *map(os.path.basename, Path("/etc").glob("java-*")),
+    ):
         if os.path.exists(f"/etc/{path}"):
             assert session.shell(f"cat /etc/{path} >/dev/null || ls /etc/{path}/").success, path
     for path in ("shadow", "ssl/private", "ssh", "machine-id", "fstab"):
@@ -266,9 +289,21 @@ def test_E7_nothing_of_the_host(session: Session, tmp_path: Path) -> None:
     secret.write_text("hunter2")
     tmp_path.chmod(0o777)
     secret.chmod(0o666)
-    for path in ("/etc/shadow", "/root", str(secret), "/var/log", "/run", "/home", "/boot",
-                 "/sys/kernel", "/sys/class", os.path.expanduser("~"),
-                 "/proc/keys", "/proc/kcore", "/proc/timer_list"):  # fmt: skip
+    for path in (
+        "/etc/shadow",
+        "/root",
+        str(secret),
+        "/var/log",
+        "/run",
+        "/home",
+        "/boot",
+        "/sys/kernel",
+        "/sys/class",
+        os.path.expanduser("~"),
+        "/proc/keys",
+        "/proc/kcore",
+        "/proc/timer_list",
+    ):
         result = session.shell(f"cat {path} 2>/dev/null; ls {path}/ 2>/dev/null")
         assert not result.stdout, (path, result.stdout)
     result = session.shell(f"ln -s {secret} link; cat link; ln {secret} hard; cat hard")

@@ -26,8 +26,12 @@ def test_a_target_becomes_the_root(bubblewrap: str, root: Path) -> None:
 def test_a_target_with_a_working_folder_that_is_not_there(bubblewrap: str, root: Path) -> None:
     with stockade.open(f"{bubblewrap}:{root}", working_dir="/etc/deep/work") as session:
         assert session.shell("pwd; echo x > f; cat f; cat /etc/made").stdout.split() == [
-            "/etc/deep/work", "x", "of", "the", "target",
-        ]  # fmt: skip
+            "/etc/deep/work",
+            "x",
+            "of",
+            "the",
+            "target",
+        ]
     assert not (root / "etc/deep").exists()
 
 

@@ -105,9 +105,10 @@ def test_a_lost_sandbox_is_really_gone_and_said_to_be() -> None:
 def test_what_else_runs_in_a_lost_sandbox_is_lost(landlock: str) -> None:
     # Of this seed the first execution is well, and a later one loses the sandbox.
     seed = next(
-        seed for seed in range(100)
+        seed
+        for seed in range(100)
         if [stockade_fault(seed, number) for number in (1, 2)] == [None, Kind.LOSS]
-    )  # fmt: skip
+    )
     session = stockade.open(f"chaos:{landlock}?loss_rate=0.5&seed={seed}")
     first = session.start(["sleep", "60"])
     with pytest.raises(SandboxLostError):

@@ -37,11 +37,25 @@ class OwnEngine:
         Path(self.folder, "pid").unlink(missing_ok=True)
         with Path(self.folder, "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*self._apart(), "dockerd", "--data-root", f"{self.folder}/data", "--exec-root",
-                 f"{self.folder}/exec", "--pidfile", f"{self.folder}/pid", "-H", self.url,
-                 "--iptables=false", *self.options],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+                [
+                    *self._apart(),
+                    "dockerd",
+                    "--data-root",
+                    f"{self.folder}/data",
+                    "--exec-root",
+                    f"{self.folder}/exec",
+                    "--pidfile",
+                    f"{self.folder}/pid",
+                    "-H",
+                    self.url,
+                    "--iptables=false",
+                    *self.options,
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         up = until(lambda: self.client().ping(), 40)
         assert up, Path(self.folder, "log").read_text()[-3000:]
 

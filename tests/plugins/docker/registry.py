@@ -62,17 +62,21 @@ class Registry(http.server.ThreadingHTTPServer):
         for blob in (config, *layers):
             self.blobs[_digest(blob)] = blob
         kind = "application/vnd.docker.image.rootfs.diff.tar.gzip"
-        self.manifest = json.dumps({
-            "schemaVersion": 2, "mediaType": _MANIFEST,
-            "config": {
-                "mediaType": "application/vnd.docker.container.image.v1+json",
-                "size": len(config), "digest": _digest(config),
-            },
-            "layers": [
-                {"mediaType": kind, "size": len(layer), "digest": _digest(layer)}
-                for layer in layers
-            ],
-        }).encode()  # fmt: skip
+        self.manifest = json.dumps(
+            {
+                "schemaVersion": 2,
+                "mediaType": _MANIFEST,
+                "config": {
+                    "mediaType": "application/vnd.docker.container.image.v1+json",
+                    "size": len(config),
+                    "digest": _digest(config),
+                },
+                "layers": [
+                    {"mediaType": kind, "size": len(layer), "digest": _digest(layer)}
+                    for layer in layers
+                ],
+            }
+        ).encode()
 
 
 def _layer(name: str, data: bytes) -> bytes:

@@ -21,9 +21,12 @@ pytestmark = pytest.mark.engine
 def stockade(engine: docker.APIClient, *argv: str) -> subprocess.CompletedProcess[str]:
     """Run the command line to its end; nothing of it may be left on the engine."""
     with subprocess.Popen(
-        [sys.executable, "-m", "stockade.cli", *argv], stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    ) as process:  # fmt: skip
+        [sys.executable, "-m", "stockade.cli", *argv],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
         try:
             out, err = process.communicate(timeout=100)
         except BaseException:

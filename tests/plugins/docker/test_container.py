@@ -30,8 +30,9 @@ pytestmark = pytest.mark.engine
 def test_everything_is_stated(engine: docker.APIClient) -> None:
     with stockade.open(
         f"docker:{BUSYBOX}?memory_mb=64&cpu_limit=0.5&max_processes=50&disk_mb=8",
-        agent_id="agent/../x", env_vars={"SECRET": "hunter2"},
-    ) as session:  # fmt: skip
+        agent_id="agent/../x",
+        env_vars={"SECRET": "hunter2"},
+    ) as session:
         session.run(["true"], env={"OTHER": "hunter3"})
         found = engine.inspect_container(container_of(session))
         host, config = found["HostConfig"], found["Config"]
@@ -88,8 +89,9 @@ def test_published_ports_are_on_loopback_alone(engine: docker.APIClient) -> None
 
 def test_a_terminal(engine: docker.APIClient) -> None:
     with stockade.open(f"docker:{BUSYBOX}") as session:
-        terminal = session.terminal(["sh", "-c", "tty; stty size; read x; echo got $x; exit 7"],
-                                    rows=33, columns=101)  # fmt: skip
+        terminal = session.terminal(
+            ["sh", "-c", "tty; stty size; read x; echo got $x; exit 7"], rows=33, columns=101
+        )
         terminal.write(b"word\n")
         shown = b""
         while piece := terminal.read():
@@ -111,9 +113,20 @@ def test_mounts(engine: docker.APIClient, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "source",
-    ["/", "/etc", "/etc/ssl", "/root", "/proc/self", "/var/run/docker.sock", "/usr/../etc", "/home",
-     "relative", "/home/somebody", "/var/lib/docker/overlay2"],
-)  # fmt: skip
+    [
+        "/",
+        "/etc",
+        "/etc/ssl",
+        "/root",
+        "/proc/self",
+        "/var/run/docker.sock",
+        "/usr/../etc",
+        "/home",
+        "relative",
+        "/home/somebody",
+        "/var/lib/docker/overlay2",
+    ],
+)
 def test_E9_dangerous_mounts(source: str) -> None:
     with pytest.raises(ConfigError, match="refused"):
         checked([Mount(source, "/data")], local=True)
@@ -173,10 +186,14 @@ def test_G2_a_pause_takes_as_long_as_it_takes(line: str, engine: docker.APIClien
 
 def test_a_custom_seccomp_profile(engine: docker.APIClient, tmp_path: Path) -> None:
     profile = tmp_path / "profile.json"
-    profile.write_text(json.dumps({
-        "defaultAction": "SCMP_ACT_ALLOW",
-        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}],
-    }))  # fmt: skip
+    profile.write_text(
+        json.dumps(
+            {
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}],
+            }
+        )
+    )
     with stockade.open(f"docker:{BUSYBOX}") as session:
         assert session.shell("mkdir x").success
     with stockade.open(f"docker:{BUSYBOX}?seccomp={profile}") as session:
@@ -292,9 +309,14 @@ def test_a_snapshot_of_a_writable_root(engine: docker.APIClient, tmp_path: Path)
 
 def _image_with_a_users_folder(engine: docker.APIClient) -> str:
     made = engine.create_container(
-        BUSYBOX, ["sh", "-c", "mkdir -p /home/me; cd /home/me; echo old > kept; echo > gone; "
-                  "echo still > untouched; chown -R 1000:1000 /home/me"],
-    )["Id"]  # fmt: skip
+        BUSYBOX,
+        [
+            "sh",
+            "-c",
+            "mkdir -p /home/me; cd /home/me; echo old > kept; echo > gone; "
+            "echo still > untouched; chown -R 1000:1000 /home/me",
+        ],
+    )["Id"]
     try:
         engine.start(made)
         engine.wait(made)

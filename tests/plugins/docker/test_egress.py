@@ -110,10 +110,21 @@ def test_a_named_host_is_reached(session: Session) -> None:
 
 @pytest.mark.parametrize(
     "target",
-    ["evil.example", "allowed.example.evil.example", "allowed.example:22", "other.example",
-     "127.0.0.1", "2130706433", "0x7f.1", "[::1]", "1.1.1.1", "allowed.example@evil.example",
-     "localhost", ""],
-)  # fmt: skip
+    [
+        "evil.example",
+        "allowed.example.evil.example",
+        "allowed.example:22",
+        "other.example",
+        "127.0.0.1",
+        "2130706433",
+        "0x7f.1",
+        "[::1]",
+        "1.1.1.1",
+        "allowed.example@evil.example",
+        "localhost",
+        "",
+    ],
+)
 def test_nothing_else_is(session: Session, target: str) -> None:
     answer = talk(session, f"GET http://{target}/ HTTP/1.1\r\n\r\n".encode())
     assert answer.startswith(b"HTTP/1.1 403")

@@ -277,8 +277,9 @@ def test_an_engine_without_room(engine: docker.APIClient) -> None:
     disk = tempfile.mkdtemp(prefix="stockade-disk-")
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=64m,mode=711", "stockade-disk", disk],
-        capture_output=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        check=False,
+    )
     if mounted.returncode:
         pytest.skip("no file system can be mounted here")
     try:

@@ -156,8 +156,10 @@ def test_two_hundred_sessions_in_a_row(engine: docker.APIClient) -> None:
     now = _mine()
     assert until(lambda: _mine()[0] <= threads + 2), threading.enumerate()
     assert until(lambda: _mine()[1] <= descriptors + 4)
-    print(f"{count} sessions: threads {threads} to {now[0]}, files {descriptors} to {now[1]}, "
-          f"memory {memory} to {now[2]} KiB")  # fmt: skip
+    print(
+        f"{count} sessions: threads {threads} to {now[0]}, files {descriptors} to {now[1]}, "
+        f"memory {memory} to {now[2]} KiB"
+    )
     assert now[2] - memory < 16 * 1024, f"{now[2] - memory} KiB more"
 
 

@@ -58,7 +58,11 @@ with stockade.open(string) as session:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_C12_a_child_opens_its_own_while_locks_are_held(engine: docker.APIClient) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", _CODE], check=False, capture_output=True, text=True, timeout=60,
+        [sys.executable, "-c", _CODE],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
         env={**os.environ, "STOCKADE_LEDGER": "off"},
-    )  # fmt: skip
+    )
     assert (done.stdout, done.stderr, done.returncode) == ("child\nparent\n", "", 0)

@@ -39,8 +39,9 @@ def test_a_session_has_a_user_of_its_own() -> None:
 
 @pytest.mark.parametrize("mapped", ["name=rootless", "name=userns"])
 def test_where_users_are_mapped_there_are_few(mapped: str) -> None:
-    users = {_user(f"session-{number}", "name=seccomp,profile=default", mapped)
-             for number in range(1000)}  # fmt: skip
+    users = {
+        _user(f"session-{number}", "name=seccomp,profile=default", mapped) for number in range(1000)
+    }
     assert len(users) > 950 and all(20_000 <= user < 60_000 for user in users)
 
 

@@ -53,8 +53,10 @@ def test_an_interrupt_leaves_nothing(engine: docker.APIClient, form: str, step: 
     code = FORMS[form].format(string=f"docker:{BUSYBOX}", step=STEPS[step])
     with subprocess.Popen(
         [sys.executable, "-c", "import stockade, time\n" + code],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    ) as owner:  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as owner:
         try:
             assert owner.stdout is not None
             assert owner.stdout.readline() == "up\n"

@@ -28,9 +28,13 @@ AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_ALG, AF_VSOCK = 1, 2, 10, 
 STREAM, DATAGRAM, RAW, SEQUENCES = 1, 2, 3, 5
 #: What a program may change of itself alone (D16).
 OF_ITS_OWN = {
-    "prlimit64", "setpriority", "sched_setparam", "sched_setscheduler", "sched_setattr",
+    "prlimit64",
+    "setpriority",
+    "sched_setparam",
+    "sched_setscheduler",
+    "sched_setattr",
     "ioprio_set",
-}  # fmt: skip
+}
 
 
 # -- what stands in them -----------------------------------------------------------
@@ -99,10 +103,29 @@ def offline(request: pytest.FixtureRequest, engine: docker.APIClient) -> Iterato
 @pytest.mark.engine
 @needs_x86_64
 def test_E1_what_leads_out_is_refused(offline: Session) -> None:
-    for call in ("ptrace", "adjtimex", "chroot", "mount", "init_module", "mbind", "kexec_load",
-                 "add_key", "keyctl", "unshare", "perf_event_open", "fanotify_init",
-                 "open_by_handle_at", "setns", "process_vm_readv", "bpf", "userfaultfd",
-                 "open_tree", "fsopen", "pidfd_getfd", "mount_setattr"):  # fmt: skip
+    for call in (
+        "ptrace",
+        "adjtimex",
+        "chroot",
+        "mount",
+        "init_module",
+        "mbind",
+        "kexec_load",
+        "add_key",
+        "keyctl",
+        "unshare",
+        "perf_event_open",
+        "fanotify_init",
+        "open_by_handle_at",
+        "setns",
+        "process_vm_readv",
+        "bpf",
+        "userfaultfd",
+        "open_tree",
+        "fsopen",
+        "pidfd_getfd",
+        "mount_setattr",
+    ):
         assert errno_of(offline, call) == errno.EPERM, call
     # As if the kernel had them not: programs then take another way.
     for name in ("io_uring_setup", "io_setup", "clone3", "memfd_secret", "statmount"):
@@ -158,8 +181,11 @@ def test_E1_the_interface_of_32_bits_is_closed(offline: Session) -> None:
 @needs_x86_64
 def test_E3_which_sockets_can_be_made_without_a_network(offline: Session) -> None:
     for family, kind, protocol in (
-        (AF_UNIX, STREAM, 0), (AF_INET, STREAM, 0), (AF_INET, DATAGRAM, 17), (AF_INET6, STREAM, 6),
-    ):  # fmt: skip
+        (AF_UNIX, STREAM, 0),
+        (AF_INET, STREAM, 0),
+        (AF_INET, DATAGRAM, 17),
+        (AF_INET6, STREAM, 6),
+    ):
         assert errno_of(offline, "socket", family, kind, protocol) == 0
     refused = (0, *range(3, AF_INET6), *range(AF_INET6 + 1, 64), 0xFFFFFFFF, 1 << 32 | AF_VSOCK)
     for family in refused:
@@ -167,8 +193,9 @@ def test_E3_which_sockets_can_be_made_without_a_network(offline: Session) -> Non
             assert errno_of(offline, "socket", family, kind) == errno.EAFNOSUPPORT, family
     for protocol in (132, 33, 136, 115, 255, 262):  # SCTP, DCCP, UDP-Lite, L2TP, raw, MPTCP
         assert errno_of(offline, "socket", AF_INET, DATAGRAM, protocol) in (
-            errno.EPERM, errno.ENOSYS,
-        )  # fmt: skip
+            errno.EPERM,
+            errno.ENOSYS,
+        )
     assert errno_of(offline, "socketpair", AF_INET, STREAM, 0) == errno.EAFNOSUPPORT
 
 

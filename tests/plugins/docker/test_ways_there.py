@@ -60,16 +60,42 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
         subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
 
     new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-    openssl("req", "-x509", *new, "-keyout", "ca-key.pem", "-out", "ca.pem", "-days", "2",
-            "-subj", "/CN=authority")  # fmt: skip
+    openssl(
+        "req",
+        "-x509",
+        *new,
+        "-keyout",
+        "ca-key.pem",
+        "-out",
+        "ca.pem",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=authority",
+    )
     (folder / "server.ext").write_text("subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth\n")
     (folder / "client.ext").write_text("extendedKeyUsage=clientAuth\n")
     for name, files in (("server", "server-"), ("client", "")):
-        openssl("req", *new, "-keyout", f"{files}key.pem", "-out", f"{name}.csr",
-                "-subj", f"/CN={name}")  # fmt: skip
-        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca-key.pem",
-                "-CAcreateserial", "-days", "2", "-out", f"{files}cert.pem",
-                "-extfile", f"{name}.ext")  # fmt: skip
+        openssl(
+            "req", *new, "-keyout", f"{files}key.pem", "-out", f"{name}.csr", "-subj", f"/CN={name}"
+        )
+        openssl(
+            "x509",
+            "-req",
+            "-in",
+            f"{name}.csr",
+            "-CA",
+            "ca.pem",
+            "-CAkey",
+            "ca-key.pem",
+            "-CAcreateserial",
+            "-days",
+            "2",
+            "-out",
+            f"{files}cert.pem",
+            "-extfile",
+            f"{name}.ext",
+        )
     return folder
 
 
@@ -78,9 +104,13 @@ def address(certificates: Path, engine: docker.APIClient) -> Iterator[str]:
     """Where an engine listens that answers to known certificates alone."""
     port = free_port()
     options = (
-        "-H", f"tcp://127.0.0.1:{port}", "--tlsverify", f"--tlscacert={certificates}/ca.pem",
-        f"--tlscert={certificates}/server-cert.pem", f"--tlskey={certificates}/server-key.pem",
-    )  # fmt: skip
+        "-H",
+        f"tcp://127.0.0.1:{port}",
+        "--tlsverify",
+        f"--tlscacert={certificates}/ca.pem",
+        f"--tlscert={certificates}/server-cert.pem",
+        f"--tlskey={certificates}/server-key.pem",
+    )
     with own_engine(engine, *options):
         yield f"tcp://127.0.0.1:{port}"
         engines.forget()
@@ -115,8 +145,9 @@ def test_a_context(
     keys = ",".join(f"{word}={certificates}/{word}.pem" for word in ("ca", "cert", "key"))
     subprocess.run(
         ["docker", "context", "create", "away", "--docker", f"host={address},{keys}"],
-        check=True, capture_output=True,
-    )  # fmt: skip
+        check=True,
+        capture_output=True,
+    )
     (tmp_path / "config.json").write_text('{"currentContext": "away"}')
     with stockade.open(f"docker:{BUSYBOX}") as session:  # the current one
         assert session.run(["echo", "there"]).stdout == "there\n"
@@ -158,12 +189,31 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     Path("/run/sshd").mkdir(exist_ok=True)  # it wants the folder
     with (tmp_path / "log").open("wb") as log:
         daemon = subprocess.Popen(
-            [sshd, "-D", "-e", "-f", "/dev/null", "-p", str(port), "-h", str(tmp_path / "host"),
-             "-o", "ListenAddress=127.0.0.1", "-o", f"AuthorizedKeysFile={tmp_path}/allowed",
-             "-o", "StrictModes=no", "-o", "PidFile=none", "-o", "MaxStartups=100",
-             "-o", "PermitRootLogin=prohibit-password"],
+            [
+                sshd,
+                "-D",
+                "-e",
+                "-f",
+                "/dev/null",
+                "-p",
+                str(port),
+                "-h",
+                str(tmp_path / "host"),
+                "-o",
+                "ListenAddress=127.0.0.1",
+                "-o",
+                f"AuthorizedKeysFile={tmp_path}/allowed",
+                "-o",
+                "StrictModes=no",
+                "-o",
+                "PidFile=none",
+                "-o",
+                "MaxStartups=100",
+                "-o",
+                "PermitRootLogin=prohibit-password",
+            ],
             stderr=log,
-        )  # fmt: skip
+        )
 
     def answers() -> bool:
         with socket.create_connection(("127.0.0.1", port), 1):

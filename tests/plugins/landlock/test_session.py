@@ -147,9 +147,19 @@ def test_E5_a_named_interpreter(session: Session) -> None:
         "for p in /proc/[0-9]*; do [ $p = /proc/$$ ] || kill -9 ${p#/proc/}; done",
         "exec >&- 2>&- </dev/null",
     ],
-    ids=["kill", "stop", "stop all", "kill all", "group", "write", "read", "forge", "one by one",
-         "close"],
-)  # fmt: skip
+    ids=[
+        "kill",
+        "stop",
+        "stop all",
+        "kill all",
+        "group",
+        "write",
+        "read",
+        "forge",
+        "one by one",
+        "close",
+    ],
+)
 def test_who_tampers_spoils_at_most_its_own_session(landlock: str, line: str) -> None:
     mark = f"45{os.getpid()}"
     with stockade.open(landlock) as bystander, stockade.open(landlock) as session:

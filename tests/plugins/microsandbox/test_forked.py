@@ -40,8 +40,11 @@ print(*seen, flush=True)
 def test_a_forked_child_and_its_own_child_can_use_it(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", _ASKS],
-        env={**os.environ, "MSB_HOME": str(tmp_path / "home")}, capture_output=True, text=True,
-        timeout=240, check=False,
-    )  # fmt: skip
+        env={**os.environ, "MSB_HOME": str(tmp_path / "home")},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout == "SandboxPage SandboxPage SandboxPage\n"

@@ -57,12 +57,13 @@ class Collected:
     def total(self, name: str, **attributes: Any) -> Any:
         """The sum over all points that have these attributes (dots as underscores)."""
         return sum(
-            value for key, value in self.points(name).items()
+            value
+            for key, value in self.points(name).items()
             if all(
                 any(k.replace(".", "_") == name and v == wanted for k, v in key)
                 for name, wanted in attributes.items()
             )
-        )  # fmt: skip
+        )
 
 
 @pytest.fixture

@@ -53,8 +53,11 @@ def test_the_same_requests_get_the_same_results(file: Path) -> None:
     }
     before = recorded(file, script, *script)  # type: ignore[arg-type]
     assert [r.verdict for r in before] == [
-        Verdict.EXITED, Verdict.EXITED, Verdict.SIGNALLED, Verdict.OUT_OF_MEMORY,
-    ]  # fmt: skip
+        Verdict.EXITED,
+        Verdict.EXITED,
+        Verdict.SIGNALLED,
+        Verdict.OUT_OF_MEMORY,
+    ]
     with stockade.open(f"replay:{file}") as session:
         # In another order, and with the times as they were.
         after = [session.shell(command) for command in reversed(list(script))]  # type: ignore[arg-type]
@@ -293,9 +296,14 @@ def test_what_no_recording_has_is_refused(file: Path) -> None:
 def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "stockade.cli", "run", *arguments],
-        cwd=folder, env={**os.environ, **environment}, stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        cwd=folder,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 def test_the_command_line_records_and_replays(tmp_path: Path) -> None:

@@ -60,6 +60,8 @@ def take(run: Run, say: Callable[[str], object]) -> Verdict:
             passed, failed = passed + len(failed) - len(second.failed), second.failed
     summary = f"{passed} passed, {len(failed)} failed, {first.skipped} skipped or deviating"
     return Verdict(
-        good=passed > 0 and not failed, summary=f"{summary}, in {seconds:.0f} s",
-        told=tuple(told), logs=tuple(logs),
-    )  # fmt: skip
+        good=passed > 0 and not failed,
+        summary=f"{summary}, in {seconds:.0f} s",
+        told=tuple(told),
+        logs=tuple(logs),
+    )

@@ -70,9 +70,11 @@ def run(guest: Path, job: Path, seconds: float) -> int:
     """
     began = time.monotonic()
     with subprocess.Popen(
-        _command(guest, job, job / "console"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        _command(guest, job, job / "console"),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-    ) as emulator:  # fmt: skip
+    ) as emulator:
         try:
             said = _watched(emulator, began + seconds)
         except GuestError as error:
@@ -106,18 +108,49 @@ def _watched(emulator: subprocess.Popen[bytes], until: float) -> bytes:
 def _command(guest: Path, job: Path, console: Path) -> list[str]:
     return [
         # It ends with the lane, however that ends.
-        "setpriv", "--pdeathsig", "KILL",
-        "qemu-system-x86_64", "-name", "stockade,debug-threads=on",  # see _PROCESSOR
-        "-nodefaults", "-no-user-config", "-no-reboot",
-        "-M", "q35,sata=off,usb=off", "-accel", "tcg", "-cpu", _CPU,
+        "setpriv",
+        "--pdeathsig",
+        "KILL",
+        "qemu-system-x86_64",
+        "-name",
+        "stockade,debug-threads=on",  # see _PROCESSOR
+        "-nodefaults",
+        "-no-user-config",
+        "-no-reboot",
+        "-M",
+        "q35,sata=off,usb=off",
+        "-accel",
+        "tcg",
+        "-cpu",
+        _CPU,
         # One cpu: with two the emulation is no faster, and was less steady.
-        "-smp", "1", "-m", MEMORY, "-display", "none", "-monitor", "none",
-        "-kernel", str(guest / "vmlinuz"), "-initrd", str(guest / "initrd"), "-append", _KERNEL,
-        "-drive", f"if=none,id=disk,format=raw,snapshot=on,file={guest / 'image'}",
-        "-device", "virtio-blk-pci,drive=disk", "-device", "virtio-rng-pci",
-        "-fsdev", f"local,id=job,security_model=none,path={job}",
-        "-device", "virtio-9p-pci,fsdev=job,mount_tag=job", "-serial", f"file:{console}",
-    ]  # fmt: skip
+        "-smp",
+        "1",
+        "-m",
+        MEMORY,
+        "-display",
+        "none",
+        "-monitor",
+        "none",
+        "-kernel",
+        str(guest / "vmlinuz"),
+        "-initrd",
+        str(guest / "initrd"),
+        "-append",
+        _KERNEL,
+        "-drive",
+        f"if=none,id=disk,format=raw,snapshot=on,file={guest / 'image'}",
+        "-device",
+        "virtio-blk-pci,drive=disk",
+        "-device",
+        "virtio-rng-pci",
+        "-fsdev",
+        f"local,id=job,security_model=none,path={job}",
+        "-device",
+        "virtio-9p-pci,fsdev=job,mount_tag=job",
+        "-serial",
+        f"file:{console}",
+    ]
 
 
 def _last(job: Path) -> str:

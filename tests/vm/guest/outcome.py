@@ -40,9 +40,12 @@ def read(folder: Path, code: int, log: str) -> Outcome:
     if code and not failed:
         return Outcome(log=log, trouble="the tests ended with code 1 and name none that failed")
     return Outcome(
-        log=log, passed=passed, skipped=skipped, failed=tuple(failed),
+        log=log,
+        passed=passed,
+        skipped=skipped,
+        failed=tuple(failed),
         seconds=float(suite.get("time", "0")),
-    )  # fmt: skip
+    )
 
 
 def _name(case: ET.Element) -> str:

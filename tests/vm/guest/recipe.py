@@ -130,19 +130,35 @@ def _make(folder: Path) -> None:
         (tree / "stockade-init").chmod(0o755)
         mke2fs = shutil.which("mke2fs", path=f"{os.environ['PATH']}:/usr/sbin:/sbin") or "mke2fs"
         call(
-            mke2fs, "-q", "-t", "ext4", "-O", "^has_journal", "-E", "lazy_itable_init=1",
-            "-d", str(tree), str(done / "image"), IMAGE_SIZE,
-        )  # fmt: skip
+            mke2fs,
+            "-q",
+            "-t",
+            "ext4",
+            "-O",
+            "^has_journal",
+            "-E",
+            "lazy_itable_init=1",
+            "-d",
+            str(tree),
+            str(done / "image"),
+            IMAGE_SIZE,
+        )
         done.rename(folder)
 
 
 def _bootstrap(tree: Path) -> None:
     call(
-        "mmdebstrap", "--quiet", "--format=directory", "--variant=minbase",
+        "mmdebstrap",
+        "--quiet",
+        "--format=directory",
+        "--variant=minbase",
         f"--include={','.join(GUEST_PACKAGES)}",
-        "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
-        '--aptopt=Acquire::Languages "none"', suite(), str(tree),
-    )  # fmt: skip
+        "--dpkgopt=path-exclude=/usr/share/doc/*",
+        "--dpkgopt=path-exclude=/usr/share/locale/*",
+        '--aptopt=Acquire::Languages "none"',
+        suite(),
+        str(tree),
+    )
 
 
 def _install(tree: Path) -> None:
@@ -150,7 +166,18 @@ def _install(tree: Path) -> None:
     version = os.readlink(tree / "usr/bin/python3").removeprefix("python")
     say(f"installing the packages for Python {version}")
     call(
-        sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check",
-        "--root-user-action=ignore", "--target", f"{tree}{SITE}", "--python-version", version,
-        "--only-binary=:all:", "-r", str(REQUIREMENTS),
-    )  # fmt: skip
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--disable-pip-version-check",
+        "--root-user-action=ignore",
+        "--target",
+        f"{tree}{SITE}",
+        "--python-version",
+        version,
+        "--only-binary=:all:",
+        "-r",
+        str(REQUIREMENTS),
+    )

@@ -23,8 +23,19 @@ from stockade.policies._hooks import default_hooks
 __all__ = ["app"]
 
 _COMMANDS = (
-    run, providers, plugins, doctor, conformance, diff, new_plugin, shell, session, top, gc, audit,
-)  # fmt: skip
+    run,
+    providers,
+    plugins,
+    doctor,
+    conformance,
+    diff,
+    new_plugin,
+    shell,
+    session,
+    top,
+    gc,
+    audit,
+)
 
 
 class OwnCommands:

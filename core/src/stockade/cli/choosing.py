@@ -33,10 +33,13 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 def provider_option(command: _Command) -> _Command:
     """``-p``, which comes as ``provider``: what was written, for :func:`wanted`."""
     return click.option(
-        "-p", "--provider", multiple=True, metavar="STRING",
+        "-p",
+        "--provider",
+        multiple=True,
+        metavar="STRING",
         help="name[:target][?option=value&…]; again, or after '|', what to take if that cannot "
         "be used. Default: STOCKADE_PROVIDER, else a project's file, else local.",
-    )(command)  # fmt: skip
+    )(command)
 
 
 def verbose_option(command: _Command) -> _Command:

@@ -76,9 +76,13 @@ def traceback_option(command: Callable[..., Any]) -> Callable[..., Any]:
         context.call_on_close(lambda: logger.setLevel(before))
 
     option = click.option(
-        "--traceback", is_flag=True, expose_value=False, is_eager=True, callback=given,
+        "--traceback",
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=given,
         help="Show where errors come from, for authors of plug-ins.",
-    )  # fmt: skip
+    )
     return option(command)
 
 

@@ -168,9 +168,13 @@ class Execution:
         """It was counted, but its start failed or was interrupted: end it, whatever there is
         of it by now."""
         self.stop(Verdict.CANCELLED)
-        told = error if isinstance(error, StockadeError) else CancelledError(
-            f"execution {self.execution_id} was broken off at its start; start it again."
-        )  # fmt: skip
+        told = (
+            error
+            if isinstance(error, StockadeError)
+            else CancelledError(
+                f"execution {self.execution_id} was broken off at its start; start it again."
+            )
+        )
         self._settle_error(told)
 
     def stop(self, why: Verdict) -> None:

@@ -167,9 +167,11 @@ class _Watched(Terminal):
             with self._lock:
                 self._stop = self._stop or Verdict.CANCELLED
             self._hang_up()
-        told = error if isinstance(error, StockadeError) else CancelledError(
-            "the terminal was broken off at its start; open it again."
-        )  # fmt: skip
+        told = (
+            error
+            if isinstance(error, StockadeError)
+            else CancelledError("the terminal was broken off at its start; open it again.")
+        )
         self._settle(told)
 
     def stop(self, why: Verdict) -> None:

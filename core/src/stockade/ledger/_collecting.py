@@ -252,10 +252,13 @@ class _Pass:
         self._done.removed.append((session_id, what, why))
         self._sink(
             Event(
-                kind=EventKind.SESSION_COLLECTED, provider=one.name, agent_id="",
-                session_id=session_id, reason=why,
+                kind=EventKind.SESSION_COLLECTED,
+                provider=one.name,
+                agent_id="",
+                session_id=session_id,
+                reason=why,
             )
-        )  # fmt: skip
+        )
 
     def _end(self, one: Found) -> None:
         for pause in (*_PAUSES, None):

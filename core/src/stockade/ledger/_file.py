@@ -73,9 +73,22 @@ _MIGRATIONS = (
     "ALTER TABLE sessions ADD COLUMN place TEXT NOT NULL DEFAULT ''",
 )
 COLUMNS = (
-    "session_id", "provider", "string", "agent", "owner", "durable", "state", "paused",
-    "created_at", "expires", "idle_seconds", "used", "generation", "reason", "place",
-)  # fmt: skip
+    "session_id",
+    "provider",
+    "string",
+    "agent",
+    "owner",
+    "durable",
+    "state",
+    "paused",
+    "created_at",
+    "expires",
+    "idle_seconds",
+    "used",
+    "generation",
+    "reason",
+    "place",
+)
 
 #: Connections of a parent process, kept so that a child does not close them.
 _inherited: list[sqlite3.Connection] = []
@@ -106,8 +119,17 @@ class LedgerRecord:
     def of(cls, row: tuple[Any, ...], path: str) -> LedgerRecord:
         """A row, checked: a file can be damaged where SQLite does not see it."""
         cells = dict(zip(COLUMNS, row, strict=True))
-        for name in ("session_id", "provider", "string", "agent", "owner", "state", "used",
-                     "reason", "place"):  # fmt: skip
+        for name in (
+            "session_id",
+            "provider",
+            "string",
+            "agent",
+            "owner",
+            "state",
+            "used",
+            "reason",
+            "place",
+        ):
             if not isinstance(cells[name], str):
                 raise damaged(path, f"{name} of a session is {type(cells[name]).__name__}")
         for name in ("created_at", "idle_seconds"):
@@ -239,9 +261,12 @@ class LedgerFile:
         self._make_room()
         self._refuse_unsafe()
         connection = sqlite3.connect(
-            self.path, timeout=self._timeout, isolation_level=None, check_same_thread=False,
+            self.path,
+            timeout=self._timeout,
+            isolation_level=None,
+            check_same_thread=False,
             cached_statements=64,
-        )  # fmt: skip
+        )
         try:
             self._prepare(connection)
         except BaseException:

@@ -26,8 +26,17 @@ class ExecutionLog(abc.ABC):
         """What ran in a durable session, oldest first: no command, code or output (B4)."""
         if not self.file.exists():
             return []
-        names = ("execution_id", "form", "started_at", "ended_at", "verdict", "exit_code",
-                 "stdout_bytes", "stderr_bytes", "reason")  # fmt: skip
+        names = (
+            "execution_id",
+            "form",
+            "started_at",
+            "ended_at",
+            "verdict",
+            "exit_code",
+            "stdout_bytes",
+            "stderr_bytes",
+            "reason",
+        )
         with self.file.reading() as db:
             rows = db.execute(
                 f"SELECT {', '.join(names)} FROM executions WHERE session_id = ? "

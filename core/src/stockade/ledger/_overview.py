@@ -71,11 +71,20 @@ def _of(ledger: SqliteLedger, record: LedgerRecord) -> Overview:
         state = "executing" if any(busy for _, busy in users) else "ready"
         state = "paused" if record.paused else state
     return Overview(
-        session_id=record.session_id, provider=record.provider, string=record.string,
-        state=state, durable=record.durable, owner=_owner(record, len(users)), users=len(users),
-        created_at=record.created_at, last_used=record.last_used, expires_at=record.expires_at,
-        idle_seconds=record.idle_seconds, reason=record.reason, place=record.place,
-    )  # fmt: skip
+        session_id=record.session_id,
+        provider=record.provider,
+        string=record.string,
+        state=state,
+        durable=record.durable,
+        owner=_owner(record, len(users)),
+        users=len(users),
+        created_at=record.created_at,
+        last_used=record.last_used,
+        expires_at=record.expires_at,
+        idle_seconds=record.idle_seconds,
+        reason=record.reason,
+        place=record.place,
+    )
 
 
 def _owner(record: LedgerRecord, users: int) -> str:

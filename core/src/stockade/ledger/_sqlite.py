@@ -64,9 +64,12 @@ class SqliteLedger(ExecutionLog):
     """
 
     def __init__(
-        self, path: str | os.PathLike[str] | None = None, *,
-        timeout_seconds: float | None = None, optional: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        timeout_seconds: float | None = None,
+        optional: bool = False,
+    ) -> None:
         """``timeout_seconds`` is how long a call waits while other processes write; default 10,
         with ``optional`` 2. The file is made when the first session is."""
         wait = _OPTIONAL_WAIT_SECONDS if optional else _WAIT_SECONDS
@@ -312,9 +315,14 @@ class SqliteLedger(ExecutionLog):
             done = db.execute(
                 "UPDATE sessions SET state = 'destroying', owner = ? WHERE session_id = ? "
                 "AND owner = ? AND generation = ? AND (state = 'provisioning') = ?",
-                (self.owner, seen.session_id, seen.owner, seen.generation,
-                 seen.state == "provisioning"),
-            )  # fmt: skip
+                (
+                    self.owner,
+                    seen.session_id,
+                    seen.owner,
+                    seen.generation,
+                    seen.state == "provisioning",
+                ),
+            )
             return bool(done.rowcount == 1)
 
     def fail(self, seen: LedgerRecord, reason: str) -> None:

@@ -109,10 +109,17 @@ def entered(chosen: WallProvider, agent_id: str, session_id: str) -> SessionReco
 
 def _record(chosen: WallProvider, agent_id: str, entered: LedgerRecord) -> SessionRecord:
     return SessionRecord(
-        entered.session_id, agent_id, chosen.name, chosen.wall.target, chosen.config,
-        entered.string, place=entered.place, created_at=entered.created_at,
-        expires_at=entered.expires_at, attached=True,
-    )  # fmt: skip
+        entered.session_id,
+        agent_id,
+        chosen.name,
+        chosen.wall.target,
+        chosen.config,
+        entered.string,
+        place=entered.place,
+        created_at=entered.created_at,
+        expires_at=entered.expires_at,
+        attached=True,
+    )
 
 
 def _sandbox(runtime: Runtime, chosen: WallProvider, record: SessionRecord, slot: int) -> Sandbox:
@@ -129,9 +136,11 @@ def _sandbox(runtime: Runtime, chosen: WallProvider, record: SessionRecord, slot
     seconds = chosen.config.startup_timeout_seconds
     try:
         sandbox: object = bounded(
-            runtime.workers, lambda: chosen.wall.attach(request), seconds,
+            runtime.workers,
+            lambda: chosen.wall.attach(request),
+            seconds,
             late=lambda late: late.detach(),
-        )  # fmt: skip
+        )
     except StockadeError:
         raise
     except TimeoutError as error:

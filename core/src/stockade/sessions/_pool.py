@@ -118,9 +118,11 @@ class WarmPool:
         check_agent_id(agent_id)
         config = self._provider.config
         proposal = SessionProposal(
-            agent_id=agent_id, provider=self._provider.name,
-            target=self._provider.wall.target, config=config,
-        )  # fmt: skip
+            agent_id=agent_id,
+            provider=self._provider.name,
+            target=self._provider.wall.target,
+            config=config,
+        )
         self._runtime.hooks.load()
         # A policy that says no must be heard as such: the cold start tells observers too.
         try:
@@ -210,10 +212,13 @@ class WarmPool:
     def _tell(self, kind: EventKind, agent_id: str, session_id: str | None, **more: Any) -> None:
         self._runtime.hooks.tell(
             Event(
-                kind=kind, provider=self._provider.name, agent_id=agent_id,
-                session_id=session_id, **more,
+                kind=kind,
+                provider=self._provider.name,
+                agent_id=agent_id,
+                session_id=session_id,
+                **more,
             )
-        )  # fmt: skip
+        )
 
     # -- filling ---------------------------------------------------------------
 

@@ -158,13 +158,19 @@ class WallProvider(SandboxProvider):
         self.runtime.told_lowered.add(self.name)
         _isolation_log.warning(
             "%s isolates nothing: the code runs as this process does, with %s",
-            self.name, ", ".join(f"{name}={value!r}" for name, value in self.lowered.items()),
-        )  # fmt: skip
+            self.name,
+            ", ".join(f"{name}={value!r}" for name, value in self.lowered.items()),
+        )
 
     def execute_code(
-        self, agent_id: str, session_id: str, code: str, *, language: str | None = None,
+        self,
+        agent_id: str,
+        session_id: str,
+        code: str,
+        *,
+        language: str | None = None,
         **request: Any,
-    ) -> ExecutionHandle:  # fmt: skip
+    ) -> ExecutionHandle:
         """The shell form, or code where ``language`` is given (D1).
 
         ``request`` may hold what a session's ``run`` takes: timeout, env, stdin,

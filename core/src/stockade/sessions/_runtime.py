@@ -61,9 +61,13 @@ class Runtime:
     """
 
     def __init__(
-        self, *, discover_plugins: bool = True, ledger: Ledger | None = None,
-        settings: Settings | None = None, hooks: Hooks | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        discover_plugins: bool = True,
+        ledger: Ledger | None = None,
+        settings: Settings | None = None,
+        hooks: Hooks | None = None,
+    ) -> None:
         #: Limits, queue, retries; may be replaced at any time.
         self.settings = settings or Settings()
         self.registry = SessionRegistry(ledger)
@@ -142,9 +146,15 @@ class Runtime:
         return config
 
     def start(
-        self, name: str, wall: Wall, agent_id: str, config: SandboxConfig, seat: Seat,
-        *, pooled: bool = False,
-    ) -> SessionRecord:  # fmt: skip
+        self,
+        name: str,
+        wall: Wall,
+        agent_id: str,
+        config: SandboxConfig,
+        seat: Seat,
+        *,
+        pooled: bool = False,
+    ) -> SessionRecord:
         """Start what ``prepare`` let pass; the seat is the session's, or given back."""
         try:
             with self.openings.underway():
@@ -159,9 +169,14 @@ class Runtime:
         if self.closing:
             raise SessionStateError("the sessions of this process are being ended; open no more.")
         record = SessionRecord(
-            new_session_id(), agent_id, name, wall.target, config, recipe(name, wall, config),
+            new_session_id(),
+            agent_id,
+            name,
+            wall.target,
+            config,
+            recipe(name, wall, config),
             seat=seat,
-        )  # fmt: skip
+        )
         if config.lifetime_seconds is not None:
             record.expires_at = record.created_at + config.lifetime_seconds
         # Before there is anything to undo: a ledger that is held costs its time once.
@@ -175,9 +190,12 @@ class Runtime:
             self.limit_life(record)
             record.move(SessionStatus.READY)
             self.reporter.report(
-                EventKind.SESSION_READY, name, agent_id, record,
+                EventKind.SESSION_READY,
+                name,
+                agent_id,
+                record,
                 duration_seconds=time.monotonic() - began,
-            )  # fmt: skip
+            )
         except BaseException as error:
             self._undo(record, error)
             raise

@@ -214,9 +214,11 @@ def recorder_of(suite: Suite) -> Recorder | None:
         with contextlib.suppress(Exception):
             provider = suite.make_provider()
         report = describe(
-            provider, suite.provider, title=cls.title or ("" if suite.provider else cls.__name__),
+            provider,
+            suite.provider,
+            title=cls.title or ("" if suite.provider else cls.__name__),
             time_factor=cls.time_factor,
-        )  # fmt: skip
+        )
         cls._recorder = file_recorder(report)
     return cls._recorder
 

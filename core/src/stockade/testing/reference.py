@@ -206,9 +206,13 @@ class ReferenceWall(Wall):
     isolation = Isolation.NONE
     summary = "NO ISOLATION: scripted answers and plain subprocesses, for tests alone"
     defaults: ClassVar[Mapping[str, Any]] = {
-        "memory_mb": None, "cpu_limit": None, "max_processes": None, "disk_mb": None,
-        "network_enabled": True, "read_only_fs": False,
-    }  # fmt: skip
+        "memory_mb": None,
+        "cpu_limit": None,
+        "max_processes": None,
+        "disk_mb": None,
+        "network_enabled": True,
+        "read_only_fs": False,
+    }
 
     _folder = ""  # where to look, whatever the environment says
 

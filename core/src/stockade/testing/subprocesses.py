@@ -169,9 +169,13 @@ class _PlainRunning(Running):
     """A marked program: its end is its whole tree's."""
 
     def __init__(
-        self, process: subprocess.Popen[bytes], data: bytes, output: Output,
-        sandbox: PlainSandbox, mark: str,
-    ) -> None:  # fmt: skip
+        self,
+        process: subprocess.Popen[bytes],
+        data: bytes,
+        output: Output,
+        sandbox: PlainSandbox,
+        mark: str,
+    ) -> None:
         self._inner = LocalRunning(process, data, output)
         self._sandbox = sandbox
         self._mark = mark

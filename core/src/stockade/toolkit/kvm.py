@@ -90,9 +90,11 @@ def _run_guest() -> Check:
         return Check(what, True, f"not tried on {platform.machine()}")
     remedy = f"a machine with virtualisation, nested if it is a virtual one itself, {_ELSEWHERE}"
     process = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", _GUEST, _DEVICE], stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        [sys.executable, "-I", "-S", "-c", _GUEST, _DEVICE],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
     try:
         said = process.communicate(timeout=RUN_SECONDS)[1].decode("utf-8", "replace").strip()
     except subprocess.TimeoutExpired:

@@ -29,11 +29,7 @@ USER = "sandbox"
 _PREFIX = "stockade-etc-"
 #: Beside it, first to come and last to go, a link whose text is the owner, for ``gc``.
 _OWNER = "stockade-etc-of-"
-_HOSTS = (
-    "127.0.0.1 localhost\n"
-    "::1 localhost ip6-localhost ip6-loopback\n"
-    "127.0.0.1 sandbox\n"
-)  # fmt: skip
+_HOSTS = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n127.0.0.1 sandbox\n"
 
 
 @attrs.frozen

@@ -108,9 +108,12 @@ def _steps(api: docker.APIClient, reference: str, until: float) -> Iterator[str]
     # Not docker-py's `pull`: it knows no time limit, and leaves its connection open.
     connection: Any = api
     response = connection._post(
-        connection._url("/images/create"), params=_parameters(reference),
-        headers=_log_in(api, reference), stream=True, timeout=_left(until),
-    )  # fmt: skip
+        connection._url("/images/create"),
+        params=_parameters(reference),
+        headers=_log_in(api, reference),
+        stream=True,
+        timeout=_left(until),
+    )
     try:
         connection._raise_for_status(response)
         carrier = connection._get_raw_response_socket(response)

@@ -45,9 +45,15 @@ class ContainerSandbox(SupervisedSandbox):
     """Made by :meth:`start_container`; the container is gone when that fails (C5)."""
 
     def __init__(
-        self, api: docker.APIClient, container: str, first: Transport | Link,
-        request: OpenRequest, *, sees_root: bool = True, shared: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        api: docker.APIClient,
+        container: str,
+        first: Transport | Link,
+        request: OpenRequest,
+        *,
+        sees_root: bool = True,
+        shared: bool = False,
+    ) -> None:
         """``shared``: others may use the container too, and its end is not this link's."""
         self.container = container
         self._sees_root = sees_root

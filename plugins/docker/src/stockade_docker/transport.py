@@ -124,9 +124,14 @@ def make(
     docker-py raises for an address that makes no sense."""
     command = ssh_command(base_url) if base_url and base_url.startswith("ssh://") else None
     client: Any = docker.APIClient(
-        "unix:///over-ssh" if command else base_url, version=version, timeout=timeout,  # type: ignore[arg-type]
-        tls=tls or False, user_agent="stockade", num_pools=pool, max_pool_size=pool,
-    )  # fmt: skip
+        "unix:///over-ssh" if command else base_url,
+        version=version,
+        timeout=timeout,  # type: ignore[arg-type]
+        tls=tls or False,
+        user_agent="stockade",
+        num_pools=pool,
+        max_pool_size=pool,
+    )
     theirs = client.adapters.get(_SCHEME)
     if isinstance(theirs, UnixHTTPAdapter):
         path = theirs.socket_path

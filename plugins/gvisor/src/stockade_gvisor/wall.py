@@ -54,11 +54,12 @@ class GVisorWall(ContainerWall):
     }
     capabilities = CAPABILITIES.with_(
         process_hardening=(
-            "native", "gVisor filters its own system calls; it shows none of that inside"
+            "native",
+            "gVisor filters its own system calls; it shows none of that inside",
         ),
         memory=("native", "one kernel holds all: past the limit the session ends so"),
         processes=("emulated", _PROCESSES),
-    )  # fmt: skip
+    )
 
     def runtime(self, info: EngineInfo) -> str | None:
         name: str = self.chosen["runtime"]
@@ -67,10 +68,14 @@ class GVisorWall(ContainerWall):
     def runtime_checks(self, info: EngineInfo) -> list[Check]:
         name = self.chosen["runtime"]
         if info.is_podman:
-            return [Check(
-                "runtime", False, "podman's API takes a runtime and ignores it",
-                "use Docker Engine for gVisor",
-            )]  # fmt: skip
+            return [
+                Check(
+                    "runtime",
+                    False,
+                    "podman's API takes a runtime and ignores it",
+                    "use Docker Engine for gVisor",
+                )
+            ]
         there = name in info.runtimes
         known = ", ".join(info.runtimes)
         detail = f"{name}" if there else f"the engine has no runtime {name!r}, only {known}"

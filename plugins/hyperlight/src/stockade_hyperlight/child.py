@@ -33,10 +33,14 @@ class _Guest:
         self._connection = connection
         self._exit_code: int | None = None
         self._sandbox = Sandbox(
-            backend=order["backend"], module=order["module"],
-            input_dir=order["input"], output_dir=order["output"],
-            heap_size=order["heap"], stack_size=order["stack"], **order["limits"],
-        )  # fmt: skip
+            backend=order["backend"],
+            module=order["module"],
+            input_dir=order["input"],
+            output_dir=order["output"],
+            heap_size=order["heap"],
+            stack_size=order["stack"],
+            **order["limits"],
+        )
         self._register("_stockade_write", self._write)
         self._register("_stockade_read", self._read)
         self._register("_stockade_sleep", self._sleep)

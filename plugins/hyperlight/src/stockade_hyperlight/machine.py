@@ -45,12 +45,20 @@ class Machine:
             with theirs, end:
                 self._process = subprocess.Popen(
                     [
-                        sys.executable, "-c", _START, json.dumps([p for p in sys.path if p]),
-                        str(theirs.fileno()), str(end.fileno()),
+                        sys.executable,
+                        "-c",
+                        _START,
+                        json.dumps([p for p in sys.path if p]),
+                        str(theirs.fileno()),
+                        str(end.fileno()),
                     ],
-                    env=_ENV, pass_fds=(theirs.fileno(), end.fileno()), start_new_session=True,
-                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                )  # fmt: skip
+                    env=_ENV,
+                    pass_fds=(theirs.fileno(), end.fileno()),
+                    start_new_session=True,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                )
         except OSError as error:
             self._connection.close()
             self._lifeline.close()

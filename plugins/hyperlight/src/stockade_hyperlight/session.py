@@ -265,9 +265,11 @@ class HyperlightSandbox(Sandbox):
         text = _text(self._language, request)
         try:
             return machine.run(
-                text, request.stdin, output,
+                text,
+                request.stdin,
+                output,
                 lambda name, arguments: tools.call(self._tools, name, arguments),
-            )  # fmt: skip
+            )
         finally:
             if not self._closed:
                 self._folders.take(machine.folder, given)

@@ -67,10 +67,12 @@ class HyperlightWall(Wall):
             _count, 8, "microVMs of one session at the same time; further executions wait"
         ),
         "tools": Option(
-            _names, (), "names of host functions the code may call, out of those that the "
-            "program registered with stockade_hyperlight.allow_tool"
+            _names,
+            (),
+            "names of host functions the code may call, out of those that the "
+            "program registered with stockade_hyperlight.allow_tool",
         ),
-    }  # fmt: skip
+    }
     capabilities = Capabilities(
         {
             "argv": ("unsupported", "there are no programs inside"),

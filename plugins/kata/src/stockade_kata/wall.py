@@ -54,10 +54,14 @@ class KataWall(ContainerWall):
 
     def runtime_checks(self, info: EngineInfo) -> list[Check]:
         if info.is_podman:
-            return [Check(
-                "runtime", False, "podman's API takes a runtime and ignores it",
-                "use Docker Engine with a Kata shim",
-            )]  # fmt: skip
+            return [
+                Check(
+                    "runtime",
+                    False,
+                    "podman's API takes a runtime and ignores it",
+                    "use Docker Engine with a Kata shim",
+                )
+            ]
         name = self.runtime(info)
         # A containerd shim's full name needs no entry in the engine's configuration,
         # and then the engine does not list it either.

@@ -19,8 +19,23 @@ __all__ = ["Metrics"]
 
 #: From a fork to a long build, in seconds.
 _SECONDS = (
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
-)  # fmt: skip
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+    300.0,
+)
 _LIVES = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
 _Attributes = dict[str, AttributeValue]
 
@@ -34,16 +49,20 @@ class Metrics:
             "stockade.session.creations", "{session}", "Sessions that were to be started"
         )
         self._creating = meter.create_histogram(
-            "stockade.session.create.duration", "s", "How long starting a sandbox took",
+            "stockade.session.create.duration",
+            "s",
+            "How long starting a sandbox took",
             explicit_bucket_boundaries_advisory=_SECONDS,
-        )  # fmt: skip
+        )
         self._alive = meter.create_up_down_counter(
             "stockade.session.active", "{session}", "Sessions that are alive"
         )
         self._lives = meter.create_histogram(
-            "stockade.session.duration", "s", "How long sessions lived",
+            "stockade.session.duration",
+            "s",
+            "How long sessions lived",
             explicit_bucket_boundaries_advisory=_LIVES,
-        )  # fmt: skip
+        )
         self._failures = meter.create_counter(
             "stockade.session.destroy.failures", "{failure}", "Sessions that could not be ended"
         )
@@ -57,9 +76,11 @@ class Metrics:
             "stockade.execution.active", "{execution}", "Executions that run"
         )
         self._durations = meter.create_histogram(
-            "stockade.execution.duration", "s", "How long executions took",
+            "stockade.execution.duration",
+            "s",
+            "How long executions took",
             explicit_bucket_boundaries_advisory=_SECONDS,
-        )  # fmt: skip
+        )
         self._output = meter.create_counter(
             "stockade.execution.output.size", "By", "What programs printed, kept or not"
         )

@@ -38,8 +38,14 @@ def test_a_network_holds_all_that_a_name_leads_to(monkeypatch: pytest.MonkeyPatc
     gateway = leading("index.internal:443=10.0.0.0/8")
     resolved(monkeypatch, "10.9.9.9", "10.0.0.1")
     assert gateway.addresses("index.internal", 443) == [("10.9.9.9", 443), ("10.0.0.1", 443)]
-    for others in (("10.0.0.1", "192.168.0.1"), ("1.1.1.1",), ("169.254.169.254",), ("fd00::1",),
-                   ("fe80::1%eth0",), ()):  # fmt: skip
+    for others in (
+        ("10.0.0.1", "192.168.0.1"),
+        ("1.1.1.1",),
+        ("169.254.169.254",),
+        ("fd00::1",),
+        ("fe80::1%eth0",),
+        (),
+    ):
         resolved(monkeypatch, *others)
         with pytest.raises(RefusedError, match="outside of 10.0.0.0/8"):
             gateway.addresses("index.internal", 443)

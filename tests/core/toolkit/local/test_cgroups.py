@@ -80,9 +80,11 @@ def test_limits_of_version_2(tmp_path: Path) -> None:
     fill(folder, "memory.max", "memory.swap.max", "pids.max", "cpu.max")
     made.limit(1 << 20, 10, 0.5)
     assert texts(folder) == {
-        "memory.max": "1048576", "memory.swap.max": "0", "pids.max": "10",
+        "memory.max": "1048576",
+        "memory.swap.max": "0",
+        "pids.max": "10",
         "cpu.max": "50000 100000",
-    }  # fmt: skip
+    }
     assert made.counter == str(folder / "memory.events")
 
 
@@ -90,13 +92,21 @@ def test_limits_of_version_1(tmp_path: Path) -> None:
     made = cgroups.Group(dict.fromkeys(("memory", "pids", "cpu"), str(tmp_path)), "stockade-ses-x")
     made.make()
     folder = tmp_path / "stockade-ses-x"
-    fill(folder, "memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "pids.max",
-         "cpu.cfs_period_us", "cpu.cfs_quota_us")  # fmt: skip
+    fill(
+        folder,
+        "memory.limit_in_bytes",
+        "memory.memsw.limit_in_bytes",
+        "pids.max",
+        "cpu.cfs_period_us",
+        "cpu.cfs_quota_us",
+    )
     made.limit(1 << 20, None, 0.001)
     assert texts(folder) == {
-        "memory.limit_in_bytes": "1048576", "memory.memsw.limit_in_bytes": "1048576",
-        "cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "1000",
-    }  # fmt: skip
+        "memory.limit_in_bytes": "1048576",
+        "memory.memsw.limit_in_bytes": "1048576",
+        "cpu.cfs_period_us": "100000",
+        "cpu.cfs_quota_us": "1000",
+    }
     assert made.counter == str(folder / "memory.oom_control")
     (folder / "memory.memsw.limit_in_bytes").unlink()  # a kernel that does not count swap
     fill(folder, "memory.swappiness")

@@ -102,16 +102,22 @@ def test_the_program_has_what_it_was_passed_and_nothing_else(
         keeper = start(
             "for f in /proc/self/fd/*; do [ -e $f ] && echo ${f##*/}; done; cat <&7; echo; env; "
             "grep Sig[BI] /proc/self/status; echo words >&2; read -r _",
-            {7: file.fileno()}, env={"PATH": "/usr/bin:/bin", "MINE": "a b"},
-        )  # fmt: skip
+            {7: file.fileno()},
+            env={"PATH": "/usr/bin:/bin", "MINE": "a b"},
+        )
     seen = ""
     while "SigIgn" not in seen:
         seen += read(keeper)
     numbers, _, rest = seen.partition("passed")
     assert {int(word) for word in numbers.split()} <= {0, 1, 2, 3, 7}  # 3: the folder's own
     assert {line.split("=")[0] for line in rest.splitlines() if "=" in line} <= {
-        "PATH", "MINE", "PWD", "_", "SHLVL", "OLDPWD"
-    }  # fmt: skip
+        "PATH",
+        "MINE",
+        "PWD",
+        "_",
+        "SHLVL",
+        "OLDPWD",
+    }
     assert "SigBlk:\t0000000000000000" in rest and "SigIgn:\t0000000000000000" in rest
     assert until(lambda: "words" in keeper.words())
 
@@ -168,8 +174,9 @@ time.sleep(40)
 def owner(mark: str, expires: str = "", how: str = "") -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", _OWNER, mark, expires, how],
-        stdout=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
 
 
 @pytest.mark.parametrize("how", ["", "fork"])
@@ -254,9 +261,11 @@ def test_E5_memory_is_watched_and_counted(start: Callable[..., KeeperProcess]) -
     session = f"ses-{secrets.token_hex(8)}"
     counter = counter_path(WALL, session)
     keeper = start(
-        f"exec 5<{counter}; echo up; read -r _; {_HOG}", session=session, counter=counter,
+        f"exec 5<{counter}; echo up; read -r _; {_HOG}",
+        session=session,
+        counter=counter,
         memory_bytes=64 << 20,
-    )  # fmt: skip
+    )
     assert read(keeper) == "up\n" and os.path.exists(counter)
     first = keeper.ready()
     assert not os.path.exists(counter) and Path(f"/proc/{first}/comm").read_text() == "sh\n"
@@ -305,9 +314,12 @@ def test_a_cgroup_holds_it_and_is_removed(start: Callable[..., KeeperProcess]) -
     if "memory" not in cgroups.parents() or "freezer" not in cgroups.parents():
         pytest.skip("no cgroup can be made here")
     keeper = start(
-        "while :; do read -r _; echo tick; done", cgroups=dict(cgroups.parents()),
-        memory_bytes=64 << 20, max_processes=10, cpu_limit=0.5,
-    )  # fmt: skip
+        "while :; do read -r _; echo tick; done",
+        cgroups=dict(cgroups.parents()),
+        memory_bytes=64 << 20,
+        max_processes=10,
+        cpu_limit=0.5,
+    )
     first = keeper.ready()
     group = cgroups.Group(cgroups.parents(), cgroups.group_name(WALL, keeper._order.session))
     assert first in group.processes()

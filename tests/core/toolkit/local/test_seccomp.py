@@ -75,8 +75,19 @@ def test_every_call_of_the_table_has_the_answer_of_its_list(machine: Machine) ->
 
 
 def test_E1_what_leads_out_is_refused(machine: Machine) -> None:
-    for call in ("mount", "unshare", "setns", "keyctl", "bpf", "perf_event_open", "userfaultfd",
-                 "ptrace", "add_key", "open_by_handle_at", "pidfd_getfd"):  # fmt: skip
+    for call in (
+        "mount",
+        "unshare",
+        "setns",
+        "keyctl",
+        "bpf",
+        "perf_event_open",
+        "userfaultfd",
+        "ptrace",
+        "add_key",
+        "open_by_handle_at",
+        "pidfd_getfd",
+    ):
         assert machine.asks(call) == refused(errno.EPERM), call
     for call in ("read", "openat", "memfd_create", "execve"):
         assert machine.asks(call) == ALLOW, call
@@ -84,8 +95,16 @@ def test_E1_what_leads_out_is_refused(machine: Machine) -> None:
 
 def test_E1_what_passes_by_filters_and_quotas_is_not_there(machine: Machine) -> None:
     """Rings, calls whose flags lie in memory, and kernel AIO, which the machine counts (E8)."""
-    for call in ("io_uring_setup", "io_uring_enter", "clone3", "io_setup", "io_submit",
-                 "memfd_secret", "listmount", "statmount"):  # fmt: skip
+    for call in (
+        "io_uring_setup",
+        "io_uring_enter",
+        "clone3",
+        "io_setup",
+        "io_submit",
+        "memfd_secret",
+        "listmount",
+        "statmount",
+    ):
         assert machine.asks(call) == refused(errno.ENOSYS), call
 
 
@@ -127,8 +146,18 @@ def test_E3_families_of_sockets(machine: Machine) -> None:
     for family, protocols in ((1, (0,)), (2, (0, 1, 6, 17)), (10, (0, 6, 17, 58)), (16, (0,))):
         for protocol in protocols:
             assert machine.asks("socket", family, 1, protocol) == ALLOW
-    for family, protocol in ((16, 12), (16, 9), (17, 0), (38, 0), (40, 0), (44, 0), (0, 0),
-                             (2, 132), (2, 262), (10, 262)):  # fmt: skip
+    for family, protocol in (
+        (16, 12),
+        (16, 9),
+        (17, 0),
+        (38, 0),
+        (40, 0),
+        (44, 0),
+        (0, 0),
+        (2, 132),
+        (2, 262),
+        (10, 262),
+    ):
         assert machine.asks("socket", family, 1, protocol) == none, (family, protocol)
     assert machine.asks("socketpair", 1, 1, 0) == ALLOW
     assert machine.asks("socketpair", 2, 1, 0) == none

@@ -40,9 +40,13 @@ def test_codes_and_signals(sigchld: str, line: str, code: int) -> None:
 def test_streams_folder_and_signals_of_the_child(sigchld: str, tmp_path: Path) -> None:
     line = "cat; pwd; grep SigIgn /proc/self/status >&2"
     with Child(
-        ["sh", "-c", line], cwd=tmp_path, env={"PATH": os.environ["PATH"]},
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    ) as process:  # fmt: skip
+        ["sh", "-c", line],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"]},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
         out, err = process.communicate(b"in\n", timeout=20)
     assert out.decode().splitlines() == ["in", str(tmp_path)] and process.returncode == 0
     ignored = int(err.split()[1], 16)
@@ -95,8 +99,11 @@ def test_walls_of_this_machine_in_a_host_that_ignores_it(wall: str) -> None:
         need(wall)
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(PROGRAM.format(wall=wall))],
-        capture_output=True, text=True, timeout=90, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
     assert done.stdout.split("\n")[:5] == ["7", "SIGKILL", "127", "timed out", "left"], done.stderr
 
 
@@ -105,7 +112,9 @@ def test_the_command_line_listens_to_it_again() -> None:
     program = "trap '' CHLD; exec \"$@\""
     line = [sys.executable, "-m", "stockade.cli", "run", "-p", "bubblewrap", "--", "sh", "-c"]
     done = subprocess.run(
-        ["bash", "-c", program, "bash", *line, "exit 7"], capture_output=True, timeout=90,
+        ["bash", "-c", program, "bash", *line, "exit 7"],
+        capture_output=True,
+        timeout=90,
         check=False,
-    )  # fmt: skip
+    )
     assert done.returncode == 7, done.stderr

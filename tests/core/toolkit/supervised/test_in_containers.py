@@ -27,12 +27,29 @@ class Inside:
 
     def __init__(self, runtime: str, mode: str) -> None:
         self._process = subprocess.Popen(
-            ["docker", "run", "--rm", "-i", "--network=none", "--read-only", "--tmpfs=/tmp",
-             "--user=65534:65534", "--cap-drop=ALL", "--security-opt=no-new-privileges",
-             f"--runtime={runtime}", f"--volume={HERE / 'double.py'}:/double.py:ro", IMAGE,
-             "python3", "-u", "/double.py"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
-        )  # fmt: skip
+            [
+                "docker",
+                "run",
+                "--rm",
+                "-i",
+                "--network=none",
+                "--read-only",
+                "--tmpfs=/tmp",
+                "--user=65534:65534",
+                "--cap-drop=ALL",
+                "--security-opt=no-new-privileges",
+                f"--runtime={runtime}",
+                f"--volume={HERE / 'double.py'}:/double.py:ro",
+                IMAGE,
+                "python3",
+                "-u",
+                "/double.py",
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+        )
         self._ask({"python": "python3", "boot": BOOT, "source": SOURCE, "mode": mode})
 
     def _ask(self, what: dict[str, Any]) -> None:
@@ -54,8 +71,10 @@ def runtimes() -> list[str]:
     try:
         said = subprocess.run(
             ["docker", "info", "--format", "{{json .Runtimes}}"],
-            capture_output=True, timeout=30, check=True,
-        )  # fmt: skip
+            capture_output=True,
+            timeout=30,
+            check=True,
+        )
         return [name for name in ("runc", "runsc") if name in json.loads(said.stdout)]
     except (OSError, subprocess.SubprocessError, ValueError):
         return []

@@ -130,8 +130,12 @@ def test_variables_that_are_read_at_the_start(python: str, tmp_path: Path) -> No
 
 
 def test_a_job_brings_its_own_surroundings(named: Double, tmp_path: Path) -> None:
-    seen = named.run("import os, sys; print(os.getcwd(), os.environ['A'], sys.stdin.read())",
-                     env={"A": "b"}, cwd=str(tmp_path), stdin=b"in")  # fmt: skip
+    seen = named.run(
+        "import os, sys; print(os.getcwd(), os.environ['A'], sys.stdin.read())",
+        env={"A": "b"},
+        cwd=str(tmp_path),
+        stdin=b"in",
+    )
     assert seen.out.decode() == f"{tmp_path} b in\n"
     seen = named.run("print(os.getcwd(), 'A' in os.environ, sys.stdin.read(), sep='|')")
     assert seen.out == b"/|False|\n"
@@ -156,8 +160,10 @@ def test_streams_are_each_jobs_own(named: Double) -> None:
 
 
 def test_its_children_do_not_serve(named: Double) -> None:
-    seen = named.run("import os\npid = os.fork()\nprint('both', flush=True)\nx = 1\n"
-                     "if pid: print(os.waitpid(pid, 0)[1])")  # fmt: skip
+    seen = named.run(
+        "import os\npid = os.fork()\nprint('both', flush=True)\nx = 1\n"
+        "if pid: print(os.waitpid(pid, 0)[1])"
+    )
     assert seen.out == b"both\nboth\n0\n"
     assert named.run("print(x)").out == b"1\n"
     seen = named.run("pid = os.fork()\nif not pid: exit(3)\nprint(os.waitpid(pid, 0)[1] >> 8)")

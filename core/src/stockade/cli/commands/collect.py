@@ -30,9 +30,12 @@ __all__ = ["gc"]
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each pass.")
 def gc(
-    dry_run: bool, watch: float | None, force: tuple[str, ...], strings: tuple[str, ...],
+    dry_run: bool,
+    watch: float | None,
+    force: tuple[str, ...],
+    strings: tuple[str, ...],
     as_json: bool,
-) -> None:  # fmt: skip
+) -> None:
     """Remove sessions that have no living owner or are past their lifetime.
 
     Looks into the ledger and behind every installed wall. What is owned by a process that

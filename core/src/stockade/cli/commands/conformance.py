@@ -34,9 +34,14 @@ if TYPE_CHECKING:
 __all__ = ["conformance"]
 
 _COLOURS = {
-    "held": "green", "native": "green", "emulated": "green", "unsupported": "cyan",
-    "not checked": "yellow", "deviating": "yellow", "failing": "red",
-}  # fmt: skip
+    "held": "green",
+    "native": "green",
+    "emulated": "green",
+    "unsupported": "cyan",
+    "not checked": "yellow",
+    "deviating": "yellow",
+    "failing": "red",
+}
 
 
 @click.command(cls=WallCommand)
@@ -50,15 +55,20 @@ _COLOURS = {
     help="Check this clause alone, or this group (D); may be given again.",
 )
 @click.option(
-    "--deviation", "deviations", multiple=True, metavar="CHECK=REASON",
+    "--deviation",
+    "deviations",
+    multiple=True,
+    metavar="CHECK=REASON",
     help="Declare that this check does not hold, and why; may be given again.",
-)  # fmt: skip
+)
 @click.option("--json", "json_file", metavar="FILE", help="Write the report as JSON; - prints it.")
 @click.option("--html", "html_file", metavar="FILE", help="Write a page to publish.")
 @click.option(
-    "--time-factor", type=float, metavar="N",
+    "--time-factor",
+    type=float,
+    metavar="N",
     help="Widen every time bound, for an emulated machine; default STOCKADE_TIME_FACTOR, else 1.",
-)  # fmt: skip
+)
 @traceback_option
 def conformance(
     provider: tuple[str, ...],

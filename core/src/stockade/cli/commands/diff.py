@@ -86,7 +86,7 @@ def diff(command: tuple[str, ...], **options: Any) -> None:
     \b
       stockade diff --against gvisor:python:3.12-slim -- python3 -c 'print(6*7)'
       stockade diff -p docker:debian --against kata:debian --put . -- make test
-    """  # fmt: skip
+    """
     if not options["against"]:
         raise click.UsageError("name the wall to compare with: --against STRING.")
     given = [bool(command), options["shell"] is not None, options["code"] is not None]

@@ -77,8 +77,12 @@ def _selected(given: tuple[str, ...]) -> tuple[Preference | None, dict[str, Any]
     from stockade.sessions._providers import provider
 
     told: dict[str, Any] = {
-        "wanted": None, "source": None, "taken": None, "passed_over": [], "error": None,
-    }  # fmt: skip
+        "wanted": None,
+        "source": None,
+        "taken": None,
+        "passed_over": [],
+        "error": None,
+    }
     preference: Preference | None = None
     try:
         preference = wanted(given)
@@ -121,10 +125,14 @@ def _plugin_checks() -> list[dict[str, Any]]:
     answer = Availability(checks)
     return [
         {
-            "provider": None, "available": bool(answer), "reason": answer.reason,
-            "checks": [attrs.asdict(check) for check in checks], "measured": [], "probe": {},
+            "provider": None,
+            "available": bool(answer),
+            "reason": answer.reason,
+            "checks": [attrs.asdict(check) for check in checks],
+            "measured": [],
+            "probe": {},
         }
-    ]  # fmt: skip
+    ]
 
 
 def _broken_plugins() -> list[Check]:
@@ -150,9 +158,13 @@ def _look(string: str, probe: bool) -> dict[str, Any]:
     from stockade.values.options import render
 
     report: dict[str, Any] = {
-        "provider": string, "available": False, "reason": "", "checks": [], "measured": [],
+        "provider": string,
+        "available": False,
+        "reason": "",
+        "checks": [],
+        "measured": [],
         "probe": {},
-    }  # fmt: skip
+    }
     try:
         chosen = provider(string)
     except StockadeError as error:
@@ -222,9 +234,14 @@ def _print(report: dict[str, Any]) -> None:
     if report["measured"]:
         say()
         rows = [
-            (row["clause"], row["name"], row["claimed"] or "asked of all", row["measured"],
-             row["detail"])
+            (
+                row["clause"],
+                row["name"],
+                row["claimed"] or "asked of all",
+                row["measured"],
+                row["detail"],
+            )
             for row in report["measured"]
-        ]  # fmt: skip
+        ]
         table(("clause", "what", "claimed", "measured", "detail"), rows)
     say()

@@ -90,9 +90,13 @@ def write_plugin(name: str, into: str) -> tuple[str, list[str]]:
 @click.command("new-plugin")
 @click.argument("name")
 @click.option(
-    "--into", metavar="DIR", default=".", show_default=True,
-    type=click.Path(exists=True, file_okay=False), help="The folder to write it in.",
-)  # fmt: skip
+    "--into",
+    metavar="DIR",
+    default=".",
+    show_default=True,
+    type=click.Path(exists=True, file_okay=False),
+    help="The folder to write it in.",
+)
 def new_plugin(name: str, into: str) -> None:
     """Write the distribution stockade-NAME: a wall of your own, to begin with.
 

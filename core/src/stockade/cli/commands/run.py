@@ -80,9 +80,13 @@ def run(command: tuple[str, ...], **options: Any) -> None:
       stockade run --code 'print(6*7)' --language python
       stockade run --mount .:rw --allow pypi.org -- make test
       echo data | stockade run --timeout 5 -- wc -c
-    """  # fmt: skip
-    given = [bool(command), options["code"] is not None, options["code_file"] is not None,
-             options["shell"] is not None]  # fmt: skip
+    """
+    given = [
+        bool(command),
+        options["code"] is not None,
+        options["code_file"] is not None,
+        options["shell"] is not None,
+    ]
     if sum(given) != 1:
         raise click.UsageError("give one of COMMAND, --code, --code-file and --shell.")
     with terminable():
@@ -120,8 +124,13 @@ def terminable() -> Iterator[None]:
 
 
 def _config(options: dict[str, Any], work: Work) -> dict[str, Any]:
-    names = {"timeout": "timeout_seconds", "memory": "memory_mb", "cpu": "cpu_limit",
-             "processes": "max_processes", "disk": "disk_mb"}  # fmt: skip
+    names = {
+        "timeout": "timeout_seconds",
+        "memory": "memory_mb",
+        "cpu": "cpu_limit",
+        "processes": "max_processes",
+        "disk": "disk_mb",
+    }
     limits = {field: options[name] for name, field in names.items() if options[name] is not None}
     return {**limits, **work.fields()}
 
@@ -137,8 +146,10 @@ def _run(command: tuple[str, ...], options: dict[str, Any]) -> int:
         text = options["code"]
         if text == "-":
             text = sys.stdin.read()
-        form = {"code": options["code_file"].read() if text is None else text,
-                "language": options["language"]}  # fmt: skip
+        form = {
+            "code": options["code_file"].read() if text is None else text,
+            "language": options["language"],
+        }
     given = feed(options["stdin_file"], taken=options["code"] == "-")
     if options["audit"]:
         stockade.default_runtime().hooks.add(stockade.AuditLog(options["audit"]))

@@ -139,11 +139,17 @@ def list_(as_json: bool) -> None:
     now = time.time()
     rows = [
         (
-            entry.session_id[:16], entry.string, entry.state, "yes" if entry.durable else "no",
-            entry.owner, age(now - entry.created_at), age(now - entry.last_used), left(entry),
+            entry.session_id[:16],
+            entry.string,
+            entry.state,
+            "yes" if entry.durable else "no",
+            entry.owner,
+            age(now - entry.created_at),
+            age(now - entry.last_used),
+            left(entry),
         )
         for entry in found
-    ]  # fmt: skip
+    ]
     table(("session", "wall", "state", "durable", "owner", "age", "used", "left"), rows)
 
 

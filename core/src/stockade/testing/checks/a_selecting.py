@@ -129,13 +129,23 @@ class Selection(ConformanceBase):
         spec = self._spec()
         self._found()
         wall = stockade.provider(self.provider).wall
-        expect(wall.target == spec.target, "A1", f"the target {spec.target!r}", wall.target,
-               "the wall's __init__: call super().__init__(target, options)")  # fmt: skip
+        expect(
+            wall.target == spec.target,
+            "A1",
+            f"the target {spec.target!r}",
+            wall.target,
+            "the wall's __init__: call super().__init__(target, options)",
+        )
         changed = stockade.provider(self._with("labels=a%3Db%26c")).config.labels
         expect(dict(changed) == {"a": "b&c"}, "A1", "an option, decoded", changed)
         known = set(wall.options)
-        expect(set(wall.chosen) >= known, "A1", f"every option's value: {known}", wall.chosen,
-               "the wall's __init__: call super().__init__(target, options)")  # fmt: skip
+        expect(
+            set(wall.chosen) >= known,
+            "A1",
+            f"every option's value: {known}",
+            wall.chosen,
+            "the wall's __init__: call super().__init__(target, options)",
+        )
 
     @anywhere
     def test_A2_an_unknown_option_is_named(self) -> None:
@@ -159,24 +169,37 @@ class Selection(ConformanceBase):
             except StockadeError:
                 continue  # the wall itself looked at it, and refused it in the one tree
             except Exception as error:
-                expect(False, "A2", f"ProviderStringError that names {name!r}", error,
-                       f"the convert function of option {name!r}: raise ValueError")  # fmt: skip
+                expect(
+                    False,
+                    "A2",
+                    f"ProviderStringError that names {name!r}",
+                    error,
+                    f"the convert function of option {name!r}: raise ValueError",
+                )
 
     @anywhere
     def test_A3_listing_imports_nothing_and_selecting_one_alone(self) -> None:
         found = self._found()
         done = subprocess.run(
             [sys.executable, "-c", _IMPORTS],
-            input=self.provider, capture_output=True, text=True, check=False,
+            input=self.provider,
+            capture_output=True,
+            text=True,
+            check=False,
             timeout=self.scaled(50),
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-        )  # fmt: skip
+        )
         expect(done.returncode == 0, "A3", "a process that selects the wall", done.stderr[-600:])
         early, late = json.loads(done.stdout.splitlines()[-1])
         expect(not early, "A3", "no plug-in imported by listing", early)
         same = {p.name for p in installed() if p.value.partition(":")[0] == _module(found[0])}
-        expect(set(late) <= same | set(self.over), "A3", "no other plug-in imported by selecting", late,
-               f"what {_module(found[0])} imports")  # fmt: skip
+        expect(
+            set(late) <= same | set(self.over),
+            "A3",
+            "no other plug-in imported by selecting",
+            late,
+            f"what {_module(found[0])} imports",
+        )
 
     @anywhere
     def test_A4_an_unknown_name_lists_what_there_is(self) -> None:
@@ -193,8 +216,13 @@ class Selection(ConformanceBase):
     def test_A5_one_distribution_alone_claims_the_name(self) -> None:
         found = self._found()
         names = [f"{plugin.distribution} {plugin.version}" for plugin in found]
-        expect(len(found) == 1, "A5", f"one distribution that claims {found[0].name!r}", names,
-               "the entry points of both; uninstall one")  # fmt: skip
+        expect(
+            len(found) == 1,
+            "A5",
+            f"one distribution that claims {found[0].name!r}",
+            names,
+            "the entry points of both; uninstall one",
+        )
 
     @anywhere
     def test_A6_the_plug_in_loads_and_is_listed_as_sound(self) -> None:
@@ -221,8 +249,12 @@ class Selection(ConformanceBase):
         chosen = self._second_of(f"{_ABSENT}:other?labels=of=other | {self.provider}")
         if chosen is None:
             return
-        expect(chosen.wall.target == spec.target, "A7", f"its own target {spec.target!r}",
-               chosen.wall.target)  # fmt: skip
+        expect(
+            chosen.wall.target == spec.target,
+            "A7",
+            f"its own target {spec.target!r}",
+            chosen.wall.target,
+        )
         alone = stockade.provider(self.provider, runtime=chosen.runtime).config.labels
         expect(chosen.config.labels == alone, "A7", "its own options", chosen.config.labels)
 
@@ -261,8 +293,12 @@ class Selection(ConformanceBase):
         try:
             taken = stockade.provider("local", runtime=runtime, **self._unlike_the_defaults()).name
         except (ProviderUnavailableError, UnsupportedError) as error:
-            expect((f"[{name}]" in str(error)) == (name in (*own, *others)), "A7",
-                   f"{name} tried if it calls itself embedded, and only then", error)  # fmt: skip
+            expect(
+                (f"[{name}]" in str(error)) == (name in (*own, *others)),
+                "A7",
+                f"{name} tried if it calls itself embedded, and only then",
+                error,
+            )
             return
         expect(taken == name and name in (*own, *others), "A7", "an embedded wall", taken)
 
@@ -309,8 +345,13 @@ class Selection(ConformanceBase):
         answer = self._any_provider().availability()
         for check in answer.checks:
             told = check.what and (check.ok or check.remedy)
-            expect(told, "A8", "what is missing, and what mends it", check,
-                   "Check(what, ok, detail, remedy) in Wall.probe")  # fmt: skip
+            expect(
+                told,
+                "A8",
+                "what is missing, and what mends it",
+                check,
+                "Check(what, ok, detail, remedy) in Wall.probe",
+            )
 
     def _any_provider(self) -> stockade.sessions._providers.WallProvider:
         if self.provider:

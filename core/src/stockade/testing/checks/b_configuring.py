@@ -43,21 +43,50 @@ _PLAIN_LIMITS = {field: getattr(SandboxConfig(), field) for field in _LIMITS}
 
 #: The trait's own defaults, and those beyond its six (B1, B3).
 _DEFAULTS: dict[str, Any] = {
-    "timeout_seconds": 60.0, "memory_mb": 512, "cpu_limit": 1.0, "network_enabled": False,
-    "read_only_fs": True, "env_vars": {}, "working_dir": "/workspace", "max_processes": 256,
-    "output_limit_bytes": MIB, "user": None, "mounts": (), "network_allow": (),
-}  # fmt: skip
+    "timeout_seconds": 60.0,
+    "memory_mb": 512,
+    "cpu_limit": 1.0,
+    "network_enabled": False,
+    "read_only_fs": True,
+    "env_vars": {},
+    "working_dir": "/workspace",
+    "max_processes": 256,
+    "output_limit_bytes": MIB,
+    "user": None,
+    "mounts": (),
+    "network_allow": (),
+}
 
 _WRONG: tuple[tuple[str, Any], ...] = (
-    ("timeout_seconds", math.nan), ("timeout_seconds", math.inf), ("timeout_seconds", 0),
-    ("timeout_seconds", -1.0), ("timeout_seconds", True), ("memory_mb", 0), ("memory_mb", 1.5),
-    ("memory_mb", 1 << 60), ("memory_mb", True), ("cpu_limit", math.nan), ("cpu_limit", -1),
-    ("max_processes", 0), ("disk_mb", -1), ("output_limit_bytes", 0), ("network_enabled", 1),
-    ("read_only_fs", None), ("env_vars", {"": "x"}), ("env_vars", {"A=B": "x"}),
-    ("env_vars", {"A\0": "x"}), ("env_vars", {"A": "x\0"}), ("env_vars", {"A": 1}),
-    ("working_dir", "relative"), ("working_dir", "/a/../b"), ("user", "0"), ("user", "root"),
-    ("lifetime_seconds", math.nan), ("idle_seconds", 0), ("startup_timeout_seconds", math.inf),
-)  # fmt: skip
+    ("timeout_seconds", math.nan),
+    ("timeout_seconds", math.inf),
+    ("timeout_seconds", 0),
+    ("timeout_seconds", -1.0),
+    ("timeout_seconds", True),
+    ("memory_mb", 0),
+    ("memory_mb", 1.5),
+    ("memory_mb", 1 << 60),
+    ("memory_mb", True),
+    ("cpu_limit", math.nan),
+    ("cpu_limit", -1),
+    ("max_processes", 0),
+    ("disk_mb", -1),
+    ("output_limit_bytes", 0),
+    ("network_enabled", 1),
+    ("read_only_fs", None),
+    ("env_vars", {"": "x"}),
+    ("env_vars", {"A=B": "x"}),
+    ("env_vars", {"A\0": "x"}),
+    ("env_vars", {"A": "x\0"}),
+    ("env_vars", {"A": 1}),
+    ("working_dir", "relative"),
+    ("working_dir", "/a/../b"),
+    ("user", "0"),
+    ("user", "root"),
+    ("lifetime_seconds", math.nan),
+    ("idle_seconds", 0),
+    ("startup_timeout_seconds", math.inf),
+)
 
 #: A value of each field that asks for a feature and is no flag.
 _EXAMPLES: dict[str, Any] = {
@@ -116,8 +145,13 @@ class Configuration(ConformanceBase):
         record = provider.open_record("a")
         with Session(provider, record):
             after = attrs.asdict(record.config, recurse=False)
-        expect(after == before, "B1", "the configuration as it was built", after,
-               "what Wall.open does with request.config")  # fmt: skip
+        expect(
+            after == before,
+            "B1",
+            "the configuration as it was built",
+            after,
+            "what Wall.open does with request.config",
+        )
 
     @anywhere
     def test_B2_wrong_values_are_refused_when_built(self) -> None:
@@ -197,8 +231,13 @@ class Configuration(ConformanceBase):
             if asked is not None:
                 expect(told == asked, "B6", f"{field}={asked}, as the session has it", told)
             elif field in fixed:
-                expect(told is not None, "B6", f"the {field} that is fixed elsewhere", told,
-                       "Sandbox.limits: report what holds")  # fmt: skip
+                expect(
+                    told is not None,
+                    "B6",
+                    f"the {field} that is fixed elsewhere",
+                    told,
+                    "Sandbox.limits: report what holds",
+                )
 
     @anywhere
     def test_B6_a_bare_name_takes_what_is_fixed_elsewhere(self) -> None:
@@ -212,8 +251,12 @@ class Configuration(ConformanceBase):
         for field in set(_LIMITS) - named:
             fixed = field in chosen.wall.fixed_elsewhere
             wanted = None if fixed else chosen.wall.defaults.get(field, _PLAIN_LIMITS[field])
-            expect(getattr(chosen.config, field) == wanted, "B6", f"{field}={wanted} for the name",
-                   getattr(chosen.config, field))  # fmt: skip
+            expect(
+                getattr(chosen.config, field) == wanted,
+                "B6",
+                f"{field}={wanted} for the name",
+                getattr(chosen.config, field),
+            )
 
     def test_B6_a_stated_limit_is_held_or_refused(self) -> None:
         have = self.make_provider().wall.capabilities

@@ -78,13 +78,21 @@ class Forked(OtherProcesses):
         if not hasattr(os, "fork"):
             pytest.skip("there is no fork here")
         seen = self._forked()
-        expect(seen["use"] == "ForkedSessionError", "C12",
-               "ForkedSessionError for the parent's session in the child", seen)  # fmt: skip
+        expect(
+            seen["use"] == "ForkedSessionError",
+            "C12",
+            "ForkedSessionError for the parent's session in the child",
+            seen,
+        )
         expect(seen["took"] < self.scaled(2), "C12", "that error at once", seen)
         expect(seen["new"] == "there\n", "C12", "a new session in the child", seen)
         expect(seen["end"] == 0, "C12", "the child's end in order", seen)
-        expect(seen["after"] == "there\n" and seen["running"], "C12",
-               "the parent's session and what runs in it, as they were", seen)  # fmt: skip
+        expect(
+            seen["after"] == "there\n" and seen["running"],
+            "C12",
+            "the parent's session and what runs in it, as they were",
+            seen,
+        )
 
     def _forked(self) -> dict[str, Any]:
         with self.shared() as session:

@@ -80,10 +80,19 @@ class Leftovers(OtherProcesses):
                     left = self._left(runtime, string, session_id, remains)
                 finally:
                     _end_programs(mark)
-                expect(not left, "C9", "nothing left once it was collected", left,
-                       "Wall.leftovers and Wall.remove")  # fmt: skip
-                expect(self.run(mine, say("x")).success, "C9", "a living owner's session, as it was",
-                       mine.status)  # fmt: skip
+                expect(
+                    not left,
+                    "C9",
+                    "nothing left once it was collected",
+                    left,
+                    "Wall.leftovers and Wall.remove",
+                )
+                expect(
+                    self.run(mine, say("x")).success,
+                    "C9",
+                    "a living owner's session, as it was",
+                    mine.status,
+                )
 
     def _left(self, runtime: Runtime, string: str, session_id: str, remains: Remains) -> list[str]:
         """Collect once, and say what is still there of the session."""
@@ -112,8 +121,13 @@ class Leftovers(OtherProcesses):
                 seen = self._asked(_COLLECTOR, env, ledger=path)
                 if durable:
                     gone = json.loads(seen)["gone"]
-                    expect(session_id not in gone, "C9", "a living durable session, kept", seen,
-                           "Wall.place and Wall.look_at")  # fmt: skip
+                    expect(
+                        session_id not in gone,
+                        "C9",
+                        "a living durable session, kept",
+                        seen,
+                        "Wall.place and Wall.look_at",
+                    )
                     said = self._asked(_USER, env, ledger=path, session=session_id, form=form)
                     expect(said == "there\n", "C9", "the session, attached to", said)
 
@@ -123,8 +137,9 @@ class Leftovers(OtherProcesses):
                     return known
 
                 self.until(lambda: not left(), 20)
-                expect(not left(), "C9", "nothing left of it", left(),
-                       "Wall.place and Wall.look_at")  # fmt: skip
+                expect(
+                    not left(), "C9", "nothing left of it", left(), "Wall.place and Wall.look_at"
+                )
 
     def _left_alone(self, string: str, path: str, form: dict[str, object]) -> str:
         """A session whose process is dead: a durable one was let go of."""

@@ -125,8 +125,13 @@ class Sessions(ConformanceBase):
                 left = [r for r in provider.runtime.registry.records() if r not in before]
                 expect(not left, "C5", "no record that counts", left)
                 gone = self.until(lambda: not traces.left(), 10)
-                expect(gone, "C5", "nothing left of the sandbox", traces.left(),
-                       "Wall.open where it fails, and Sandbox.close")  # fmt: skip
+                expect(
+                    gone,
+                    "C5",
+                    "nothing left of the sandbox",
+                    traces.left(),
+                    "Wall.open where it fails, and Sandbox.close",
+                )
 
     def test_C6_close_may_be_called_again_and_destroy_not(self) -> None:
         provider = self.make_provider()

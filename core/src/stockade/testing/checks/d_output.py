@@ -44,10 +44,17 @@ class Output(ConformanceBase):
     def test_D5_counts_and_marks(self) -> None:
         self.need(Feature.SHELL)
         with self.shared() as session:
-            result = session.shell("head -c 300000 /dev/zero; head -c 5 /dev/zero >&2",
-                                   output_limit_bytes=100_000)  # fmt: skip
-            seen = (len(result.stdout_bytes), result.stdout_total_bytes, result.stdout_truncated,
-                    result.stderr_total_bytes, result.stderr_truncated, result.exit_code)  # fmt: skip
+            result = session.shell(
+                "head -c 300000 /dev/zero; head -c 5 /dev/zero >&2", output_limit_bytes=100_000
+            )
+            seen = (
+                len(result.stdout_bytes),
+                result.stdout_total_bytes,
+                result.stdout_truncated,
+                result.stderr_total_bytes,
+                result.stderr_truncated,
+                result.exit_code,
+            )
             right = (100_000, 300_000, True, 5, False, 0)
             expect(seen == right, "D5", repr(right), seen)
 
@@ -68,8 +75,13 @@ class Output(ConformanceBase):
 
     def test_D5_the_policy_end(self) -> None:
         with self.shared() as session:
-            result = self.run(session, chatter(), output_policy="end", output_limit_bytes=10_000,
-                              timeout=self.scaled(30))  # fmt: skip
+            result = self.run(
+                session,
+                chatter(),
+                output_policy="end",
+                output_limit_bytes=10_000,
+                timeout=self.scaled(30),
+            )
             expect(result.verdict is Verdict.OUTPUT_LIMIT, "D5", "output limit", result.verdict)
             kept = len(result.stdout_bytes)
             expect(kept == 10_000, "D5", "10000 bytes kept", kept)
@@ -96,9 +108,10 @@ class Output(ConformanceBase):
     def test_D13_pieces_come_as_they_are_printed(self) -> None:
         gap = self.scaled(0.7)
         program = Program(
-            name="pieces", sh=_PIECES.sh.replace("{gap:g}", f"{gap:g}"),
+            name="pieces",
+            sh=_PIECES.sh.replace("{gap:g}", f"{gap:g}"),
             python=_PIECES.python.replace("{gap:g}", f"{gap:g}"),
-        )  # fmt: skip
+        )
         with self.shared() as session:
             seen: list[tuple[float, Stream, bytes]] = []
             with self.stream(session, program, timeout=self.scaled(40)) as execution:

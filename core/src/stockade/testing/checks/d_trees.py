@@ -44,8 +44,14 @@ class Trees(ConformanceBase):
             expect(result.verdict is Verdict.TIMED_OUT, "D6", "timed out", result.verdict)
             expect(result.stdout == "so far\n", "D6", "the output so far", result.stdout)
             ended = self.stops_growing(session, path)
-            expect(ended, "D6", "no process left", "a heartbeat", "Running.kill: children, daemons "
-                   "made with setsid, double forks, and who ignores SIGTERM")  # fmt: skip
+            expect(
+                ended,
+                "D6",
+                "no process left",
+                "a heartbeat",
+                "Running.kill: children, daemons "
+                "made with setsid, double forks, and who ignores SIGTERM",
+            )
 
     def test_D6_a_timeout_leaves_other_executions_alone(self) -> None:
         with self.shared() as session:
@@ -69,8 +75,9 @@ class Trees(ConformanceBase):
         lives = self.claims(Feature.BACKGROUND)
         with self.session() as session:
             began = time.monotonic()
-            result = session.shell(f"({beat('beat')}) & echo done; sleep 0.3",
-                                   timeout=self.scaled(15))  # fmt: skip
+            result = session.shell(
+                f"({beat('beat')}) & echo done; sleep 0.3", timeout=self.scaled(15)
+            )
             self.within("D7", 5.0, began, "the return")
             expect(result.stdout == "done\n", "D7", "done", result)
             ended = self.stops_growing(session, "beat")
@@ -93,8 +100,9 @@ class Trees(ConformanceBase):
         self.need(Feature.SHELL)
         with self.shared() as session:
             path = unique("beat")
-            execution = session.start(shell=f"setsid sh -c '{beat(path)}' & {beat(path)}",
-                                      timeout=self.scaled(60))  # fmt: skip
+            execution = session.start(
+                shell=f"setsid sh -c '{beat(path)}' & {beat(path)}", timeout=self.scaled(60)
+            )
             self.wait(0.5)
             execution.cancel()
             result = execution.result(self.scaled(20))

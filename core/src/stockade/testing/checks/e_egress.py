@@ -52,8 +52,13 @@ class Egress(ConformanceBase):
             hosts = ("127.0.0.1", own)
             raw = session.code(CONNECT.format(hosts=hosts, port=port), timeout=self.scaled(40))
             expect(not raw.stdout, "E10", "no raw address, no other name", raw.stdout)
-            urls = (f"http://{own}:{port}/", "http://other.invalid/", "http://localhost/",
-                    f"http://allowed.invalid:{port}/", f"http://allowed.invalid.{own}.nip.io/")  # fmt: skip
+            urls = (
+                f"http://{own}:{port}/",
+                "http://other.invalid/",
+                "http://localhost/",
+                f"http://allowed.invalid:{port}/",
+                f"http://allowed.invalid.{own}.nip.io/",
+            )
             asked = session.code(_ASK.format(urls=urls), timeout=self.scaled(50))
             expect(not asked.stdout, "E10", "no answer but from the named host", asked.stdout)
 

@@ -256,8 +256,12 @@ class Isolation(ConformanceBase):
             one.shell(f"echo secret > {mine}; echo secret > /tmp/{mine}")
             result = two.shell(f"cat {mine} /tmp/{mine}; ls -A . /tmp")
             one.shell(f"rm -f {mine} /tmp/{mine}")
-            expect("secret" not in result.stdout and mine not in result.stdout, "E8",
-                   "no file of another session", result.stdout)  # fmt: skip
+            expect(
+                "secret" not in result.stdout and mine not in result.stdout,
+                "E8",
+                "no file of another session",
+                result.stdout,
+            )
             running = one.stream(shell="echo $$; sleep 33.125", timeout=self.scaled(60))
             first = running.take()
             assert first is not None

@@ -24,8 +24,12 @@ class Limits(ConformanceBase):
             for path in ("/", "/usr", "/etc", "/bin", "/var", "/dev"):
                 line = f"echo x > {path}/{name} && rm {path}/{name} && echo written"
                 result = session.shell(line)
-                expect("written" not in result.stdout and not result.success, "E2",
-                       f"no file in {path}", result)  # fmt: skip
+                expect(
+                    "written" not in result.stdout and not result.success,
+                    "E2",
+                    f"no file in {path}",
+                    result,
+                )
             for path in (session.provider.config.working_dir, "/tmp"):
                 result = session.shell(f"echo x > {path}/{name} && rm {path}/{name}")
                 expect(result.success, "E2", f"a file in {path}", result)

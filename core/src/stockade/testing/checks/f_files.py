@@ -103,10 +103,15 @@ class FilesInAndOut(ConformanceBase):
             session.run(["ln", "-s", str(outside), f"{tree}/out"])
             with contextlib.suppress(StockadeError, OSError):
                 session.files.get_tree(tree, back)
-            leads = [
-                path for path in back.rglob("*")
-                if not path.resolve().is_relative_to(back.resolve())
-            ] if back.exists() else []  # fmt: skip
+            leads = (
+                [
+                    path
+                    for path in back.rglob("*")
+                    if not path.resolve().is_relative_to(back.resolve())
+                ]
+                if back.exists()
+                else []
+            )
             expect(not leads, "F3", "no link that leads out of the destination", leads)
 
     def test_F4_whole_folders_in_and_out(self) -> None:

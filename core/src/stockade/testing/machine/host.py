@@ -18,8 +18,16 @@ __all__ = ["Process", "Survey", "cgroup_is_idle", "read", "wire_ends"]
 _CGROUPS = "/sys/fs/cgroup"
 _INTERFACES = "/sys/class/net"
 #: Where walls put folders, sockets and files of their own, beside the temporary folder.
-_FOLDERS = ("/var/tmp", "/dev/shm", "/run", f"/run/user/{os.getuid()}", "~/.cache",
-            "~/.local/state", "~/.local/state/stockade", "~")  # fmt: skip
+_FOLDERS = (
+    "/var/tmp",
+    "/dev/shm",
+    "/run",
+    f"/run/user/{os.getuid()}",
+    "~/.cache",
+    "~/.local/state",
+    "~/.local/state/stockade",
+    "~",
+)
 
 
 def read(path: str) -> str:

@@ -62,7 +62,7 @@ class Remains:
         mine = {word for path in me.cgroups for word in _ID.findall(path)}
         return {
             word for p in self._family for path in p.cgroups for word in _ID.findall(path)
-        } - mine  # fmt: skip
+        } - mine
 
     def left(self) -> list[str]:
         """What is still there."""
@@ -75,12 +75,15 @@ class Remains:
             *(f"process {p.pid}: {p.name}" for p in processes),
             *(f"cgroup {path}" for path in self._cgroups if self._cgroup_is_left(path)),
             *(f"mount {path}" for path in self._mounts if self._mount_is_left(path, now)),
-            *(f"network interface {name}" for name in self._interfaces & now.interfaces
-              # Another sandbox's has that one's process at its other end.
-              if not wire_ends(name) & living),
+            *(
+                f"network interface {name}"
+                for name in self._interfaces & now.interfaces
+                # Another sandbox's has that one's process at its other end.
+                if not wire_ends(name) & living
+            ),
             *(f"folder {path}" for path in folders),
             *(f"folder {self._own}/{name}" for name in _entries(self._own)),
-        ]  # fmt: skip
+        ]
 
     def _is_its(self, text: str) -> bool:
         return any(name in text for name in self._names)

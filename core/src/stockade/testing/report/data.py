@@ -211,10 +211,11 @@ def shown_string(string: str, wall: Wall | None = None) -> str:
         return string.partition("?")[0]
     own = {} if wall is None else wall.options
     options = {
-        name: "***" if name == "env_vars" or (name in own and own[name].secret) else
-        _PASSWORD.sub(r"\1***@", value)
+        name: "***"
+        if name == "env_vars" or (name in own and own[name].secret)
+        else _PASSWORD.sub(r"\1***@", value)
         for name, value in spec.options.items()
-    }  # fmt: skip
+    }
     return str(attrs.evolve(spec, options=options))
 
 
@@ -223,9 +224,13 @@ _PASSWORD = re.compile(r"(://)[^/@]*:[^/@]*@")
 
 
 def describe(
-    provider: WallProvider | None, string: str, *, title: str = "", checks: Iterable[Any] = (),
+    provider: WallProvider | None,
+    string: str,
+    *,
+    title: str = "",
+    checks: Iterable[Any] = (),
     **more: Any,
-) -> Report:  # fmt: skip
+) -> Report:
     """An empty report on a provider; None where it could not even be selected."""
     name = string.partition("?")[0].partition(":")[0] or (provider.name if provider else "")
     found = next((plugin for plugin in installed() if plugin.name == name), None)

@@ -16,9 +16,14 @@ from stockade.testing.report.data import Report
 __all__ = ["main", "matrix"]
 
 _MARKS = {
-    "held": "held", "native": "native", "emulated": "emulated", "unsupported": "–",
-    "not checked": "?", "deviating": "deviates", "failing": "**fails**",
-}  # fmt: skip
+    "held": "held",
+    "native": "native",
+    "emulated": "emulated",
+    "unsupported": "–",
+    "not checked": "?",
+    "deviating": "deviates",
+    "failing": "**fails**",
+}
 
 _HEAD = """\
 # Walls by clauses

@@ -96,8 +96,10 @@ class KeeperProcess:
                 self._process = _started(theirs, command, self._order)
             self._link.settimeout(self._order.startup_seconds)
             message = {
-                "order": self._order.to_message(), "places": list(places), "owner": os.getpid()
-            }  # fmt: skip
+                "order": self._order.to_message(),
+                "places": list(places),
+                "owner": os.getpid(),
+            }
             try:
                 self._ask(message, list(places.values()))
             except KeeperLostError as error:

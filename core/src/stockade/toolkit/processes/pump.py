@@ -220,9 +220,14 @@ class LocalRunning(Running):
 
     @classmethod
     def start(
-        cls, argv: Sequence[str], stdin: bytes, output: Output, *, working_dir: str,
+        cls,
+        argv: Sequence[str],
+        stdin: bytes,
+        output: Output,
+        *,
+        working_dir: str,
         env: Mapping[str, str],
-    ) -> LocalRunning:  # fmt: skip
+    ) -> LocalRunning:
         """Start a program of this machine; ``env`` is all that it sees of variables.
 
         Called by ``Sandbox.start``, with a request that ``lower`` has put into the argv
@@ -235,9 +240,13 @@ class LocalRunning(Running):
         word = "exec env --" if argv[0].startswith("-") else "exec"
         process = Child(
             ["sh", "-c", f'ulimit -d {mark} 2>/dev/null; {word} "$@"', "sh", *argv],
-            cwd=working_dir, env=dict(env), start_new_session=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+            cwd=working_dir,
+            env=dict(env),
+            start_new_session=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         return cls(process, stdin, output, mark=mark * 1024)
 
     def _reap(self) -> None:
