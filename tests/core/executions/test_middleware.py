@@ -31,7 +31,7 @@ from stockade import (
     Stream,
     Verdict,
 )
-from stockade.plugin import Refuse, hookimpl
+from stockade.plugin import JudgedExecution, Refuse, hookimpl
 from stockade.wall import Exit, Output
 
 
@@ -62,6 +62,17 @@ def test_one_that_is_no_wrapper_answers_in_the_sandboxs_place() -> None:
         with session.stream(["cached"]) as execution:
             assert [(c.stream, c.data) for c in execution] == [(Stream.STDOUT, b"from the cache")]
             assert execution.result().success
+
+
+def test_who_comes_last_comes_before_cores_own() -> None:
+    class Last(Answers):
+        @hookimpl(trylast=True)
+        def stockade_execution(self, execution: JudgedExecution) -> SandboxResult | None:
+            return super().stockade_execution(execution)
+
+    with opened(says_secret, Last()) as session:
+        assert session.run(["cached"]).stdout == "from the cache"
+        assert session.run(["prog"]).exit_code == 3
 
 
 def test_order_of_middleware() -> None:

@@ -62,7 +62,8 @@ class Hooks:
         #: Whether executions have middleware to pass; kept, since each asks.
         self.has_middleware = False
         self._languages: Mapping[str, Language] | None = None
-        self._register(_Core(), Who("stockade"))
+        self._core: Guarded | None = None
+        self._core_last()
 
     def renew(self) -> None:
         """In a forked child: another thread may have held the lock."""
@@ -177,8 +178,18 @@ class Hooks:
                 self._manager.unregister(guarded)
             raise
         self._guarded[id(plugin)] = guarded
+        self._core_last()
         self._changed()
         return guarded
+
+    def _core_last(self) -> None:
+        """Register core's own anew: pluggy asks the newest of those with ``trylast`` last. The
+        old one goes after it, so that an execution that begins now finds one of them."""
+        old = self._core
+        self._core = Guarded(self._manager, _Core(), Who("stockade"))
+        self._manager.register(self._core)
+        if old is not None:
+            self._manager.unregister(old)
 
     def _unregister(self, plugin: object) -> None:
         guarded = self._guarded.pop(id(plugin), None)
