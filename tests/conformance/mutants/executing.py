@@ -355,7 +355,7 @@ EXECUTING = [
     _core(
         "D15_a_relative_folder_starts_at_the_sessions",
         "starts-at-the-root",
-        "stockade.executions._forms._working_dir",
+        "stockade.executions._forms.working_folder",
         lambda _, folder: f"/{folder or 'workspace'}",
     ),
 ]

@@ -154,12 +154,14 @@ def test_a_server_that_says_nothing_is_reported() -> None:
 
 
 def test_a_server_that_is_not_there_is_reported() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        address = unused.getsockname()
-    gateway = Gateway(Names.of(["good.example"]), resolver=lambda *_: [address])
-    for request in (GET + b"\r\n", OPEN):
-        answer = ask(gateway, request)
-        assert answer.startswith(b"HTTP/1.1 502") and b"Connection refused" in answer
+    # Bound and never listening: nobody else on the machine is given this port meanwhile.
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        address = bound.getsockname()
+        gateway = Gateway(Names.of(["good.example"]), resolver=lambda *_: [address])
+        for request in (GET + b"\r\n", OPEN):
+            answer = ask(gateway, request)
+            assert answer.startswith(b"HTTP/1.1 502") and b"Connection refused" in answer
 
 
 # -- tunnels ------------------------------------------------------------------------
