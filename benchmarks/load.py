@@ -291,7 +291,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "wrong": [
             *grown(before, after),
             *([f"{len(errors)} sessions failed"] if errors else []),
-            *([f"{left} records or seats were left"] if left else []),
+            *([f"{left} records or permits were left"] if left else []),
         ],
     }
 

@@ -1,4 +1,4 @@
-"""Limits on sessions, the line before them, and settings."""
+"""Limits on sessions, the queue before them, and settings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def limited(**settings: Any) -> WallProvider:
     return make_provider(runtime=Runtime(discover_plugins=False, settings=Settings(**settings)))
 
 
-def in_line(capacity: Capacity, count: int) -> None:
+def in_queue(capacity: Capacity, count: int) -> None:
     """Wait until so many wait."""
     deadline = time.monotonic() + 20
     while capacity.waiting < count and time.monotonic() < deadline:
@@ -74,7 +74,7 @@ def test_what_is_refused_is_told() -> None:
     assert (told[-1].kind, told[-1].reason) == (EventKind.SESSION_REFUSED, "CapacityError")
 
 
-def test_a_failed_start_gives_its_seat_back() -> None:
+def test_a_failed_start_gives_its_permit_back() -> None:
     provider = limited(max_sessions=1)
 
     def fail(_: object) -> None:
@@ -87,7 +87,7 @@ def test_a_failed_start_gives_its_seat_back() -> None:
     assert provider.runtime.capacity.used == 0
 
 
-def test_a_session_that_could_not_be_ended_keeps_its_seat() -> None:
+def test_a_session_that_could_not_be_ended_keeps_its_permit() -> None:
     provider = limited(max_sessions=1)
     record = provider.open_record("a")
     sandbox: Any = record.sandbox
@@ -105,7 +105,7 @@ def test_a_session_that_could_not_be_ended_keeps_its_seat() -> None:
     provider.open_record("a")
 
 
-# -- the line ---------------------------------------------------------------------------
+# -- the queue --------------------------------------------------------------------------
 
 
 def test_first_come_first_served() -> None:
@@ -122,7 +122,7 @@ def test_first_come_first_served() -> None:
     for number in range(8):
         threads.append(threading.Thread(target=work, args=(number,)))
         threads[-1].start()
-        in_line(runtime.capacity, number + 1)
+        in_queue(runtime.capacity, number + 1)
     runtime.destroy(record)
     for thread in threads:
         thread.join(30)
@@ -165,18 +165,18 @@ def test_limits_change_while_others_wait() -> None:
     settings = [Settings(max_sessions=1, queue_seconds=30)]
     capacity = Capacity(lambda: settings[0])
     capacity.take("a")
-    turn = capacity.ask("b")
+    waiter = capacity.ask("b")
     settings[0] = Settings(max_sessions=2, queue_seconds=30)
     capacity.look_again()
-    assert turn.future.done()
+    assert waiter.future.done()
 
 
 def test_who_leaves_the_line_takes_nothing_along() -> None:
     capacity = Capacity(lambda: Settings(max_sessions=1, queue_seconds=30))
-    seat = capacity.take("a")
+    permit = capacity.take("a")
     waiting, admitted = capacity.ask("b"), capacity.ask("c")
     capacity.abandon(waiting)
-    seat.release()
+    permit.release()
     assert admitted.future.done()
     capacity.abandon(admitted)
     capacity.abandon(admitted)
@@ -320,12 +320,12 @@ def test_an_agents_limit_holds_for_pools(counting: tuple[Runtime, CountingWall])
 
 def test_a_pools_session_that_nobody_took_is_nobodys_again() -> None:
     capacity = Capacity(lambda: Settings(max_sessions_per_agent=1))
-    seat = capacity.take(None)
-    turn = capacity.ask("a", seat=seat)
-    assert turn.future.result() is seat and capacity.used_by("a") == 1
-    capacity.abandon(turn)
-    assert capacity.used_by("a") == 0 and capacity.used == 1 and seat.agent_id is None
-    seat.release()
+    permit = capacity.take(None)
+    waiter = capacity.ask("a", permit=permit)
+    assert waiter.future.result() is permit and capacity.used_by("a") == 1
+    capacity.abandon(waiter)
+    assert capacity.used_by("a") == 0 and capacity.used == 1 and permit.agent_id is None
+    permit.release()
     assert capacity.used == 0
 
 
@@ -345,7 +345,7 @@ def test_who_waits_is_sent_away_when_all_is_ended() -> None:
 
     thread = threading.Thread(target=work)
     thread.start()
-    in_line(provider.runtime.capacity, 1)
+    in_queue(provider.runtime.capacity, 1)
     provider.runtime.shutdown(10)
     thread.join(20)
     assert isinstance(errors[0], CapacityError)

@@ -1,4 +1,4 @@
-"""Seats and the line before them follow a model, whatever comes in whatever order."""
+"""Permits and the queue for them follow a model, whatever comes in whatever order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stockade import Settings
-from stockade.sessions._capacity import Capacity, Seat
+from stockade.sessions._capacity import Capacity, Permit
 
 
 @given(
@@ -21,29 +21,29 @@ from stockade.sessions._capacity import Capacity, Seat
         max_size=60,
     ),
 )
-def test_seats_and_line_follow_the_model(
+def test_permits_and_queue_follow_the_model(
     most: int, each: int, steps: list[tuple[str, int, int]]
 ) -> None:
-    """The model: walk the line, oldest first, and let in whoever fits."""
+    """The model: walk the queue, oldest first, and admit every waiter that fits."""
     settings = Settings(max_sessions=most, max_sessions_per_agent=each, queue_seconds=60)
     capacity = Capacity(lambda: settings)
-    line: list[Any] = []
-    held: list[tuple[Any, Seat]] = []
+    queue: list[Any] = []
+    held: list[tuple[Any, Permit]] = []
 
     def admit() -> None:
-        for turn in list(line):
-            mine = sum(other.agent_id == turn.agent_id for other, _ in held)
+        for waiter in list(queue):
+            mine = sum(other.agent_id == waiter.agent_id for other, _ in held)
             if len(held) < most and mine < each:
-                line.remove(turn)
-                held.append((turn, turn.future.result(0)))
+                queue.remove(waiter)
+                held.append((waiter, waiter.future.result(0)))
 
     for what, agent, which in steps:
         if what == "ask":
-            line.append(capacity.ask(f"agent-{agent}"))
+            queue.append(capacity.ask(f"agent-{agent}"))
         elif what == "release" and held:
             held.pop(which % len(held))[1].release()
-        elif what == "abandon" and line:
-            capacity.abandon(line.pop(which % len(line)))
+        elif what == "abandon" and queue:
+            capacity.abandon(queue.pop(which % len(queue)))
         admit()
-        assert capacity.used == len(held) and capacity.waiting == len(line)
-        assert not any(turn.future.done() for turn in line)
+        assert capacity.used == len(held) and capacity.waiting == len(queue)
+        assert not any(waiter.future.done() for waiter in queue)

@@ -1,7 +1,7 @@
 """The whole life of many sessions against a model, one step at a time and from many threads.
 
 Walls open and end, fail to, and lose sandboxes as the test says; the model is a table of
-what there must be. Checked are states, who may reach what, seats, the ledger's story and
+what there must be. Checked are states, who may reach what, permits, the ledger's story and
 that no sandbox is forgotten (C3 to C8).
 """
 

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from stockade.config import ConfigOptions
     from stockade.files._snapshots import Snapshot
     from stockade.selection._spec import PreferenceLike
-    from stockade.sessions._capacity import Seat
+    from stockade.sessions._capacity import Permit
     from stockade.sessions._providers import WallProvider
     from stockade.sessions._runtime import Runtime
 
-__all__ = ["attach", "open", "opened", "start", "take_seat"]
+__all__ = ["attach", "open", "opened", "start", "take_permit"]
 
 
 def open(
@@ -111,31 +111,31 @@ async def start(
     prepare = functools.partial(runtime.prepare, name, wall, agent_id, chosen.config)
     config = await in_thread(runtime, prepare, runtime.preparing)
     try:
-        seat = await take_seat(runtime, agent_id)
+        permit = await take_permit(runtime, agent_id)
     except CapacityError as error:
         runtime.reporter.refused(name, agent_id, error)
         raise
 
     def begin() -> Session:
-        record = runtime.start(name, wall, agent_id, config, seat)
+        record = runtime.start(name, wall, agent_id, config, permit)
         return restored(Session(chosen, record), snapshot)
 
     return await opened(runtime, begin)
 
 
-async def take_seat(runtime: Runtime, agent_id: str, seat: Seat | None = None) -> Seat:
+async def take_permit(runtime: Runtime, agent_id: str, permit: Permit | None = None) -> Permit:
     """As ``Capacity.take``; cancelling the await leaves the line."""
     capacity = runtime.capacity
-    turn = capacity.ask(agent_id, seat=seat)
-    if turn.future.done():
-        return turn.future.result()
-    future = asyncio.wrap_future(turn.future)
+    waiter = capacity.ask(agent_id, permit=permit)
+    if waiter.future.done():
+        return waiter.future.result()
+    future = asyncio.wrap_future(waiter.future)
     try:
         done, _ = await asyncio.wait([future], timeout=capacity.patience)
     except asyncio.CancelledError:
-        capacity.abandon(turn)
+        capacity.abandon(waiter)
         raise
-    return future.result() if done else capacity.give_up(turn)
+    return future.result() if done else capacity.give_up(waiter)
 
 
 async def opened(runtime: Runtime, call: Callable[[], Session]) -> AsyncSession:

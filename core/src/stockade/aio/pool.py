@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from stockade.aio.calls import Call, in_thread
-from stockade.aio.opening import opened, start, take_seat
+from stockade.aio.opening import opened, start, take_permit
 from stockade.aio.session import AsyncSession
 from stockade.errors import SessionStateError
 from stockade.session import DEFAULT_AGENT, Session
@@ -105,7 +105,7 @@ class AsyncPool:
         if record is None:
             return await start(pool.provider, agent_id)
         try:
-            await take_seat(runtime, agent_id, record.seat)
+            await take_permit(runtime, agent_id, record.permit)
         except BaseException as error:
             back = functools.partial(pool.warm.take_back, record, agent_id, error)
             await in_thread(runtime, back)

@@ -97,7 +97,7 @@ class Pool:
             return Session(self.provider, self.provider.open_record(agent_id))
         capacity = self.runtime.capacity
         try:
-            capacity.wait(capacity.ask(agent_id, seat=record.seat))
+            capacity.wait(capacity.ask(agent_id, permit=record.permit))
         except BaseException as error:
             self.warm.take_back(record, agent_id, error)
             raise

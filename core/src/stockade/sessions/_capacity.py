@@ -1,8 +1,8 @@
-"""How many sessions there may be: seats, and the line of those who wait for one.
+"""How many sessions there may be: permits, and the queue of those who wait for one.
 
-First come, first served. Who waits for nothing but a session of the same agent to
-end holds nobody else up. A seat is a session's from before it is started until
-nothing of it is left.
+First come, first served; but a waiter whose agent has all of its sessions does not hold
+up other agents. A session has its permit from before it is started until nothing of it
+is left.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from stockade.errors import CapacityError
 from stockade.sessions._settings import Settings
 
-__all__ = ["Capacity", "Seat", "Turn"]
+__all__ = ["Capacity", "Permit", "Waiter"]
 
 
-class Seat:
+class Permit:
     """The right to one session; ``release`` may be called any number of times."""
 
     __slots__ = ("_capacity", "_held", "agent_id")
@@ -27,7 +27,7 @@ class Seat:
     def __init__(self, capacity: Capacity, agent_id: str | None) -> None:
         self._capacity = capacity
         self._held = True
-        self.agent_id = agent_id  #: None: it is nobody's yet, as a pool's are
+        self.agent_id = agent_id  #: None: no agent has it yet, as in a pool
 
     def release(self) -> None:
         """Give it back; whoever waits longest gets it."""
@@ -39,19 +39,19 @@ class Seat:
         self._capacity._admit()
 
 
-class Turn:
-    """A place in the line; its future carries the seat, or CapacityError."""
+class Waiter:
+    """A place in the queue; its future carries the permit, or CapacityError."""
 
-    __slots__ = ("agent_id", "future", "seat")
+    __slots__ = ("agent_id", "future", "permit")
 
-    def __init__(self, agent_id: str | None, seat: Seat | None) -> None:
+    def __init__(self, agent_id: str | None, permit: Permit | None) -> None:
         self.agent_id = agent_id
-        self.seat = seat  #: one that is there already and is to become the agent's
-        self.future: Future[Seat] = Future()
+        self.permit = permit  #: one that is there already and is to become the agent's
+        self.future: Future[Permit] = Future()
 
 
 class Capacity:
-    """The seats of one runtime. Safe from any thread; waits only in ``take``."""
+    """The permits of one runtime. Safe from any thread; only ``take`` and ``wait`` block."""
 
     def __init__(self, settings: Callable[[], Settings]) -> None:
         """``settings`` is asked each time, so that limits may change while it runs."""
@@ -60,88 +60,90 @@ class Capacity:
         self._total = 0
         self._agents: Counter[str] = Counter()
         # In the order of arrival; a dict, so that one may leave from the middle.
-        self._line: dict[Turn, None] = {}
+        self._queue: dict[Waiter, None] = {}
 
     @property
     def used(self) -> int:
-        """Seats that are taken."""
+        """How many permits are held."""
         return self._total
 
     @property
     def waiting(self) -> int:
-        """How many wait in the line."""
-        return len(self._line)
+        """How many wait in the queue."""
+        return len(self._queue)
 
     def used_by(self, agent_id: str) -> int:
-        """Seats that one agent's sessions take."""
+        """How many permits one agent's sessions hold."""
         with self._lock:
             return self._agents[agent_id]
 
-    def take(self, agent_id: str | None, *, wait: bool = True) -> Seat:
-        """A seat, waiting for it as the settings say. Raises CapacityError."""
+    def take(self, agent_id: str | None, *, wait: bool = True) -> Permit:
+        """Take a permit, waiting for it as the settings say. Raises CapacityError."""
         return self.wait(self.ask(agent_id, wait=wait))
 
-    def wait(self, turn: Turn) -> Seat:
-        """What a turn brings, as ``take``."""
+    def wait(self, waiter: Waiter) -> Permit:
+        """Wait for a waiter's permit. Raises CapacityError, as ``take`` does."""
         try:
-            return turn.future.result(self.patience)
+            return waiter.future.result(self.patience)
         except FutureTimeout:
-            return self.give_up(turn)
-        except BaseException:  # an interrupt: nobody takes the seat any more
-            self.abandon(turn)
+            return self.give_up(waiter)
+        except BaseException:  # an interrupt: nobody takes the permit any more
+            self.abandon(waiter)
             raise
 
     @property
     def patience(self) -> float:
-        """Seconds that a turn is waited for."""
+        """Seconds that a waiter waits."""
         return self._settings().queue_seconds
 
-    def ask(self, agent_id: str | None, *, seat: Seat | None = None, wait: bool = True) -> Turn:
-        """Get in line; the turn's future is done at once where there is room.
+    def ask(
+        self, agent_id: str | None, *, permit: Permit | None = None, wait: bool = True
+    ) -> Waiter:
+        """Join the queue; the waiter's future is done at once where there is room.
 
-        ``seat``: one that is nobody's and shall become the agent's. Without ``wait``
+        ``permit``: one of no agent (a pool's), which this agent is to have. Without ``wait``
         it is now or never. Raises CapacityError where waiting is of no use.
         """
-        turn = Turn(agent_id, seat)
+        waiter = Waiter(agent_id, permit)
         with self._lock:
-            self._line[turn] = None
+            self._queue[waiter] = None
         self._admit()
         settings = self._settings()
         with self._lock:
-            if turn not in self._line:
-                return turn
-            full = settings.max_waiting is not None and len(self._line) > settings.max_waiting
+            if waiter not in self._queue:
+                return waiter
+            full = settings.max_waiting is not None and len(self._queue) > settings.max_waiting
             if wait and settings.queue_seconds > 0 and not full:
-                return turn
-            del self._line[turn]
+                return waiter
+            del self._queue[waiter]
         queue = f"; {settings.max_waiting} wait already" if wait and full else ""
-        raise CapacityError(self._reason(turn, settings) + queue + _ADVICE)
+        raise CapacityError(self._reason(waiter, settings) + queue + _ADVICE)
 
-    def give_up(self, turn: Turn) -> Seat:
-        """The wait is over: the seat if it came in the same instant, else CapacityError."""
+    def give_up(self, waiter: Waiter) -> Permit:
+        """The wait is over: the permit if it came in the same instant, else CapacityError."""
         with self._lock:
-            waits = self._line.pop(turn, turn) is None
+            waits = self._queue.pop(waiter, waiter) is None
         if not waits:
-            return turn.future.result()
+            return waiter.future.result()
         settings = self._settings()
         raise CapacityError(
-            f"{self._reason(turn, settings)}, and none ended within {settings.queue_seconds:g} s"
+            f"{self._reason(waiter, settings)}, and none ended within {settings.queue_seconds:g} s"
             + _ADVICE
         )
 
-    def abandon(self, turn: Turn) -> None:
-        """Leave the line, or give back what it brought; nobody waits for it any more."""
+    def abandon(self, waiter: Waiter) -> None:
+        """Leave the queue, or give the permit back; nobody waits for it any more."""
         with self._lock:
-            waits = self._line.pop(turn, turn) is None
-        if waits or turn.future.exception() is not None:
+            waits = self._queue.pop(waiter, waiter) is None
+        if waits or waiter.future.exception() is not None:
             return
-        if turn.seat is None:
-            turn.future.result().release()
+        if waiter.permit is None:
+            waiter.future.result().release()
             return
-        with self._lock:  # it is nobody's again
+        with self._lock:  # no agent has it, again
             self._total += 1
-            self._leave(turn.seat.agent_id)
-            turn.seat.agent_id = None
+            self._leave(waiter.permit.agent_id)
+            waiter.permit.agent_id = None
         self._admit()
 
     def look_again(self) -> None:
@@ -149,11 +151,11 @@ class Capacity:
         self._admit()
 
     def refuse_waiting(self, error: CapacityError) -> None:
-        """Send everybody in the line away, when the runtime ends."""
+        """Refuse everybody in the queue, when the runtime ends."""
         with self._lock:
-            line, self._line = list(self._line), {}
-        for turn in line:
-            turn.future.set_exception(error)
+            waiting, self._queue = list(self._queue), {}
+        for waiter in waiting:
+            waiter.future.set_exception(error)
 
     # -- inside ------------------------------------------------------------------
 
@@ -165,35 +167,35 @@ class Capacity:
                 del self._agents[agent_id]
 
     def _admit(self) -> None:
-        """Give seats to those in the line who may have one, the longest waiting first."""
+        """Give permits to the waiters that may have one, the longest waiting first."""
         settings = self._settings()
         admitted = []
         with self._lock:
-            for turn in list(self._line):
-                if not self._room(turn, settings):
+            for waiter in list(self._queue):
+                if not self._room(waiter, settings):
                     continue
-                del self._line[turn]
-                if turn.agent_id is not None:
-                    self._agents[turn.agent_id] += 1
-                if turn.seat is None:
+                del self._queue[waiter]
+                if waiter.agent_id is not None:
+                    self._agents[waiter.agent_id] += 1
+                if waiter.permit is None:
                     self._total += 1
-                    admitted.append((turn, Seat(self, turn.agent_id)))
+                    admitted.append((waiter, Permit(self, waiter.agent_id)))
                 else:
-                    turn.seat.agent_id = turn.agent_id
-                    admitted.append((turn, turn.seat))
-        for turn, seat in admitted:
-            turn.future.set_result(seat)
+                    waiter.permit.agent_id = waiter.agent_id
+                    admitted.append((waiter, waiter.permit))
+        for waiter, permit in admitted:
+            waiter.future.set_result(permit)
 
-    def _room(self, turn: Turn, settings: Settings) -> bool:
+    def _room(self, waiter: Waiter, settings: Settings) -> bool:
         most = settings.max_sessions
-        if turn.seat is None and most is not None and self._total >= most:
+        if waiter.permit is None and most is not None and self._total >= most:
             return False
         each = settings.max_sessions_per_agent
-        return each is None or turn.agent_id is None or self._agents[turn.agent_id] < each
+        return each is None or waiter.agent_id is None or self._agents[waiter.agent_id] < each
 
-    def _reason(self, turn: Turn, settings: Settings) -> str:
+    def _reason(self, waiter: Waiter, settings: Settings) -> str:
         each = settings.max_sessions_per_agent
-        if each is not None and turn.agent_id and self.used_by(turn.agent_id) >= each:
+        if each is not None and waiter.agent_id and self.used_by(waiter.agent_id) >= each:
             return f"the agent has its {each} sessions"
         return f"this process has its {settings.max_sessions} sessions"
 

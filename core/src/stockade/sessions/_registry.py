@@ -34,7 +34,7 @@ from stockade.system.strangers import is_the_users
 if TYPE_CHECKING:
     from stockade.executions._home import Counted
     from stockade.file_backend import FileCall
-    from stockade.sessions._capacity import Seat
+    from stockade.sessions._capacity import Permit
     from stockade.system.threads import Timer
     from stockade.wall import Sandbox
 
@@ -95,7 +95,7 @@ class SessionRecord:
     languages: tuple[str, ...] | None = None  #: interpreters found, once looked for
     interpreters: dict[str, str] = attrs.field(factory=dict)
     lock: threading.RLock = attrs.field(factory=threading.RLock, repr=False)
-    seat: Seat | None = None  #: of the runtime's capacity; given back when nothing is left
+    permit: Permit | None = None  #: of the runtime's capacity; given back when nothing is left
     settled: threading.Event = attrs.field(factory=threading.Event, repr=False)
     on_move: Callable[[SessionRecord], None] | None = attrs.field(default=None, repr=False)
 
@@ -290,8 +290,8 @@ class SessionRegistry:
         try:
             self.ledger.forget(record)
         finally:
-            if record.seat is not None:
-                record.seat.release()
+            if record.permit is not None:
+                record.permit.release()
 
     def records(self) -> list[SessionRecord]:
         with self._lock:

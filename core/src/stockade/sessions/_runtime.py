@@ -29,7 +29,7 @@ from stockade.results import SessionStatus
 from stockade.selection._discovery import WallLoader
 from stockade.selection._selector import Selector
 from stockade.selection._spec import recipe
-from stockade.sessions._capacity import Capacity, Seat
+from stockade.sessions._capacity import Capacity, Permit
 from stockade.sessions._closing import Closing
 from stockade.sessions._detaching import Detaching
 from stockade.sessions._ending import Ending
@@ -123,16 +123,16 @@ class Runtime:
         """
         config = self.prepare(name, wall, agent_id, config, pooled=pooled)
         try:
-            seat = self.capacity.take(None if pooled else agent_id, wait=not pooled)
+            permit = self.capacity.take(None if pooled else agent_id, wait=not pooled)
         except CapacityError as error:
             self.reporter.refused(name, agent_id, error)
             raise
-        return self.start(name, wall, agent_id, config, seat, pooled=pooled)
+        return self.start(name, wall, agent_id, config, permit, pooled=pooled)
 
     def prepare(
         self, name: str, wall: Wall, agent_id: str, config: SandboxConfig, *, pooled: bool = False
     ) -> SandboxConfig:
-        """All that can be refused before there is a seat; the configuration to start with."""
+        """Refuse what can be refused before there is a permit; the configuration to start with."""
         self.hooks.load()
         if not pooled:
             check_agent_id(agent_id)
@@ -151,20 +151,26 @@ class Runtime:
         wall: Wall,
         agent_id: str,
         config: SandboxConfig,
-        seat: Seat,
+        permit: Permit,
         *,
         pooled: bool = False,
     ) -> SessionRecord:
-        """Start what ``prepare`` let pass; the seat is the session's, or given back."""
+        """Start what ``prepare`` let pass; the permit is the session's, or given back."""
         try:
             with self.openings.underway():
-                return self._start(name, wall, agent_id, config, seat, pooled)
+                return self._start(name, wall, agent_id, config, permit, pooled)
         except BaseException:
-            seat.release()
+            permit.release()
             raise
 
     def _start(
-        self, name: str, wall: Wall, agent_id: str, config: SandboxConfig, seat: Seat, pooled: bool
+        self,
+        name: str,
+        wall: Wall,
+        agent_id: str,
+        config: SandboxConfig,
+        permit: Permit,
+        pooled: bool,
     ) -> SessionRecord:
         if self.closing:
             raise SessionStateError("the sessions of this process are being ended; open no more.")
@@ -175,7 +181,7 @@ class Runtime:
             wall.target,
             config,
             recipe(name, wall, config),
-            seat=seat,
+            permit=permit,
         )
         if config.lifetime_seconds is not None:
             record.expires_at = record.created_at + config.lifetime_seconds
