@@ -62,7 +62,7 @@ def test_E2_temporary_folders_share_their_space_and_no_name(session: Session) ->
 
 _BORN = """
 import json, os, sys
-from stockade.toolkit.local import Order, kernel, seccomp
+from stockade.toolkit.local import KeeperSpec, kernel, seccomp
 from stockade_landlock import birth, landlock
 given = json.load(sys.stdin)
 if given["one by one"]:
@@ -75,11 +75,11 @@ made = birth.Birth(
     abi=given["abi"], filter=seccomp.program().hex(),
 )
 shell = os.open("/bin/sh", os.O_RDONLY)
-order = Order(
+spec = KeeperSpec(
     wall="", session="", owner="", argv=["sh", "-c", "cd /workspace;" + given["line"]],
     env={"PATH": "/usr/bin:/bin"},
 )
-pid = birth.bear(made, order, shell, [0, 1, 2], lambda pid: None)
+pid = birth.bear(made, spec, shell, [0, 1, 2], lambda pid: None)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """
 

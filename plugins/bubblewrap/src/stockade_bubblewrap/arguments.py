@@ -8,9 +8,9 @@ import attrs
 
 from stockade.config import MIB
 from stockade.toolkit.local.limits import TERMINALS
-from stockade.toolkit.local.order import Shown
 from stockade.toolkit.local.procfs import HIDDEN
 from stockade.toolkit.local.root import HOSTNAME, Root, Step
+from stockade.toolkit.local.spec import Shown
 
 __all__ = ["ISOLATION", "Argument", "Text", "arguments", "remounts"]
 

@@ -39,7 +39,7 @@ class BubblewrapWall(LocalWall):
         with _Passed() as passed:
             words = [
                 *passed.numbered(
-                    arguments(plan.root, plan.inside, own_mounts=plan.order.seen_as is None)
+                    arguments(plan.root, plan.inside, own_mounts=plan.spec.seen_as is None)
                 ),
                 *("--seccomp", passed.number(plan.filter)),
             ]
@@ -48,7 +48,7 @@ class BubblewrapWall(LocalWall):
             started = [f"/proc/self/fd/{_PROGRAM}", "serve"]
             argv = [bwrap, "--args", passed.number(listed), "--", *started]
             places = {_PROGRAM: supervisor.descriptor(), **passed.places}
-            return KeeperProcess(dataclasses.replace(plan.order, argv=argv), places)
+            return KeeperProcess(dataclasses.replace(plan.spec, argv=argv), places)
 
     def remounts(self, root: Root) -> Sequence[tuple[Sequence[str], str]]:
         return remounts(root)

@@ -6,7 +6,7 @@ import os
 import signal
 
 from stockade.toolkit.local import kernel
-from stockade.toolkit.local.order import Order
+from stockade.toolkit.local.spec import KeeperSpec
 from stockade_landlock.birth import Birth, bear
 
 __all__ = ["main"]
@@ -34,10 +34,10 @@ def main(program: int) -> None:
         abi=0,
         filter=_FILTER,
     )
-    order = Order(wall="", session="", owner="", argv=["supervisor", "which"], env={})
+    spec = KeeperSpec(wall="", session="", owner="", argv=["supervisor", "which"], env={})
     nothing = os.open("/dev/null", os.O_RDWR)
     try:
-        pid = bear(birth, order, program, [nothing] * 3, lambda _: None)
+        pid = bear(birth, spec, program, [nothing] * 3, lambda _: None)
     except OSError as error:
         os.write(1, str(error).encode(errors="replace"))
         os._exit(1)

@@ -27,7 +27,7 @@ from stockade.toolkit.local.kernel import (
     CLONE_NEWUSER,
     CLONE_NEWUTS,
 )
-from stockade.toolkit.local.order import Order
+from stockade.toolkit.local.spec import KeeperSpec
 from stockade_landlock import landlock, mounts
 
 __all__ = ["PROGRAM", "Birth", "bear"]
@@ -73,7 +73,7 @@ class Birth:
 
 def bear(
     birth: Birth,
-    order: Order,
+    spec: KeeperSpec,
     program: int,
     streams: Sequence[int],
     join: Callable[[int], None],
@@ -90,7 +90,7 @@ def bear(
     pid = kernel.clone(_NAMESPACES | (0 if birth.as_root else CLONE_NEWUSER))
     if pid == 0:
         ours.close()
-        _Child(birth, order, theirs, made).become(program, streams)
+        _Child(birth, spec, theirs, made).become(program, streams)
     theirs.close()
     try:
         with ours:
@@ -130,15 +130,15 @@ class _Child:
     """In the fork; everything here ends in the program or in ``_exit``."""
 
     def __init__(
-        self, birth: Birth, order: Order, link: socket.socket, made: Sequence[int]
+        self, birth: Birth, spec: KeeperSpec, link: socket.socket, made: Sequence[int]
     ) -> None:
         self._birth = birth
-        self._order = order
+        self._spec = spec
         self._made = made
         self._link = link
 
     def become(self, program: int, streams: Sequence[int]) -> NoReturn:
-        order = self._order
+        spec = self._spec
         try:
             self._hear()
             self._make()
@@ -146,10 +146,10 @@ class _Child:
             program = fcntl.fcntl(program, fcntl.F_DUPFD_CLOEXEC, 3)  # the low ones are taken
             for number, stream in enumerate(streams):
                 os.dup2(stream, number)
-            if order.cpus and "cpu" not in order.held:
-                os.sched_setaffinity(0, order.cpus)
+            if spec.cpus and "cpu" not in spec.held:
+                os.sched_setaffinity(0, spec.cpus)
             self._give_up(program)
-            os.execve(program, list(order.argv), dict(order.env))
+            os.execve(program, list(spec.argv), dict(spec.env))
         except BaseException as error:
             number = error.errno or 0 if isinstance(error, OSError) else 0
             words = f"{number} {type(error).__name__}: {error}"
@@ -173,7 +173,7 @@ class _Child:
         kernel.name_host(_NAME)
         _loopback_up()
         owner = birth.outside if birth.as_root else birth.inside
-        mounts.enter_root(birth, owner, self._order.mounts, self._made)
+        mounts.enter_root(birth, owner, self._spec.mounts, self._made)
 
     # -- giving them up ------------------------------------------------------------
 
@@ -190,7 +190,7 @@ class _Child:
         self._tie()
         os.chdir("/")
         writable = [place for place, _, _ in birth.writable]
-        writable += [mount.target for mount in self._order.mounts if not mount.read_only]
+        writable += [mount.target for mount in self._spec.mounts if not mount.read_only]
         landlock.restrict(["/"], ["/dev", "/proc", *writable], program, birth.abi)
         calls.filter_calls(bytes.fromhex(birth.filter))
 

@@ -16,10 +16,10 @@ class Sandbox(Program):
     """A sandbox, whose first process is the supervisor."""
 
     def launch(self, descriptors: Mapping[int, int]) -> None:
-        order = self.order
+        spec = self.spec
         self.pid = bear(
-            Birth.from_message(order.extra),
-            order,
+            Birth.from_message(spec.extra),
+            spec,
             descriptors[PROGRAM],
             [descriptors[number] for number in (0, 1, 2)],
             self.join,

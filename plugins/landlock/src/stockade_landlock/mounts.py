@@ -24,8 +24,8 @@ from stockade.toolkit.local.kernel import (
     MS_REMOUNT,
 )
 from stockade.toolkit.local.limits import TERMINALS
-from stockade.toolkit.local.order import Shown
 from stockade.toolkit.local.procfs import HIDDEN, READ_ONLY
+from stockade.toolkit.local.spec import Shown
 
 __all__ = ["enter_root"]
 

@@ -51,11 +51,11 @@ class LandlockWall(LocalWall):
             abi=landlock.abi(),
             filter=plan.filter.hex(),
         )
-        order = dataclasses.replace(
-            plan.order, argv=["stockade-supervisor", "serve"], extra=birth.to_message()
+        spec = dataclasses.replace(
+            plan.spec, argv=["stockade-supervisor", "serve"], extra=birth.to_message()
         )
         return KeeperProcess(
-            order,
+            spec,
             {PROGRAM: supervisor.descriptor()},
             module="stockade_landlock.keeper",
             packages=_PACKAGES,

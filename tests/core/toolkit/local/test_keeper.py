@@ -20,17 +20,16 @@ import pytest
 import stockade_supervisor
 from stockade.errors import SandboxStartError
 from stockade.executions._output import BoundedOutput
-from stockade.toolkit.local import KeeperLostError, KeeperProcess, Order, cgroups
+from stockade.toolkit.local import KeeperLostError, KeeperProcess, KeeperSpec, cgroups
 from stockade.toolkit.local.keeper import Keeper
 from stockade.toolkit.local.leftovers import Leftovers, counter_path
-from stockade.toolkit.supervised import Link, SocketTransport
-from stockade.toolkit.supervised import Order as OrderOf
+from stockade.toolkit.supervised import Link, Order, SocketTransport
 from stockade.toolkit.supervised.call import Call
 
 WALL = "keepertest"
 
 
-def order(line: str, **more: Any) -> Order:
+def spec(line: str, **more: Any) -> KeeperSpec:
     """A shell that stands for a supervisor; what it starts are a supervisor's children."""
     usual = {
         "wall": WALL,
@@ -39,7 +38,7 @@ def order(line: str, **more: Any) -> Order:
         "argv": ["/bin/sh", "-c", line],
         "env": {"PATH": "/usr/bin:/bin"},
     }
-    return Order(**{**usual, **more})
+    return KeeperSpec(**{**usual, **more})
 
 
 @pytest.fixture
@@ -47,7 +46,7 @@ def start() -> Iterator[Callable[..., KeeperProcess]]:
     made: list[KeeperProcess] = []
 
     def begin(line: str, passed: dict[int, int] | None = None, **more: Any) -> KeeperProcess:
-        made.append(KeeperProcess(order(line, **more), passed))
+        made.append(KeeperProcess(spec(line, **more), passed))
         return made[-1]
 
     yield begin
@@ -137,7 +136,7 @@ def test_how_it_ended_is_told(start: Callable[..., KeeperProcess]) -> None:
 
 
 def test_C5_a_program_that_is_not_there_leaves_nothing() -> None:
-    missing = order("", argv=["/no/such/program"])
+    missing = spec("", argv=["/no/such/program"])
     with pytest.raises(SandboxStartError, match="No such file or directory: '/no/such/program'"):
         KeeperProcess(missing)
     assert not Leftovers(WALL).all_of()
@@ -157,10 +156,10 @@ def test_ending_ends_the_tree(start: Callable[..., KeeperProcess]) -> None:
 
 _OWNER = """
 import os, sys, time
-from stockade.toolkit.local import KeeperProcess, Order
+from stockade.toolkit.local import KeeperProcess, KeeperSpec
 line = f"setsid sleep {sys.argv[1]} & echo up; sleep {sys.argv[1]}"
 expires = float(sys.argv[2]) + time.time() if sys.argv[2] else None
-keeper = KeeperProcess(Order(wall="keepertest", session=f"ses-{sys.argv[1]}", owner="me",
+keeper = KeeperProcess(KeeperSpec(wall="keepertest", session=f"ses-{sys.argv[1]}", owner="me",
     argv=["/bin/sh", "-c", line], env={"PATH": "/usr/bin:/bin"}, expires_at=expires))
 keeper.connection.recv(3)
 if sys.argv[3] == "fork" and os.fork() == 0:
@@ -233,9 +232,9 @@ def test_C11_a_new_lifetime_takes_the_place_of_the_old(
 def test_C11_setting_the_clock_changes_no_lifetime(
     jump: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = order("", expires_at=time.time() + 60)
+    held = spec("", expires_at=time.time() + 60)
     program: Any = SimpleNamespace(
-        order=held, runs=False, processes=list, count_kills=None, buffers=None
+        spec=held, runs=False, processes=list, count_kills=None, buffers=None
     )
     real, since_boot = time.time, time.monotonic
     ours, theirs = socket.socketpair()
@@ -284,12 +283,12 @@ def test_E5_the_watch_knows_whom_it_ended(start: Callable[..., KeeperProcess]) -
     keeper.ready()
 
     def ended(*argv: str) -> Call:
-        call = link.start(OrderOf(argv=argv), BoundedOutput(4096))
+        call = link.start(Order(argv=argv), BoundedOutput(4096))
         call.wait(lambda: None)
         return call
 
     hog = "x = bytearray(1 << 29)"
-    quiet = link.start(OrderOf(argv=["sleep", "30"]), BoundedOutput(4096))
+    quiet = link.start(Order(argv=["sleep", "30"]), BoundedOutput(4096))
     keeper.expect()
     for argv in (["python3", "-c", hog], ["sh", "-c", f"python3 -c '{hog}'; exit 137"]):
         assert keeper.killed(ended(*argv).pid)
@@ -321,7 +320,7 @@ def test_a_cgroup_holds_it_and_is_removed(start: Callable[..., KeeperProcess]) -
         cpu_limit=0.5,
     )
     first = keeper.ready()
-    group = cgroups.Group(cgroups.parents(), cgroups.group_name(WALL, keeper._order.session))
+    group = cgroups.Group(cgroups.parents(), cgroups.group_name(WALL, keeper._spec.session))
     assert first in group.processes()
     keeper.freeze(True)
     keeper.connection.sendall(b"\n")

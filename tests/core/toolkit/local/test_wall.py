@@ -33,8 +33,8 @@ class Bare(LocalWall):
 
     def launch(self, plan: Plan) -> KeeperProcess:
         argv = [f"/proc/self/fd/{_PROGRAM}", "serve"]
-        order = dataclasses.replace(plan.order, argv=argv, env={"PATH": "/usr/bin:/bin"})
-        return KeeperProcess(order, {_PROGRAM: supervisor.descriptor()})
+        spec = dataclasses.replace(plan.spec, argv=argv, env={"PATH": "/usr/bin:/bin"})
+        return KeeperProcess(spec, {_PROGRAM: supervisor.descriptor()})
 
 
 @pytest.fixture

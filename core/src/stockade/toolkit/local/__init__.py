@@ -4,7 +4,7 @@
 - ``Plan`` is what it is told then: the ``Root`` that it makes (steps that are the wall's to
   take), the filter of system calls, limits, ids,
 - ``KeeperProcess`` starts a keeper: a process that starts the sandbox's first program as
-  its ``Order`` says, holds it, and ends it with its owner,
+  its ``KeeperSpec`` says, holds it, and ends it with its owner,
 - ``LocalSandbox`` is a session over a keeper and the link to the supervisor,
 - :mod:`~stockade.toolkit.local.host` says what this machine has,
 - :mod:`~stockade.toolkit.local.cgroups` makes a session's cgroup, of version 1 or 2,
@@ -15,18 +15,18 @@
 - :mod:`~stockade.toolkit.local.leftovers` finds what dead processes left (C9).
 """
 
-from stockade.toolkit.local.order import Order
 from stockade.toolkit.local.process import KeeperLostError, KeeperProcess, State
 from stockade.toolkit.local.root import Root
 from stockade.toolkit.local.sandbox import LocalSandbox, Plan
+from stockade.toolkit.local.spec import KeeperSpec
 from stockade.toolkit.local.wall import LocalWall
 
 __all__ = [
     "KeeperLostError",
     "KeeperProcess",
+    "KeeperSpec",
     "LocalSandbox",
     "LocalWall",
-    "Order",
     "Plan",
     "Root",
     "State",

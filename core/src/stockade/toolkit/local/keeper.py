@@ -20,8 +20,8 @@ from collections.abc import Callable
 from typing import Any
 
 from stockade.toolkit.local import calls, link
-from stockade.toolkit.local.order import Order
 from stockade.toolkit.local.program import Program
+from stockade.toolkit.local.spec import KeeperSpec
 from stockade.toolkit.local.watch import Watch
 
 __all__ = ["Keeper", "main"]
@@ -36,16 +36,16 @@ class Keeper:
 
     def __init__(self, owner: socket.socket, program: Program, parent: int) -> None:
         """``parent`` is the owner's process id, as it numbers itself."""
-        order = program.order
+        spec = program.spec
         self._link = owner
         self._program = program
         self._parent = parent
         self._stop = False
         self._over_at: float | None = None
-        self._expire({"at": order.expires_at})
+        self._expire({"at": spec.expires_at})
         self._watch = Watch(
-            None if "memory" in order.held else order.memory_bytes,
-            None if "cpu" in order.held else order.cpu_share,
+            None if "memory" in spec.held else spec.memory_bytes,
+            None if "cpu" in spec.held else spec.cpu_share,
             processes=program.processes,
             count=program.count_kills,
             buffers=program.buffers,
@@ -185,7 +185,7 @@ def main(descriptor: int, kind: type[Program] = Program) -> None:
     if received is None:
         return
     message, passed = received
-    program = kind(Order.from_message(message["order"]))
+    program = kind(KeeperSpec.from_message(message["spec"]))
     places = dict(zip(message["places"], passed, strict=True))
     try:
         started = answer_with(owner, lambda: program.start(places))

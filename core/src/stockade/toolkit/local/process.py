@@ -17,7 +17,7 @@ from stockade.toolkit.local import link
 from stockade.toolkit.local.bare import keeper_command
 from stockade.toolkit.local.cgroups import Group, group_name
 from stockade.toolkit.local.leftovers import marks
-from stockade.toolkit.local.order import Order
+from stockade.toolkit.local.spec import KeeperSpec
 
 __all__ = ["KeeperLostError", "KeeperProcess", "State"]
 
@@ -51,7 +51,7 @@ class KeeperProcess:
 
     def __init__(
         self,
-        order: Order,
+        spec: KeeperSpec,
         passed: Mapping[int, int] | None = None,
         *,
         module: str = "stockade.toolkit.local.keeper",
@@ -64,14 +64,14 @@ class KeeperProcess:
 
         Raises SandboxStartError, and then nothing is left (C5).
         """
-        self._order = order
+        self._spec = spec
         self._module, self._packages = module, packages
         self._asking = threading.Lock()
         self._ended = False
         try:
             ours, theirs, self._said, said = _streams()
         except OSError as error:
-            raise _not_started(order, error) from error
+            raise _not_started(spec, error) from error
         #: The other end of the program's standard input and output; the caller's to close.
         self.connection = ours
         try:
@@ -89,14 +89,14 @@ class KeeperProcess:
         try:
             self._link, theirs = link.pair()
         except OSError as error:
-            raise _not_started(self._order, error) from error
+            raise _not_started(self._spec, error) from error
         try:
             with theirs:
                 command = keeper_command(self._module, theirs.fileno(), self._packages)
-                self._process = _started(theirs, command, self._order)
-            self._link.settimeout(self._order.startup_seconds)
+                self._process = _started(theirs, command, self._spec)
+            self._link.settimeout(self._spec.startup_seconds)
             message = {
-                "order": self._order.to_message(),
+                "spec": self._spec.to_message(),
                 "places": list(places),
                 "owner": os.getpid(),
             }
@@ -108,7 +108,7 @@ class KeeperProcess:
                     self.end()
                     over = True
                 raise SandboxStartError(
-                    f"the {self._order.wall} keeper did not start: {error}.",
+                    f"the {self._spec.wall} keeper did not start: {error}.",
                     retryable=error.passing,
                     nothing_began=over,
                 ) from error
@@ -236,13 +236,13 @@ class KeeperProcess:
 
     def _remove_traces(self) -> None:
         """What a keeper leaves that was killed; mostly there is nothing."""
-        order = self._order
-        if order.counter is not None and "memory" not in order.held:
+        spec = self._spec
+        if spec.counter is not None and "memory" not in spec.held:
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(order.counter)
-        if order.cgroups:
-            name = group_name(order.wall, order.session)
-            Group(order.cgroups, name).remove(_REMOVE_SECONDS)
+                os.unlink(spec.counter)
+        if spec.cgroups:
+            name = group_name(spec.wall, spec.session)
+            Group(spec.cgroups, name).remove(_REMOVE_SECONDS)
 
     def _end_by_keeper(self) -> None:
         try:
@@ -253,7 +253,7 @@ class KeeperProcess:
 
 
 def _started(
-    theirs: socket.socket, command: Sequence[str], order: Order
+    theirs: socket.socket, command: Sequence[str], spec: KeeperSpec
 ) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
@@ -264,19 +264,19 @@ def _started(
             env={
                 "PATH": "/usr/bin:/bin",
                 "LANG": "C.UTF-8",
-                **marks(order.wall, order.session, order.owner),
+                **marks(spec.wall, spec.session, spec.owner),
             },
             cwd="/",
             start_new_session=True,
             pass_fds=(theirs.fileno(),),
         )
     except OSError as error:
-        raise _not_started(order, error) from error
+        raise _not_started(spec, error) from error
 
 
-def _not_started(order: Order, error: OSError) -> SandboxStartError:
+def _not_started(spec: KeeperSpec, error: OSError) -> SandboxStartError:
     return SandboxStartError(
-        f"the {order.wall} keeper did not start: {error}.",
+        f"the {spec.wall} keeper did not start: {error}.",
         retryable=link.is_passing(error),
         nothing_began=True,
     )

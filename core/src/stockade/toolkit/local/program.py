@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from stockade.toolkit.local import calls, shown, tree
 from stockade.toolkit.local.buffers import Buffers
 from stockade.toolkit.local.cgroups import Group, group_name
-from stockade.toolkit.local.order import Order
+from stockade.toolkit.local.spec import KeeperSpec
 
 __all__ = ["Program"]
 
@@ -29,16 +29,16 @@ class Program:
     A wall that makes its sandbox itself, and has no program that does, overrides ``launch``.
     """
 
-    def __init__(self, order: Order) -> None:
-        self.order = order
+    def __init__(self, spec: KeeperSpec) -> None:
+        self.spec = spec
         self.pid = 0  #: of the program that was started, 0 before and after
         self.first = 0  #: of the supervisor, from ``ready`` on
         self.status: int | None = None  #: the program's wait status, once it has ended
         #: Folders of the host for the sandbox (shown.prepare), from ``start`` on; ``ready`` puts
         #: those inside that ``launch`` has not taken from here.
         self.mounts: list[int] = []
-        name = group_name(order.wall, order.session)
-        self._group = Group(order.cgroups, name) if order.cgroups else None
+        name = group_name(spec.wall, spec.session)
+        self._group = Group(spec.cgroups, name) if spec.cgroups else None
         self._buffers: Buffers | None = None  # where memory is watched, and the kernel tells
         self._counter = -1  # the keeper's own count of kills for memory
         #: Of the last kills: all of the victim's execution, numbered as inside.
@@ -50,7 +50,7 @@ class Program:
         """Start it with these descriptors: its numbers, and this process's. Raises OSError."""
         self._make_group()
         self._make_counter()
-        self.mounts = shown.prepare(self.order)
+        self.mounts = shown.prepare(self.spec)
         self.launch(descriptors)
 
     def launch(self, descriptors: Mapping[int, int]) -> None:
@@ -69,24 +69,24 @@ class Program:
     def _make_group(self) -> None:
         if self._group is None:
             return
-        order = self.order
-        self._group.make(order.owner)
-        processes = order.max_processes
+        spec = self.spec
+        self._group.make(spec.owner)
+        processes = spec.max_processes
         self._group.limit(
-            order.memory_bytes if "memory" in order.held else None,
-            processes + order.own_processes if processes and "pids" in order.held else None,
-            order.cpu_limit if "cpu" in order.held else None,
+            spec.memory_bytes if "memory" in spec.held else None,
+            processes + spec.own_processes if processes and "pids" in spec.held else None,
+            spec.cpu_limit if "cpu" in spec.held else None,
         )
 
     @property
     def counter(self) -> str | None:
         """The file that counts kills for memory, whoever does that."""
         kernels = None if self._group is None else self._group.counter
-        return self.order.counter if kernels is None else kernels
+        return self.spec.counter if kernels is None else kernels
 
     def _make_counter(self) -> None:
-        path = self.order.counter
-        if path is None or "memory" in self.order.held:
+        path = self.spec.counter
+        if path is None or "memory" in self.spec.held:
             return
         # No other file has a session's name; where one does, somebody means ill.
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -101,11 +101,11 @@ class Program:
     def _become(self, descriptors: Mapping[int, int], tell: int) -> None:
         """In the fork: into the limits first, then no more rights than an ordinary user's."""
         try:
-            order = self.order
+            spec = self.spec
             if self._group is not None:
                 self._group.join()
-            if order.cpus and "cpu" not in order.held:
-                os.sched_setaffinity(0, order.cpus)
+            if spec.cpus and "cpu" not in spec.held:
+                os.sched_setaffinity(0, spec.cpus)
             tell = fcntl.fcntl(tell, fcntl.F_DUPFD_CLOEXEC, _ASIDE)
             aside = {
                 place: fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _ASIDE)
@@ -115,9 +115,9 @@ class Program:
                 os.dup2(descriptor, place)
             for number in (signal.SIGPIPE, signal.SIGXFSZ):
                 signal.signal(number, signal.SIG_DFL)  # Python ignores them
-            if order.ids is not None:
-                calls.take_ids(order.ids)
-            os.execve(order.argv[0], list(order.argv), dict(order.env))
+            if spec.ids is not None:
+                calls.take_ids(spec.ids)
+            os.execve(spec.argv[0], list(spec.argv), dict(spec.env))
         except BaseException as error:
             os.write(tell, f"{type(error).__name__}: {error}".encode(errors="replace"))
         finally:
@@ -132,27 +132,27 @@ class Program:
         """The supervisor is up and nothing of the user's has run. Raises OSError."""
         self._forget_counter()
         pid = self.pid
-        for _ in range(self.order.depth):
+        for _ in range(self.spec.depth):
             below = tree.children(pid)
             if not below:
                 raise OSError("the sandbox's first process has ended")
             pid = below[0]
         self.first = pid
-        if self.order.memory_bytes is not None and "memory" not in self.order.held:
+        if self.spec.memory_bytes is not None and "memory" not in self.spec.held:
             with contextlib.suppress(OSError):
-                self._buffers = Buffers.of(pid, self.order.ids)
-        calls.limit(pid, self.order.ids, limits)
+                self._buffers = Buffers.of(pid, self.spec.ids)
+        calls.limit(pid, self.spec.ids, limits)
         for paths, options in remounts:
-            calls.remount(pid, self.order.ids, paths, options)
-        calls.configure(pid, self.order.ids, settings)
-        shown.attach(pid, self.order, self.mounts)
+            calls.remount(pid, self.spec.ids, paths, options)
+        calls.configure(pid, self.spec.ids, settings)
+        shown.attach(pid, self.spec, self.mounts)
         self.mounts = []
 
     def _forget_counter(self) -> None:
         """Once it is bound it needs no name, and can't be left behind."""
-        if self.order.counter and self._counter >= 0:
+        if self.spec.counter and self._counter >= 0:
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(self.order.counter)
+                os.unlink(self.spec.counter)
 
     # -- in use ------------------------------------------------------------------
 
@@ -191,7 +191,7 @@ class Program:
 
     def freeze(self, yes: bool) -> None:
         """Raises OSError where no cgroup can."""
-        if self._group is None or "freezer" not in self.order.held:
+        if self._group is None or "freezer" not in self.spec.held:
             raise OSError("there is no cgroup that freezes")
         self._group.freeze(yes)
 

@@ -19,7 +19,7 @@ import attrs
 from stockade.config import MIB, Mount
 from stockade.errors import ConfigError
 from stockade.toolkit.local.hostroot import SYSTEM_FOLDERS, accounts
-from stockade.toolkit.local.order import Shown
+from stockade.toolkit.local.spec import Shown
 from stockade.toolkit.mounts import checked
 
 __all__ = ["HOSTNAME", "Root", "Step", "Writable", "check_place", "shown"]

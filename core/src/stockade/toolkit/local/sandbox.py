@@ -12,9 +12,9 @@ import attrs
 
 from stockade.errors import DestroyError, SandboxLostError, SandboxStartError
 from stockade.toolkit.egress import Names
-from stockade.toolkit.local.order import Order
 from stockade.toolkit.local.process import KeeperLostError, KeeperProcess, State
 from stockade.toolkit.local.root import Root
+from stockade.toolkit.local.spec import KeeperSpec
 from stockade.toolkit.supervised import Death, LinkLost, SocketTransport, SupervisedSandbox
 from stockade.toolkit.supervised.call import Call, End
 from stockade.toolkit.supervised.egress import Egress
@@ -34,7 +34,7 @@ _Request = TypeVar("_Request", ExecRequest, TerminalRequest)
 class Plan:
     """What a session is made of, whatever the wall makes it with."""
 
-    order: Order  #: without its program
+    spec: KeeperSpec  #: without its program
     root: Root
     inside: tuple[int, int]  #: user and group as programs are to see themselves
     outside: tuple[int, int]  #: what these are on the host
@@ -52,14 +52,14 @@ class LocalSandbox(SupervisedSandbox):
 
     def __init__(self, keeper: KeeperProcess, plan: Plan) -> None:
         self.keeper = keeper
-        order = plan.order
-        self._watched = not {"memory", "cpu"} <= order.held
-        self._memory_watched = "memory" not in order.held
+        spec = plan.spec
+        self._watched = not {"memory", "cpu"} <= spec.held
+        self._memory_watched = "memory" not in spec.held
         self._egress: Egress | None = None
         self._way_out: dict[str, str] = {}
-        seconds = order.startup_seconds
+        seconds = spec.startup_seconds
         transport = SocketTransport(keeper.connection)
-        super().__init__(transport, startup_seconds=seconds, expires_at=order.expires_at)
+        super().__init__(transport, startup_seconds=seconds, expires_at=spec.expires_at)
         #: The sandbox's first process, as this machine numbers it.
         self.init_pid: int = keeper.ready(plan.limits, plan.remounts, plan.settings)
         if plan.names is not None:
@@ -80,7 +80,7 @@ class LocalSandbox(SupervisedSandbox):
             if isinstance(error, LinkLost | KeeperLostError):
                 raise SandboxStartError(
                     f"the sandbox did not start: {said or error}; see `stockade doctor "
-                    f"--probe -p {plan.order.wall}`."
+                    f"--probe -p {plan.spec.wall}`."
                 ) from error
             raise
 

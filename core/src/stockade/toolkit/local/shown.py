@@ -11,19 +11,19 @@ import os
 import signal
 
 from stockade.toolkit.local import calls, kernel
-from stockade.toolkit.local.order import Order, Shown
+from stockade.toolkit.local.spec import KeeperSpec, Shown
 
 __all__ = ["attach", "prepare"]
 
 
-def prepare(order: Order) -> list[int]:
+def prepare(spec: KeeperSpec) -> list[int]:
     """Root's mounts, detached, by their descriptors. Raises OSError with what failed."""
-    if order.seen_as is None or not order.mounts:
+    if spec.seen_as is None or not spec.mounts:
         return []
     made: list[int] = []
-    owners = _owners(order.seen_as)
+    owners = _owners(spec.seen_as)
     try:
-        for mount in order.mounts:
+        for mount in spec.mounts:
             made.append(_detached(mount, owners))
             _verify(mount, os.fstat(made[-1]))
     except BaseException:
@@ -35,24 +35,24 @@ def prepare(order: Order) -> list[int]:
     return made
 
 
-def attach(pid: int, order: Order, made: list[int]) -> None:
+def attach(pid: int, spec: KeeperSpec, made: list[int]) -> None:
     """Put them into the sandbox of a process in which nothing of the user's has run, each over
     a folder that is there; without them see that what the sandbox has there is what was meant.
     Raises OSError, and closes them."""
 
     def change() -> bytes:
-        if order.seen_as is None:
-            calls.enter(pid, order.ids, "mnt")
+        if spec.seen_as is None:
+            calls.enter(pid, spec.ids, "mnt")
         else:
             calls.enter_as_root(pid, "mnt")
-        for number, mount in enumerate(order.mounts):
+        for number, mount in enumerate(spec.mounts):
             if made:
                 kernel.attach_mount(made[number], mount.target)
             _verify(mount, os.stat(mount.target))
         return b"done"
 
     try:
-        if order.mounts:
+        if spec.mounts:
             calls.in_fork(change)
     finally:
         for descriptor in made:

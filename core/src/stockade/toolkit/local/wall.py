@@ -20,8 +20,8 @@ from stockade.toolkit.local.hostroot import (
     python_option,
 )
 from stockade.toolkit.local.leftovers import Leftovers, counter_path
-from stockade.toolkit.local.order import Order
 from stockade.toolkit.local.root import Root, check_place, shown
+from stockade.toolkit.local.spec import KeeperSpec
 from stockade.wall import Availability, Check, Leftover, OpenRequest, Option, Sandbox, Usage, Wall
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class LocalWall(Wall):
 
     #: The wall's own, as its entry point has it; leftovers are found by it.
     name: ClassVar[str]
-    #: Parents between the program that ``launch`` starts and the supervisor (Order.depth); they
+    #: Parents between the program that ``launch`` starts and the supervisor (KeeperSpec.depth); they
     #: are outside of the sandbox, and in its cgroup.
     depth: ClassVar[int] = 0
     #: Whether the keeper of root's becomes the code's user before it starts the program, which
@@ -185,19 +185,19 @@ class LocalWall(Wall):
         uid, _, gid = (config.user or str(_INSIDE)).partition(":")
         inside, outside = (int(uid), int(gid or uid)), host.outside_ids()
         python = self._python(outside[0])
-        order = self._order(request, outside, python)
-        watched = config.memory_mb is not None and "memory" not in order.held
-        root = self._root(order, config, inside if self.separate_user() else outside, python)
+        spec = self._spec(request, outside, python)
+        watched = config.memory_mb is not None and "memory" not in spec.held
+        root = self._root(spec, config, inside if self.separate_user() else outside, python)
         return Plan(
-            order=order,
+            spec=spec,
             root=root,
             remounts=self.remounts(root),
             inside=inside,
             outside=outside,
             filter=limits.session_filter(
                 watched=watched,
-                pinned=bool(order.cpus) and "cpu" not in order.held,
-                writes=any(not mount.read_only for mount in order.mounts),
+                pinned=bool(spec.cpus) and "cpu" not in spec.held,
+                writes=any(not mount.read_only for mount in spec.mounts),
             ),
             limits=_resources(config.max_processes),
             settings={**(limits.NETWORK if watched else {}), **host.quotas()},
@@ -211,11 +211,13 @@ class LocalWall(Wall):
             self.chosen["python"], lambda path: host.reachable(path, uid, by_path=self.as_user)
         )
 
-    def _order(self, request: OpenRequest, ids: tuple[int, int], python: Sequence[str]) -> Order:
+    def _spec(
+        self, request: OpenRequest, ids: tuple[int, int], python: Sequence[str]
+    ) -> KeeperSpec:
         config = request.config
         held = self._cgroups()
         share, cpus = cpu_share(config.cpu_limit)
-        return Order(
+        return KeeperSpec(
             wall=self.name,
             session=request.session_id,
             owner=request.owner,
@@ -243,9 +245,9 @@ class LocalWall(Wall):
         )
 
     def _root(
-        self, order: Order, config: SandboxConfig, shown: tuple[int, int], python: Sequence[str]
+        self, spec: KeeperSpec, config: SandboxConfig, shown: tuple[int, int], python: Sequence[str]
     ) -> Root:
-        group = cgroups.Group(order.cgroups, cgroups.group_name(self.name, order.session))
+        group = cgroups.Group(spec.cgroups, cgroups.group_name(self.name, spec.session))
         return Root(
             target=None if self.target is None else os.path.realpath(self.target),
             working_dir=config.working_dir,
@@ -254,8 +256,8 @@ class LocalWall(Wall):
             uid=shown[0],
             gid=shown[1],
             extra=python,
-            counter=group.counter or order.counter,
-            mounts=order.mounts,
+            counter=group.counter or spec.counter,
+            mounts=spec.mounts,
         )
 
     # -- what outlives a process ---------------------------------------------------

@@ -1,4 +1,4 @@
-"""What a keeper is asked to hold: one program, its limits, and whom it belongs to."""
+"""What a keeper holds: one program, its limits, and whom it belongs to."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["Order", "Shown"]
+__all__ = ["KeeperSpec", "Shown"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Shown:
 
 
 @dataclasses.dataclass(frozen=True)
-class Order:
+class KeeperSpec:
     """Everything a keeper needs to know of a session; given once, when it starts.
 
     Limits that are None are not held. Of those that no cgroup holds (``cgroups`` lacks the
@@ -62,7 +62,7 @@ class Order:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_message(cls, message: Mapping[str, Any]) -> Order:
+    def from_message(cls, message: Mapping[str, Any]) -> KeeperSpec:
         pairs = {name: message[name] for name in ("ids", "seen_as")}
         found = {name: None if pair is None else tuple(pair) for name, pair in pairs.items()}
         mounts = tuple(Shown(**mount) for mount in message["mounts"])
