@@ -83,8 +83,8 @@ def test_a_length_that_is_too_long_allocates_nothing(sanitized: str, length: int
 @pytest.mark.parametrize("count", [65537, 2**31, 2**32 - 1])
 def test_a_number_of_words_that_were_not_sent(sanitized: str, count: int) -> None:
     encoder = Encoder()
-    order = struct.pack("<7I", 0, 0, 0, 24, 80, count, count) + b"\0/\0true\0"
-    data = encoder.frame(Kind.HELLO, 0, HELLO) + encoder.frame(Kind.START, 1, order)
+    start = struct.pack("<7I", 0, 0, 0, 24, 80, count, count) + b"\0/\0true\0"
+    data = encoder.frame(Kind.HELLO, 0, HELLO) + encoder.frame(Kind.START, 1, start)
     code, error = spoken_to(sanitized, data)
     assert code == 0 and b"Sanitizer" not in error, error
 
@@ -95,9 +95,9 @@ def test_it_serves_as_the_shipped_one_does(sanitized: str) -> None:
     data = encoder.frame(Kind.HELLO, 0, HELLO)
     for number in range(1, 40):
         flags = (0, 1, 2, 4)[number % 4]
-        order = struct.pack("<7I", flags, 0, 0, 24, 80, 3, 1) + b"\0/\0sh\0-c\0echo $A\0A=b\0"
+        start = struct.pack("<7I", flags, 0, 0, 24, 80, 3, 1) + b"\0/\0sh\0-c\0echo $A\0A=b\0"
         data += encoder.frame(Kind.BLOB, number, b"x" * 1000)
-        data += encoder.frame(Kind.START, number, order)
+        data += encoder.frame(Kind.START, number, start)
         data += encoder.frame(Kind.INPUT, number, b"in") + encoder.frame(Kind.KILL, number)
     code, error = spoken_to(sanitized, data)
     assert code == 0 and not error, error

@@ -23,8 +23,8 @@ from stockade.executions._output import BoundedOutput
 from stockade.toolkit.local import KeeperLostError, KeeperProcess, KeeperSpec, cgroups
 from stockade.toolkit.local.keeper import Keeper
 from stockade.toolkit.local.leftovers import Leftovers, counter_path
-from stockade.toolkit.supervised import Link, Order, SocketTransport
-from stockade.toolkit.supervised.call import Call
+from stockade.toolkit.supervised import Link, SocketTransport, StartRequest
+from stockade.toolkit.supervised.execution import LinkExecution
 
 WALL = "keepertest"
 
@@ -282,13 +282,13 @@ def test_E5_the_watch_knows_whom_it_ended(start: Callable[..., KeeperProcess]) -
     link.greet(20)
     keeper.ready()
 
-    def ended(*argv: str) -> Call:
-        call = link.start(Order(argv=argv), BoundedOutput(4096))
-        call.wait(lambda: None)
-        return call
+    def ended(*argv: str) -> LinkExecution:
+        execution = link.start(StartRequest(argv=argv), BoundedOutput(4096))
+        execution.wait(lambda: None)
+        return execution
 
     hog = "x = bytearray(1 << 29)"
-    quiet = link.start(Order(argv=["sleep", "30"]), BoundedOutput(4096))
+    quiet = link.start(StartRequest(argv=["sleep", "30"]), BoundedOutput(4096))
     keeper.expect()
     for argv in (["python3", "-c", hog], ["sh", "-c", f"python3 -c '{hog}'; exit 137"]):
         assert keeper.killed(ended(*argv).pid)

@@ -14,24 +14,28 @@ import pytest
 
 from stockade.executions._output import BoundedOutput
 from stockade.results import Stream
-from stockade.toolkit.supervised import Link, LinkLost, Order
-from stockade.toolkit.supervised.call import Call, End, FailedToStart, Failure
+from stockade.toolkit.supervised import Link, LinkLost, StartRequest
+from stockade.toolkit.supervised.execution import End, FailedToStart, Failure, LinkExecution
 from stockade.toolkit.supervised.frames import Decoder, Encoder, FrameError, Kind
-from stockade.toolkit.supervised.order import Flag
+from stockade.toolkit.supervised.request import Flag
 from stockade_supervisor import UnknownMachineError, binary
 
 MIB = 1 << 20
 
 
 def run(
-    link: Link, order: Order, stdin: bytes = b"", limit: int = MIB, kill_after: float | None = None
+    link: Link,
+    request: StartRequest,
+    stdin: bytes = b"",
+    limit: int = MIB,
+    kill_after: float | None = None,
 ) -> tuple[End | FailedToStart, BoundedOutput]:
     output = BoundedOutput(limit)
-    call = link.start(order, output, stdin)
+    execution = link.start(request, output, stdin)
     if kill_after is not None:
-        threading.Timer(kill_after, call.kill).start()
-    end = call.wait(lambda: None)
-    link.forget(call)
+        threading.Timer(kill_after, execution.kill).start()
+    end = execution.wait(lambda: None)
+    link.forget(execution)
     return end, output
 
 
@@ -54,21 +58,21 @@ def status(end: End | FailedToStart) -> int:
 )
 def test_ends_arrive_exact(link: Link, argv: list[str], code: int) -> None:
     """D2"""
-    assert status(run(link, Order(argv=argv))[0]) == code
+    assert status(run(link, StartRequest(argv=argv))[0]) == code
 
 
 def test_input_of_any_size_arrives_and_an_unread_one_holds_nobody_back(link: Link) -> None:
     """D8"""
     data = os.urandom(MIB) * 10
-    end, output = run(link, Order(argv=["cat"]), data, limit=20 * MIB)
+    end, output = run(link, StartRequest(argv=["cat"]), data, limit=20 * MIB)
     assert status(end) == 0 and output.data(Stream.STDOUT) == data
-    assert status(run(link, Order(argv=["true"]), data)[0]) == 0
+    assert status(run(link, StartRequest(argv=["true"]), data)[0]) == 0
 
 
 def test_both_streams_are_apart_bounded_and_counted(link: Link) -> None:
     """D4, D5"""
     line = "head -c 5000000 /dev/zero; printf 'a\\0\\377' >&2"
-    end, output = run(link, Order(argv=["sh", "-c", line]), limit=1000)
+    end, output = run(link, StartRequest(argv=["sh", "-c", line]), limit=1000)
     assert status(end) == 0
     assert output.total(Stream.STDOUT) == 5_000_000 and len(output.data(Stream.STDOUT)) == 1000
     assert output.data(Stream.STDERR) == b"a\0\xff"
@@ -77,22 +81,22 @@ def test_both_streams_are_apart_bounded_and_counted(link: Link) -> None:
 def test_a_text_is_on_descriptor_9_and_the_input_stays_the_programs_own(link: Link) -> None:
     """D10"""
     blob = b"#" * MIB + b"\ncat; exit 7\n"
-    order = Order(argv=["sh", "-c", ". /proc/self/fd/9", "sh"], blob=blob)
-    end, output = run(link, order, b"input")
+    request = StartRequest(argv=["sh", "-c", ". /proc/self/fd/9", "sh"], blob=blob)
+    end, output = run(link, request, b"input")
     assert status(end) == 7 and output.data(Stream.STDOUT) == b"input"
 
 
 def test_environment_and_folder(link: Link) -> None:
     """D9"""
-    order = Order(
+    request = StartRequest(
         argv=["env"],
         cwd="/usr",
         env={"A": "x y", "a-b": "any name"},
     )
-    found = run(link, order)[1].data(Stream.STDOUT)
+    found = run(link, request)[1].data(Stream.STDOUT)
     assert b"A=x y\n" in found and b"a-b=any name\n" in found
-    assert run(link, Order(argv=["pwd"], cwd="/usr"))[1].data(Stream.STDOUT) == b"/usr\n"
-    end, _ = run(link, Order(argv=["true"], cwd="/no/such"))
+    assert run(link, StartRequest(argv=["pwd"], cwd="/usr"))[1].data(Stream.STDOUT) == b"/usr\n"
+    end, _ = run(link, StartRequest(argv=["true"], cwd="/no/such"))
     assert isinstance(end, FailedToStart) and end.why == Failure.NO_FOLDER
 
 
@@ -105,7 +109,7 @@ def test_the_whole_tree_ends(link: Link) -> None:
         f"(trap '' TERM; sleep {mark}) & sleep {mark}"
     )
     began = time.monotonic()
-    end, _ = run(link, Order(argv=["sh", "-c", line]), kill_after=0.3)
+    end, _ = run(link, StartRequest(argv=["sh", "-c", line]), kill_after=0.3)
     assert status(end) == -signal.SIGKILL and time.monotonic() - began < 1.3
     found = subprocess.run(["pgrep", "-f", f"sleep {mark}"], capture_output=True, check=False)
     assert found.stdout == b""
@@ -114,7 +118,7 @@ def test_the_whole_tree_ends(link: Link) -> None:
 def test_a_child_that_holds_the_output_holds_nobody_back(link: Link) -> None:
     """D7"""
     began = time.monotonic()
-    end, output = run(link, Order(argv=["sh", "-c", "sleep 2 & echo done"]))
+    end, output = run(link, StartRequest(argv=["sh", "-c", "sleep 2 & echo done"]))
     assert status(end) == 0 and output.data(Stream.STDOUT) == b"done\n"
     assert time.monotonic() - began < 1.5
 
@@ -122,28 +126,28 @@ def test_a_child_that_holds_the_output_holds_nobody_back(link: Link) -> None:
 def test_a_slow_reader_holds_back_its_own_program_alone(link: Link) -> None:
     """D13"""
     slow = BoundedOutput(1000, live=True)
-    call = link.start(Order(argv=["head", "-c", "30000000", "/dev/zero"]), slow)
-    waiting = threading.Thread(target=call.wait, args=(lambda: None,))
+    execution = link.start(StartRequest(argv=["head", "-c", "30000000", "/dev/zero"]), slow)
+    waiting = threading.Thread(target=execution.wait, args=(lambda: None,))
     waiting.start()
-    assert status(run(link, Order(argv=["true"]))[0]) == 0
-    assert not call.over
-    call.kill()
+    assert status(run(link, StartRequest(argv=["true"]))[0]) == 0
+    assert not execution.over
+    execution.kill()
     slow.release()
     waiting.join(5)
-    assert call.over
+    assert execution.over
 
 
 def test_input_stays_open(link: Link) -> None:
     """D17"""
     output = BoundedOutput(MIB)
     line = "echo up; while read x; do echo got $x; done; echo end"
-    call = link.start(Order(argv=["sh", "-c", line]), output, None)
-    call.write(b"one\n")
+    execution = link.start(StartRequest(argv=["sh", "-c", line]), output, None)
+    execution.write(b"one\n")
     _until(lambda: b"got one" in output.data(Stream.STDOUT))
-    call.write(b"two\n")
+    execution.write(b"two\n")
     _until(lambda: b"got two" in output.data(Stream.STDOUT))
-    call.feed(b"", end=True)
-    assert status(call.wait(lambda: None)) == 0
+    execution.feed(b"", end=True)
+    assert status(execution.wait(lambda: None)) == 0
     assert output.data(Stream.STDOUT) == b"up\ngot one\ngot two\nend\n"
 
 
@@ -151,12 +155,12 @@ def test_signals_arrive(link: Link) -> None:
     """D18: also one that is sent before the program has started."""
     output = BoundedOutput(MIB)
     line = "trap 'echo heard; exit 7' USR1; echo up; while :; do sleep 0.02; done"
-    call = link.start(Order(argv=["sh", "-c", line]), output)
+    execution = link.start(StartRequest(argv=["sh", "-c", line]), output)
     _until(lambda: b"up" in output.data(Stream.STDOUT))
-    call.signal(signal.SIGUSR1)
-    assert status(call.wait(lambda: None)) == 7
+    execution.signal(signal.SIGUSR1)
+    assert status(execution.wait(lambda: None)) == 7
     assert output.data(Stream.STDOUT) == b"up\nheard\n"
-    early = link.start(Order(argv=["sleep", "60"]), output)
+    early = link.start(StartRequest(argv=["sleep", "60"]), output)
     early.signal(signal.SIGTERM, group=True)
     assert status(early.wait(lambda: None)) == -signal.SIGTERM
 
@@ -165,14 +169,14 @@ def test_a_terminal(link: Link) -> None:
     """D19"""
     output = BoundedOutput(MIB)
     line = "tty; stty size; read x; stty size; kill -s TSTP 0; echo $x"
-    order = Order(argv=["sh", "-c", line], flags=Flag.PTY, rows=33, columns=101)
-    call = link.start(order, output, None)
+    request = StartRequest(argv=["sh", "-c", line], flags=Flag.PTY, rows=33, columns=101)
+    execution = link.start(request, output, None)
     _until(lambda: b"33 101" in output.data(Stream.STDOUT))
-    call.resize(40, 90)
-    call.write(b"hello\n")
+    execution.resize(40, 90)
+    execution.write(b"hello\n")
     _until(lambda: b"40 90" in output.data(Stream.STDOUT))
-    call.kill()
-    call.wait(lambda: None)
+    execution.kill()
+    execution.wait(lambda: None)
     assert b"/dev/pts/" in output.data(Stream.STDOUT)
 
 
@@ -181,8 +185,10 @@ def test_many_at_once_never_mix(link: Link) -> None:
     results: dict[int, bytes] = {}
 
     def one(number: int) -> None:
-        order = Order(argv=["sh", "-c", f"for i in 1 2 3 4 5; do echo {number}; done; cat"])
-        results[number] = run(link, order, b"%d" % number)[1].data(Stream.STDOUT)
+        request = StartRequest(
+            argv=["sh", "-c", f"for i in 1 2 3 4 5; do echo {number}; done; cat"]
+        )
+        results[number] = run(link, request, b"%d" % number)[1].data(Stream.STDOUT)
 
     threads = [threading.Thread(target=one, args=(number,)) for number in range(40)]
     for thread in threads:
@@ -201,12 +207,12 @@ def test_a_command_of_its_own(link: Link) -> None:
 def test_who_waits_hears_of_the_links_end(link: Link) -> None:
     """D14"""
     output = BoundedOutput(MIB)
-    call: Call = link.start(Order(argv=["sleep", "60"]), output)
+    execution: LinkExecution = link.start(StartRequest(argv=["sleep", "60"]), output)
     link.close()
     with pytest.raises(LinkLost):
-        call.wait(lambda: None)
+        execution.wait(lambda: None)
     with pytest.raises(LinkLost):
-        link.start(Order(argv=["true"]), output)
+        link.start(StartRequest(argv=["true"]), output)
 
 
 def test_an_architecture_that_is_not_shipped_is_named() -> None:
@@ -257,8 +263,8 @@ def test_E4_programs_leave_room_for_the_next_one(link: Link) -> None:
     serving = [pid for pid in children if b"\0serve\0" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     limit = "Max processes"
     resource.prlimit(int(serving[-1]), resource.RLIMIT_NPROC, (5000, 5000))
-    run(link, Order(argv=["true"]))  # by the keeper that was waiting when there was no limit
+    run(link, StartRequest(argv=["true"]))  # by the keeper that was waiting when there was no limit
     time.sleep(0.1)
-    end, output = run(link, Order(argv=["grep", limit, "/proc/self/limits"]))
+    end, output = run(link, StartRequest(argv=["grep", limit, "/proc/self/limits"]))
     assert status(end) == 0
     assert output.data(Stream.STDOUT).split()[2:4] == [b"4998", b"4998"]

@@ -7,9 +7,9 @@ import subprocess
 
 import pytest
 
-from core.toolkit.supervised.orders import Ended, carry_out, code, shell
+from core.toolkit.supervised.starting import Ended, carry_out, code, shell
 from stockade.errors import ConfigError, LanguageError
-from stockade.toolkit.supervised.lowering import start_order
+from stockade.toolkit.supervised.lowering import lower_request
 from stockade.wall import ExecRequest, Form
 
 SHELLS = [("dash",), ("bash",), ("bash", "--posix"), ("busybox", "sh")]
@@ -59,24 +59,29 @@ def test_a_line_has_no_descriptor_more_and_no_limit_of_length(program: tuple[str
 
 
 def test_nothing_of_a_text_or_a_value_stands_in_the_arguments() -> None:
-    for order in (
+    for lowered in (
         shell("echo secret", env={"A": "secret"}),
         *(code("secret", name, env={"A": "secret"}) for name in ("python", "sh", "bash")),
         *(code("secret", name, env={"A": "secret"}) for name in ("javascript", "perl", "ruby")),
     ):
-        assert "secret" not in " ".join(order.argv)
-        assert "secret" not in repr(order)
-        assert b"secret" in (order.blob or b"")
-        assert order.env == {"A": "secret"}
+        assert "secret" not in " ".join(lowered.argv)
+        assert "secret" not in repr(lowered)
+        assert b"secret" in (lowered.blob or b"")
+        assert lowered.env == {"A": "secret"}
 
 
 def test_an_argument_vector_stays_as_it_is() -> None:
     request = ExecRequest(
         execution_id="x", form=Form.ARGV, argv=("a", "", "-b\n"), stdin=b"in", working_dir="/w"
     )
-    order = start_order(request)
-    assert (order.argv, order.blob, order.stdin) == (("a", "", "-b\n"), None, b"in")
-    assert (order.cwd, order.warm, order.state, order.interpreter) == ("/w", False, None, "")
+    lowered = lower_request(request)
+    assert (lowered.argv, lowered.blob, lowered.stdin) == (("a", "", "-b\n"), None, b"in")
+    assert (lowered.cwd, lowered.warm, lowered.state, lowered.interpreter) == (
+        "/w",
+        False,
+        None,
+        "",
+    )
 
 
 @pytest.mark.parametrize("make", [shell, lambda text: code(text, "sh")])
@@ -95,14 +100,14 @@ def test_an_unknown_language_lists_the_known_ones() -> None:
 
 
 def test_what_can_be_warm_is_said() -> None:
-    order = code("1", interpreter="/opt/python", env={"A": "1"})
-    assert (order.warm, order.state, order.interpreter) == (True, None, "/opt/python")
-    assert order.argv[0] == "/opt/python"
+    lowered = code("1", interpreter="/opt/python", env={"A": "1"})
+    assert (lowered.warm, lowered.state, lowered.interpreter) == (True, None, "/opt/python")
+    assert lowered.argv[0] == "/opt/python"
     for name in ("PYTHONPATH", "LD_PRELOAD", "LANG", "LC_ALL", "MALLOC_ARENA_MAX"):
         assert not code("1", env={name: "x"}).warm
         # One that keeps its variables has no cold start: it is started for them.
-        order = code("1", env={name: "x"}, state="a")
-        assert (order.warm, order.state) == (True, "a")
+        lowered = code("1", env={name: "x"}, state="a")
+        assert (lowered.warm, lowered.state) == (True, "a")
     assert not code("1", "perl").warm
     assert not shell("1").warm
 
@@ -131,10 +136,10 @@ PROGRAMS = {
 @pytest.mark.parametrize("language", PROGRAMS)
 def test_code_has_its_own_input(language: str) -> None:
     text, (status, out) = PROGRAMS[language]
-    order = code(text, language, stdin=b"in\0")
-    if not shutil.which(order.argv[0]):
-        pytest.skip(f"no {order.argv[0]} here")
-    ended = carry_out(order)
+    lowered = code(text, language, stdin=b"in\0")
+    if not shutil.which(lowered.argv[0]):
+        pytest.skip(f"no {lowered.argv[0]} here")
+    ended = carry_out(lowered)
     assert ended == (status, out.encode(), b"")
     assert carry_out(code("", language)) == (0, b"", b"")
     mark = "//" if language == "javascript" else "#"

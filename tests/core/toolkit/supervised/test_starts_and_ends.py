@@ -13,17 +13,17 @@ import pytest
 
 from stockade.executions._output import BoundedOutput
 from stockade.results import Stream
-from stockade.toolkit.supervised import Link, Order, SocketTransport
-from stockade.toolkit.supervised.call import End
+from stockade.toolkit.supervised import Link, SocketTransport, StartRequest
+from stockade.toolkit.supervised.execution import End
 
 MIB = 1 << 20
 
 
 def printed(link: Link, *argv: str) -> str:
     output = BoundedOutput(MIB)
-    call = link.start(Order(argv=argv), output)
-    call.wait(lambda: None)
-    link.forget(call)
+    execution = link.start(StartRequest(argv=argv), output)
+    execution.wait(lambda: None)
+    link.forget(execution)
     return output.data(Stream.STDOUT).decode()
 
 
@@ -56,9 +56,9 @@ def test_E2_a_program_of_another_user_may_open_its_own_streams(link: Link) -> No
     link.user = 65534, 65534
     line = "cat /dev/stdin >/dev/stdout; echo more >>/dev/stdout"
     output = BoundedOutput(MIB)
-    call = link.start(Order(argv=["sh", "-c", line]), output, b"given\n")
-    call.wait(lambda: None)
-    link.forget(call)
+    execution = link.start(StartRequest(argv=["sh", "-c", line]), output, b"given\n")
+    execution.wait(lambda: None)
+    link.forget(execution)
     assert output.data(Stream.STDOUT) == b"given\nmore\n", output.data(Stream.STDERR)
 
 
@@ -71,28 +71,28 @@ def test_a_program_is_a_session_and_a_group_of_its_own(link: Link) -> None:
 def test_a_kill_that_comes_at_once(link: Link) -> None:
     for _ in range(20):
         output = BoundedOutput(MIB)
-        call = link.start(Order(argv=["sleep", "60"]), output)
-        call.kill()
-        end = call.wait(lambda: None)
+        execution = link.start(StartRequest(argv=["sleep", "60"]), output)
+        execution.kill()
+        end = execution.wait(lambda: None)
         assert isinstance(end, End)
         assert os.waitstatus_to_exitcode(end.status) == -signal.SIGKILL
-        link.forget(call)
+        link.forget(execution)
     assert printed(link, "echo", "on") == "on\n"
 
 
 def test_D6_an_end_leaves_nobody_stopped_who_is_just_being_started(first: Link) -> None:
     """As process 1 it stops all for an instant to end a tree; a fork may be under way then."""
     for _ in range(300):
-        held = first.start(Order(argv=["sleep", "60"]), BoundedOutput(MIB))
+        held = first.start(StartRequest(argv=["sleep", "60"]), BoundedOutput(MIB))
         started = threading.Thread(target=held.kill)
         started.start()
-        call = first.start(Order(argv=["true"]), BoundedOutput(MIB))
-        ended = call.wait(_within(20))
+        execution = first.start(StartRequest(argv=["true"]), BoundedOutput(MIB))
+        ended = execution.wait(_within(20))
         assert isinstance(ended, End) and ended.status == 0
         started.join()
         held.wait(lambda: None)
         first.forget(held)
-        first.forget(call)
+        first.forget(execution)
 
 
 def test_what_is_left_behind_speaks_to_nobody(link: Link) -> None:

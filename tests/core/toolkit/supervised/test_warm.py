@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from core.toolkit.supervised.double import ENDED, GONE, NOWHERE, READY, TAKEN, Double
-from core.toolkit.supervised.orders import Ended, carry_out, code
 from core.toolkit.supervised.programs import PYTHONS, SAME, STATUS_ALONE, TRACEBACKS
+from core.toolkit.supervised.starting import Ended, carry_out, code
 from stockade.toolkit.supervised.warm import BOOT, FRESH, warm_source
 
 SOURCE = warm_source().encode()

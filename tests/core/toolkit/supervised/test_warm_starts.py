@@ -8,43 +8,43 @@ from pathlib import Path
 
 from stockade.executions._output import BoundedOutput
 from stockade.results import Stream
-from stockade.toolkit.supervised import Link, Order
-from stockade.toolkit.supervised.call import Call, End
-from stockade.toolkit.supervised.order import Flag
+from stockade.toolkit.supervised import Link, StartRequest
+from stockade.toolkit.supervised.execution import End, LinkExecution
+from stockade.toolkit.supervised.request import Flag
 from stockade.toolkit.supervised.starting import Starter
 from stockade.wall import ExecRequest, Form
 
 
-def never_ready(link: Link, folder: Path) -> Call:
+def never_ready(link: Link, folder: Path) -> LinkExecution:
     """Code for an interpreter that never comes to it."""
     program = folder / "python"
     program.write_text("#!/bin/sh\nexec sleep 300\n")
     program.chmod(0o755)
     link.source("boot", "text")
-    order = Order(argv=[str(program), "-c", ""], flags=Flag.WARM, blob=b"print(1)")
-    return link.start(order, BoundedOutput(1000))
+    request = StartRequest(argv=[str(program), "-c", ""], flags=Flag.WARM, blob=b"print(1)")
+    return link.start(request, BoundedOutput(1000))
 
 
 def test_D6_code_that_has_not_begun_is_ended(link: Link, tmp_path: Path) -> None:
-    call = never_ready(link, tmp_path)
+    execution = never_ready(link, tmp_path)
     time.sleep(0.2)
-    call.kill()
-    assert call.settled(5)
-    end = call.wait(lambda: None)
+    execution.kill()
+    assert execution.settled(5)
+    end = execution.wait(lambda: None)
     assert isinstance(end, End) and end.status == 9
     until = time.monotonic() + 10
     while link.counts(5)[1] and time.monotonic() < until:
         time.sleep(0.02)  # the last one's keeper ends after it
     assert link.counts(5)[1] == 0
-    link.forget(call)
+    link.forget(execution)
 
 
 def test_D6_code_is_ended_before_its_interpreter_is_there(link: Link, tmp_path: Path) -> None:
     for _ in range(20):
-        call = never_ready(link, tmp_path)
-        call.kill()
-        assert call.settled(5)
-        link.forget(call)
+        execution = never_ready(link, tmp_path)
+        execution.kill()
+        assert execution.settled(5)
+        link.forget(execution)
     assert link.counts(5)[1] == 0
 
 
@@ -65,9 +65,9 @@ def test_the_first_code_has_the_next_find_an_interpreter(link: Link) -> None:
             timeout_seconds=30.0,
         )
         started = starter.start(request, output)
-        end = started.call.wait(lambda: None)
+        end = started.execution.wait(lambda: None)
         assert isinstance(end, End) and end.status == 0, output.data(Stream.STDERR)
-        link.forget(started.call)
+        link.forget(started.execution)
         started.ended()
         return output.data(Stream.STDOUT).decode().strip()
 

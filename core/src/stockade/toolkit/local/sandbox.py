@@ -16,8 +16,8 @@ from stockade.toolkit.local.process import KeeperLostError, KeeperProcess, State
 from stockade.toolkit.local.root import Root
 from stockade.toolkit.local.spec import KeeperSpec
 from stockade.toolkit.supervised import Death, LinkLost, SocketTransport, SupervisedSandbox
-from stockade.toolkit.supervised.call import Call, End
 from stockade.toolkit.supervised.egress import Egress
+from stockade.toolkit.supervised.execution import End, LinkExecution
 from stockade.wall import ExecRequest, Output, Running, Terminal, TerminalRequest
 
 __all__ = ["LocalSandbox", "Plan"]
@@ -100,14 +100,14 @@ class LocalSandbox(SupervisedSandbox):
             return attrs.evolve(request, env={**self._way_out, **request.env})
         return request
 
-    def out_of_memory(self, call: Call, end: End) -> bool:
+    def out_of_memory(self, execution: LinkExecution, end: End) -> bool:
         """Where the keeper watches, it knows whose program it ended; a kernel only counts."""
         if not self._memory_watched:
-            return super().out_of_memory(call, end)
-        if call.killed_at is not None or os.waitstatus_to_exitcode(end.status) not in _KILLED:
+            return super().out_of_memory(execution, end)
+        if execution.killed_at is not None or os.waitstatus_to_exitcode(end.status) not in _KILLED:
             return False
         with contextlib.suppress(KeeperLostError):
-            return self.keeper.killed(call.pid)
+            return self.keeper.killed(execution.pid)
         return False
 
     def post_mortem(self, *, settle: bool) -> Death | None:

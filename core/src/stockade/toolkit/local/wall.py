@@ -58,8 +58,8 @@ class LocalWall(Wall):
 
     #: The wall's own, as its entry point has it; leftovers are found by it.
     name: ClassVar[str]
-    #: Parents between the program that ``launch`` starts and the supervisor (KeeperSpec.depth); they
-    #: are outside of the sandbox, and in its cgroup.
+    #: Parents between the program that ``launch`` starts and the supervisor
+    #: (KeeperSpec.depth); they are outside of the sandbox, and in its cgroup.
     depth: ClassVar[int] = 0
     #: Whether the keeper of root's becomes the code's user before it starts the program, which
     #: then walks to what it shows as that user. Else the program's start is what does it.

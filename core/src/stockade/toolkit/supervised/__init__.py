@@ -7,9 +7,9 @@ starts ``[path, "serve"]`` (see :mod:`stockade_supervisor`) and hands the two st
 
 from __future__ import annotations
 
-from stockade.toolkit.supervised.call import LinkLost
+from stockade.toolkit.supervised.execution import LinkLost
 from stockade.toolkit.supervised.link import Hello, Link
-from stockade.toolkit.supervised.order import Order
+from stockade.toolkit.supervised.request import StartRequest
 from stockade.toolkit.supervised.running import Death
 from stockade.toolkit.supervised.sandbox import SupervisedSandbox
 from stockade.toolkit.supervised.transport import PipeTransport, SocketTransport, Transport
@@ -19,9 +19,9 @@ __all__ = [
     "Hello",
     "Link",
     "LinkLost",
-    "Order",
     "PipeTransport",
     "SocketTransport",
+    "StartRequest",
     "SupervisedSandbox",
     "Transport",
 ]

@@ -12,8 +12,8 @@ from typing import Protocol
 from stockade.errors import CancelledError
 from stockade.results import Stream
 from stockade.system.threads import in_thread, start_thread
-from stockade.toolkit.supervised.call import Call, End, Sink
-from stockade.toolkit.supervised.order import Order
+from stockade.toolkit.supervised.execution import End, LinkExecution, Sink
+from stockade.toolkit.supervised.request import StartRequest
 
 __all__ = ["run_builtin"]
 
@@ -24,11 +24,13 @@ _END_SECONDS = 5.0
 
 
 class Starter(Protocol):
-    """What starts an order; the link does."""
+    """What starts a program; the link does."""
 
-    def start(self, order: Order, output: Sink, stdin: bytes | None = b"") -> Call: ...
+    def start(
+        self, request: StartRequest, output: Sink, stdin: bytes | None = b""
+    ) -> LinkExecution: ...
 
-    def forget(self, call: Call) -> None: ...
+    def forget(self, execution: LinkExecution) -> None: ...
 
 
 class _Collected:
@@ -56,7 +58,7 @@ class _Collected:
 
 def run_builtin(
     link: Starter,
-    order: Order,
+    request: StartRequest,
     stdin: Iterable[bytes],
     receive: Callable[[bytes], None],
     timeout: float | None,
@@ -67,35 +69,35 @@ def run_builtin(
     sink = _Collected(receive)
     pieces = iter(stdin)
     first = next(pieces, None)
-    call = link.start(order, sink, b"" if first is None else None)
+    execution = link.start(request, sink, b"" if first is None else None)
     feeder = None
     if first is not None:
-        feeder = _feed(call, first, pieces)
+        feeder = _feed(execution, first, pieces)
     timed_out = was_cancelled = False
 
     def left() -> float | None:
         nonlocal timed_out, was_cancelled
-        if call.killed_at is not None:
-            if time.monotonic() > call.killed_at + _END_SECONDS:
+        if execution.killed_at is not None:
+            if time.monotonic() > execution.killed_at + _END_SECONDS:
                 raise TimeoutError("it did not end")
             return _ASK_SECONDS
         was_cancelled = cancelled is not None and cancelled()
         timed_out = until is not None and time.monotonic() >= until
         if timed_out or was_cancelled:
-            in_thread(call.kill, "stockade-kill")
+            in_thread(execution.kill, "stockade-kill")
             return _ASK_SECONDS
         if cancelled is not None:
             return _ASK_SECONDS
         return None if until is None else max(0.0, until - time.monotonic())
 
     try:
-        outcome = call.wait(left)
+        outcome = execution.wait(left)
     except BaseException:
         with contextlib.suppress(Exception):
-            call.kill()
+            execution.kill()
         raise
     finally:
-        link.forget(call)
+        link.forget(execution)
     if was_cancelled:
         raise CancelledError("the transfer was cancelled.")
     if timed_out:
@@ -112,25 +114,25 @@ class _Feeder:
     error: BaseException | None = None
 
 
-def _feed(call: Call, first: bytes, rest: Iterable[bytes]) -> _Feeder:
+def _feed(execution: LinkExecution, first: bytes, rest: Iterable[bytes]) -> _Feeder:
     feeder = _Feeder()
 
     def run() -> None:
         try:
-            call.write(first)
+            execution.write(first)
             for piece in rest:
-                if call.over:
+                if execution.over:
                     return
-                call.write(piece)
+                execution.write(piece)
         except BaseException as error:  # the caller's own iterator raised
             feeder.error = error
-            call.kill()
+            execution.kill()
         else:
-            call.feed(b"", end=True)
+            execution.feed(b"", end=True)
 
     try:
         start_thread(threading.Thread(target=run, daemon=True, name="stockade-feed"))
     except BaseException:
-        call.kill()  # it would wait for its input for ever
+        execution.kill()  # it would wait for its input for ever
         raise
     return feeder

@@ -12,7 +12,7 @@ from stockade.errors import CapacityError
 from stockade.results import Stream
 from stockade.system.threads import start_thread
 from stockade.toolkit.egress import Gateway, Names
-from stockade.toolkit.supervised.call import Call, LinkLost
+from stockade.toolkit.supervised.execution import LinkExecution, LinkLost
 from stockade.toolkit.supervised.link import Link
 
 __all__ = ["Egress", "carry"]
@@ -55,7 +55,7 @@ class Egress:
 
 
 class _Relay:
-    """A sink that writes to a socket; in the thread that waits for the call."""
+    """A sink that writes to a socket, in the thread that waits for the stream."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -74,43 +74,43 @@ class _Relay:
         return
 
 
-def carry(link: Link, number: int, connection: socket.socket) -> Call:
+def carry(link: Link, number: int, connection: socket.socket) -> LinkExecution:
     """Join a stream that a program has opened to a socket of this side, which is closed when
     both directions have ended. Raises CapacityError where there is no thread for that; then
     the stream is ended, and the socket closed."""
-    call = link.adopt(number, _Relay(connection))
+    stream = link.adopt(number, _Relay(connection))
     try:
-        _in_thread(_outward, call, connection)
-        _in_thread(_inward, link, call, connection)
+        _in_thread(_outward, stream, connection)
+        _in_thread(_inward, link, stream, connection)
     except CapacityError:
-        call.kill()
-        link.forget(call)
+        stream.kill()
+        link.forget(stream)
         connection.close()
         raise
-    return call
+    return stream
 
 
-def _outward(call: Call, connection: socket.socket) -> None:
+def _outward(stream: LinkExecution, connection: socket.socket) -> None:
     """What the program sends, to the gateway."""
     with contextlib.suppress(LinkLost, OSError):
-        call.wait(lambda: None)
+        stream.wait(lambda: None)
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_WR)
 
 
-def _inward(link: Link, call: Call, connection: socket.socket) -> None:
+def _inward(link: Link, stream: LinkExecution, connection: socket.socket) -> None:
     """What the gateway answers, to the program; then nothing of it is left."""
     try:
         while data := connection.recv(_PIECE):
-            call.write(data)
+            stream.write(data)
     except OSError:
         pass
-    call.feed(b"", end=True)
-    if not call.settled(_LINGER_SECONDS):
-        call.kill()  # the program holds an end open that nobody answers
-    link.forget(call)
+    stream.feed(b"", end=True)
+    if not stream.settled(_LINGER_SECONDS):
+        stream.kill()  # the program holds an end open that nobody answers
+    link.forget(stream)
     connection.close()
 
 
-def _in_thread(call: Callable[..., object], *args: object) -> None:
-    start_thread(threading.Thread(target=call, args=args, daemon=True, name="stockade-egress"))
+def _in_thread(work: Callable[..., object], *args: object) -> None:
+    start_thread(threading.Thread(target=work, args=args, daemon=True, name="stockade-egress"))

@@ -1,4 +1,4 @@
-"""The link: one framed connection to the supervisor of a sandbox, used by any number of calls."""
+"""The link: one framed connection to the supervisor of a sandbox, used by many executions."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import attrs
 
 from stockade.toolkit.supervised.builtin import run_builtin
-from stockade.toolkit.supervised.call import Call, LinkLost, Sink
+from stockade.toolkit.supervised.execution import LinkExecution, LinkLost, Sink
 from stockade.toolkit.supervised.frames import VERSION, Decoder, Encoder, Frame, FrameError, Kind
-from stockade.toolkit.supervised.order import Flag, Order
+from stockade.toolkit.supervised.request import Flag, StartRequest
 from stockade.toolkit.supervised.transport import Transport
 
 __all__ = ["Hello", "Link"]
@@ -56,7 +56,7 @@ class Link:
         self._decoder = Decoder(self._secret)
         self._sending = threading.Lock()
         self._lock = threading.Lock()
-        self._calls: dict[int, Call] = {}
+        self._executions: dict[int, LinkExecution] = {}
         self._last = 0
         self._answers: dict[int, tuple[threading.Event, list[bytes]]] = {}
         self._greeted = threading.Event()
@@ -64,7 +64,7 @@ class Link:
         self._error: LinkLost | None = None
         self._source_sent = False
         self._reader: threading.Thread | None = None
-        #: Whom orders run as that name nobody: uid and gid; None: the supervisor's own user.
+        #: The user (uid, gid) of programs whose request names none; None: the supervisor's own.
         self.user: tuple[int, int] | None = None
         #: Called in the reader's thread with a stream that a program has opened.
         self.on_opened: Callable[[int], None] | None = None
@@ -91,38 +91,43 @@ class Link:
         assert self._hello is not None
         return self._hello
 
-    # -- calls -----------------------------------------------------------------
+    # -- executions --------------------------------------------------------------
 
-    def start(self, order: Order, output: Sink, stdin: bytes | None = b"") -> Call:
-        """Start a program; its call is there at once. ``stdin`` None: it stays open.
+    def start(
+        self, request: StartRequest, output: Sink, stdin: bytes | None = b""
+    ) -> LinkExecution:
+        """Start a program, without waiting for it. ``stdin`` None: it stays open.
 
         Raises LinkLost, and ValueError for a word that holds NUL.
         """
-        order = self._as_user(order)
-        flags = order.flags
+        request = self._as_user(request)
+        flags = request.flags
         if (stdin is None or stdin) and not flags & Flag.PTY:
             flags |= Flag.INPUT
-        packed = attrs.evolve(order, flags=flags).packed()
+        packed = attrs.evolve(request, flags=flags).packed()
         with self._lock:
             if self._error is not None:
                 raise self._error
-            call = Call(self, self._number(), output)
-            self._calls[call.id] = call
-        self._send_order(call.id, order.blob, packed)
+            execution = LinkExecution(self, self._number(), output)
+            self._executions[execution.id] = execution
+        self._send_start(execution.id, request.blob, packed)
         if stdin:
-            call.feed(stdin, end=True)
-        return call
+            execution.feed(stdin, end=True)
+        return execution
 
-    def ahead(self, order: Order) -> None:
-        """Have an interpreter wait for code like this order's, if none does; raises LinkLost."""
-        order = self._as_user(attrs.evolve(order, flags=order.flags | Flag.AHEAD))
+    def ahead(self, request: StartRequest) -> None:
+        """Have an interpreter wait for code like this request's, if none does.
+
+        Raises LinkLost.
+        """
+        request = self._as_user(attrs.evolve(request, flags=request.flags | Flag.AHEAD))
         with self._lock:
             if self._error is not None:
                 raise self._error
             number = self._number()
-        self._send_order(number, None, order.packed())
+        self._send_start(number, None, request.packed())
 
-    def _send_order(self, number: int, blob: bytes | None, packed: bytes) -> None:
+    def _send_start(self, number: int, blob: bytes | None, packed: bytes) -> None:
         with self._sending:
             frames: list[bytes] = []
             if blob is not None:
@@ -133,15 +138,15 @@ class Link:
     def _number(self) -> int:
         """One that no call has; called under the lock."""
         self._last = (self._last % (_OWN_IDS - 1)) + 1
-        while self._last in self._calls:
+        while self._last in self._executions:
             self._last += 1
         return self._last
 
-    def _as_user(self, order: Order) -> Order:
-        if self.user is None or order.flags & Flag.USER:
-            return order
-        flags = order.flags | Flag.USER
-        return attrs.evolve(order, flags=flags, uid=self.user[0], gid=self.user[1])
+    def _as_user(self, request: StartRequest) -> StartRequest:
+        if self.user is None or request.flags & Flag.USER:
+            return request
+        flags = request.flags | Flag.USER
+        return attrs.evolve(request, flags=flags, uid=self.user[0], gid=self.user[1])
 
     def builtin(
         self,
@@ -159,13 +164,13 @@ class Link:
         ``receive`` gets its output in the caller's thread. Raises LinkLost, TimeoutError, and
         CancelledError when ``cancelled``, asked now and then, says so.
         """
-        order = Order(argv=argv, cwd=cwd, env=env or {}, flags=Flag.BUILTIN)
-        return run_builtin(self, order, stdin, receive, timeout, cancelled)
+        request = StartRequest(argv=argv, cwd=cwd, env=env or {}, flags=Flag.BUILTIN)
+        return run_builtin(self, request, stdin, receive, timeout, cancelled)
 
-    def forget(self, call: Call) -> None:
+    def forget(self, execution: LinkExecution) -> None:
         """Its end has been taken; called by whoever waited for it."""
         with self._lock:
-            self._calls.pop(call.id, None)
+            self._executions.pop(execution.id, None)
 
     def source(self, boot: str, text: str) -> None:
         """Hand over, once, what warm interpreters are made of."""
@@ -192,25 +197,25 @@ class Link:
         """Processes there are, executions that run, kills for memory so far. Raises LinkLost."""
         return struct.unpack("<IIQ", self._ask(Kind.COUNTS, seconds))
 
-    def open_port(self, port: int, output: Sink) -> Call:
-        """Connect to a port of the sandbox's loopback: a call without a program."""
+    def open_port(self, port: int, output: Sink) -> LinkExecution:
+        """Connect to a port of the sandbox's loopback: an execution without a program."""
         with self._lock:
             if self._error is not None:
                 raise self._error
-            call = Call(self, self._number(), output)
-            self._calls[call.id] = call
-        self.send(Kind.CONNECT, call.id, struct.pack("<I", port))
-        return call
+            execution = LinkExecution(self, self._number(), output)
+            self._executions[execution.id] = execution
+        self.send(Kind.CONNECT, execution.id, struct.pack("<I", port))
+        return execution
 
-    def adopt(self, number: int, output: Sink) -> Call:
-        """The call for a stream that a program has opened; called from ``on_opened``."""
-        call = Call(self, number, output)
+    def adopt(self, number: int, output: Sink) -> LinkExecution:
+        """Take a connection that a program has opened; called from ``on_opened``."""
+        execution = LinkExecution(self, number, output)
         with self._lock:
-            self._calls[number] = call
+            self._executions[number] = execution
             error = self._error
         if error is not None:
-            call.lose(error)
-        return call
+            execution.lose(error)
+        return execution
 
     def _ask(self, kind: Kind, seconds: float) -> bytes:
         with self._lock:
@@ -276,9 +281,9 @@ class Link:
                 self.on_broken()
         else:
             with self._lock:
-                call = self._calls.get(frame.id)
-            if call is not None:
-                call.take(frame)
+                execution = self._executions.get(frame.id)
+            if execution is not None:
+                execution.take(frame)
 
     def _take_hello(self, body: bytes) -> None:
         version, flags, pid, uid, gid = _HELLO.unpack_from(body)
@@ -310,10 +315,10 @@ class Link:
         with self._lock:
             if self._error is None:
                 self._error = error
-            calls = list(self._calls.values())
+            executions = list(self._executions.values())
             answers = list(self._answers.values())
-        for call in calls:
-            call.lose(self._error)
+        for execution in executions:
+            execution.lose(self._error)
         for event, _ in answers:
             event.set()
         self._greeted.set()

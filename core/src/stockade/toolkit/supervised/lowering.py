@@ -15,7 +15,7 @@ from stockade.lowering.argv import COLD, INTERPRETERS, language_of, script_bytes
 from stockade.lowering.text import inside_text
 from stockade.wall import ExecRequest, Form
 
-__all__ = ["StartOrder", "start_order"]
+__all__ = ["LoweredRequest", "lower_request"]
 
 #: The text as a file, for the program itself. A shell closes the descriptor by the text's
 #: own first words, since what a shell starts would inherit it.
@@ -38,7 +38,7 @@ _READ_AT_START = ("PYTHON", "LD_", "LANG", "LC_", "MALLOC_", "GLIBC_")
 
 
 @attrs.frozen(kw_only=True)
-class StartOrder:
+class LoweredRequest:
     """What the supervisor is to start, whole: nothing of it is interpreted on the way."""
 
     argv: tuple[str, ...]
@@ -57,43 +57,43 @@ class StartOrder:
     interpreter: str = ""
 
 
-def start_order(request: ExecRequest) -> StartOrder:
+def lower_request(request: ExecRequest) -> LoweredRequest:
     """What starts this request. Called by a supervised sandbox for each execution.
 
     Raises LanguageError for a language that nothing here starts, ConfigError for a text that
     cannot arrive unchanged (NUL in a shell's, a lone surrogate).
     """
     if request.form is Form.ARGV:
-        return _order(request, request.argv, None)
+        return _lowered(request, request.argv, None)
     language = language_of(request)
     text = script_bytes(request, language)
     info = request.language_info
     program = request.interpreter or (info.programs if info else INTERPRETERS[language])[0]
     if info is not None:
-        return _order(request, (program, *info.file_arguments, _TEXT), text)
+        return _lowered(request, (program, *info.file_arguments, _TEXT), text)
     if language == "python":
         return _python(request, program, text)
     if language in ("sh", "bash"):
-        return _order(request, (program, "-c", _SOURCED, language), _CLOSED + text + b"\n")
+        return _lowered(request, (program, "-c", _SOURCED, language), _CLOSED + text + b"\n")
     if language == "javascript":
-        return _order(request, (program, "-e", _NODE), text)
-    return _order(request, (program, _TEXT), text)
+        return _lowered(request, (program, "-e", _NODE), text)
+    return _lowered(request, (program, _TEXT), text)
 
 
-def _python(request: ExecRequest, program: str, text: bytes) -> StartOrder:
+def _python(request: ExecRequest, program: str, text: bytes) -> LoweredRequest:
     argv = (program, "-c", inside_text(*COLD) + "\nstart()")
     as_at_start = not any(name.startswith(_READ_AT_START) for name in request.env)
-    order = _order(request, argv, text)
+    lowered = _lowered(request, argv, text)
     return attrs.evolve(
-        order,
+        lowered,
         warm=as_at_start or request.state is not None,
         state=request.state,
         interpreter=program,
     )
 
 
-def _order(request: ExecRequest, argv: tuple[str, ...], blob: bytes | None) -> StartOrder:
-    return StartOrder(
+def _lowered(request: ExecRequest, argv: tuple[str, ...], blob: bytes | None) -> LoweredRequest:
+    return LoweredRequest(
         argv=argv,
         env=request.env,
         cwd=request.working_dir,

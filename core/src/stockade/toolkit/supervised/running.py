@@ -11,7 +11,13 @@ import attrs
 
 from stockade.errors import SandboxLostError, WorkingDirectoryError
 from stockade.results import Stream
-from stockade.toolkit.supervised.call import Call, End, FailedToStart, Failure, LinkLost
+from stockade.toolkit.supervised.execution import (
+    End,
+    FailedToStart,
+    Failure,
+    LinkExecution,
+    LinkLost,
+)
 from stockade.wall import ExecRequest, Exit, Output, Running
 
 if TYPE_CHECKING:
@@ -38,11 +44,11 @@ class Holder(Protocol):
     @property
     def died_of_memory(self) -> bool: ...
 
-    def kill_call(self, call: Call) -> None: ...
+    def kill_execution(self, execution: LinkExecution) -> None: ...
 
-    def out_of_memory(self, call: Call, end: End) -> bool: ...
+    def out_of_memory(self, execution: LinkExecution, end: End) -> bool: ...
 
-    def done(self, call: Call) -> None: ...
+    def done(self, execution: LinkExecution) -> None: ...
 
     def overdue(self) -> None: ...
 
@@ -50,7 +56,7 @@ class Holder(Protocol):
 
 
 class SupervisedRunning(Running):
-    """Over a call that has been started."""
+    """Over an execution that has been started."""
 
     def __init__(
         self, sandbox: Holder, started: Start, output: Output, request: ExecRequest
@@ -67,33 +73,33 @@ class SupervisedRunning(Running):
             outcome = self._ended()
             if not self._killed.is_set() and self._started.again(outcome):
                 if self._killed.is_set():
-                    self._sandbox.kill_call(self._call)
+                    self._sandbox.kill_execution(self._execution)
                 outcome = self._ended()
         except LinkLost as error:
             return self._lost(error)
         if isinstance(outcome, FailedToStart):
             return self._failed(outcome)
-        if self._sandbox.out_of_memory(self._call, outcome):
+        if self._sandbox.out_of_memory(self._execution, outcome):
             return Exit(signal=_KILLED, out_of_memory=True)
         code = os.waitstatus_to_exitcode(outcome.status)
         return Exit(signal=-code) if code < 0 else Exit(code=code)
 
     @property
-    def _call(self) -> Call:
-        return self._started.call
+    def _execution(self) -> LinkExecution:
+        return self._started.execution
 
     def _ended(self) -> End | FailedToStart:
         try:
-            return self._call.wait(self._left)
+            return self._execution.wait(self._left)
         finally:
-            self._sandbox.done(self._call)
+            self._sandbox.done(self._execution)
             self._started.ended()
 
     def _left(self) -> float | None:
-        """How long an order to end it may still take; then its sandbox is ended (D6)."""
-        if self._call.killed_at is None or self._overdue:
+        """How long the program may still take to end; then its sandbox is ended (D6)."""
+        if self._execution.killed_at is None or self._overdue:
             return None
-        left = self._call.killed_at + self._sandbox.kill_seconds - time.monotonic()
+        left = self._execution.killed_at + self._sandbox.kill_seconds - time.monotonic()
         if left <= 0:
             self._overdue = True
             self._sandbox.overdue()
@@ -103,13 +109,13 @@ class SupervisedRunning(Running):
     def _failed(self, outcome: FailedToStart) -> Exit:
         if outcome.why == Failure.NO_FOLDER:
             raise WorkingDirectoryError(self._request.working_dir)
-        word, code = _WORDS.get(outcome.why, ("the order could not be carried out", 126))
+        word, code = _WORDS.get(outcome.why, ("the request could not be carried out", 126))
         reason = os.strerror(outcome.errno) if outcome.errno else "no reason was given"
         self._output.write(Stream.STDERR, f"stockade: {word}: {reason}\n".encode())
         return Exit(code=code)
 
     def _lost(self, error: LinkLost) -> Exit:
-        if self._call.killed_at is not None:
+        if self._execution.killed_at is not None:
             # It was to end, and it has. What became of the sandbox is found out without
             # keeping the result back: an engine may not answer.
             return Exit(signal=_KILLED)
@@ -120,7 +126,7 @@ class SupervisedRunning(Running):
 
     def kill(self) -> None:
         self._killed.set()
-        self._sandbox.kill_call(self._call)
+        self._sandbox.kill_execution(self._execution)
 
 
 _WORDS = {

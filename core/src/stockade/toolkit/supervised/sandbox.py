@@ -13,7 +13,7 @@ from stockade.errors import SandboxLostError
 from stockade.file_backend import FileBackend
 from stockade.lowering.argv import INTERPRETERS
 from stockade.system.threads import in_thread
-from stockade.toolkit.supervised.call import Call, End, LinkLost
+from stockade.toolkit.supervised.execution import End, LinkExecution, LinkLost
 from stockade.toolkit.supervised.files import SupervisedFiles
 from stockade.toolkit.supervised.link import Hello, Link
 from stockade.toolkit.supervised.running import Death, SupervisedRunning, lost
@@ -39,7 +39,7 @@ class SupervisedSandbox(Sandbox):
     ``post_mortem``, ``force_end`` and ``freeze``.
     """
 
-    #: How long a program may outlive the order to end it before its sandbox is ended (D6).
+    #: Seconds that a program may take to end once it is killed; then its sandbox is ended (D6).
     kill_seconds: float = 0.9
     #: How long a paused sandbox is let go on to end one program.
     thaw_seconds: float = 0.2
@@ -91,7 +91,7 @@ class SupervisedSandbox(Sandbox):
         Raises SandboxLostError."""
         raise NotImplementedError("this wall cannot freeze its sandboxes")
 
-    def out_of_memory(self, call: Call, end: End) -> bool:
+    def out_of_memory(self, execution: LinkExecution, end: End) -> bool:
         """Whether the memory limit ended an execution's program (E5).
 
         Called once for each, in its own thread, when it has ended. The supervisor says what
@@ -183,39 +183,39 @@ class SupervisedSandbox(Sandbox):
 
     # -- ending one execution ----------------------------------------------------
 
-    def kill_call(self, call: Call) -> None:
+    def kill_execution(self, execution: LinkExecution) -> None:
         """End one execution's tree; a paused sandbox goes on for as long as that needs (D6)."""
         with self._freezing:
             if not self._paused:
-                call.kill()
+                execution.kill()
                 return
             with contextlib.suppress(SandboxLostError):
                 self.freeze(False)
-                call.kill()
+                execution.kill()
                 until = time.monotonic() + self.thaw_seconds
-                while not call.over and time.monotonic() < until:
+                while not execution.over and time.monotonic() < until:
                     time.sleep(0.005)
                 self.freeze(True)
 
-    def done(self, call: Call) -> None:
+    def done(self, execution: LinkExecution) -> None:
         """An execution has ended, and its end was taken."""
-        self.link.forget(call)
+        self.link.forget(execution)
 
     def overdue(self) -> None:
         """A program outlived its end: the supervisor is stopped, or worse; called once for
         each, returns at once."""
-        _log.warning("a program did not end when told to, so its sandbox is ended")
+        _log.warning("a program did not end when it was killed, so its sandbox is ended")
         with self._lock:
-            self._death = self._death or Death("a program in it did not end when told to")
+            self._death = self._death or Death("a program in it did not end when it was killed")
         in_thread(self._end_it, "stockade-kill")
-        self.link.fail(LinkLost("a program in it did not end when told to"))
+        self.link.fail(LinkLost("a program in it did not end when it was killed"))
 
     def _end_it(self) -> None:
         self.force_end()
         self.link.close()
 
     def _broken(self) -> None:
-        """Whose the processes are that were left behind cannot be told: all of it ends (D6)."""
+        """Nobody knows whose processes were left behind, so the whole sandbox ends (D6)."""
         with self._lock:
             self._death = self._death or Death(
                 "several executions left processes behind, and this kernel does not say whose "

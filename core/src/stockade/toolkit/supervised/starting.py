@@ -1,14 +1,14 @@
-"""From a request to a call that runs: by a warm interpreter where one may, else cold."""
+"""From a request to an execution: by a warm interpreter where one may, else cold."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
 
-from stockade.toolkit.supervised.call import Call, FailedToStart, Failure, LinkLost
+from stockade.toolkit.supervised.execution import FailedToStart, Failure, LinkExecution, LinkLost
 from stockade.toolkit.supervised.link import Link
-from stockade.toolkit.supervised.lowering import StartOrder, start_order
-from stockade.toolkit.supervised.order import Flag, Order
+from stockade.toolkit.supervised.lowering import LoweredRequest, lower_request
+from stockade.toolkit.supervised.request import Flag, StartRequest
 from stockade.toolkit.supervised.warm import BOOT, warm_source
 from stockade.wall import ExecRequest, Output
 
@@ -28,25 +28,29 @@ class Starter:
 
     def start(self, request: ExecRequest, output: Output) -> Start:
         """Start a request. Raises ConfigError, LanguageError, LinkLost."""
-        return Start(self, start_order(request), output)
+        return Start(self, lower_request(request), output)
 
-    def may_be_warm(self, order: StartOrder) -> bool:
+    def may_be_warm(self, lowered: LoweredRequest) -> bool:
         with self._lock:
-            return order.warm and (order.state is not None or order.interpreter not in self._cold)
+            return lowered.warm and (
+                lowered.state is not None or lowered.interpreter not in self._cold
+            )
 
-    def is_first(self, order: StartOrder) -> bool:
+    def is_first(self, lowered: LoweredRequest) -> bool:
         """Whether this is the first code for its interpreter: it starts cold, which takes half
         the time of making one that waits. That is made when the code has ended (``ahead``), by
         when the session has shown that it runs code."""
         with self._lock:
-            first = order.warm and order.state is None and order.interpreter not in self._known
-            self._known.add(order.interpreter)
+            first = (
+                lowered.warm and lowered.state is None and lowered.interpreter not in self._known
+            )
+            self._known.add(lowered.interpreter)
             return first
 
-    def ahead(self, order: StartOrder) -> None:
+    def ahead(self, lowered: LoweredRequest) -> None:
         """Have an interpreter wait for the next code. Raises LinkLost."""
         self._link.source(BOOT, warm_source())
-        self._link.ahead(Order(argv=(order.interpreter, "-c", ""), flags=Flag.WARM))
+        self._link.ahead(StartRequest(argv=(lowered.interpreter, "-c", ""), flags=Flag.WARM))
 
     def learn(self, interpreter: str, *, worked: bool) -> None:
         """One that never worked (a Python without sockets) is not tried again."""
@@ -56,40 +60,40 @@ class Starter:
             elif interpreter not in self._warm:
                 self._cold.add(interpreter)
 
-    def launch(self, order: StartOrder, output: Output, *, warm: bool) -> Call:
-        flags, argv = 0, order.argv
+    def launch(self, lowered: LoweredRequest, output: Output, *, warm: bool) -> LinkExecution:
+        flags, argv = 0, lowered.argv
         if warm:
             argv = (argv[0], "-c", "", *argv[3:])  # it is made of that text already
-            flags = Flag.NAMED if order.state is not None else Flag.WARM
+            flags = Flag.NAMED if lowered.state is not None else Flag.WARM
             self._link.source(BOOT, warm_source())
-        words = Order(
+        words = StartRequest(
             argv=argv,
-            cwd=order.cwd,
-            env=order.env,
+            cwd=lowered.cwd,
+            env=lowered.env,
             flags=flags,
-            blob=order.blob,
-            name=order.state or "",
+            blob=lowered.blob,
+            name=lowered.state or "",
         )
-        return self._link.start(words, output, order.stdin)
+        return self._link.start(words, output, lowered.stdin)
 
 
 class Start:
-    """One request that was started, and its call: another one where the first could not be."""
+    """One request that was started, and its execution: a second where the first found none."""
 
-    def __init__(self, starter: Starter, order: StartOrder, output: Output) -> None:
+    def __init__(self, starter: Starter, lowered: LoweredRequest, output: Output) -> None:
         self._starter = starter
-        self._order = order
+        self._lowered = lowered
         self._output = output
-        self._first = starter.is_first(order)
-        self._warm = not self._first and starter.may_be_warm(order)
+        self._first = starter.is_first(lowered)
+        self._warm = not self._first and starter.may_be_warm(lowered)
         self._tried = False
-        self.call = starter.launch(order, output, warm=self._warm)
+        self.execution = starter.launch(lowered, output, warm=self._warm)
 
     def ended(self) -> None:
         """Its program has ended. Never raises."""
         if self._first:
             with contextlib.suppress(LinkLost):
-                self._starter.ahead(self._order)
+                self._starter.ahead(self._lowered)
 
     def again(self, outcome: object) -> bool:
         """Whether it was started once more, since nothing of it has run: an interpreter was
@@ -97,12 +101,12 @@ class Start:
         if not self._warm or self._tried:
             return False
         failed = isinstance(outcome, FailedToStart) and outcome.why == Failure.NO_INTERPRETER
-        self._starter.learn(self._order.interpreter, worked=not failed)
+        self._starter.learn(self._lowered.interpreter, worked=not failed)
         if not failed:
             return False
         self._tried = True
         # A cold start has the same result; but for a named one, which has none.
-        self.call = self._starter.launch(
-            self._order, self._output, warm=self._order.state is not None
+        self.execution = self._starter.launch(
+            self._lowered, self._output, warm=self._lowered.state is not None
         )
         return True

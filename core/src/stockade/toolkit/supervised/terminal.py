@@ -9,9 +9,9 @@ from collections import deque
 
 from stockade.results import Stream
 from stockade.system.threads import start_thread
-from stockade.toolkit.supervised.call import Call, End, LinkLost
+from stockade.toolkit.supervised.execution import End, LinkExecution, LinkLost
 from stockade.toolkit.supervised.link import Link
-from stockade.toolkit.supervised.order import Flag, Order
+from stockade.toolkit.supervised.request import Flag, StartRequest
 from stockade.wall import Terminal, TerminalRequest
 
 __all__ = ["SupervisedTerminal"]
@@ -95,7 +95,7 @@ class SupervisedTerminal(Terminal):
         """Raises LinkLost, CapacityError where there is no thread to read it."""
         self._link = link
         self._screen = _Screen()
-        order = Order(
+        start = StartRequest(
             argv=request.argv or _SHELL,
             cwd=request.working_dir,
             env={"TERM": "xterm-256color", **request.env},
@@ -103,7 +103,7 @@ class SupervisedTerminal(Terminal):
             rows=request.rows,
             columns=request.columns,
         )
-        self._call: Call = link.start(order, self._screen, None)
+        self._execution: LinkExecution = link.start(start, self._screen, None)
         self._code = _NO_ANSWER
         self._ended = threading.Event()
         try:
@@ -111,14 +111,14 @@ class SupervisedTerminal(Terminal):
                 threading.Thread(target=self._drive, daemon=True, name="stockade-terminal")
             )
         except BaseException:
-            self._call.kill()  # nobody would notice its end, or end it
-            link.forget(self._call)
+            self._execution.kill()  # nobody would notice its end, or end it
+            link.forget(self._execution)
             self._screen.close()
             raise
 
     def _drive(self) -> None:
         try:
-            outcome = self._call.wait(lambda: None)
+            outcome = self._execution.wait(lambda: None)
             if isinstance(outcome, End):
                 code = os.waitstatus_to_exitcode(outcome.status)
                 self._code = 128 - code if code < 0 else code
@@ -128,7 +128,7 @@ class SupervisedTerminal(Terminal):
         except LinkLost:
             pass
         finally:
-            self._link.forget(self._call)
+            self._link.forget(self._execution)
             self._ended.set()
             self._screen.end()
 
@@ -139,10 +139,10 @@ class SupervisedTerminal(Terminal):
         return self._screen.read()
 
     def write(self, data: bytes) -> None:
-        self._call.write(data)
+        self._execution.write(data)
 
     def resize(self, rows: int, columns: int) -> None:
-        self._call.resize(rows, columns)
+        self._execution.resize(rows, columns)
 
     def exit_code(self) -> int:
         self._ended.wait()
@@ -150,7 +150,7 @@ class SupervisedTerminal(Terminal):
 
     def close(self) -> None:
         with contextlib.suppress(LinkLost):
-            self._call.kill()
+            self._execution.kill()
         self._screen.end()
         if self._ended.wait(5.0):
             self._screen.close()

@@ -14,7 +14,15 @@ import attrs
 from stockade.results import Stream
 from stockade.toolkit.supervised.frames import BODY_BYTES, Frame, Kind
 
-__all__ = ["INPUT_WINDOW", "OUTPUT_WINDOW", "Call", "End", "FailedToStart", "Failure", "LinkLost"]
+__all__ = [
+    "INPUT_WINDOW",
+    "OUTPUT_WINDOW",
+    "End",
+    "FailedToStart",
+    "Failure",
+    "LinkExecution",
+    "LinkLost",
+]
 
 #: What a stream may send before the other side has granted more, either way.
 OUTPUT_WINDOW = 1024 * 1024
@@ -50,9 +58,9 @@ class Sink(Protocol):
 
 
 class Failure:
-    """Why an order could not be carried out."""
+    """Why a request could not be carried out."""
 
-    BAD_ORDER = 1
+    BAD_REQUEST = 1
     NO_FOLDER = 2
     NO_PROCESS = 3
     NO_USER = 4
@@ -63,7 +71,7 @@ class Failure:
 
 @attrs.frozen
 class FailedToStart:
-    """The order was refused inside: one of Failure's numbers, and the kernel's."""
+    """The request was refused inside: one of Failure's numbers, and the kernel's."""
 
     why: int
     errno: int
@@ -83,7 +91,7 @@ class End:
 _NOTHING_MORE = End(status=0, out_of_memory=False, cpu_seconds=0.0, peak_bytes=0)
 
 
-class Call:
+class LinkExecution:
     """Made by :meth:`Link.start`. ``wait`` is called in one thread, the rest from any."""
 
     def __init__(self, link: Sender, number: int, output: Sink) -> None:
@@ -193,8 +201,9 @@ class Call:
     def wait(self, overdue: Callable[[], float | None]) -> End | FailedToStart:
         """Hand over the output until the end, and return that. Raises LinkLost.
 
-        ``overdue`` says how many seconds are left for an order to end it, None for none
-        given; when they are over it is called once more and must see to the sandbox's end.
+        ``overdue`` says how many seconds are left for the program to end after ``kill``, None
+        where nobody has killed it. Once they are over it is called again, and must see to the
+        sandbox's end.
         """
         while True:
             with self._changed:

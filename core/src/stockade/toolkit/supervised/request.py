@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-__all__ = ["Flag", "Order"]
+__all__ = ["Flag", "StartRequest"]
 
-_ORDER = struct.Struct("<7I")
+_HEAD = struct.Struct("<7I")
 
 
 class Flag:
-    """What an order says beside its words."""
+    """What a request says beside its words."""
 
     INPUT = 1
     MERGE = 2
@@ -26,7 +26,7 @@ class Flag:
 
 
 @attrs.frozen(kw_only=True)
-class Order:
+class StartRequest:
     """One program to start, in the supervisor's terms."""
 
     argv: Sequence[str | bytes]
@@ -46,8 +46,8 @@ class Order:
         env = [f"{name}={value}" for name, value in self.env.items()]
         words = [_bytes(word) for word in (self.name, self.cwd, *self.argv, *env)]
         if any(b"\0" in word for word in words):
-            raise ValueError("a word of the order holds NUL")
-        head = _ORDER.pack(
+            raise ValueError("a word of the request holds NUL")
+        head = _HEAD.pack(
             self.flags, self.uid, self.gid, self.rows, self.columns, len(self.argv), len(env)
         )
         return head + b"".join(word + b"\0" for word in words)
