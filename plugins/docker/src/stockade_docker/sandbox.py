@@ -67,7 +67,7 @@ class ContainerSandbox(SupervisedSandbox):
     def start_container(
         cls, api: docker.APIClient, request: OpenRequest, shape: Shape
     ) -> ContainerSandbox:
-        """Create, attach, start, greet. Raises SandboxStartError, and ImageNotFound."""
+        """Create, attach, start, shake hands. Raises SandboxStartError, and ImageNotFound."""
         try:
             made = api.create_container(**arguments(api, request, shape))
         except ImageNotFound:
@@ -84,10 +84,10 @@ class ContainerSandbox(SupervisedSandbox):
             transport = EngineTransport(api.attach_socket(container, params=_ATTACH))
             link = Link(transport)
             if not shape.podman:  # which takes no input before the start
-                link.hail()
+                link.begin_handshake()
             api.start(container)
             if shape.podman:
-                link.hail()
+                link.begin_handshake()
             sandbox = cls(api, container, link, request, sees_root=shape.sees_root)
             sandbox.expire_at(request.expires_at)
             return sandbox
@@ -263,7 +263,7 @@ def _state(api: docker.APIClient, container: str) -> dict[str, Any]:
 def _silent(
     error: Exception, state: dict[str, Any], shape: Shape, words: bytes
 ) -> SandboxStartError:
-    """The container runs, or ran, and its supervisor did not greet."""
+    """The container runs, or ran, and its supervisor did not answer the handshake."""
     code = state.get("ExitCode")
     ended = not state.get("Running")
     if state.get("OOMKilled"):

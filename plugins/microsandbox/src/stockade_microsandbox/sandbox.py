@@ -91,7 +91,7 @@ class VmSandbox(SupervisedSandbox):
         # The supervisor is root's, so that programs can neither signal nor trace it (D16).
         uid, _, gid = _user(request.config).partition(":")
         link.user = int(uid), int(gid)
-        link.hail()
+        link.begin_handshake()
         super().__init__(link, startup_seconds=request.config.startup_timeout_seconds)
 
     @classmethod

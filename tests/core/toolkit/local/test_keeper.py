@@ -279,7 +279,7 @@ def test_E5_the_watch_knows_whom_it_ended(start: Callable[..., KeeperProcess]) -
     """The program, or one that came of it, and no other that ends beside it."""
     keeper = start("", argv=[stockade_supervisor.binary(), "serve"], memory_bytes=64 << 20)
     link = Link(SocketTransport(keeper.connection))
-    link.greet(20)
+    link.handshake(20)
     keeper.ready()
 
     def ended(*argv: str) -> LinkExecution:

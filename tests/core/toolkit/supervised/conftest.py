@@ -35,7 +35,7 @@ def _linked(argv: list[str]) -> Iterator[Link]:
     with theirs:
         process = subprocess.Popen(argv, stdin=theirs.fileno(), stdout=theirs.fileno())
     link = Link(SocketTransport(ours))
-    link.greet(10)
+    link.handshake(10)
     yield link
     link.close()
     assert process.wait(10) == 0

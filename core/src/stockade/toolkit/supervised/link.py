@@ -47,7 +47,7 @@ class Hello:
 
 
 class Link:
-    """Safe from any thread. Whoever made it calls ``greet`` first and ``close`` last."""
+    """Safe from any thread. Whoever made it calls ``handshake`` first and ``close`` last."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -59,7 +59,7 @@ class Link:
         self._executions: dict[int, LinkExecution] = {}
         self._last = 0
         self._answers: dict[int, tuple[threading.Event, list[bytes]]] = {}
-        self._greeted = threading.Event()
+        self._handshaken = threading.Event()
         self._hello: Hello | None = None
         self._error: LinkLost | None = None
         self._source_sent = False
@@ -73,18 +73,21 @@ class Link:
 
     # -- the start -------------------------------------------------------------
 
-    def hail(self) -> None:
-        """Send the first frame; may be done before the other side has started."""
+    def begin_handshake(self) -> None:
+        """Send this side's HELLO; may be called before the other side has started."""
         body = struct.pack("<IQI", VERSION, self._secret, 0)
         self.send(Kind.HELLO, 0, body)
 
-    def greet(self, seconds: float, *, hailed: bool = False) -> Hello:
-        """Wait for the supervisor's first word. Raises LinkLost."""
-        if not hailed:
-            self.hail()
+    def handshake(self, seconds: float, *, begun: bool = False) -> Hello:
+        """Wait up to ``seconds`` for the supervisor's HELLO, and return it. Raises LinkLost.
+
+        ``begun``: :meth:`begin_handshake` was called already.
+        """
+        if not begun:
+            self.begin_handshake()
         self._reader = threading.Thread(target=self._read, daemon=True, name="stockade-link")
         self._reader.start()
-        if not self._greeted.wait(seconds):
+        if not self._handshaken.wait(seconds):
             self.fail(LinkLost(f"the supervisor did not answer within {seconds:g} s"))
         if self._error is not None:
             raise self._error
@@ -301,7 +304,7 @@ class Link:
             release=words[1] if len(words) > 1 else "",
             version=words[2] if len(words) > 2 else "",
         )
-        self._greeted.set()
+        self._handshaken.set()
 
     # -- the end ---------------------------------------------------------------
 
@@ -321,7 +324,7 @@ class Link:
             execution.lose(self._error)
         for event, _ in answers:
             event.set()
-        self._greeted.set()
+        self._handshaken.set()
         with contextlib.suppress(OSError):
             self._transport.close()
 

@@ -51,9 +51,9 @@ class SupervisedSandbox(Sandbox):
         startup_seconds: float,
         expires_at: float | None = None,
     ) -> None:
-        """Waits for the supervisor's first word. Raises LinkLost, and leaves the rest to the
+        """Wait for the supervisor's handshake. Raises LinkLost, and leaves the rest to the
         caller, who made the sandbox."""
-        hailed = isinstance(transport, Link)
+        begun = isinstance(transport, Link)
         self.link = transport if isinstance(transport, Link) else Link(transport)
         self._starter = Starter(self.link)
         self._lock = threading.Lock()
@@ -62,7 +62,7 @@ class SupervisedSandbox(Sandbox):
         self._paused = False
         self._interpreters: dict[str, str] | None = None
         self.link.on_broken = self._broken
-        self.hello: Hello = self.link.greet(startup_seconds, hailed=hailed)
+        self.hello: Hello = self.link.handshake(startup_seconds, begun=begun)
         if expires_at is not None:
             self.expire_at(expires_at)
 
