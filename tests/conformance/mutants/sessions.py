@@ -156,7 +156,7 @@ SESSIONS = [
         name="leaves-its-folder",
         check="C5_a_failed_creation_leaves_nothing",
         make=functools.partial(suite, LeavesItsFolder, factor=0.1),
-        says="stockade-traces-",
+        says="stockade-leftovers-",
     ),
     Mutant(
         name="leaves-a-process",
@@ -168,7 +168,7 @@ SESSIONS = [
         name="leaves-its-folder",
         check="C6_the_end_leaves_nothing",
         make=functools.partial(suite, LeavesItsFolder, factor=0.1),
-        says="stockade-traces-",
+        says="stockade-leftovers-",
     ),
     Mutant(
         name="forgets-a-process",

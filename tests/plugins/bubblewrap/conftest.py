@@ -83,7 +83,7 @@ def gone(mark: str, seconds: float = 30.0) -> bool:
     return until(lambda: not marked(mark), seconds)
 
 
-def trace_name(session: str) -> str:
+def leftover_name(session: str) -> str:
     """What all that a session has on the host is called."""
     return cgroups.group_name("bubblewrap", session)
 

@@ -16,7 +16,7 @@ import attrs
 import pytest
 
 import stockade
-from plugins.bubblewrap.conftest import gone, groups, inner, marked, trace_name, until
+from plugins.bubblewrap.conftest import gone, groups, inner, leftover_name, marked, until
 from stockade import (
     SandboxLostError,
     SandboxStartError,
@@ -29,7 +29,7 @@ from stockade.wall import Leftover
 from stockade_bubblewrap import program
 
 
-def traces(name: str) -> list[str]:
+def leftovers(name: str) -> list[str]:
     """What a session has on the host beside its processes."""
     return groups(name) + [str(path) for path in Path(tempfile.gettempdir()).glob(f"{name}*")]
 
@@ -45,10 +45,10 @@ time.sleep(60)
 
 
 def owner(wall: str, mark: str) -> tuple[subprocess.Popen[bytes], str]:
-    """Another process with a session in which programs run; the name of its traces."""
+    """Another process with a session in which programs run; the name of its leftovers."""
     process = subprocess.Popen([sys.executable, "-c", _OWNER, wall, mark], stdout=subprocess.PIPE)
     assert process.stdout is not None
-    return process, trace_name(process.stdout.readline().decode().strip())
+    return process, leftover_name(process.stdout.readline().decode().strip())
 
 
 def test_C9_killing_the_owner_leaves_nothing(wall: str) -> None:
@@ -58,13 +58,13 @@ def test_C9_killing_the_owner_leaves_nothing(wall: str) -> None:
         assert until(lambda: len(marked(f"sleep {mark}")) >= 3)
         process.kill()
         process.wait()
-    assert gone(f"sleep {mark}") and until(lambda: not traces(name)), traces(name)
+    assert gone(f"sleep {mark}") and until(lambda: not leftovers(name)), leftovers(name)
 
 
 def listed(name: str) -> list[Leftover]:
     """What the wall finds of a session, without having opened it."""
     wall = stockade.provider("bubblewrap").wall
-    return [found for found in wall.leftovers() if trace_name(found.session_id) == name]
+    return [found for found in wall.leftovers() if leftover_name(found.session_id) == name]
 
 
 def test_C9_killing_owner_and_keeper_at_once_leaves_what_is_found(wall: str) -> None:
@@ -81,7 +81,7 @@ def test_C9_killing_owner_and_keeper_at_once_leaves_what_is_found(wall: str) -> 
     for found in listed(name):
         assert not found.running and found.owner == before.owner
         stockade.provider("bubblewrap").wall.remove(found)
-    assert not listed(name) and not traces(name)
+    assert not listed(name) and not leftovers(name)
 
 
 def test_C9_gc_keeps_what_has_an_owner_and_removes_what_has_none(grouped: str) -> None:
@@ -94,15 +94,15 @@ def test_C9_gc_keeps_what_has_an_owner_and_removes_what_has_none(grouped: str) -
         process.wait()
         assert gone(f"sleep {mark}") and groups(name)
         collected = stockade.collect(strings=[grouped])
-        assert name in {trace_name(removed[0]) for removed in collected.removed}
-        assert not traces(name)
+        assert name in {leftover_name(removed[0]) for removed in collected.removed}
+        assert not leftovers(name)
         assert mine.run(["true"]).success
 
 
 def test_what_a_session_uses_is_told(wall: str) -> None:
     with stockade.open(wall) as session:
         session.start(code="x = bytearray(64 << 20)\nimport time; time.sleep(30)")
-        (found,) = listed(trace_name(session.session_id))
+        (found,) = listed(leftover_name(session.session_id))
 
         def grown() -> bool:
             used = session.provider.wall.usage(found)
@@ -114,7 +114,7 @@ def test_what_a_session_uses_is_told(wall: str) -> None:
         session.provider.wall.remove(found)
         with pytest.raises((SandboxLostError, SessionStateError)):
             session.run(["true"])
-    assert not listed(trace_name(session.session_id))
+    assert not listed(leftover_name(session.session_id))
 
 
 def _keeper_of(pid: int) -> int:
@@ -131,7 +131,7 @@ def test_C11_a_lifetime_holds_though_its_owner_stands_still(wall: str) -> None:
     with process:
         os.kill(process.pid, signal.SIGSTOP)
         try:
-            assert gone(f"sleep {mark}") and until(lambda: not traces(name))
+            assert gone(f"sleep {mark}") and until(lambda: not leftovers(name))
         finally:
             process.kill()
 
@@ -140,7 +140,7 @@ def test_C11_a_lifetime_holds_though_its_owner_stands_still(wall: str) -> None:
 def test_D14_a_death_is_told_at_once(wall: str, victim: str) -> None:
     mark = f"54{os.getpid()}"
     with stockade.open(wall) as session:
-        name = trace_name(session.session_id)
+        name = leftover_name(session.session_id)
         execution = session.start(shell=f"echo so far; setsid sleep {mark} & sleep {mark}")
         assert until(lambda: len(marked(f"sleep {mark}")) >= 2)
         sandbox = inner(session)
@@ -149,7 +149,7 @@ def test_D14_a_death_is_told_at_once(wall: str, victim: str) -> None:
             execution.result(20)
         assert caught.value.partial is not None and caught.value.partial.stdout == "so far\n"
         assert gone(f"sleep {mark}")
-    assert not traces(name)
+    assert not leftovers(name)
 
 
 def test_D16_a_program_that_ends_all_it_can_ends_its_execution_alone(bubblewrap: str) -> None:
@@ -171,12 +171,12 @@ def test_a_program_cannot_end_the_first_process_or_the_keeper(bubblewrap: str) -
 def test_C7_closing_ends_what_runs(wall: str) -> None:
     mark = f"55{os.getpid()}"
     session = stockade.open(wall)
-    name = trace_name(session.session_id)
+    name = leftover_name(session.session_id)
     execution = session.start(shell=f"setsid sleep {mark} & sleep {mark}")
     assert until(lambda: len(marked(f"sleep {mark}")) >= 2)
     session.close()
     assert execution.result(20).verdict is Verdict.CANCELLED
-    assert gone(f"sleep {mark}") and not traces(name)
+    assert gone(f"sleep {mark}") and not leftovers(name)
 
 
 def test_D7_a_background_process_lives_until_the_session_ends(bubblewrap: str) -> None:
@@ -355,9 +355,9 @@ def test_a_fork_of_the_owner_does_not_keep_the_session(bubblewrap: str) -> None:
     )
     with process:
         assert process.stdout is not None
-        name = trace_name(process.stdout.readline().decode().strip())
+        name = leftover_name(process.stdout.readline().decode().strip())
         process.kill()
         try:
-            assert gone(f"sleep {mark}") and until(lambda: not traces(name))
+            assert gone(f"sleep {mark}") and until(lambda: not leftovers(name))
         finally:
             os.killpg(process.pid, signal.SIGKILL)

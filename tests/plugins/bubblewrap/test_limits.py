@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import stockade
-from plugins.bubblewrap.conftest import gone, groups, inner, trace_name
+from plugins.bubblewrap.conftest import gone, groups, inner, leftover_name
 from stockade import Session, Verdict
 from stockade.toolkit.local import cgroups
 
@@ -196,7 +196,7 @@ def test_limits_are_where_they_are_said_to_be(grouped: str) -> None:
     }
     assert set(levels.values()) == {"native"}
     with stockade.open(grouped) as session:
-        name = trace_name(session.session_id)
+        name = leftover_name(session.session_id)
         assert len(groups(name)) == len(set(cgroups.parents().values()))
         group = cgroups.Group(cgroups.parents(), name)
         assert inner(session).init_pid in group.processes()

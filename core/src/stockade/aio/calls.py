@@ -46,7 +46,7 @@ class _Entered(Protocol):
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
-        trace: TracebackType | None,
+        traceback: TracebackType | None,
     ) -> None: ...
 
 
@@ -87,7 +87,7 @@ class Call(Coroutine[Any, Any, _E]):
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
-        trace: TracebackType | None,
+        traceback: TracebackType | None,
     ) -> None:
         assert self._made is not None  # entered before it is left
-        await self._made.__aexit__(kind, error, trace)
+        await self._made.__aexit__(kind, error, traceback)

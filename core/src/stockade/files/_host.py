@@ -172,7 +172,7 @@ class FolderWriter:
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
-        trace: TracebackType | None,
+        traceback: TracebackType | None,
     ) -> None:
         if self._file is not None:
             self._file.close()

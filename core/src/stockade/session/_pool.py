@@ -118,7 +118,7 @@ class Pool:
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
-        trace: TracebackType | None,
+        traceback: TracebackType | None,
     ) -> None:
         if self._pid == os.getpid():  # in a forked child the block's end is the parent's, too
             self.close()

@@ -312,7 +312,7 @@ class Session:
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
-        trace: TracebackType | None,
+        traceback: TracebackType | None,
     ) -> None:
         with contextlib.suppress(ForkedSessionError):  # the block's end is the parent's, too
             self.close()

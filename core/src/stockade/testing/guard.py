@@ -120,10 +120,10 @@ def _told(clause: str, raised: BaseException, suite: Suite, original: str) -> Ba
         expected, seen = "no error", named(raised)
     else:
         return raised
-    trace = traceback.extract_tb(raised.__traceback__)
-    checks = [frame for frame in trace if frame.name.startswith("test_")]
-    place = next(reversed(checks or list(trace)), None)
-    where = f"{place.filename}:{place.lineno}: {place.line}" if place else "the trace above"
+    frames = traceback.extract_tb(raised.__traceback__)
+    checks = [frame for frame in frames if frame.name.startswith("test_")]
+    place = next(reversed(checks or list(frames)), None)
+    where = f"{place.filename}:{place.lineno}: {place.line}" if place else "the traceback above"
     failure = pytest.fail.Exception(
         f"{clause}\n  expected: {expected}\n  seen:     {seen}\n  look at:  {where}",
         pytrace=not isinstance(raised, pytest.fail.Exception),

@@ -73,21 +73,21 @@ def execute(data: bytes, name: str, variables: "dict[str, object]") -> int:
 def report() -> int:
     """Show the exception that ``execute`` handles as the interpreter shows what nobody caught,
     without the frame that ran the program."""
-    kind, error, trace = sys.exc_info()
-    assert kind and error and trace
-    trace = trace.tb_next
-    error.__traceback__ = trace
-    sys.last_type, sys.last_value, sys.last_traceback = kind, error, trace
+    kind, error, tb = sys.exc_info()
+    assert kind and error and tb
+    tb = tb.tb_next
+    error.__traceback__ = tb
+    sys.last_type, sys.last_value, sys.last_traceback = kind, error, tb
     if sys.version_info >= (3, 12):
         sys.last_exc = error
     try:
-        sys.excepthook(kind, error, trace)
+        sys.excepthook(kind, error, tb)
     except SystemExit:
         raise
     except BaseException as other:
         sys.stderr.write("Error in sys.excepthook:\n")
         sys.__excepthook__(type(other), other, other.__traceback__)
         sys.stderr.write("\nOriginal exception was:\n")
-        sys.__excepthook__(kind, error, trace)
+        sys.__excepthook__(kind, error, tb)
     # An interrupt ends a program by its signal since Python 3.8.
     return -2 if kind is KeyboardInterrupt and sys.version_info >= (3, 8) else 1

@@ -22,7 +22,7 @@ from stockade.sessions._providers import WallProvider
 from stockade.sessions._runtime import Runtime
 from stockade.testing.base import ConformanceBase, expect
 from stockade.testing.checks.b_configuring import host_command_lines
-from stockade.testing.machine.left import Traces
+from stockade.testing.machine.left import Leftovers
 from stockade.testing.programs import say, sleep
 from stockade.wall import ExecRequest, Output, Running, Sandbox
 
@@ -115,7 +115,7 @@ class Sessions(ConformanceBase):
             (plain, plain.config.with_(startup_timeout_seconds=0.1)),
         ):
             before = provider.runtime.registry.records()
-            with Traces() as traces:
+            with Leftovers() as leftovers:
                 try:
                     record = provider.open_record("a", config)
                 except Exception:
@@ -124,12 +124,12 @@ class Sessions(ConformanceBase):
                     provider.runtime.destroy(record)
                 left = [r for r in provider.runtime.registry.records() if r not in before]
                 expect(not left, "C5", "no record that counts", left)
-                gone = self.until(lambda: not traces.left(), 10)
+                gone = self.until(lambda: not leftovers.left(), 10)
                 expect(
                     gone,
                     "C5",
                     "nothing left of the sandbox",
-                    traces.left(),
+                    leftovers.left(),
                     "Wall.open where it fails, and Sandbox.close",
                 )
 
@@ -146,13 +146,13 @@ class Sessions(ConformanceBase):
     def test_C6_the_end_leaves_nothing(self) -> None:
         with self.session():
             pass
-        with Traces() as traces:
+        with Leftovers() as leftovers:
             with self.session() as session:
                 self.run(session, say("x"))
                 self.start(session, sleep(30), timeout=self.scaled(60))
                 self.wait(0.2)
-            gone = self.until(lambda: not traces.left(), 5)
-            expect(gone, "C6", "nothing left of the sandbox", traces.left(), "Sandbox.close")
+            gone = self.until(lambda: not leftovers.left(), 5)
+            expect(gone, "C6", "nothing left of the sandbox", leftovers.left(), "Sandbox.close")
 
     def test_C6_a_failed_end_can_be_tried_again(self) -> None:
         provider = self.make_provider()

@@ -9,20 +9,20 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["Traces"]
+__all__ = ["Leftovers"]
 
 
-class Traces:
+class Leftovers:
     """Looked at from outside of the wall; used as a context manager.
 
     Inside the block ``tempfile`` works in a folder of its own. Processes are seen
     where there is ``/proc``: children of this process, and theirs.
     """
 
-    def __enter__(self) -> Traces:
+    def __enter__(self) -> Leftovers:
         self._before = _family()
         self._usual = tempfile.tempdir
-        self._folder = tempfile.mkdtemp(prefix="stockade-traces-")
+        self._folder = tempfile.mkdtemp(prefix="stockade-leftovers-")
         tempfile.tempdir = self._folder
         return self
 

@@ -43,7 +43,7 @@ def counter_path(wall: str, session: str) -> str:
 
 
 @dataclasses.dataclass
-class _Traces:
+class _Found:
     """What one session has."""
 
     owner: str = ""
@@ -80,7 +80,7 @@ class Leftovers:
     def remove(self, session: str) -> None:
         """End a session's keeper, and with it the sandbox, and remove its cgroup; nothing is
         left to do where it is gone. Raises DestroyError."""
-        found = self._look().get(session, _Traces())
+        found = self._look().get(session, _Found())
         self._kill(found.keepers)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(counter_path(self._wall, session))
@@ -115,18 +115,18 @@ class Leftovers:
         while any(map(tree.alive, everybody)) and time.monotonic() < until:
             time.sleep(0.005)
 
-    def _look(self) -> dict[str, _Traces]:
-        found: dict[str, _Traces] = {}
+    def _look(self) -> dict[str, _Found]:
+        found: dict[str, _Found] = {}
         for name in filter(str.isdigit, os.listdir("/proc")):
             has = _marks_of(int(name))
             if has.get(_WALL) == self._wall and _SESSION in has and tree.alive(int(name)):
-                traces = found.setdefault(has[_SESSION], _Traces())
-                traces.keepers.append(int(name))
-                traces.owner = traces.owner or has.get(_OWNER, "")
+                one = found.setdefault(has[_SESSION], _Found())
+                one.keepers.append(int(name))
+                one.owner = one.owner or has.get(_OWNER, "")
         for session, folder, owner in named(self._wall):
-            traces = found.setdefault(session, _Traces())
-            traces.groups.append(folder)
-            traces.owner = traces.owner or owner
+            one = found.setdefault(session, _Found())
+            one.groups.append(folder)
+            one.owner = one.owner or owner
         return found
 
 

@@ -200,12 +200,12 @@ class Texts:
 
 
 def show_lines(
-    kind: "type[BaseException]", error: BaseException, trace: "TracebackType | None"
+    kind: "type[BaseException]", error: BaseException, tb: "TracebackType | None"
 ) -> None:
     """The usual ``sys.excepthook`` finds the lines of files alone before Python 3.13."""
     import traceback
 
-    traceback.print_exception(kind, error, trace)
+    traceback.print_exception(kind, error, tb)
 
 
 def keep(channel: "_socket.socket") -> int:
