@@ -29,7 +29,7 @@ from stockade.errors import (
 from stockade.events import Event
 from stockade.policies._guards import Guard, Who
 from stockade.results import SandboxResult
-from stockade.system.strangers import is_the_users
+from stockade.system.interrupts import is_interrupt
 from stockade.values.shown import named
 
 __all__ = ["Collecting", "ExecutionJudging", "Passing", "SessionJudging", "Telling"]
@@ -75,7 +75,7 @@ class _Judging(Guard, Generic[_P]):
         return answer
 
     def failed(self, who: Who, error: BaseException) -> object:
-        if self._refusal is None and not is_the_users(error):
+        if self._refusal is None and not is_interrupt(error):
             self._refusal = PolicyError(
                 f"policy {who} failed, so nothing was started: {named(error)}. {who.remedy}"
             )
@@ -174,7 +174,7 @@ class Telling(Guard):
     def failed(self, who: Who, error: BaseException) -> object:
         # Of whatever kind it is: a caller would hang on what core had yet to do.
         _log.error("observer %s failed on %s", who, self._event.kind, exc_info=error)
-        if is_the_users(error):
+        if is_interrupt(error):
             self._interrupt = error
         return None
 
@@ -246,7 +246,7 @@ class Collecting(Guard):
         return answer
 
     def failed(self, who: Who, error: BaseException) -> object:
-        if is_the_users(error):
+        if is_interrupt(error):
             raise error
         _log.error("%s of plug-in %s failed", self.hook, who, exc_info=error)
         self.failures.append((who, error))

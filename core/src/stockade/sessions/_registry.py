@@ -28,8 +28,8 @@ from stockade.errors import (
 )
 from stockade.ledger._interface import Ledger, MemoryLedger
 from stockade.results import SessionStatus
+from stockade.system.interrupts import is_interrupt
 from stockade.system.moments import moment
-from stockade.system.strangers import is_the_users
 
 if TYPE_CHECKING:
     from stockade.executions._home import Counted
@@ -219,7 +219,7 @@ class SessionRecord:
             if self.on_move is not None:
                 self.on_move(self)
         except BaseException as error:
-            if made or is_the_users(error):
+            if made or is_interrupt(error):
                 raise
             _log.exception("the ledger failed at a change of session %s", self.session_id)
 
