@@ -108,7 +108,7 @@ FILING = [
     _core(
         "F4_what_could_not_be_brought_is_reported",
         "reports-nothing",
-        "stockade.files._api._told",
+        "stockade.files._api._or_raised",
         lambda *_: [],
     ),
     _core(

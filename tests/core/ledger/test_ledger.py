@@ -77,7 +77,7 @@ def test_C11_setting_the_clock_changes_no_lifetime(
     real = time.time
     with monkeypatch.context() as patch:
         patch.setattr(time, "time", lambda: real() + jump)
-        record.told()
+        record.save()
         ledger.flush()
         (kept,) = ledger.sessions()
         assert kept.expires_at is not None and 590 < kept.expires_at - time.time() < 601

@@ -202,7 +202,7 @@ def test_the_ledger_is_written_later(threads: Switch, tmp_path: Any) -> None:
     until = time.monotonic() + 15
     threads.off = True
     ledger._later._thread = None  # as after a while without work
-    session._record.told()
+    session._record.save()
     threads.off = False
     session._record.fail("it broke")
     while time.monotonic() < until:

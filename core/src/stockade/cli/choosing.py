@@ -22,7 +22,7 @@ __all__ = [
     "WallCommand",
     "passed_over",
     "provider_option",
-    "tell_taken",
+    "report_taken",
     "verbose_option",
     "wanted",
 ]
@@ -43,7 +43,7 @@ def provider_option(command: _Command) -> _Command:
 
 
 def verbose_option(command: _Command) -> _Command:
-    """``-v``, which comes as ``verbose``, for :func:`tell_taken`."""
+    """``-v``, which comes as ``verbose``, for :func:`report_taken`."""
     return click.option(
         "-v", "--verbose", is_flag=True, help="Say which wall was taken, and why no other."
     )(command)
@@ -71,7 +71,7 @@ def wanted(given: Sequence[str]) -> Preference:
     return default_preference()
 
 
-def tell_taken(provider: WallProvider, preference: Preference, verbose: bool) -> None:
+def report_taken(provider: WallProvider, preference: Preference, verbose: bool) -> None:
     """Say on standard error what was passed over; with ``-v`` what was taken, too.
 
     Embedded walls that were passed over since ``local`` stands for several are told with

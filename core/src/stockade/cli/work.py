@@ -119,13 +119,13 @@ class Work:
             path = self._inside(session, to)
             if not to and not os.path.isdir(source):
                 path = posixpath.join(path, os.path.basename(source))
-            _tell(put(session, source, path))
+            _report_missed(put(session, source, path))
 
     def fetch(self, session: Session) -> None:
         """Copy out what the command made. Raises what files raise."""
         for path, to in self.gets:
             inside = self._inside(session, path)
-            _tell(get(session, inside, to or posixpath.basename(inside)))
+            _report_missed(get(session, inside, to or posixpath.basename(inside)))
 
     def _inside(self, session: Session, path: str) -> str:
         start = posixpath.join(session.provider.config.working_dir, self.working_dir or "")
@@ -169,6 +169,6 @@ def _here(mounts: Sequence[Mount]) -> str | None:
     return None
 
 
-def _tell(misses: Sequence[Any]) -> None:
+def _report_missed(misses: Sequence[Any]) -> None:
     for miss in misses:
         say(f"stockade: not copied: {miss}", err=True)

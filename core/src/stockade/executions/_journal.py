@@ -40,7 +40,7 @@ class Journal:
         except StockadeError as error:
             # A policy's own words; of other errors the type, since a message may hold anything.
             told = str(error) if isinstance(error, PolicyRefusedError) else type(error).__name__
-            self._hooks.tell(
+            self._hooks.notify(
                 Event(
                     kind=EventKind.EXECUTION_REFUSED,
                     provider=proposal.provider,
@@ -88,7 +88,7 @@ class Journal:
     def _report(
         self, kind: EventKind, home: Home, request: ExecRequest, form: str, **about: Any
     ) -> None:
-        self._hooks.tell(
+        self._hooks.notify(
             Event(
                 kind=kind,
                 provider=home.provider,

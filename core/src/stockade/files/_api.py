@@ -232,7 +232,7 @@ class Files:
         missed = self._call(
             f"copying {ours!r}", timeout, lambda call: self._backend.copy(ours, theirs, call)
         )
-        return _told(ours, missed, strict)
+        return _or_raised(ours, missed, strict)
 
     # -- whole folders -------------------------------------------------------
 
@@ -281,7 +281,7 @@ class Files:
                 return writer.finish()
 
         missed = self._call(f"bringing {there!r} out", timeout, bring)
-        return _told(there, missed, strict)
+        return _or_raised(there, missed, strict)
 
     def put_archive(
         self, data: bytes, path: InsidePath, *, strict: bool = False, timeout: Timeout = "session"
@@ -306,7 +306,7 @@ class Files:
             return Archive(writer.end(), tuple(writer.missed))
 
         archive = self._call(f"bringing {there!r} out", timeout, bring)
-        _told(there, archive.missed, strict)
+        _or_raised(there, archive.missed, strict)
         return archive
 
     def _put(
@@ -321,7 +321,7 @@ class Files:
         missed = self._call(
             what, timeout, lambda call: self._backend.put_tree(there, call.each(items), call)
         )
-        return _told(there, missed, strict)
+        return _or_raised(there, missed, strict)
 
     def _get(
         self, there: str, receive: Callable[[TreeItem], None], call: FileCall, max_bytes: int
@@ -338,7 +338,7 @@ class Files:
         return self._calls.make(what, timeout, work)
 
 
-def _told(path: str, missed: Iterable[Missed], strict: bool) -> Misses:
+def _or_raised(path: str, missed: Iterable[Missed], strict: bool) -> Misses:
     found = list(missed)
     if found and strict:
         raise TransferError(path, found)

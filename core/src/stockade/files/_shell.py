@@ -289,7 +289,7 @@ def _fail(number: int, path: str) -> NoReturn:
     raise OSError(number, os.strerror(number), path)
 
 
-_TOLD = (
+_TAR_LINES = (
     re.compile(r"tar: can't \w+ '(?:\./)?(?P<path>.*)': (?P<why>.+)"),  # busybox's
     re.compile(r"tar: (?:\./)?(?P<path>.*?): (?P<why>.+)"),
 )
@@ -301,7 +301,9 @@ def _misses(said: str) -> Iterator[Missed]:
     for line in said.splitlines():
         if not line or _SUMMARY.search(line):
             continue
-        found = next((match for told in _TOLD if (match := told.fullmatch(line))), None)
+        found = next(
+            (match for line_form in _TAR_LINES if (match := line_form.fullmatch(line))), None
+        )
         yield Missed(found["path"], found["why"]) if found else Missed("", line[:500])
 
 

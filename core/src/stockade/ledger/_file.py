@@ -177,13 +177,13 @@ class LedgerFile:
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """A connection to read by; errors arrive as LedgerError."""
-        with self._held() as left, self._told():
+        with self._held() as left, self._errors_explained():
             yield self._open(left)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """A transaction that holds the file against other writers, made durable at its end."""
-        with self._held() as left, self._told():
+        with self._held() as left, self._errors_explained():
             connection = self._open(left)
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -212,7 +212,7 @@ class LedgerFile:
             self._lock.release()
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def _errors_explained(self) -> Iterator[None]:
         """SQLite's errors with what to do about them."""
         try:
             yield

@@ -32,7 +32,7 @@ from stockade.results import SandboxResult
 from stockade.system.interrupts import is_interrupt
 from stockade.values.shown import named
 
-__all__ = ["Collecting", "ExecutionJudging", "Passing", "SessionJudging", "Telling"]
+__all__ = ["Collecting", "ExecutionJudging", "Notifying", "Passing", "SessionJudging"]
 
 _log = logging.getLogger(__name__)
 _N = TypeVar("_N", bound=float)
@@ -157,7 +157,7 @@ def _smaller(who: Who, name: str, new: _N | None, old: _N | None) -> _N | None:
     return new
 
 
-class Telling(Guard):
+class Notifying(Guard):
     """One call of ``stockade_event``: whatever an observer raises is logged and stops nobody."""
 
     def __init__(self, event: Event) -> None:
@@ -165,7 +165,7 @@ class Telling(Guard):
         self._event = event
         self._interrupt: BaseException | None = None
 
-    def tell(self, hook: pluggy.HookCaller) -> None:
+    def notify(self, hook: pluggy.HookCaller) -> None:
         """Have every observer know. The user's interrupt alone goes on, once all of them do."""
         self.call(hook, event=self._event)
         if self._interrupt is not None:

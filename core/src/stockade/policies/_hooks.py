@@ -21,9 +21,9 @@ from stockade.policies._guards import Guarded, Who
 from stockade.policies._hook_calls import (
     Collecting,
     ExecutionJudging,
+    Notifying,
     Passing,
     SessionJudging,
-    Telling,
 )
 from stockade.results import SandboxResult
 from stockade.selection._discovery import InstalledPlugin, installed, load
@@ -257,12 +257,12 @@ class Hooks:
             sections.update(answer)
         return sections
 
-    def tell(self, event: Event) -> None:
+    def notify(self, event: Event) -> None:
         """Report to every observer; whatever one raises is logged and stops nobody.
 
         The user's interrupt alone goes on, once all of them know.
         """
-        Telling(event).tell(self._manager.hook.stockade_event)
+        Notifying(event).notify(self._manager.hook.stockade_event)
 
 
 class _Core:

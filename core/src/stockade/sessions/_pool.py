@@ -84,7 +84,7 @@ class WarmPool:
         self.hits = 0
         self.misses = 0
         self._settle()
-        self._provider.tell_lowered()
+        self._provider.report_lowered()
         self._fill()
 
     @property
@@ -132,7 +132,7 @@ class WarmPool:
         record = self._take() if as_asked else None
         if record is None:
             self.misses += 1
-            self._tell(EventKind.POOL_MISS, agent_id, None)
+            self._notify(EventKind.POOL_MISS, agent_id, None)
         return record
 
     def take_back(self, record: SessionRecord, agent_id: str, error: BaseException) -> None:
@@ -201,16 +201,16 @@ class WarmPool:
             record.expires_at = None if lifetime is None else record.created_at + lifetime
             record.cancel_timers()
             record.string = recipe(self._provider.name, self._provider.wall, record.config)
-            record.told()
+            record.save()
             sandbox = record.sandbox
         self._runtime.limit_life(record)
         if sandbox is not None:
             sandbox.expire_at(record.expires_at)
-        self._tell(EventKind.POOL_HIT, agent_id, record.session_id)
-        self._tell(EventKind.SESSION_READY, agent_id, record.session_id, duration_seconds=0.0)
+        self._notify(EventKind.POOL_HIT, agent_id, record.session_id)
+        self._notify(EventKind.SESSION_READY, agent_id, record.session_id, duration_seconds=0.0)
 
-    def _tell(self, kind: EventKind, agent_id: str, session_id: str | None, **more: Any) -> None:
-        self._runtime.hooks.tell(
+    def _notify(self, kind: EventKind, agent_id: str, session_id: str | None, **more: Any) -> None:
+        self._runtime.hooks.notify(
             Event(
                 kind=kind,
                 provider=self._provider.name,

@@ -144,18 +144,18 @@ class WallProvider(SandboxProvider):
 
     def _opened(self, agent_id: str, config: SandboxConfig | None) -> SessionRecord:
         if config is None:
-            self.tell_lowered()
+            self.report_lowered()
         return self.runtime.create(self.name, self.wall, agent_id, config or self.config)
 
-    def tell_lowered(self) -> None:
+    def report_lowered(self) -> None:
         """Log, once in a runtime, that sessions of this provider are behind no wall."""
         if (
             not self.lowered
             or self.wall.isolation is not Isolation.NONE
-            or self.name in self.runtime.told_lowered
+            or self.name in self.runtime.reported_lowered
         ):
             return
-        self.runtime.told_lowered.add(self.name)
+        self.runtime.reported_lowered.add(self.name)
         _isolation_log.warning(
             "%s isolates nothing: the code runs as this process does, with %s",
             self.name,

@@ -205,9 +205,9 @@ class SessionRecord:
         """Mark it paused or not."""
         with self.lock:
             self.paused = paused
-            self.told()
+            self.save()
 
-    def told(self) -> None:
+    def save(self) -> None:
         """Something beside the state changed: the ledger is to know."""
         with self.lock:
             self._report()

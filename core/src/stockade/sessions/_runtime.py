@@ -75,7 +75,7 @@ class Runtime:
         self.hooks = hooks or Hooks(discover=discover_plugins)
         self.walls = WallLoader(self.hooks.wall, self.hooks.is_blocked)
         #: Those of which it was logged that they isolate nothing.
-        self.told_lowered: set[str] = set()
+        self.reported_lowered: set[str] = set()
         self._begin()
         in_child(self._renew)
 
@@ -96,7 +96,7 @@ class Runtime:
         self.capacity = Capacity(lambda: self.settings)
         self.openings = Openings(self.workers, lambda: self.settings)
         self.selector = Selector(self.walls, self.workers, lambda: self.settings.start_retries)
-        self.reporter = Reporter(self.hooks.tell)
+        self.reporter = Reporter(self.hooks.notify)
         self.executor = Executor(self.workers, self.clock, self.hooks, self.ledger)
         self._lifetimes = Lifetimes(self.workers, self.clock, self.ledger, self.expire)
         self._ending = Ending(self.workers, self.registry, self.reporter)
@@ -227,7 +227,7 @@ class Runtime:
         """What finds and removes what dead processes left, by this runtime's ledger and walls."""
         from stockade.ledger._collecting import Collector
 
-        return Collector(self.ledger, self.workers, self.selector.wall_at, self.hooks.tell)
+        return Collector(self.ledger, self.workers, self.selector.wall_at, self.hooks.notify)
 
     def _open(self, wall: Wall, record: SessionRecord, pooled: bool) -> None:
         request = OpenRequest(

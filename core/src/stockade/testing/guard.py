@@ -87,7 +87,7 @@ def _run(suite: Suite, name: str, call: Callable[[], None], check: Callable[...,
         pytest.xfail(f"declared deviation: {inherited}")
     if reason is None:
         if raised is not None:
-            raise _told(clause, raised, suite, original_of(check))
+            raise _as_failure(clause, raised, suite, original_of(check))
     elif raised is None:
         pytest.fail(f"{name} deviates no more ({reason}): remove it from deviations", False)
     elif isinstance(raised, pytest.skip.Exception):
@@ -105,7 +105,7 @@ def _stated(reasons: Mapping[str, str], name: str) -> str | None:
     return reasons.get(name) or reasons.get(name.removeprefix("test_"))
 
 
-def _told(clause: str, raised: BaseException, suite: Suite, original: str) -> BaseException:
+def _as_failure(clause: str, raised: BaseException, suite: Suite, original: str) -> BaseException:
     """A failure names its clause; what a wall or core raised unasked does too, and shows where
     it came from: that is the author's own line, more often than not."""
     if isinstance(raised, pytest.fail.Exception):

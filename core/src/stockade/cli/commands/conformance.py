@@ -12,7 +12,7 @@ import click
 from stockade.cli.choosing import (
     WallCommand,
     provider_option,
-    tell_taken,
+    report_taken,
     verbose_option,
     wanted,
 )
@@ -137,7 +137,7 @@ def _string(given: tuple[str, ...], verbose: bool) -> str:
     if not others and first.name != LOCAL and not preference.restricted:
         return str(first)
     taken = provider(preference, check_available=True)
-    tell_taken(taken, preference, verbose)
+    report_taken(taken, preference, verbose)
     return str(taken.spec)
 
 

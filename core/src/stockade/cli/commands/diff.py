@@ -16,14 +16,14 @@ import click
 from stockade.cli.choosing import (
     ProgramCommand,
     provider_option,
-    tell_taken,
+    report_taken,
     verbose_option,
     wanted,
 )
 from stockade.cli.commands import compare
 from stockade.cli.commands.run import (
     Terminated,
-    isolation_told_here,
+    isolation_reported_here,
     streams_as_json,
     terminable,
 )
@@ -174,11 +174,11 @@ def _run(
         chosen = stockade.provider(wall, check_available=True)
         began = time.monotonic()
         try:
-            with isolation_told_here():
+            with isolation_reported_here():
                 session = stockade.Session(chosen, chosen.open_record(options["agent"]))
         finally:
             outcome.provider, outcome.isolation = chosen.name, str(chosen.wall.isolation)
-            tell_taken(chosen, wall, options["verbose"])
+            report_taken(chosen, wall, options["verbose"])
         outcome.start_seconds = time.monotonic() - began
         stack.push(_closing(session, outcome))
         if options["put"]:

@@ -18,7 +18,7 @@ from stockade.cli.choosing import (
     ProgramCommand,
     passed_over,
     provider_option,
-    tell_taken,
+    report_taken,
     verbose_option,
     wanted,
 )
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Terminated",
-    "isolation_told_here",
+    "isolation_reported_here",
+    "report_isolation",
     "run",
     "starting",
     "streams_as_json",
-    "tell_isolation",
     "terminable",
     "whole",
 ]
@@ -155,13 +155,13 @@ def _run(command: tuple[str, ...], options: dict[str, Any]) -> int:
         stockade.default_runtime().hooks.add(stockade.AuditLog(options["audit"]))
     preference = wanted(options["provider"])
     needs = [next(iter(form))]  # the feature is named as the form
-    with starting(preference), isolation_told_here():
+    with starting(preference), isolation_reported_here():
         session = stockade.open(
             preference, agent_id=options["agent"], needs=needs, **_config(options, work)
         )
     with session:
-        tell_taken(session.provider, preference, options["verbose"])
-        tell_isolation(session.provider)
+        report_taken(session.provider, preference, options["verbose"])
+        report_isolation(session.provider)
         work.bring(session)
         more: dict[str, Any] = {**work.start(), "stdin": whole(given)}
         if options["output_limit"]:
@@ -183,7 +183,7 @@ def _execute(session: Any, form: dict[str, Any], more: dict[str, Any], *, as_jso
         told = _pass_on(execution)
         if not told:
             return 128 + signal.SIGPIPE
-        return _tell(execution.result())
+        return _report(execution.result())
 
 
 def whole(given: Feed) -> bytes:
@@ -195,7 +195,7 @@ def whole(given: Feed) -> bytes:
 
 
 @contextlib.contextmanager
-def isolation_told_here() -> Iterator[None]:
+def isolation_reported_here() -> Iterator[None]:
     """Keep core's log line about a wall that isolates nothing: the command says it itself."""
     logger = logging.getLogger("stockade.isolation")
     before, logger.disabled = logger.disabled, True
@@ -205,7 +205,7 @@ def isolation_told_here() -> Iterator[None]:
         logger.disabled = before
 
 
-def tell_isolation(provider: Any) -> None:
+def report_isolation(provider: Any) -> None:
     """Say on standard error that there is no wall, where there is none."""
     from stockade.capabilities import Isolation
 
@@ -247,7 +247,7 @@ def _pass_on(execution: Any) -> bool:
     return True
 
 
-def _tell(result: Any) -> int:
+def _report(result: Any) -> int:
     from stockade.results import Verdict
 
     if result.verdict is not Verdict.EXITED:

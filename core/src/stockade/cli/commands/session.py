@@ -16,7 +16,7 @@ import click
 from stockade.cli.choosing import (
     WallCommand,
     provider_option,
-    tell_taken,
+    report_taken,
     verbose_option,
     wanted,
 )
@@ -52,7 +52,7 @@ def session() -> None:
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
+def _errors_reported() -> Iterator[None]:
     """Errors as one line, with what docker uses too for "the sandbox failed"."""
     try:
         yield
@@ -108,13 +108,13 @@ def create(
     changes = {"lifetime_seconds": lifetime, "idle_seconds": idle}
     options: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_told())
+        stack.enter_context(_errors_reported())
         stack.enter_context(terminable())
         preference = wanted(provider)
         stack.enter_context(starting(preference))
         start = stockade.Snapshot.load(snapshot) if snapshot else None
         opened = stockade.open(preference, agent_id=agent, durable=True, snapshot=start, **options)
-        tell_taken(opened.provider, preference, verbose)
+        report_taken(opened.provider, preference, verbose)
         opened.detach()
     name = opened.provider.name
     answer = {"session_id": opened.session_id, "provider": name, "agent": agent}
@@ -128,7 +128,7 @@ def list_(as_json: bool) -> None:
     import stockade
     from stockade.ledger._overview import age, left, overview
 
-    with _told():
+    with _errors_reported():
         found = overview(stockade.default_runtime().ledger)
     if as_json:
         say(json.dumps([entry.plain() for entry in found], indent=2))
@@ -162,7 +162,7 @@ def show(id: str, as_json: bool) -> None:
     from stockade.ledger._overview import find_session, overview
 
     runtime = stockade.default_runtime()
-    with _told():
+    with _errors_reported():
         wanted = find_session(runtime.ledger, id).session_id
         (entry,) = (one for one in overview(runtime.ledger) if one.session_id == wanted)
     if as_json:
@@ -199,7 +199,7 @@ def exec_(id: str, agent: str, command: tuple[str, ...], **options: Any) -> None
 
     if bool(command) == (options["shell"] is not None):
         raise click.UsageError("give one of COMMAND and --shell.")
-    with _told(), terminable():
+    with _errors_reported(), terminable():
         try:
             code = _execute(id, agent, command, options)
         except KeyboardInterrupt:
@@ -225,7 +225,7 @@ def _execute(id: str, agent: str, command: tuple[str, ...], options: dict[str, A
         if options["as_json"]:
             return run._as_json(attached, attached.start(**form, **more).result())
         with attached.stream(**form, **more, output_limit_bytes=run._LIVE_WINDOW) as execution:
-            return run._tell(execution.result()) if run._pass_on(execution) else 141
+            return run._report(execution.result()) if run._pass_on(execution) else 141
 
 
 @session.command()
@@ -247,7 +247,7 @@ def cp(source: str, destination: str, agent: str) -> None:
     out_of, from_inside = _inside(source)
     if bool(into) == bool(out_of):
         raise click.UsageError("one of SOURCE and DESTINATION is ID:/path, the other a path here.")
-    with _told():
+    with _errors_reported():
         if into:
             with _attached(into, agent) as attached:
                 missed = copying.put(attached, source, inside)
@@ -280,7 +280,7 @@ def logs(id: str, as_json: bool) -> None:
     from stockade.ledger._overview import find_session
 
     runtime = stockade.default_runtime()
-    with _told():
+    with _errors_reported():
         found = find_session(runtime.ledger, id)
         assert runtime.ledger is not None
         entries = runtime.ledger.executions(found.session_id)
@@ -313,7 +313,7 @@ def _simple(name: str, act: Callable[[Session], None], words: str) -> None:
     @click.argument("id")
     @_AGENT
     def command(id: str, agent: str) -> None:
-        with _told(), _attached(id, agent) as attached:
+        with _errors_reported(), _attached(id, agent) as attached:
             act(attached)
 
 
@@ -330,7 +330,7 @@ def snapshot(id: str, file: str, agent: str) -> None:
 
     What cannot be kept, such as a FIFO, is named.
     """
-    with _told(), _attached(id, agent) as attached:
+    with _errors_reported(), _attached(id, agent) as attached:
         taken = attached.snapshot(timeout=None)
         taken.save(file)
     for one in taken.missed:

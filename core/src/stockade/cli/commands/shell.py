@@ -16,11 +16,11 @@ import click
 from stockade.cli.choosing import (
     ProgramCommand,
     provider_option,
-    tell_taken,
+    report_taken,
     verbose_option,
     wanted,
 )
-from stockade.cli.commands.run import isolation_told_here, tell_isolation
+from stockade.cli.commands.run import isolation_reported_here, report_isolation
 from stockade.cli.console import failed
 from stockade.cli.work import Work, work_options
 from stockade.errors import StockadeError
@@ -57,13 +57,13 @@ def shell(command: tuple[str, ...], **options: Any) -> None:
     work = Work.of(options)
     try:
         preference = wanted(options["provider"])
-        with isolation_told_here():
+        with isolation_reported_here():
             session = stockade.open(
                 preference, agent_id=options["agent"], needs=["terminal"], **work.fields()
             )
         with session:
-            tell_taken(session.provider, preference, options["verbose"])
-            tell_isolation(session.provider)
+            report_taken(session.provider, preference, options["verbose"])
+            report_isolation(session.provider)
             columns, rows = shutil.get_terminal_size()
             work.bring(session)
             terminal = session.terminal(command, rows=rows, columns=columns, **work.start())

@@ -18,7 +18,7 @@ beat='i=0; while [ $i -lt 300 ]; do echo x >> "$0"; sleep 0.1; i=$((i+1)); done'
 """
 
 
-def _told(result: SandboxResult) -> str:
+def _ending(result: SandboxResult) -> str:
     return f"{result.verdict} {result.exit_code}"
 
 
@@ -38,7 +38,9 @@ def exit_codes(bench: Bench) -> Measured:
         tries["a missing program"] = (session.run([f"/nowhere/{name}"]), "exited 127")
         tries["a plain file"] = (session.run([f"{folder}/{name}"]), "exited 126")
     bench.sh(f"rm -f {name}")
-    wrong = [f"{what}: {_told(got)}" for what, (got, want) in tries.items() if _told(got) != want]
+    wrong = [
+        f"{what}: {_ending(got)}" for what, (got, want) in tries.items() if _ending(got) != want
+    ]
     return held_if(not wrong, "; ".join(wrong) or f"{len(tries)} ways to end")
 
 
@@ -72,7 +74,7 @@ def tree_kill(bench: Bench) -> Measured:
     ever, still = _alive(bench, list(names.values()))
     bench.sh(f"rm -f {mark}-*")
     if result.verdict is not Verdict.TIMED_OUT:
-        return Measured(Outcome.BROKEN, f"a deadline of 1 s gave {_told(result)}")
+        return Measured(Outcome.BROKEN, f"a deadline of 1 s gave {_ending(result)}")
     took = f"ended {result.duration_seconds:.1f} s after the start"
     if still:
         left = ", ".join(name[len(mark) + 1 :] for name in still)

@@ -117,7 +117,7 @@ class Report:
         seen = Counter(check.outcome for check in checks)
         count = len(checks)
 
-        def told(state: str, *outcomes: str) -> ClauseState:
+        def state_of(state: str, *outcomes: str) -> ClauseState:
             said = dict.fromkeys(
                 check.message.partition("\n  look at:")[0]
                 for check in checks
@@ -126,14 +126,14 @@ class Report:
             return ClauseState(state=state, checks=count, note="; ".join(said))
 
         if seen["failed"]:
-            return told("failing", "failed")
+            return state_of("failing", "failed")
         if seen["deviated"]:
-            return told("deviating", "deviated")
+            return state_of("deviating", "deviated")
         if seen["passed"]:
-            return told(self._level(number), "skipped", "unsupported")
+            return state_of(self._level(number), "skipped", "unsupported")
         if seen["refused"] or seen["unsupported"]:
-            return told("unsupported", "unsupported", "refused")
-        return told("not checked", "skipped")
+            return state_of("unsupported", "unsupported", "refused")
+        return state_of("not checked", "skipped")
 
     def _level(self, number: str) -> str:
         """How what passed is done: the weakest level of the clause's claimed features."""
