@@ -152,7 +152,7 @@ def _held(before: set[threading.Thread]) -> list[threading.Thread]:
     ]
 
 
-def told_well(report: Report) -> None:
+def check_explained(report: Report) -> None:
     """The report says which checks failed, with clause, expectation and what was seen."""
     failed = [check for check in report.checks if check.outcome == "failed"]
     assert failed
@@ -191,7 +191,7 @@ def test_a_wall_that_hangs_in_every_method(let_go: Act) -> None:
     began = time.monotonic()
     report = run_suite(hostile(let_go))
     assert time.monotonic() - began < 40
-    told_well(report)
+    check_explained(report)
     states = report.states()
     assert states["A8"].state == "failing"
     # Not available is the truth about it, so nothing more is claimed to have been checked.
@@ -209,7 +209,7 @@ def test_a_wall_that_hangs_in_one_method(let_go: Act, method: str) -> None:
 @pytest.mark.parametrize("act", [raises, exits, interrupts])
 def test_a_wall_that_raises_in_every_method(act: Act) -> None:
     report = run_suite(hostile(act))
-    told_well(report)
+    check_explained(report)
     assert report.states()["A8"].state == "failing"
 
 
@@ -222,12 +222,12 @@ def test_a_wall_that_raises_in_one_method(act: Act, method: str) -> None:
 
 def test_a_wall_that_talks_nonsense() -> None:
     report = run_suite(hostile(nonsense))
-    told_well(report)
+    check_explained(report)
     assert report.states()["A8"].state == "failing"
 
 
 @pytest.mark.parametrize("method", ["open", "start", "wait", "languages", "interpreter"])
-def test_nonsense_of_one_method_is_told(method: str) -> None:
+def test_nonsense_of_one_method_is_reported(method: str) -> None:
     report = run_suite(hostile(nonsense, only=method), ("D1",))
     notes = report.states()["D1"].note
     assert "returned" in notes, notes

@@ -141,7 +141,7 @@ def test_a_call_has_its_time() -> None:
     assert FileCall().remaining() is None
 
 
-def test_a_cancelled_call_tells_whoever_waits_for_it() -> None:
+def test_a_cancelled_call_notifies_whoever_waits_for_it() -> None:
     call, told = FileCall(), threading.Event()
     call.on_cancel(told.set)
     call.cancel()

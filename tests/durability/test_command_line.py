@@ -127,7 +127,7 @@ def test_F4_what_cannot_be_copied_is_named_and_shown_escaped(sh: Shell, tmp_path
     assert "not kept: " in sh.errors
 
 
-def test_C3_another_agents_and_an_unknown_session_are_told_alike(sh: Shell) -> None:
+def test_C3_another_agents_and_an_unknown_session_get_one_error(sh: Shell) -> None:
     need("docker")
     session = sh("session", "create", "-p", WALL, "--agent", "me")
     sh("session", "exec", session, "--", "true", code=125)
@@ -171,7 +171,7 @@ def test_living_sessions_of_other_processes_are_shown_and_left_alone(sh: Shell) 
     assert sh("session", "list") == "no session"
 
 
-def test_gc_watches_until_it_is_told_to_stop(sh: Shell) -> None:
+def test_gc_watches_until_it_is_stopped(sh: Shell) -> None:
     watching = subprocess.Popen(
         [sys.executable, "-m", "stockade.cli", "gc", "--watch", "0.2", "--json"],
         env=sh.env,
@@ -197,6 +197,6 @@ def test_a_bad_ledger_is_said_in_one_line(sh: Shell) -> None:
     (sh.folder / "ledger.sqlite").unlink()
 
 
-def test_a_forced_session_that_is_not_there_is_told(sh: Shell) -> None:
+def test_a_forced_session_that_is_not_there_is_reported(sh: Shell) -> None:
     sh("gc", "--force", "ses-none", code=1)
     assert "no session ses-none" in sh.errors

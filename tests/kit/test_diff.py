@@ -49,7 +49,7 @@ def test_alike(landlock: str) -> None:
     assert "differs" not in done.stdout and "times" in done.stdout
 
 
-def test_time_is_told_and_never_a_difference(landlock: str, beside: dict[str, str]) -> None:
+def test_time_is_reported_and_never_a_difference(landlock: str, beside: dict[str, str]) -> None:
     line = "[ $(pwd) = /workspace ] || sleep 0.7; echo done"
     code, report = told(landlock, "plain", "--shell", line, env=beside)
     assert code == 0 and report["alike"] and not report["differences"]
@@ -132,7 +132,7 @@ def test_walls_that_fail_are_shown_beside_each_other(landlock: str, beside: dict
     assert done.returncode == 2 and "hunter2" not in done.stdout + done.stderr
 
 
-def test_many_files_are_told_and_not_guessed_at(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_files_are_reported_and_not_guessed_at(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compare, "MAX_FILES", 3)
     ours = {name: compare.Found("dir", 0, 0o755) for name in "abc"}
     theirs = {name: compare.Found("dir", 0, 0o700 if name == "b" else 0o755) for name in "bcd"}

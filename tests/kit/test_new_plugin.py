@@ -112,7 +112,7 @@ def test_it_is_lint_free_and_strictly_typed(name: str, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_it_runs_what_it_is_told_and_says_that_it_is_no_wall(beside: dict[str, str]) -> None:
+def test_it_runs_what_it_is_given_and_says_that_it_is_no_wall(beside: dict[str, str]) -> None:
     done = stockade("run", "-p", "plain", "--", "echo", "hi", env=beside)
     assert done.stdout == "hi\n" and done.returncode == 0
     assert done.stderr.splitlines() == [

@@ -41,7 +41,7 @@ def test_nothing_that_passed_is_nothing() -> None:
     assert not _take(outcome.Outcome(skipped=9))[0].good
 
 
-def test_a_guest_that_broke_is_replaced_once_and_told() -> None:
+def test_a_guest_that_broke_is_replaced_once_and_reported() -> None:
     verdict, asked = _take(_BROKEN, outcome.Outcome(passed=7))
     assert verdict.good
     assert verdict.told == ("the guest did not end: once more, in a new guest",)
@@ -49,7 +49,7 @@ def test_a_guest_that_broke_is_replaced_once_and_told() -> None:
     assert not _take(_BROKEN, _BROKEN)[0].good
 
 
-def test_what_failed_runs_again_alone_and_is_told_by_name() -> None:
+def test_what_failed_runs_again_alone_and_is_reported_by_name() -> None:
     verdict, asked = _take(_FAILING, outcome.Outcome(passed=2))
     assert verdict.good
     assert verdict.summary.startswith("7 passed, 0 failed, 2 skipped")
@@ -86,7 +86,7 @@ def test_a_report_is_read(tmp_path: Path) -> None:
     assert (seen.seconds, seen.trouble) == (3.5, "")
 
 
-def test_a_run_without_a_report_tells_why(tmp_path: Path) -> None:
+def test_a_run_without_a_report_says_why(tmp_path: Path) -> None:
     assert "did not end" in outcome.read(tmp_path, 124, "").trouble
     assert "code 1" in outcome.read(tmp_path, 1, "").trouble
     Path(tmp_path, "junit.xml").write_text(_REPORT)

@@ -274,7 +274,7 @@ ISOLATING = [
     ),
     _on("F4_whole_folders_in_and_out", DropsTheEnd),
     _on("F4_whole_folders_in_and_out", LosesModes),
-    _on("F4_a_listing_tells_kind_size_and_mode", LosesTheEndOfInput),
+    _on("F4_a_listing_gives_kind_size_and_mode", LosesTheEndOfInput),
     _claims(
         "G1_sessions_start_from_a_snapshot_and_leave_it_as_it_is",
         "keeps-nothing",

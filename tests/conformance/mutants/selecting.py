@@ -123,7 +123,7 @@ def _not_found(name: str) -> Any:
     raise ProviderNotFoundError(f"no provider {name}")
 
 
-def _untold(monkeypatch: pytest.MonkeyPatch) -> None:
+def _unreported(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was passed over is forgotten."""
     monkeypatch.setattr("stockade.sessions._providers.WallProvider.passed_over", ())
 
@@ -206,7 +206,11 @@ SELECTING = [
         "fails-to-import",
         more="raise RuntimeError('no')",
     ),
-    _plugin("A7_an_order_of_preference_is_kept_and_told", "passes-over-in-silence", patch=_untold),
+    _plugin(
+        "A7_an_order_of_preference_is_kept_and_reported",
+        "passes-over-in-silence",
+        patch=_unreported,
+    ),
     _plugin("A7_each_alternative_is_whole", "shares-the-options", patch=_shared_options),
     _plugin(
         "A7_nothing_outside_of_the_list_is_used", "uses-another", wall=_HOLDS, patch=_something_else

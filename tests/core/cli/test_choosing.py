@@ -174,7 +174,7 @@ def test_verbose_says_which_and_why(here: Path, landlock: str) -> None:
     assert "'local' is wanted by the default" in done.stderr
 
 
-def test_walls_that_local_passes_over_are_told_to_who_asks(here: Path, landlock: str) -> None:
+def test_walls_that_local_passes_over_are_reported_on_request(here: Path, landlock: str) -> None:
     """Nobody named them, so only -v, --json and doctor say so."""
     need("bubblewrap")
     bin_ = here / "bin"
@@ -205,9 +205,9 @@ def test_walls_that_local_passes_over_are_told_to_who_asks(here: Path, landlock:
     assert [one["name"] for one in answer["passed_over"]] == ["bubblewrap"]
     done = told("run", "-v", "--", "true")
     assert "landlock is taken" in done.stderr and "passed over bubblewrap: " in done.stderr
-    told_by_doctor = told("doctor", "-p", "local").stdout
-    assert "landlock would be taken; 'local' is wanted by -p" in told_by_doctor
-    assert "passed over bubblewrap: bubblewrap is not available" in told_by_doctor
+    doctor_says = told("doctor", "-p", "local").stdout
+    assert "landlock would be taken; 'local' is wanted by -p" in doctor_says
+    assert "passed over bubblewrap: bubblewrap is not available" in doctor_says
 
 
 def test_doctor_says_what_would_be_taken(here: Path, landlock: str) -> None:

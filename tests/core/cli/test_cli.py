@@ -39,7 +39,7 @@ def test_run_code_and_shell(landlock: str) -> None:
     assert run("run", "--shell", "echo $((6*7))").stdout == b"42\n"
 
 
-def test_run_tells_a_verdict_in_one_line(landlock: str) -> None:
+def test_run_reports_a_verdict_in_one_line(landlock: str) -> None:
     done = run("run", "--timeout", "0.5", "--", "sleep", "9")
     assert done.returncode == 137 and done.stderr.startswith(b"stockade: timed out after 0.")
     assert done.stderr.count(b"\n") == 1

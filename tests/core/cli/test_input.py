@@ -58,7 +58,7 @@ def test_an_interrupt_ends_the_wait_for_input(landlock: str) -> None:
     process.communicate()
 
 
-def test_a_pipe_that_stays_silent_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pipe_that_stays_silent_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     reader, writer = os.pipe()
     given = Feed(reader, patience=0.2)
     data, note = given.wait()

@@ -236,7 +236,7 @@ def test_F1_what_can_be_written() -> None:
         ("a\0b", "NUL"),
     ],
 )
-def test_C10_a_path_that_is_none_is_told_why(path: Any, words: str) -> None:
+def test_C10_what_is_no_path_is_refused_with_a_reason(path: Any, words: str) -> None:
     with opened(Memory()) as session, pytest.raises(ConfigError, match=words):
         session.files.read(path)
 

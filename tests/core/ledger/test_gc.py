@@ -58,7 +58,7 @@ def test_an_owner_that_lives_gets_its_time_to_end_it(runtime: Runtime, engine: E
     assert engine.removed == []
 
 
-def test_what_a_ledger_does_not_know_is_told_by_what_stands_on_it(
+def test_what_a_ledger_does_not_know_is_judged_by_its_marks(
     runtime: Runtime, engine: Engine, dead: str
 ) -> None:
     there(engine, "ses-1", dead)

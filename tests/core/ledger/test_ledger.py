@@ -184,7 +184,9 @@ def _newer(path: str) -> None:
     ],
     ids=["text", "short", "foreign", "damaged", "newer"],
 )
-def test_a_bad_file_is_told_and_never_overwritten(make: Any, words: str, tmp_path: Path) -> None:
+def test_a_bad_file_is_reported_and_never_overwritten(
+    make: Any, words: str, tmp_path: Path
+) -> None:
     path = str(tmp_path / "ledger.sqlite")
     make(path)
     before = _bytes(path)

@@ -206,7 +206,7 @@ def test_a_forked_child_has_a_connection_and_an_owner_of_its_own(ledger: SqliteL
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
-def test_a_full_disk_is_told_and_overcome(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_overcome(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(

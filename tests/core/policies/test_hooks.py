@@ -119,7 +119,7 @@ def test_execution_policies() -> None:
     assert len(wall.sandbox.requests) == 1
 
 
-def test_events_tell_what_happened_and_no_secrets() -> None:
+def test_events_hold_what_happened_and_no_secrets() -> None:
     observer = Observer()
     provider = make_provider(runtime=runtime(observer), env_vars={"TOKEN": "hunter2"})
     with Session(provider, provider.open_record("a")) as session:

@@ -143,7 +143,7 @@ def test_one_that_does_not_start_is_passed_over(ours: Runtime, name: str) -> Non
 
 
 @pytest.mark.parametrize("name", FACES)
-def test_where_nothing_is_left_every_reason_is_told(ours: Runtime, name: str) -> None:
+def test_where_nothing_is_left_every_reason_is_reported(ours: Runtime, name: str) -> None:
     with pytest.raises(ProviderUnavailableError) as caught:
         FACES[name]("away | unstarted:img", ours)
     told = str(caught.value)

@@ -100,7 +100,7 @@ def test_C10_another_process_attaches_and_destroys(here: Runtime, there: Runtime
     assert here.ledger is not None and here.ledger.sessions() == []
 
 
-def test_C3_another_agent_and_an_unknown_id_are_told_alike(here: Runtime, there: Runtime) -> None:
+def test_C3_another_agent_and_an_unknown_id_get_one_error(here: Runtime, there: Runtime) -> None:
     first = open_session("wall?durable=true", agent_id="a", runtime=here)
     messages = []
     for agent, session_id in (("b", first.session_id), ("a", "ses-none")):
@@ -317,7 +317,7 @@ def test_executions_are_remembered_without_what_they_were(here: Runtime, there: 
     assert there.ledger.executions("ses-none") == []
 
 
-def test_observers_are_told(here: Runtime, there: Runtime) -> None:
+def test_observers_are_notified(here: Runtime, there: Runtime) -> None:
     watch = Watch()
     here.hooks.add(watch)
     there.hooks.add(watch)

@@ -58,7 +58,7 @@ def test_an_agent_has_a_limit_of_its_own() -> None:
     provider.open_record("a")
 
 
-def test_what_is_refused_is_told() -> None:
+def test_what_is_refused_is_reported() -> None:
     provider = limited(max_sessions=1)
     told: list[Event] = []
 

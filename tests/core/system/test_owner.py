@@ -49,13 +49,13 @@ def test_an_id_that_was_taken_again_is_another_process() -> None:
     assert attrs.evolve(Owner.current(), started=Owner.current().started - 1).alive() is Life.DEAD
 
 
-def test_another_users_process_is_told_apart() -> None:
+def test_another_users_process_is_distinguished() -> None:
     """The first process of the system is root's: seen from anybody it is there."""
     first = attrs.evolve(Owner.current(), pid=1, started=12345678901)
     assert first.alive() in (Life.DEAD, Life.UNKNOWN)  # its start is another; /proc may hide it
 
 
-def test_a_start_that_was_never_told_is_unknown() -> None:
+def test_a_start_that_was_never_recorded_is_unknown() -> None:
     assert attrs.evolve(Owner.current(), started=0).alive() is Life.UNKNOWN
 
 

@@ -99,7 +99,7 @@ def test_C9_gc_keeps_what_has_an_owner_and_removes_what_has_none(grouped: str) -
         assert mine.run(["true"]).success
 
 
-def test_what_a_session_uses_is_told(wall: str) -> None:
+def test_what_a_session_uses_is_reported(wall: str) -> None:
     with stockade.open(wall) as session:
         session.start(code="x = bytearray(64 << 20)\nimport time; time.sleep(30)")
         (found,) = listed(leftover_name(session.session_id))
@@ -137,7 +137,7 @@ def test_C11_a_lifetime_holds_though_its_owner_stands_still(wall: str) -> None:
 
 
 @pytest.mark.parametrize("victim", ["keeper", "first process"])
-def test_D14_a_death_is_told_at_once(wall: str, victim: str) -> None:
+def test_D14_a_death_is_reported_at_once(wall: str, victim: str) -> None:
     mark = f"54{os.getpid()}"
     with stockade.open(wall) as session:
         name = leftover_name(session.session_id)

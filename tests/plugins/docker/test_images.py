@@ -101,7 +101,7 @@ def test_a_pull_has_a_bounded_time_of_its_own(
     assert not ours(engine)
 
 
-def test_progress_is_told(
+def test_progress_is_reported(
     registry: Registry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("stockade_docker.images._TELL_SECONDS", 0.0)

@@ -47,7 +47,7 @@ def test_there_is_no_network_device_but_loopback(wall: str) -> None:
         assert len(session.shell("cat /proc/net/route").stdout.splitlines()) <= 1
 
 
-def test_what_one_engine_told_is_not_taken_for_anothers(engine: docker.APIClient) -> None:
+def test_what_one_engine_reported_is_not_taken_for_anothers(engine: docker.APIClient) -> None:
     """docker-py gives every local socket one address."""
     ours = engines.client(None)
     other = transport.make("unix:///elsewhere", version="1.24", timeout=5, pool=1)

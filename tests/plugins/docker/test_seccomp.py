@@ -245,7 +245,7 @@ def _info(profile: str | None, *, podman: bool = False) -> EngineInfo:
     return EngineInfo("27.1", "6.1", "Linux", ("runc",), security, "2", is_podman=podman)
 
 
-def test_an_engine_is_told_one_that_filters() -> None:
+def test_an_engine_is_given_one_that_filters() -> None:
     for profile in ("default", "builtin", "unconfined"):
         for network in (False, True):
             text = seccomp.stated(None, _info(profile), network=network, local=False)
@@ -259,7 +259,7 @@ def test_an_engine_is_told_one_that_filters() -> None:
             seccomp.stated(choice, info, network=False, local=True)
 
 
-def test_podman_is_told_a_path(tmp_path: Path) -> None:
+def test_podman_is_given_a_path(tmp_path: Path) -> None:
     podman = _info("default", podman=True)
     for network in (False, True):
         path = seccomp.stated(None, podman, network=network, local=True)

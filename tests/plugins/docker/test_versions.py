@@ -41,7 +41,7 @@ def test_runcs_with_known_ways_out(version: str, known: str, closed: str) -> Non
     assert not closed or closed not in told
 
 
-def test_a_runtime_as_podman_tells_it() -> None:
+def test_a_runtime_as_podman_reports_it() -> None:
     told = _runc("runc version 1.1.5+ds1\ncommit: 1\nspec: 1", "OCI Runtime (runc)")
     assert told.startswith("runc 1.1.5+ds1; known ways out") and "commit" not in told
     assert _runc("crun version 1.8\nx", "OCI Runtime (crun)") == "crun 1.8"

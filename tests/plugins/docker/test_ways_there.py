@@ -132,7 +132,7 @@ def test_tls(address: str, certificates: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.slow
-def test_whoever_has_no_certificate_is_told(address: str) -> None:
+def test_a_missing_certificate_is_reported(address: str) -> None:
     with pytest.raises(ProviderUnavailableError, match="no engine answers at tcp://127"):
         stockade.open(f"docker:{BUSYBOX}?engine={quote(address, safe='')}")
 

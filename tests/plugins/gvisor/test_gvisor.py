@@ -79,7 +79,7 @@ def test_programs_that_leave_their_tree_end_with_it() -> None:
         assert other.future.done() is False
 
 
-def test_what_cannot_be_told_apart_ends_the_session() -> None:
+def test_what_cannot_be_distinguished_ends_the_session() -> None:
     """D6 is not broken in silence: two ran when it was left behind, in a session of its own."""
     need("gvisor")
     hide = "(setsid sh -c 'echo away; sleep 613' &); exec sleep 60"

@@ -145,7 +145,7 @@ def test_what_an_execution_wrote_is_the_sessions(folders: Folders) -> None:
     assert read(folders, "/output/made", 10) == b"new"
 
 
-def test_a_broken_other_end_is_told() -> None:
+def test_a_broken_other_end_is_reported() -> None:
     from stockade_hyperlight import wire
 
     ours, theirs = socket.socketpair()

@@ -119,7 +119,7 @@ def test_a_keeper_that_fails_is_started_again(
     assert not any(os.path.exists(f"/proc/{pid}") for pid in started)
 
 
-def test_what_no_repetition_mends_is_told_at_once(
+def test_what_no_repetition_mends_is_reported_at_once(
     landlock: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     open_and_close(landlock)
@@ -158,7 +158,7 @@ def test_E7_without_namespaces_there_is_no_wall(landlock: str) -> None:
     assert "allow unprivileged user namespaces" in said
 
 
-def test_A8_a_target_that_is_no_root_is_told(landlock: str, tmp_path: Any) -> None:
+def test_A8_a_target_that_is_no_root_is_reported(landlock: str, tmp_path: Any) -> None:
     for target, reason in (
         ("usr", "not an absolute path"),
         (str(tmp_path / "none"), "no folder"),

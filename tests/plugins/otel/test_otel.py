@@ -292,7 +292,7 @@ def test_it_is_an_installed_plugin() -> None:
         assert session.run(["x"]).success
 
 
-def test_no_secret_of_a_real_session_is_told(otel: Collected) -> None:
+def test_no_secret_of_a_real_session_is_exported(otel: Collected) -> None:
     need("landlock")
     with stockade.open(
         "landlock", runtime=otel.runtime, env_vars={"TOKEN": "s3cr3t-env"}

@@ -84,7 +84,7 @@ def test_E5_many_sockets_are_listed_whole() -> None:
     assert alone(look) == "True"
 
 
-def test_E5_a_kernel_that_does_not_tell_is_an_error() -> None:
+def test_E5_a_kernel_that_does_not_report_is_an_error() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         buffers = Buffers(ours)

@@ -126,7 +126,7 @@ def test_words_that_nobody_reads_hold_nothing_up(start: Callable[..., KeeperProc
     assert read(keeper) == "done\n"
 
 
-def test_how_it_ended_is_told(start: Callable[..., KeeperProcess]) -> None:
+def test_how_it_ended_is_reported(start: Callable[..., KeeperProcess]) -> None:
     exits, killed = start("exit 3"), start("kill -9 $$")
     assert until(lambda: exits.state().ended == 3 << 8)
     assert until(lambda: killed.state().ended == signal.SIGKILL)

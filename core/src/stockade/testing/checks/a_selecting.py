@@ -236,7 +236,7 @@ class Selection(ConformanceBase):
         expect(listed and not broken, "A6", "a listing that shows it as sound", broken)
 
     @anywhere
-    def test_A7_an_order_of_preference_is_kept_and_told(self) -> None:
+    def test_A7_an_order_of_preference_is_kept_and_reported(self) -> None:
         self._found()
         wanted = [_ABSENT, self.provider]
         for given in (wanted, " | ".join(wanted)):

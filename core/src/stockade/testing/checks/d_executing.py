@@ -115,7 +115,7 @@ class Execution(ConformanceBase):
                 expect(seen == right, "D3", repr(right), result)
                 expect(not result.success, "D3", "no success", result)
 
-    def test_D3_out_of_memory_is_told_from_codes_and_signals(self) -> None:
+    def test_D3_out_of_memory_is_distinguished_from_codes_and_signals(self) -> None:
         self.need(Feature.MEMORY, Feature.SHELL)
         with self.session(memory_mb=128) as session:
             timed = self.start(session, sleep(30), timeout=self.scaled(2.0))

@@ -133,7 +133,7 @@ class FilesInAndOut(ConformanceBase):
             there = sorted(path.name for path in (back / "sub").iterdir())
             expect(there == ["data", "empty"], "F4", "empty folders too", there)
 
-    def test_F4_a_listing_tells_kind_size_and_mode(self) -> None:
+    def test_F4_a_listing_gives_kind_size_and_mode(self) -> None:
         self.need(Feature.FILES)
         here = unique("here")
         with self.shared() as session:
