@@ -104,7 +104,7 @@ def test_a_pull_has_a_bounded_time_of_its_own(
 def test_progress_is_reported(
     registry: Registry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("stockade_docker.images._TELL_SECONDS", 0.0)
+    monkeypatch.setattr("stockade_docker.images._PROGRESS_SECONDS", 0.0)
     with caplog.at_level(logging.WARNING):
         opens(registry.image)
     told = [line for line in caplog.messages if line.startswith(f"pulling {registry.image}: ")]

@@ -168,14 +168,14 @@ class Execution:
         """It was counted, but its start failed or was interrupted: end it, whatever there is
         of it by now."""
         self.stop(Verdict.CANCELLED)
-        told = (
+        reported = (
             error
             if isinstance(error, StockadeError)
             else CancelledError(
                 f"execution {self.execution_id} was broken off at its start; start it again."
             )
         )
-        self._settle_error(told)
+        self._settle_error(reported)
 
     def stop(self, why: Verdict) -> None:
         """End it for ``why``; the first reason stands (D3). Returns at once."""

@@ -39,7 +39,7 @@ class Journal:
             return self._hooks.judge_execution(proposal)
         except StockadeError as error:
             # A policy's own words; of other errors the type, since a message may hold anything.
-            told = str(error) if isinstance(error, PolicyRefusedError) else type(error).__name__
+            reason = str(error) if isinstance(error, PolicyRefusedError) else type(error).__name__
             self._hooks.notify(
                 Event(
                     kind=EventKind.EXECUTION_REFUSED,
@@ -48,7 +48,7 @@ class Journal:
                     session_id=proposal.session_id,
                     execution_id=proposal.request.execution_id,
                     form="terminal" if proposal.terminal else None,
-                    reason=told,
+                    reason=reason,
                 )
             )
             raise

@@ -37,11 +37,11 @@ def has_language(workers: Workers, home: Home, language: Language) -> bool:
         return name in home.interpreters
     if home.languages is None and sandbox is not None:
         what = f"interpreter({name!r})"
-        told = _said(workers, home, what, functools.partial(sandbox.interpreter, name))
-        if isinstance(told, str):
-            home.interpreters[name] = told
-        elif told is not None:
-            raise _nonsense(home, what, told, "a program")
+        answer = _said(workers, home, what, functools.partial(sandbox.interpreter, name))
+        if isinstance(answer, str):
+            home.interpreters[name] = answer
+        elif answer is not None:
+            raise _nonsense(home, what, answer, "a program")
     return name in home.interpreters or name in languages_of(workers, home)
 
 
@@ -58,16 +58,16 @@ def languages_of(workers: Workers, home: Home) -> tuple[str, ...]:
 def _ask(workers: Workers, home: Home, sandbox: Sandbox) -> tuple[str, ...]:
     """What the sandbox says, or what it has. Raises WallError where it hangs or says nonsense."""
     what = "languages()"
-    told = _said(workers, home, what, sandbox.languages)
-    if told is None:
+    answer = _said(workers, home, what, sandbox.languages)
+    if answer is None:
         what = "the look for interpreters"
         look = functools.partial(_look, workers, home, sandbox, KNOWN)
         found = _found(home, _said(workers, home, what, look, 2 * _LOOK_SECONDS))
         home.interpreters.update(found)
-        told = tuple(found)
-    if isinstance(told, (list, tuple)) and all(isinstance(word, str) for word in told):
-        return tuple(told)
-    raise _nonsense(home, what, told, "names")
+        answer = tuple(found)
+    if isinstance(answer, (list, tuple)) and all(isinstance(word, str) for word in answer):
+        return tuple(answer)
+    raise _nonsense(home, what, answer, "names")
 
 
 def _said(
@@ -87,9 +87,9 @@ def _said(
         ) from error
 
 
-def _nonsense(home: Home, what: str, told: object, instead_of: str) -> WallError:
+def _nonsense(home: Home, what: str, answer: object, instead_of: str) -> WallError:
     return WallError(
-        f"{what} of {home.provider} returned {told!r:.200}, not {instead_of}; "
+        f"{what} of {home.provider} returned {answer!r:.200}, not {instead_of}; "
         "report it to its author."
     )
 

@@ -167,12 +167,12 @@ class _Watched(Terminal):
             with self._lock:
                 self._stop = self._stop or Verdict.CANCELLED
             self._hang_up()
-        told = (
+        reported = (
             error
             if isinstance(error, StockadeError)
             else CancelledError("the terminal was broken off at its start; open it again.")
         )
-        self._settle(told)
+        self._settle(reported)
 
     def stop(self, why: Verdict) -> None:
         with self._lock:

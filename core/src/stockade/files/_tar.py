@@ -96,9 +96,9 @@ def _damaged(what: str) -> ArchiveError:
 
 
 def _checksum(head: bytes) -> None:
-    told = _number(head[148:156])
+    stated = _number(head[148:156])
     blank = head[:148] + b" " * 8 + head[156:]
-    if told not in (sum(blank), sum(byte - 256 if byte > 127 else byte for byte in blank)):
+    if stated not in (sum(blank), sum(byte - 256 if byte > 127 else byte for byte in blank)):
         raise _damaged("a header's sum is wrong")
 
 

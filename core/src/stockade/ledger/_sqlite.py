@@ -39,9 +39,9 @@ _OPTIONAL_WAIT_SECONDS, _PAUSE_SECONDS = 2.0, 30.0
 
 def default_ledger_path() -> str:
     """``STOCKADE_LEDGER``, else ``stockade/ledger.sqlite`` in the user's state folder."""
-    told = os.environ.get("STOCKADE_LEDGER")
-    if told:
-        return os.path.abspath(os.path.expanduser(told))
+    setting = os.environ.get("STOCKADE_LEDGER")
+    if setting:
+        return os.path.abspath(os.path.expanduser(setting))
     state = os.environ.get("XDG_STATE_HOME") or ""
     if not os.path.isabs(state):
         state = os.path.join(os.path.expanduser("~"), ".local", "state")
@@ -51,8 +51,8 @@ def default_ledger_path() -> str:
 def default_ledger() -> SqliteLedger | None:
     """The ledger of a process's default runtime: None where ``STOCKADE_LEDGER`` is ``off``,
     strict where it names a place, else one that no session fails for."""
-    told = os.environ.get("STOCKADE_LEDGER")
-    return None if told == "off" else SqliteLedger(optional=not told)
+    setting = os.environ.get("STOCKADE_LEDGER")
+    return None if setting == "off" else SqliteLedger(optional=not setting)
 
 
 class SqliteLedger(ExecutionLog):

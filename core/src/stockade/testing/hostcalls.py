@@ -228,16 +228,16 @@ def look(folder: Path) -> dict[str, Any]:
 
 
 def _look_at(path: Path) -> tuple[Any, ...]:
-    told = path.lstat()
+    about = path.lstat()
     kept: list[Any] = [
-        told.st_mode,
-        told.st_uid,
-        told.st_gid,
-        told.st_nlink,
-        told.st_size,
-        told.st_mtime_ns,
-        told.st_ctime_ns,
-        told.st_atime_ns,
+        about.st_mode,
+        about.st_uid,
+        about.st_gid,
+        about.st_nlink,
+        about.st_size,
+        about.st_mtime_ns,
+        about.st_ctime_ns,
+        about.st_atime_ns,
     ]
     with contextlib.suppress(OSError):
         names = os.listxattr(path, follow_symlinks=False)

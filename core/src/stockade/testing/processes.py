@@ -33,15 +33,15 @@ from stockade.capabilities import NEEDS
 from stockade.values.options import render
 from stockade.ledger._sqlite import SqliteLedger
 from stockade.sessions._runtime import Runtime
-told = json.load(sys.stdin)
-runtime = Runtime(discover_plugins=False, ledger=SqliteLedger(told["ledger"]))
+given = json.load(sys.stdin)
+runtime = Runtime(discover_plugins=False, ledger=SqliteLedger(given["ledger"]))
 """
 
 #: Opens a durable session, and leaves it.
 LEAVER = (
     START
     + """
-session = stockade.open(told["string"], agent_id="owner", runtime=runtime)
+session = stockade.open(given["string"], agent_id="owner", runtime=runtime)
 session.detach()
 runtime.ledger.flush()
 print(session.session_id, flush=True)
@@ -87,7 +87,7 @@ class OtherProcesses(ConformanceBase):
 
     @contextlib.contextmanager
     def _process(
-        self, code: str, *, env: Mapping[str, str] | None = None, **told: object
+        self, code: str, *, env: Mapping[str, str] | None = None, **given: object
     ) -> Iterator[subprocess.Popen[str]]:
         """Another Python that runs ``code`` and is told these on its standard input; ``env``
         stands over this process's variables."""
@@ -102,7 +102,7 @@ class OtherProcesses(ConformanceBase):
         )
         assert process.stdin is not None
         try:
-            process.stdin.write(json.dumps(told))
+            process.stdin.write(json.dumps(given))
             process.stdin.close()
             process.stdin = None  # communicate would flush it
             yield process

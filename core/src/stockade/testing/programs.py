@@ -33,12 +33,12 @@ def say(out: str, err: str = "") -> Program:
 def sleep(seconds: float, after: str = "") -> Program:
     """Print a line if one is given, then do nothing for so long."""
     line = f"printf '%s\\n' {shlex.quote(after)}; " if after else ""
-    told = f"print({after!r}, flush=True); " if after else ""
+    printed = f"print({after!r}, flush=True); " if after else ""
     logged = f"console.log({json.dumps(after)}); " if after else ""
     return Program(
         name="sleep",
         sh=f"{line}sleep {seconds:g}",
-        python=f"import time; {told}time.sleep({seconds:g})",
+        python=f"import time; {printed}time.sleep({seconds:g})",
         javascript=f"{logged}const t = Date.now() + {seconds * 1000:g}; while (Date.now() < t);",
     )
 

@@ -126,14 +126,14 @@ class PlainSandbox(Sandbox):
 
 def _sign(root: str, request: OpenRequest) -> None:
     """Write into the folder whose it is, for ``leftovers``."""
-    told = {
+    about = {
         "session_id": request.session_id,
         "owner": request.owner,
         "expires": None if request.expires_at is None else moment(request.expires_at),
         "durable": request.config.durable,
     }
     with open(os.path.join(root, _SIGNED), "w", encoding="utf-8") as file:
-        json.dump(told, file)
+        json.dump(about, file)
 
 
 def leftovers(folder: str) -> list[Leftover]:
@@ -144,10 +144,10 @@ def leftovers(folder: str) -> list[Leftover]:
         if name.startswith(_PREFIX):
             with contextlib.suppress(OSError, ValueError, TypeError):
                 with open(os.path.join(root, _SIGNED), encoding="utf-8") as file:
-                    told = json.load(file)
-                expires = read_moment(told.pop("expires", None) or "")
+                    about = json.load(file)
+                expires = read_moment(about.pop("expires", None) or "")
                 found.append(
-                    Leftover(handle=root, words=f"folder {root}", expires_at=expires, **told)
+                    Leftover(handle=root, words=f"folder {root}", expires_at=expires, **about)
                 )
     return found
 

@@ -23,7 +23,7 @@ __all__ = ["DEFAULT_IMAGE", "PULL_POLICIES", "check_reference", "fetch", "machin
 _log = logging.getLogger(__name__)
 
 #: How often progress is told.
-_TELL_SECONDS = 2.0
+_PROGRESS_SECONDS = 2.0
 DEFAULT_IMAGE = "python:3.12-slim"
 PULL_POLICIES = ("missing", "always", "never")
 
@@ -118,13 +118,13 @@ def _steps(api: docker.APIClient, reference: str, until: float) -> Iterator[str]
         connection._raise_for_status(response)
         carrier = connection._get_raw_response_socket(response)
         carrier = getattr(carrier, "_sock", carrier)
-        told = time.monotonic()
+        reported = time.monotonic()
         for line in response.iter_lines():
             step = json.loads(line)
             if "error" in step:
                 raise DockerException(step["error"])
-            if time.monotonic() - told > _TELL_SECONDS:
-                told = time.monotonic()
+            if time.monotonic() - reported > _PROGRESS_SECONDS:
+                reported = time.monotonic()
                 words = (step.get("id"), step.get("status"), step.get("progress"))
                 yield " ".join(word for word in words if word)
             carrier.settimeout(_left(until))

@@ -46,16 +46,16 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in found[0].split(".")) if found else ()
 
 
-def _check(what: str, told: str, escapes: tuple[_Escape, ...], more: str = "") -> Check:
-    numbers = _numbers(told)
+def _check(what: str, found: str, escapes: tuple[_Escape, ...], more: str = "") -> Check:
+    numbers = _numbers(found)
     known = [escape for escape in escapes if numbers and escape.open_in(numbers)]
     if not known:
-        return Check(what, True, f"{told}{more}")
+        return Check(what, True, f"{found}{more}")
     names = "; ".join(f"{one.name} (closed in {', '.join(one.fixed)})" for one in known)
     return Check(
         what,
         True,
-        f"{told}{more}; known ways out of this version: {names}",
+        f"{found}{more}; known ways out of this version: {names}",
         f"update it to {known[-1].fixed[-1]} or newer, or see that its distribution's build has "
         "these mended",
     )
@@ -76,9 +76,9 @@ def runtime_check(info: EngineInfo) -> list[Check]:
     for name, version in info.components.items():
         program = next((word for word in ("runc", "crun") if word in name.lower()), None)
         if program is not None:
-            told = version.partition("\n")[0].removeprefix(f"{program} version ")
+            found = version.partition("\n")[0].removeprefix(f"{program} version ")
             escapes = _OF_RUNC if program == "runc" else ()
-            return [_check(program, f"{program} {told}", escapes)]
+            return [_check(program, f"{program} {found}", escapes)]
     return []
 
 

@@ -105,8 +105,8 @@ class _Guest:
                 wire.send(self._connection, kind, text.encode("utf-8", "replace"))
         if done.exit_code < 0:
             return self._broken(done.stderr)
-        told = self._exit_code
-        return {"code": done.exit_code & 0xFF if told is None else told}
+        asked = self._exit_code
+        return {"code": done.exit_code & 0xFF if asked is None else asked}
 
     def _broken(self, said: str) -> dict[str, Any]:
         if any(words in said for words in _NO_MEMORY):

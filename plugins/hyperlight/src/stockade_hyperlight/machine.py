@@ -150,9 +150,9 @@ class Machine:
         return self._process.poll() is None
 
 
-def _exit(told: dict[str, Any]) -> Exit:
-    if told.get("memory"):
+def _exit(ended: dict[str, Any]) -> Exit:
+    if ended.get("memory"):
         return Exit(signal=int(signal.SIGKILL), out_of_memory=True)
-    if "signal" in told:
-        return Exit(signal=int(told["signal"]))
-    return Exit(code=int(told["code"]))
+    if "signal" in ended:
+        return Exit(signal=int(ended["signal"]))
+    return Exit(code=int(ended["code"]))

@@ -250,7 +250,7 @@ def _report(outcomes: list[compare.Outcome], files: list[compare.Difference]) ->
 
 
 def _wall(outcome: compare.Outcome) -> dict[str, Any]:
-    told: dict[str, Any] = {
+    report: dict[str, Any] = {
         "label": outcome.label,
         "provider": outcome.provider,
         "isolation": outcome.isolation,
@@ -262,8 +262,8 @@ def _wall(outcome: compare.Outcome) -> dict[str, Any]:
     }
     result = outcome.result
     if result is None:
-        return told
-    return told | {
+        return report
+    return report | {
         "verdict": str(result.verdict),
         "exit_code": result.exit_code,
         "signal": result.signal_name,
@@ -300,9 +300,9 @@ def _print(
 def _rows(
     one: compare.Outcome, other: compare.Outcome, report: dict[str, Any]
 ) -> list[tuple[str, tuple[str, str], str]]:
-    def row(name: str, tell: Callable[[compare.Outcome], str], note: str = "") -> None:
+    def row(name: str, text_of: Callable[[compare.Outcome], str], note: str = "") -> None:
         cells = tuple(
-            tell(outcome) if outcome.result is not None else "failed" if outcome.error else "-"
+            text_of(outcome) if outcome.result is not None else "failed" if outcome.error else "-"
             for outcome in (one, other)
         )
         rows.append((name, (cells[0], cells[1]), note))

@@ -76,7 +76,7 @@ def _selected(given: tuple[str, ...]) -> tuple[Preference | None, dict[str, Any]
     """What would be taken, and why no other."""
     from stockade.sessions._providers import provider
 
-    told: dict[str, Any] = {
+    selection: dict[str, Any] = {
         "wanted": None,
         "source": None,
         "taken": None,
@@ -86,24 +86,28 @@ def _selected(given: tuple[str, ...]) -> tuple[Preference | None, dict[str, Any]
     preference: Preference | None = None
     try:
         preference = wanted(given)
-        told["wanted"], told["source"] = preference.label, preference.source
+        selection["wanted"], selection["source"] = preference.label, preference.source
         chosen = provider(preference, check_available=True)
     except StockadeError as error:
         if traced() and preference is None:  # else the wall's own report shows it
             failed(error)
-        told["error"] = str(error)
-        return preference, told
-    told["taken"] = chosen.name if chosen.spec is None else chosen.spec.label
-    told["passed_over"] = passed_over(chosen)
-    return preference, told
+        selection["error"] = str(error)
+        return preference, selection
+    selection["taken"] = chosen.name if chosen.spec is None else chosen.spec.label
+    selection["passed_over"] = passed_over(chosen)
+    return preference, selection
 
 
-def _print_selection(told: dict[str, Any]) -> None:
-    why = f"; {told['wanted']!r} is wanted by {told['source']}" if told["wanted"] else ""
-    say(f"{told['taken'] or 'nothing'} would be taken{why}", bold=True)
-    if told["error"]:
-        say(f"  {told['error']}")
-    for one in told["passed_over"]:
+def _print_selection(selection: dict[str, Any]) -> None:
+    why = (
+        f"; {selection['wanted']!r} is wanted by {selection['source']}"
+        if selection["wanted"]
+        else ""
+    )
+    say(f"{selection['taken'] or 'nothing'} would be taken{why}", bold=True)
+    if selection["error"]:
+        say(f"  {selection['error']}")
+    for one in selection["passed_over"]:
         say(f"  passed over {one['name']}: {one['reason']}")
 
 

@@ -180,8 +180,8 @@ def _execute(session: Any, form: dict[str, Any], more: dict[str, Any], *, as_jso
         return _as_json(session, session.start(**form, **more).result())
     more.setdefault("output_limit_bytes", _LIVE_WINDOW)
     with session.stream(**form, **more) as execution:
-        told = _pass_on(execution)
-        if not told:
+        passed_on = _pass_on(execution)
+        if not passed_on:
             return 128 + signal.SIGPIPE
         return _report(execution.result())
 

@@ -279,8 +279,10 @@ class Selection(ConformanceBase):
             with stockade.open(wanted, runtime=runtime, **self._unlike_the_defaults()) as session:
                 taken, passed = session.provider.name, session.provider.passed_over
             expect(taken == spec.name, "A7", f"{spec.name} after one that {kind.summary}", taken)
-            told = [one.reason for one in passed if one.provider == kind.name]
-            expect(len(told) == 1 and kind.why in told[0], "A7", f"why: {kind.why!r}", passed)
+            explained = [one.reason for one in passed if one.provider == kind.name]
+            expect(
+                len(explained) == 1 and kind.why in explained[0], "A7", f"why: {kind.why!r}", passed
+            )
 
     @anywhere
     def test_A7_local_stands_for_the_embedded_walls_alone(self) -> None:
@@ -344,9 +346,9 @@ class Selection(ConformanceBase):
     def test_A8_what_is_missing_comes_with_a_remedy(self) -> None:
         answer = self._any_provider().availability()
         for check in answer.checks:
-            told = check.what and (check.ok or check.remedy)
+            explained = check.what and (check.ok or check.remedy)
             expect(
-                told,
+                explained,
                 "A8",
                 "what is missing, and what mends it",
                 check,

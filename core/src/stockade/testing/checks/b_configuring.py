@@ -207,8 +207,8 @@ class Configuration(ConformanceBase):
             config = repr(session.provider.config)
             expect(secret not in config, "B4", "no secret in a repr", config)
             self._fails_without(session, secret)
-        told = [line for line in lines if secret in line]
-        expect(not told, "B4", "no secret in a log", told)
+        reported = [line for line in lines if secret in line]
+        expect(not reported, "B4", "no secret in a log", reported)
 
     def test_B5_what_callers_hold_pickles_copies_and_compares(self) -> None:
         provider = self.make_provider()
@@ -227,15 +227,15 @@ class Configuration(ConformanceBase):
             limits, config = session.limits, session._record.config
             fixed = session.provider.wall.fixed_elsewhere
         for field in _LIMITS:
-            told, asked = getattr(limits, field), getattr(config, field)
+            reported, asked = getattr(limits, field), getattr(config, field)
             if asked is not None:
-                expect(told == asked, "B6", f"{field}={asked}, as the session has it", told)
+                expect(reported == asked, "B6", f"{field}={asked}, as the session has it", reported)
             elif field in fixed:
                 expect(
-                    told is not None,
+                    reported is not None,
                     "B6",
                     f"the {field} that is fixed elsewhere",
-                    told,
+                    reported,
                     "Sandbox.limits: report what holds",
                 )
 
@@ -275,8 +275,8 @@ class Configuration(ConformanceBase):
         with self.session(**stated) as session:
             limits = session.limits
         for field, value in stated.items():
-            told = getattr(limits, field)
-            expect(told == value, "B6", f"the stated {field}={value}", told)
+            reported = getattr(limits, field)
+            expect(reported == value, "B6", f"the stated {field}={value}", reported)
 
     def _open(self, config: dict[str, Any]) -> None:
         self.open_session(**config).close()

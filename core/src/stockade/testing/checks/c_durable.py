@@ -21,13 +21,13 @@ _ATTACHER = (
     START
     + """
 try:
-    stockade.attach(told["session"], agent_id="thief", runtime=runtime)
+    stockade.attach(given["session"], agent_id="thief", runtime=runtime)
 except stockade.SessionNotFoundError:
     print("thief refused")
 listed = [record.session_id for record in runtime.ledger.sessions()]
-print("listed" if told["session"] in listed else "not listed")
-session = stockade.attach(told["session"], agent_id="owner", runtime=runtime)
-print(session.shell(f"cat {told['mark']}").stdout, end="")
+print("listed" if given["session"] in listed else "not listed")
+session = stockade.attach(given["session"], agent_id="owner", runtime=runtime)
+print(session.shell(f"cat {given['mark']}").stdout, end="")
 session.close()
 print("closed")
 """
@@ -58,8 +58,8 @@ class Durability(OtherProcesses):
             left = [f.words for f in wall.leftovers() if f.session_id == session.session_id]
             expect(not left, "C10", "a session that is gone for all", left)
 
-    def _attach(self, *, session: Session, **told: str) -> str:
-        with self._process(_ATTACHER, env={}, session=session.session_id, **told) as process:
+    def _attach(self, *, session: Session, **given: str) -> str:
+        with self._process(_ATTACHER, env={}, session=session.session_id, **given) as process:
             out, err = process.communicate(timeout=self.scaled(50))
             expect(process.returncode == 0, "C10", "a process that attaches", err[-800:])
             return out

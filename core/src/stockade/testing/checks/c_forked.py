@@ -20,8 +20,8 @@ _PARENT = (
 import atexit, os, select, signal, warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # of forks where there are threads
 atexit.register(runtime.shutdown)
-session = stockade.open(told["string"], agent_id="parent", runtime=runtime)
-running = session.stream(**told["sleep"], timeout=told["seconds"] * 4)
+session = stockade.open(given["string"], agent_id="parent", runtime=runtime)
+running = session.stream(**given["sleep"], timeout=given["seconds"] * 4)
 running.take()
 reading, writing = os.pipe()
 child = os.fork()
@@ -29,14 +29,14 @@ if child == 0:
     seen = {}
     began = time.monotonic()
     try:
-        result = session.start(**told["say"], timeout=told["seconds"]).result()
+        result = session.start(**given["say"], timeout=given["seconds"]).result()
         seen["use"] = f"a result: {result.stdout!r}"
     except BaseException as error:
         seen["use"] = type(error).__name__
     seen["took"] = time.monotonic() - began
     try:
-        with stockade.open(told["string"], agent_id="child", runtime=runtime) as mine:
-            done = mine.start(**told["say"], timeout=told["seconds"]).result()
+        with stockade.open(given["string"], agent_id="child", runtime=runtime) as mine:
+            done = mine.start(**given["say"], timeout=given["seconds"]).result()
             seen["new"] = done.stdout
     except BaseException as error:
         seen["new"] = f"{type(error).__name__}: {error}"
@@ -44,12 +44,12 @@ if child == 0:
     sys.exit(0)
 os.close(writing)
 seen = {}
-if select.select([reading], [], [], told["seconds"] * 2)[0]:
+if select.select([reading], [], [], given["seconds"] * 2)[0]:
     seen = json.loads(os.read(reading, 65536) or b"{}")
 else:
     seen["use"] = "nothing: the child hangs"
 seen["end"] = "none: it hangs"
-until = time.monotonic() + told["seconds"]
+until = time.monotonic() + given["seconds"]
 while time.monotonic() < until:
     pid, status = os.waitpid(child, os.WNOHANG)
     if pid:
@@ -60,7 +60,7 @@ else:
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
 try:
-    done = session.start(**told["say"], timeout=told["seconds"]).result()
+    done = session.start(**given["say"], timeout=given["seconds"]).result()
     seen["after"] = done.stdout
 except Exception as error:
     seen["after"] = f"{type(error).__name__}: {error}"
@@ -96,14 +96,14 @@ class Forked(OtherProcesses):
 
     def _forked(self) -> dict[str, Any]:
         with self.shared() as session:
-            told: dict[str, Any] = {
+            given: dict[str, Any] = {
                 "say": self._form(session, say("there\n")),
                 "sleep": self._form(session, sleep(120, after="begun")),
                 "seconds": self.scaled(12),
             }
         with (
             self._ledger() as (_, string, path),
-            self._process(_PARENT, string=string, ledger=path, **told) as process,
+            self._process(_PARENT, string=string, ledger=path, **given) as process,
         ):
             out, err = process.communicate(timeout=self.scaled(58))
             expect(process.returncode == 0, "C12", "a process that ends well", err[-800:])

@@ -24,8 +24,8 @@ from stockade.testing.programs import say, sleep
 _OWNER = (
     START
     + """
-session = stockade.open(told["string"], agent_id="owner", runtime=runtime)
-execution = session.stream(**told["form"], timeout=300)
+session = stockade.open(given["string"], agent_id="owner", runtime=runtime)
+execution = session.stream(**given["form"], timeout=300)
 execution.take()
 print(session.session_id, flush=True)
 time.sleep(300)
@@ -47,8 +47,8 @@ print(json.dumps({"gone": gone, "failed": done.failed, "skipped": done.skipped})
 _USER = (
     START
     + """
-session = stockade.attach(told["session"], agent_id="owner", runtime=runtime)
-print(session.start(**told["form"]).result().stdout, end="")
+session = stockade.attach(given["session"], agent_id="owner", runtime=runtime)
+print(session.start(**given["form"]).result().stdout, end="")
 session.close()
 """
 )
@@ -67,8 +67,8 @@ class Leftovers(OtherProcesses):
         with self._ledger(**network) as (runtime, string, path), _folder() as own:
             with stockade.open(string, agent_id="alive", runtime=runtime) as mine:
                 remains = Remains(tempfile.gettempdir(), own=own)
-                told = {"string": string, "ledger": path, "form": form}
-                with self._process(_OWNER, env={"TMPDIR": own}, **told) as owner:
+                given = {"string": string, "ledger": path, "form": form}
+                with self._process(_OWNER, env={"TMPDIR": own}, **given) as owner:
                     assert owner.stdout is not None
                     session_id = owner.stdout.readline().strip()
                     expect(session_id, "C9", "a process with a session", owner.poll())
@@ -153,9 +153,9 @@ class Leftovers(OtherProcesses):
             owner.wait()
         return session_id
 
-    def _asked(self, code: str, env: dict[str, str], **told: object) -> str:
+    def _asked(self, code: str, env: dict[str, str], **given: object) -> str:
         """What another process says."""
-        with self._process(code, env=env, **told) as process:
+        with self._process(code, env=env, **given) as process:
             out, err = process.communicate(timeout=self.scaled(50))
             expect(process.returncode == 0, self._clause, "a process that ends well", err[-800:])
         return out

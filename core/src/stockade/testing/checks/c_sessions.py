@@ -71,7 +71,7 @@ class Sessions(ConformanceBase):
     def test_C3_a_session_answers_to_its_agent_alone(self) -> None:
         provider = self.make_provider()
         handle = provider.create_session("owner")
-        told = []
+        messages = []
         try:
             for agent, session_id in (("thief", handle.session_id), ("owner", "ses-none")):
                 for call in (
@@ -81,8 +81,10 @@ class Sessions(ConformanceBase):
                 ):
                     with pytest.raises(SessionNotFoundError) as caught:
                         call(agent, session_id)
-                    told.append(str(caught.value).replace(session_id, "ID"))
-            expect(len(set(told)) == 1, "C3", "one error for wrong agents and ids", set(told))
+                    messages.append(str(caught.value).replace(session_id, "ID"))
+            expect(
+                len(set(messages)) == 1, "C3", "one error for wrong agents and ids", set(messages)
+            )
             status = provider.session_status("owner", handle.session_id)
             expect(status is SessionStatus.READY, "C3", "the owner's session, ready", status)
         finally:

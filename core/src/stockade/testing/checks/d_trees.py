@@ -176,9 +176,9 @@ class Trees(ConformanceBase):
 
 def _later(seconds: float) -> Program:
     """Wait, then say so."""
-    quiet, told = sleep(seconds), say("alive")
+    quiet, alive = sleep(seconds), say("alive")
     return Program(
         name="later",
-        sh=f"{quiet.sh}; {told.sh}",
-        python=f"{quiet.python}\n{told.python}",
+        sh=f"{quiet.sh}; {alive.sh}",
+        python=f"{quiet.python}\n{alive.python}",
     )

@@ -78,12 +78,12 @@ while held < most:
 }
 _PROGRAM = """
 import sys, time
-held, told, kept, piece, most = 0, 0, [], bytes(65536), {most}
+held, reported, kept, piece, most = 0, 0, [], bytes(65536), {most}
 def grown(count):
-    global held, told
+    global held, reported
     held += count
-    if held - told > 4 << 20:
-        told = held
+    if held - reported > 4 << 20:
+        reported = held
         print(held >> 20, flush=True)
         time.sleep(0.01)
 try:

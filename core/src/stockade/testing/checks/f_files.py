@@ -147,8 +147,8 @@ class FilesInAndOut(ConformanceBase):
             seen = {info.name: info for info in session.files.list(here)}
             kinds = {name: info.kind for name, info in seen.items()}
             expect(kinds == right, "F4", repr(right), kinds)
-            told = (seen["file"].size, oct(seen["file"].mode))
-            expect(told == (5, "0o640"), "F4", "5 bytes, mode 640", told)
+            reported = (seen["file"].size, oct(seen["file"].mode))
+            expect(reported == (5, "0o640"), "F4", "5 bytes, mode 640", reported)
             same = session.files.stat(f"{here}/file") == seen["file"]
             expect(same, "F4", "the same by stat", seen)
 

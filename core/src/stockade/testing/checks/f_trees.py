@@ -168,17 +168,19 @@ class FilesAsTheyAre(ConformanceBase):
             linked = os.path.samefile(back / "sub" / "one", back / "two")
             expect(linked, "F4", "one file of two names outside", "two files")
             about = (back / "two").stat(), (back / "sub").stat()
-            told = [(oct(one.st_mode & 0o777), int(one.st_mtime)) for one in about]
+            reported = [(oct(one.st_mode & 0o777), int(one.st_mtime)) for one in about]
             right = [("0o640", _LONG_AGO), ("0o750", _LONG_AGO)]
-            expect(told == right, "F4", f"modes and times {right} outside", told)
+            expect(reported == right, "F4", f"modes and times {right} outside", reported)
             expect(os.readlink(back / "link") == "sub/one", "F4", "the link", "another")
 
     def _as_made(self, session: Session, tree: str) -> None:
         folder = session.provider.config.working_dir
         line = f"cd {folder}/{tree} && echo more >> two && cat sub/one"
         info = session.files.stat(f"{tree}/two")
-        told = (oct(info.mode), info.modified_ns and info.modified_ns // 10**9)
-        expect(told == ("0o640", _LONG_AGO), "F4", f"mode 640, time {_LONG_AGO} inside", told)
+        reported = (oct(info.mode), info.modified_ns and info.modified_ns // 10**9)
+        expect(
+            reported == ("0o640", _LONG_AGO), "F4", f"mode 640, time {_LONG_AGO} inside", reported
+        )
         seen = session.run(["sh", "-c", line]).stdout
         expect(seen == "samemore\n", "F4", "one file of two names inside", seen)
         session.run(["sh", "-c", f"cd {folder}/{tree} && printf same > two"])
@@ -204,10 +206,12 @@ class FilesAsTheyAre(ConformanceBase):
             seen = (back / "plain").read_bytes()
             expect(seen == b"came", "F4", "the rest brought", seen)
             try:
-                told: object = session.files.get_tree(tree, Path(folder, "strict"), strict=True)
+                reported: object = session.files.get_tree(tree, Path(folder, "strict"), strict=True)
             except TransferError as error:
-                told = error
-            expect(isinstance(told, TransferError), "F4", "TransferError where asked for", told)
+                reported = error
+            expect(
+                isinstance(reported, TransferError), "F4", "TransferError where asked for", reported
+            )
 
     # -- F5 --------------------------------------------------------------------
 
@@ -221,9 +225,9 @@ class FilesAsTheyAre(ConformanceBase):
             expect(made.success, "F5", "a time and a link", made)
             owner = session.shell("id -u; id -g").stdout.split()
             info = session.files.stat(f"{here}/file")
-            told = (info.kind, info.size, oct(info.mode), str(info.uid), str(info.gid))
+            reported = (info.kind, info.size, oct(info.mode), str(info.uid), str(info.gid))
             right = ("file", 5, "0o640", *owner)
-            expect(told == right, "F5", repr(right), told)
+            expect(reported == right, "F5", repr(right), reported)
             expect(info.modified == _LONG_AGO, "F5", f"the time {_LONG_AGO}", info.modified)
             link = session.files.stat(f"{here}/link")
             leads = (link.kind, link.target)

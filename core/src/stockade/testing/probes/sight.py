@@ -61,8 +61,8 @@ def seccomp(bench: Bench) -> Measured:
     if value is None:
         return _no_status("Seccomp")
     if value == "0" and bench.provider.wall.isolation is Isolation.KERNEL:
-        told = "the kernel inside is filtered from outside, which it does not show"
-        return Measured(Outcome.UNKNOWN, told)
+        detail = "the kernel inside is filtered from outside, which it does not show"
+        return Measured(Outcome.UNKNOWN, detail)
     words = {"0": "no filter", "1": "strict", "2": "a filter"}
     return held_if(value in ("1", "2"), f"Seccomp {value}: {words.get(value, 'unknown')}")
 

@@ -108,12 +108,12 @@ def _group(report: Report, letter: str, states: dict[str, ClauseState]) -> str:
 
 def _row(number: str, state: ClauseState, checks: list[CheckResult]) -> str:
     note = " ".join(state.note.split())
-    told = f'<div class="note">{escape(note)}</div>' if note else ""
+    note_line = f'<div class="note">{escape(note)}</div>' if note else ""
     items = "".join(_check(check) for check in checks)
     count = f"{len(checks)} check{'s' if len(checks) > 1 else ''}"
     opened = " open" if state.state == "failing" else ""
     return (
-        f"<tr><th>{number}</th><td>{escape(CLAUSES[number].title)}{told}"
+        f"<tr><th>{number}</th><td>{escape(CLAUSES[number].title)}{note_line}"
         f"<details{opened}><summary>{count}</summary><ul>{items}</ul></details></td>"
         f'<td class="{_css(state.state)}">{state.state}</td></tr>\n'
     )

@@ -99,8 +99,8 @@ def filter_calls(code: bytes) -> None:
     It needs ``give_up_privileges`` before. Raises OSError.
     """
     held = ctypes.create_string_buffer(code, len(code))
-    told = _Filter(len(code) // 8, ctypes.addressof(held))
-    call("prctl", _PR_SET_SECCOMP, _SECCOMP_FILTER, ctypes.byref(told), 0, 0)
+    filter_program = _Filter(len(code) // 8, ctypes.addressof(held))
+    call("prctl", _PR_SET_SECCOMP, _SECCOMP_FILTER, ctypes.byref(filter_program), 0, 0)
 
 
 def in_fork(act: Callable[[], bytes]) -> str:
@@ -108,17 +108,17 @@ def in_fork(act: Callable[[], bytes]) -> str:
 
     Raises OSError with what failed.
     """
-    answer, tell = os.pipe()
+    answer, into = os.pipe()
     child = os.fork()
     if child == 0:
         try:
             os.close(answer)
-            os.write(tell, b"+" + act() + b"\0")
+            os.write(into, b"+" + act() + b"\0")
         except BaseException:
-            os.write(tell, traceback.format_exc(limit=-2).encode()[-2000:] + b"\0")
+            os.write(into, traceback.format_exc(limit=-2).encode()[-2000:] + b"\0")
         finally:
             os._exit(0)
-    os.close(tell)
+    os.close(into)
     said = b""
     # Not until end-of-file: what entered may hold the pipe, and be stopped by code inside.
     while not said.endswith(b"\0") and (piece := os.read(answer, 4096)):

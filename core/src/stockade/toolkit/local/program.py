@@ -56,11 +56,11 @@ class Program:
     def launch(self, descriptors: Mapping[int, int]) -> None:
         """Fork the program, set ``pid``, and return once it runs; its group is made and
         empty. Raises OSError with what failed."""
-        failed, tell = os.pipe()
+        failed, report = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
-            self._become(descriptors, tell)
-        os.close(tell)
+            self._become(descriptors, report)
+        os.close(report)
         with open(failed, "rb") as file:
             said = file.read().decode(errors="replace")
         if said:
@@ -98,7 +98,7 @@ class Program:
         if self._group is not None:
             self._group.join(pid)
 
-    def _become(self, descriptors: Mapping[int, int], tell: int) -> None:
+    def _become(self, descriptors: Mapping[int, int], report: int) -> None:
         """In the fork: into the limits first, then no more rights than an ordinary user's."""
         try:
             spec = self.spec
@@ -106,7 +106,7 @@ class Program:
                 self._group.join()
             if spec.cpus and "cpu" not in spec.held:
                 os.sched_setaffinity(0, spec.cpus)
-            tell = fcntl.fcntl(tell, fcntl.F_DUPFD_CLOEXEC, _ASIDE)
+            report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, _ASIDE)
             aside = {
                 place: fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _ASIDE)
                 for place, descriptor in descriptors.items()
@@ -119,7 +119,7 @@ class Program:
                 calls.take_ids(spec.ids)
             os.execve(spec.argv[0], list(spec.argv), dict(spec.env))
         except BaseException as error:
-            os.write(tell, f"{type(error).__name__}: {error}".encode(errors="replace"))
+            os.write(report, f"{type(error).__name__}: {error}".encode(errors="replace"))
         finally:
             os._exit(127)
 

@@ -77,12 +77,12 @@ def _verify(mount: Shown, found: os.stat_result) -> None:
 
 def _owners(seen_as: tuple[int, int]) -> int:
     """A user namespace, by its descriptor, in which the caller's own ids are ``seen_as``."""
-    hear, tell = os.pipe()
+    reading, writing = os.pipe()
     child = kernel.clone(kernel.CLONE_NEWUSER)
     if child == 0:
         try:
-            os.close(tell)
-            os.read(hear, 1)
+            os.close(writing)
+            os.read(reading, 1)
         finally:
             os._exit(0)
     try:
@@ -93,7 +93,7 @@ def _owners(seen_as: tuple[int, int]) -> int:
                 file.write(f"{own} {seen} 1")
         return os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
-        os.close(hear)
-        os.close(tell)
+        os.close(reading)
+        os.close(writing)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)

@@ -176,7 +176,7 @@ class SupervisedFiles(FileBackend):
             receive(data)
 
         argv: list[str | bytes] = ["files", *map(_bytes, command)]
-        code, told = self._builtin(
+        code, answer = self._builtin(
             argv,
             stdin=call.each(stdin),
             receive=take,
@@ -190,8 +190,8 @@ class SupervisedFiles(FileBackend):
             other = command[2]
             if missed is not None and (left := missed.all()):
                 raise OSError(errno.EXDEV, f"not moved, since of it {left[0]}", path, None, other)
-        elif told:
-            path = posixpath.join(path, told[:4096].decode("utf-8", "surrogateescape"))
+        elif answer:
+            path = posixpath.join(path, answer[:4096].decode("utf-8", "surrogateescape"))
         failed(code, path, max_bytes=max_bytes, max_entries=max_entries, other=other)
 
 
