@@ -57,10 +57,10 @@ def test_the_mutant_is_caught_in_its_clause(
         finally:
             patch.undo()
             checked.teardown_class()
-    told = str(caught.value)
-    assert told.startswith(f"{mutant.clause}\n"), told
+    message = str(caught.value)
+    assert message.startswith(f"{mutant.clause}\n"), message
     for word in ("expected:", "seen:", "look at:", mutant.says):
-        assert word in told, told
+        assert word in message, message
 
 
 #: What the wall behind the mutants of E12 passes alone; folders of the host it does not show.

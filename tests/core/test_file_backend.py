@@ -142,12 +142,12 @@ def test_a_call_has_its_time() -> None:
 
 
 def test_a_cancelled_call_notifies_whoever_waits_for_it() -> None:
-    call, told = FileCall(), threading.Event()
-    call.on_cancel(told.set)
+    call, cancelled = FileCall(), threading.Event()
+    call.on_cancel(cancelled.set)
     call.cancel()
     call.cancel(ValueError("too late"))
     late = threading.Event()
     call.on_cancel(late.set)
-    assert told.is_set() and late.is_set() and call.cancelled
+    assert cancelled.is_set() and late.is_set() and call.cancelled
     with pytest.raises(CancelledError):
         call.check()

@@ -49,8 +49,8 @@ def test_its_bare_name_opens_and_that_is_logged_once(caplog: pytest.LogCaptureFi
         with caplog.at_level(logging.WARNING), stockade.open("none", runtime=ours) as session:
             assert session.provider.lowered == LOWERED
     (record,) = [found for found in caplog.records if found.name == "stockade.isolation"]
-    told = record.getMessage()
-    assert told.startswith("none isolates nothing") and "memory_mb=None" in told
+    message = record.getMessage()
+    assert message.startswith("none isolates nothing") and "memory_mb=None" in message
     config = NoWall.seen[-1].config
     assert config.memory_mb is None and config.network_enabled and not config.read_only_fs
     assert config.timeout_seconds == 60.0

@@ -22,7 +22,7 @@ def opened(word: str) -> stockade.Session:
     return stockade.open(string, agent_id="a", **options)
 
 
-def told(result: stockade.SandboxResult) -> dict[str, Any]:
+def as_json(result: stockade.SandboxResult) -> dict[str, Any]:
     return {"verdict": str(result.verdict), "seconds": result.duration_seconds}
 
 
@@ -42,9 +42,9 @@ def main() -> None:
                 running = [first.start(shell="sleep 2", timeout=30)]
                 answer = []
             case "end":
-                answer = [told(execution.result(40)) for execution in running]
+                answer = [as_json(execution.result(40)) for execution in running]
             case "late":
-                answer = [told(first.shell("sleep 30", timeout=0.5))]
+                answer = [as_json(first.shell("sleep 30", timeout=0.5))]
             case "works":
                 live = [s for s in sessions if str(s.status) == "ready"]
                 answer = [s.shell("echo hi").stdout == "hi\n" for s in live]

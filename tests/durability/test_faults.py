@@ -246,8 +246,8 @@ def test_C9_a_damaged_page_of_the_ledger(table: str, place: Place) -> None:
             stockade.open(f"{PLAIN}?durable=true", agent_id="a", runtime=place.runtime())
         assert not caught.value.retryable and time.monotonic() - began < 15
         found = place.gc()  # what is left over stands on it, too
-        told = {session_id for session_id, _ in found["failed"]}
-        assert left in _gone(found) | told and found["skipped"], found
+        reported = {session_id for session_id, _ in found["failed"]}
+        assert left in _gone(found) | reported and found["skipped"], found
         assert not _gone(found) & set(ours)
         assert actor.does("works") == [True, True]
         began = time.monotonic()

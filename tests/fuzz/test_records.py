@@ -168,5 +168,5 @@ def test_any_command_is_done_or_refused(words: list[bytes]) -> None:
         words = [words[0], b"nowhere", *words[1:]]  # no path: as root it would be made
     if words[:1] == [b"get"] and b"/" in words[1:2]:
         return  # the whole machine
-    code, told = Served()(["files", *words], receive=lambda _: None, timeout=20)
-    assert 0 <= code <= 211 and len(told) <= 4096
+    code, reported = Served()(["files", *words], receive=lambda _: None, timeout=20)
+    assert 0 <= code <= 211 and len(reported) <= 4096

@@ -34,7 +34,7 @@ def diff(
     )
 
 
-def told(*arguments: str, **options: Any) -> tuple[int, dict[str, Any]]:
+def compared(*arguments: str, **options: Any) -> tuple[int, dict[str, Any]]:
     done = diff(arguments[0], arguments[1], "--json", *arguments[2:], **options)
     return done.returncode, json.loads(done.stdout)
 
@@ -51,7 +51,7 @@ def test_alike(landlock: str) -> None:
 
 def test_time_is_reported_and_never_a_difference(landlock: str, beside: dict[str, str]) -> None:
     line = "[ $(pwd) = /workspace ] || sleep 0.7; echo done"
-    code, report = told(landlock, "plain", "--shell", line, env=beside)
+    code, report = compared(landlock, "plain", "--shell", line, env=beside)
     assert code == 0 and report["alike"] and not report["differences"]
     assert report["walls"][1]["duration_seconds"] >= 0.7 and report["time_ratio"] > 0
 
@@ -75,7 +75,7 @@ def test_output_and_files_that_differ(landlock: str) -> None:
 
 
 def test_another_wall(landlock: str, beside: dict[str, str]) -> None:
-    code, report = told(landlock, "plain", "--shell", "pwd", env=beside)
+    code, report = compared(landlock, "plain", "--shell", "pwd", env=beside)
     assert code == 1 and report["differences"] == ["stdout"]
     assert [wall["isolation"] for wall in report["walls"]] == ["process", "none"]
     assert report["walls"][0]["stdout"] == "/workspace\n" and not report["files_compared"]
@@ -88,7 +88,7 @@ def test_input_folder_environment_code_and_deadline(landlock: str, tmp_path: Pat
     (tmp_path / "in").write_bytes(b"in\0\xff")
     (tmp_path / "put" / "sub").mkdir(parents=True)
     (tmp_path / "put" / "sub" / "a").write_text("put there")
-    code, report = told(
+    code, report = compared(
         landlock,
         landlock,
         "--stdin",
@@ -113,7 +113,7 @@ def test_input_folder_environment_code_and_deadline(landlock: str, tmp_path: Pat
 def test_how_it_ended(landlock: str, beside: dict[str, str]) -> None:
     """The same line ends differently, since one of the walls has a process namespace."""
     line = "[ $(pwd) = /workspace ] || kill -TERM $$; exit 7"
-    code, report = told(landlock, "plain", "--shell", line, env=beside)
+    code, report = compared(landlock, "plain", "--shell", line, env=beside)
     ends = [(wall["verdict"], wall["exit_code"], wall["signal"]) for wall in report["walls"]]
     assert code == 1 and report["differences"] == ["exit"]
     assert ends == [("exited", 7, None), ("signalled", 143, "SIGTERM")]
@@ -124,7 +124,7 @@ def test_walls_that_fail_are_shown_beside_each_other(landlock: str, beside: dict
     assert done.returncode == 2 and "alike" not in done.stdout
     assert "no-such-wall failed: ProviderNotFoundError: no installed" in done.stdout
     assert "plain failed: UnsupportedError: plain cannot hold" in done.stdout
-    code, report = told(landlock, "plain", "--code", "x", "--language", "cobol", env=beside)
+    code, report = compared(landlock, "plain", "--code", "x", "--language", "cobol", env=beside)
     assert code == 2 and not report["alike"]
     assert [wall["error_type"] for wall in report["walls"]] == ["LanguageError"] * 2
     secret = f"{landlock}?env_vars=TOKEN%3Dhunter2"
@@ -193,10 +193,10 @@ def test_usage(landlock: str) -> None:
 def test_a_container(landlock: str) -> None:
     need("docker")
     image = "docker:stockade-test/python"
-    code, report = told(landlock, image, "--code", "print(6*7); open('f', 'w').write('x')")
+    code, report = compared(landlock, image, "--code", "print(6*7); open('f', 'w').write('x')")
     assert code == 0, report
     assert report["files_compared"] and [wall["files_count"] for wall in report["walls"]] == [1, 1]
-    code, report = told(landlock, image, "--shell", "ls /.dockerenv")
+    code, report = compared(landlock, image, "--shell", "ls /.dockerenv")
     assert code == 1 and set(report["differences"]) == {"exit", "stdout", "stderr"}
 
 

@@ -118,8 +118,8 @@ def test_it_runs_what_it_is_given_and_says_that_it_is_no_wall(beside: dict[str, 
     assert done.stderr.splitlines() == [
         "stockade: plain isolates nothing (a plain subprocess: no isolation at all)"
     ]
-    told = stockade("doctor", "-p", "plain", env=beside).stdout
-    assert "no isolation at all (isolation: none)" in told and "memory_mb=none" in told
+    printed = stockade("doctor", "-p", "plain", env=beside).stdout
+    assert "no isolation at all (isolation: none)" in printed and "memory_mb=none" in printed
     done = stockade("run", "-p", "plain", "--memory", "64", "--", "echo", "hi", env=beside)
     assert done.returncode == 125 and "memory_mb=64 needs memory" in done.stderr
 

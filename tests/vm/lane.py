@@ -51,7 +51,7 @@ def main(names: list[str]) -> int:
         for log in verdict.logs:
             print(f"== {part.name}\n{log}")
     for part, verdict in zip(parts, verdicts, strict=True):
-        for text in verdict.told:
+        for text in verdict.reported:
             print(f"vm: {part.name}: {text}")
         print(f"vm: {part.name}: {verdict.summary}")
     print(f"vm: {time.monotonic() - began:.0f} s in all; reports in {REPORTS.relative_to(ROOT)}")

@@ -33,7 +33,7 @@ def _take(*outcomes: outcome.Outcome) -> tuple[chances.Verdict, list[tuple[str, 
 
 def test_a_part_that_is_well_runs_once() -> None:
     verdict, asked = _take(outcome.Outcome(passed=7, skipped=1))
-    assert (verdict.good, verdict.told, asked) == (True, (), [("all",)])
+    assert (verdict.good, verdict.reported, asked) == (True, (), [("all",)])
     assert verdict.summary.startswith("7 passed, 0 failed, 1 skipped")
 
 
@@ -44,7 +44,7 @@ def test_nothing_that_passed_is_nothing() -> None:
 def test_a_guest_that_broke_is_replaced_once_and_reported() -> None:
     verdict, asked = _take(_BROKEN, outcome.Outcome(passed=7))
     assert verdict.good
-    assert verdict.told == ("the guest did not end: once more, in a new guest",)
+    assert verdict.reported == ("the guest did not end: once more, in a new guest",)
     assert asked == [("all",), ("all-new-guest",)]
     assert not _take(_BROKEN, _BROKEN)[0].good
 
@@ -53,7 +53,9 @@ def test_what_failed_runs_again_alone_and_is_reported_by_name() -> None:
     verdict, asked = _take(_FAILING, outcome.Outcome(passed=2))
     assert verdict.good
     assert verdict.summary.startswith("7 passed, 0 failed, 2 skipped")
-    assert verdict.told == ("failed at first, run once more in a new guest: test_one, test_two",)
+    assert verdict.reported == (
+        "failed at first, run once more in a new guest: test_one, test_two",
+    )
     assert asked[1] == ("failed-at-first", _FIRST, _OTHER)
 
 

@@ -186,7 +186,7 @@ def test_walls_that_local_passes_over_are_reported_on_request(here: Path, landlo
         (bin_ / name).symlink_to(os.path.realpath(found))
     env = {**os.environ, "PATH": str(bin_), "STOCKADE_PROVIDER": ""}
 
-    def told(*arguments: str) -> subprocess.CompletedProcess[str]:
+    def ran(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "stockade.cli", *arguments],
             cwd=here,
@@ -198,14 +198,14 @@ def test_walls_that_local_passes_over_are_reported_on_request(here: Path, landlo
             check=False,
         )
 
-    done = told("run", "--json", "--", "true")
+    done = ran("run", "--json", "--", "true")
     assert not done.stderr
     answer = json.loads(done.stdout)
     assert answer["provider"] == landlock
     assert [one["name"] for one in answer["passed_over"]] == ["bubblewrap"]
-    done = told("run", "-v", "--", "true")
+    done = ran("run", "-v", "--", "true")
     assert "landlock is taken" in done.stderr and "passed over bubblewrap: " in done.stderr
-    doctor_says = told("doctor", "-p", "local").stdout
+    doctor_says = ran("doctor", "-p", "local").stdout
     assert "landlock would be taken; 'local' is wanted by -p" in doctor_says
     assert "passed over bubblewrap: bubblewrap is not available" in doctor_says
 
@@ -217,9 +217,9 @@ def test_doctor_says_what_would_be_taken(here: Path, landlock: str) -> None:
     assert f"\n{landlock} would be taken" in done.stdout
     done = run(here, "doctor", "--json", "-p", f"{ABSENT}?labels=a=b", "-p", f"{ABSENT}:y")
     assert done.returncode == 1
-    told = json.loads(done.stdout)
-    assert [wall["available"] for wall in told["walls"]] == [False, False]
-    selection = told["selection"]
+    ran = json.loads(done.stdout)
+    assert [wall["available"] for wall in ran["walls"]] == [False, False]
+    selection = ran["selection"]
     assert selection["taken"] is None and selection["error"].count("no installed") == 2
     assert (selection["wanted"], selection["source"]) == (f"{ABSENT} | {ABSENT}:y", "-p")
     (here / "stockade.toml").write_text(f'provider = "{ABSENT}"\n')

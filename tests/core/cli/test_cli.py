@@ -50,9 +50,11 @@ def test_run_reports_a_verdict_in_one_line(landlock: str) -> None:
 
 def test_run_json(landlock: str) -> None:
     done = run("run", "-p", landlock, "--json", "--", "printf", "a\\377")
-    told = json.loads(done.stdout)
-    assert told["stdout_base64"] == "Yf8=" and told["verdict"] == "exited" and told["success"]
-    assert told["provider"] == "landlock" and told["stdout_total_bytes"] == 2
+    printed = json.loads(done.stdout)
+    assert (
+        printed["stdout_base64"] == "Yf8=" and printed["verdict"] == "exited" and printed["success"]
+    )
+    assert printed["provider"] == "landlock" and printed["stdout_total_bytes"] == 2
 
 
 def test_run_loses_nothing_of_a_long_output(landlock: str) -> None:

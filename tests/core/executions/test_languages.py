@@ -63,5 +63,5 @@ def test_else_all_are_looked_for_once(opened: tuple[Silent, stockade.Session]) -
     with session:
         session.code("1")
         session.code("1")
-    told = [(request.form, request.interpreter) for request in sandbox.requests]
-    assert told == [(Form.ARGV, None), (Form.CODE, "python3"), (Form.CODE, "python3")]
+    started = [(request.form, request.interpreter) for request in sandbox.requests]
+    assert started == [(Form.ARGV, None), (Form.CODE, "python3"), (Form.CODE, "python3")]

@@ -156,9 +156,9 @@ def test_B5_errors_of_plug_ins_too() -> None:
 def test_escape_sequences_of_strangers_show_escaped(kind: type[errors.StockadeError]) -> None:
     bad = "\x1b[2Jname\r\x07\u202e\x9b1m\ud800"
     error = kind(bad, *ARGUMENTS.get(kind.__name__, ("",))[1:])
-    told = f"{error} {''.join(traceback.format_exception(error))}"
-    assert "name" in told and "\\x1b[2Jname" in told
-    assert not set(bad) - set("[2Jname1m") & set(told), "an escape sequence reaches a terminal"
+    shown = f"{error} {''.join(traceback.format_exception(error))}"
+    assert "name" in shown and "\\x1b[2Jname" in shown
+    assert not set(bad) - set("[2Jname1m") & set(shown), "an escape sequence reaches a terminal"
     assert "two\nlines" in str(stockade.ConfigError("two\nlines")), "line ends stay"
 
 

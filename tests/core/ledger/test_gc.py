@@ -206,12 +206,12 @@ def test_each_wall_that_a_string_names_is_looked_at(
     monkeypatch.setattr(gc_module, "installed", list)
     there(engine, "ses-1", dead)
     done = collect(runtime=runtime, strings=[string])
-    told = [name for name, _ in done.skipped]
+    skipped = [name for name, _ in done.skipped]
     assert "secret" not in str(done.skipped)
     if string.endswith(","):
-        assert told == ["local | x,"] and not engine.removed
+        assert skipped == ["local | x,"] and not engine.removed
     else:
-        assert engine.removed == ["ses-1"] and told == ([] if "other" in string else ["nowhere"])
+        assert engine.removed == ["ses-1"] and skipped == ([] if "other" in string else ["nowhere"])
 
 
 def test_who_attaches_in_the_moment_of_its_removal_wins(

@@ -129,8 +129,8 @@ def test_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     optional = default_ledger()
     assert optional is not None and optional.optional
     monkeypatch.setenv("STOCKADE_LEDGER", str(tmp_path / "there"))
-    told = default_ledger()
-    assert told is not None and not told.optional and told.path == str(tmp_path / "there")
+    named = default_ledger()
+    assert named is not None and not named.optional and named.path == str(tmp_path / "there")
     monkeypatch.setenv("STOCKADE_LEDGER", "off")
     assert default_ledger() is None
 

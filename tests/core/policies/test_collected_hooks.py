@@ -129,8 +129,8 @@ def test_checks_of_all_and_a_failure_is_one() -> None:
     found = hooks(Looks(), Broken(), Babbles()).doctor_checks()
     assert [(check.what, check.ok) for check in found[:2]] == [("one", True), ("two", False)]
     assert [check.ok for check in found[2:]] == [False, False]
-    told = " ".join(check.detail for check in found[2:])
-    assert "checks broke" in told and "is no list" in told
+    reported = " ".join(check.detail for check in found[2:])
+    assert "checks broke" in reported and "is no list" in reported
 
 
 def test_a_wrapper_has_the_last_word_if_that_is_a_list() -> None:

@@ -133,8 +133,8 @@ def test_events_hold_what_happened_and_no_secrets() -> None:
         "session.destroying",
         "session.destroyed",
     ]
-    told = repr(observer.events)
-    assert not any(secret in told for secret in ("hunter2", "argument7", "input7"))
+    reported = repr(observer.events)
+    assert not any(secret in reported for secret in ("hunter2", "argument7", "input7"))
     finished = observer.events[3]
     assert finished.verdict == "exited" and finished.exit_code == 0
     assert finished.duration_seconds is not None and finished.stdout_bytes == 0

@@ -129,11 +129,13 @@ for info in stockade.inspect_providers():
         print(info.name, info.available, info.broken, info.reason)
 """
     lines = run(code, "good", "away", "broken_import", "duplicate_a", "duplicate_b").splitlines()
-    told = {line.split(" ", 1)[0]: line for line in lines}
-    assert told["good"] == "good True False "
-    assert told["away"].startswith("away False False engine: the test's engine (mend it: start it)")
-    assert "True distribution stockade-test-broken-import 1.2.3" in told["broken"]
-    assert "True provider 'twice' is claimed by" in told["twice"]
+    reported = {line.split(" ", 1)[0]: line for line in lines}
+    assert reported["good"] == "good True False "
+    assert reported["away"].startswith(
+        "away False False engine: the test's engine (mend it: start it)"
+    )
+    assert "True distribution stockade-test-broken-import 1.2.3" in reported["broken"]
+    assert "True provider 'twice' is claimed by" in reported["twice"]
 
 
 def test_A7_an_order_of_preference(run: Run) -> None:

@@ -146,9 +146,9 @@ def test_one_that_does_not_start_is_passed_over(ours: Runtime, name: str) -> Non
 def test_where_nothing_is_left_every_reason_is_reported(ours: Runtime, name: str) -> None:
     with pytest.raises(ProviderUnavailableError) as caught:
         FACES[name]("away | unstarted:img", ours)
-    told = str(caught.value)
-    assert told.startswith("nothing of 'away | unstarted:img' can be used: [away] ")
-    assert "[unstarted:img] no such image" in told and caught.value.retryable
+    message = str(caught.value)
+    assert message.startswith("nothing of 'away | unstarted:img' can be used: [away] ")
+    assert "[unstarted:img] no such image" in message and caught.value.retryable
 
 
 @pytest.mark.parametrize(

@@ -60,18 +60,18 @@ def test_an_agent_has_a_limit_of_its_own() -> None:
 
 def test_what_is_refused_is_reported() -> None:
     provider = limited(max_sessions=1)
-    told: list[Event] = []
+    reported: list[Event] = []
 
     class Observer:
         @hookimpl
         def stockade_event(self, event: Event) -> None:
-            told.append(event)
+            reported.append(event)
 
     provider.runtime.hooks.add(Observer())
     provider.open_record("a")
     with pytest.raises(CapacityError):
         provider.open_record("b")
-    assert (told[-1].kind, told[-1].reason) == (EventKind.SESSION_REFUSED, "CapacityError")
+    assert (reported[-1].kind, reported[-1].reason) == (EventKind.SESSION_REFUSED, "CapacityError")
 
 
 def test_a_failed_start_gives_its_permit_back() -> None:

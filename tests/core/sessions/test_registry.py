@@ -84,19 +84,19 @@ def test_destroyed_is_final() -> None:
 
 class _Ledger:
     def __init__(self, fail: bool = False) -> None:
-        self.told: list[str] = []
+        self.recorded: list[str] = []
         self.fail = fail
 
     def intend(self, record: Recorded) -> None:
         if self.fail:
             raise OSError("disk full")
-        self.told.append("intend")
+        self.recorded.append("intend")
 
     def change(self, record: Recorded) -> None:
-        self.told.append(str(record.status))
+        self.recorded.append(str(record.status))
 
     def forget(self, record: Recorded) -> None:
-        self.told.append("forget")
+        self.recorded.append("forget")
 
 
 def test_C9_the_ledger_hears_of_everything_in_order() -> None:
@@ -105,7 +105,7 @@ def test_C9_the_ledger_hears_of_everything_in_order() -> None:
     handle = provider.create_session("a")
     provider.execute_code("a", handle.session_id, "x")
     provider.destroy_session("a", handle.session_id)
-    assert ledger.told == [
+    assert ledger.recorded == [
         "intend",
         "ready",
         "executing",

@@ -120,10 +120,10 @@ def test_a_wall_that_must_be_there_fails_instead_of_skipping(
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [("2.5", "2.5"), ("", "1.0"), ("0", "above 0"), ("nan", "above 0"), ("fast", "above 0")],
 )
-def test_the_time_factor_of_the_environment(text: str, told: str) -> None:
+def test_the_time_factor_of_the_environment(text: str, reported: str) -> None:
     code = "from stockade.testing.base import ConformanceBase as C; print(C.time_factor)"
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -133,7 +133,7 @@ def test_the_time_factor_of_the_environment(text: str, told: str) -> None:
         timeout=60,
         check=False,
     )
-    assert told in done.stdout + done.stderr, done
+    assert reported in done.stdout + done.stderr, done
 
 
 def test_a_failure_says_where_to_look() -> None:

@@ -63,14 +63,14 @@ def test_E8_two_sessions_are_two_users(engine: docker.APIClient) -> None:
     with stockade.open(f"docker:{BUSYBOX}") as one, stockade.open(f"docker:{BUSYBOX}") as two:
         seen = []
         for session in (one, two):
-            told = engine.inspect_container(container_of(session))["Config"]["User"]
+            reported = engine.inspect_container(container_of(session))["Config"]["User"]
             inside = session.shell("id -u; id -g").stdout.split()
-            assert told == ":".join(inside) != NOBODY
+            assert reported == ":".join(inside) != NOBODY
             for folder in ("/workspace", "/tmp"):
                 assert session.shell(f"echo x > {folder}/x && stat -c %u:%g {folder}/x").stdout == (
-                    f"{told}\n"
+                    f"{reported}\n"
                 )
-            seen.append(told)
+            seen.append(reported)
         assert seen[0] != seen[1]
 
 

@@ -107,8 +107,8 @@ def test_progress_is_reported(
     monkeypatch.setattr("stockade_docker.images._PROGRESS_SECONDS", 0.0)
     with caplog.at_level(logging.WARNING):
         opens(registry.image)
-    told = [line for line in caplog.messages if line.startswith(f"pulling {registry.image}: ")]
-    assert told
+    reported = [line for line in caplog.messages if line.startswith(f"pulling {registry.image}: ")]
+    assert reported
 
 
 def test_no_registry_there() -> None:

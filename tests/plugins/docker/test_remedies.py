@@ -129,6 +129,6 @@ def test_C12_named_pipes_are_refused_by_name(place: str) -> None:
 )
 def test_what_an_engines_machine_lacks_is_named(words: str, mends: str) -> None:
     error = docker.errors.APIError("x", explanation=words)
-    told = explain("starting the container failed", error, Shape(image="x"))
-    assert "the engine's machine lacks" in str(told) and mends in str(told)
-    assert not told.retryable and "shell" not in str(told)
+    message = explain("starting the container failed", error, Shape(image="x"))
+    assert "the engine's machine lacks" in str(message) and mends in str(message)
+    assert not message.retryable and "shell" not in str(message)

@@ -237,7 +237,7 @@ def test_ordinary_programs_run(engine: docker.APIClient) -> None:
         assert result.stdout == "thread\nb'child\\n'\ndone\n", result.stderr
 
 
-# -- which one an engine is told ------------------------------------------------------
+# -- which one an engine is given -----------------------------------------------------
 
 
 def _info(profile: str | None, *, podman: bool = False) -> EngineInfo:
@@ -250,8 +250,8 @@ def test_an_engine_is_given_one_that_filters() -> None:
         for network in (False, True):
             text = seccomp.stated(None, _info(profile), network=network, local=False)
             assert text == seccomp.own(network=network)
-    told = seccomp.stated("engine", _info("builtin"), network=False, local=True)
-    assert told == "builtin"
+    chosen = seccomp.stated("engine", _info("builtin"), network=False, local=True)
+    assert chosen == "builtin"
     assert seccomp.stated("engine", _info("default"), network=False, local=True) is None
     filters_none = (("engine", _info("unconfined")), ("engine", _info(None)), (None, _info(None)))
     for choice, info in filters_none:

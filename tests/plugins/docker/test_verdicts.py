@@ -40,8 +40,8 @@ def at_the_same_time(session: Session, cases: list[tuple[str, float, Verdict, in
         thread.start()
     for thread in threads:
         thread.join(90)
-    told = {line: (result.verdict, result.exit_code) for line, result in seen.items()}
-    assert told == {line: (verdict, code) for line, _, verdict, code in cases}
+    reported = {line: (result.verdict, result.exit_code) for line, result in seen.items()}
+    assert reported == {line: (verdict, code) for line, _, verdict, code in cases}
 
 
 @pytest.mark.parametrize("image", [PYTHON, BUSYBOX])

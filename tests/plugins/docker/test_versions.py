@@ -36,14 +36,14 @@ def _runc(version: str, name: str = "runc") -> str:
     ],
 )
 def test_runcs_with_known_ways_out(version: str, known: str, closed: str) -> None:
-    told = _runc(version)
-    assert known in told
-    assert not closed or closed not in told
+    reported = _runc(version)
+    assert known in reported
+    assert not closed or closed not in reported
 
 
 def test_a_runtime_as_podman_reports_it() -> None:
-    told = _runc("runc version 1.1.5+ds1\ncommit: 1\nspec: 1", "OCI Runtime (runc)")
-    assert told.startswith("runc 1.1.5+ds1; known ways out") and "commit" not in told
+    reported = _runc("runc version 1.1.5+ds1\ncommit: 1\nspec: 1", "OCI Runtime (runc)")
+    assert reported.startswith("runc 1.1.5+ds1; known ways out") and "commit" not in reported
     assert _runc("crun version 1.8\nx", "OCI Runtime (crun)") == "crun 1.8"
     assert runtime_check(INFO) == []
 

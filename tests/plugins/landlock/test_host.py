@@ -31,8 +31,8 @@ def test_E7_nothing_of_the_host(session: Session, tmp_path: Path) -> None:
     ):
         result = session.shell(f"cat {path}; ls {path}")
         assert not result.stdout, (path, result.stdout)
-    told = session.shell("cat /etc/passwd /etc/group /etc/hosts /etc/hostname; hostname").stdout
-    assert os.uname().nodename not in told and "sandbox" in told
+    printed = session.shell("cat /etc/passwd /etc/group /etc/hosts /etc/hostname; hostname").stdout
+    assert os.uname().nodename not in printed and "sandbox" in printed
     result = session.shell(f"ln -s {secret} link; cat link; ln {secret} hard; cat hard")
     assert "hunter2" not in result.stdout
     names = {line.split("=")[0] for line in session.run(["env"]).stdout.splitlines()}

@@ -120,9 +120,9 @@ def test_files_move_between_folders_whatever_landlock_knows(landlock: str, abi: 
 
 def test_before_linux_5_12_each_mount_is_made_read_only(landlock: str) -> None:
     line = "while read -r i p d r place options rest; do echo $place $options; done"
-    told = born(f"{line} < /proc/self/mountinfo", one_by_one=True)
+    printed = born(f"{line} < /proc/self/mountinfo", one_by_one=True)
     own = {"/workspace", "/tmp", "/var/tmp", "/dev/shm", "/dev/pts", "/proc"}
-    for place, options in (row.split() for row in told.splitlines()):
+    for place, options in (row.split() for row in printed.splitlines()):
         assert options.startswith("rw") == (place in own), (place, options)
         assert "nosuid" in options, (place, options)
 
@@ -130,11 +130,11 @@ def test_before_linux_5_12_each_mount_is_made_read_only(landlock: str) -> None:
 def test_root_without_user_namespaces_still_is_nobody(landlock: str) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can do without them")
-    told = born("cat /proc/self/status; : > f; (: > /new) 2>&- || echo no", namespace=False)
-    status = dict(line.split(":\t", 1) for line in told.splitlines() if ":\t" in line)
+    printed = born("cat /proc/self/status; : > f; (: > /new) 2>&- || echo no", namespace=False)
+    status = dict(line.split(":\t", 1) for line in printed.splitlines() if ":\t" in line)
     assert set(status["Uid"].split()) == set(status["Gid"].split()) == {str(0x70001234)}
     assert all(int(status[name], 16) == 0 for name in status if name.startswith("Cap"))
-    assert not status["Groups"].strip() and told.endswith("no\n")
+    assert not status["Groups"].strip() and printed.endswith("no\n")
 
 
 # -- a folder as root -----------------------------------------------------------------------
@@ -162,9 +162,9 @@ def small_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_folder_becomes_the_root(landlock: str, small_root: Path) -> None:
     with stockade.open(f"{landlock}:{small_root}") as session:
-        told = session.shell("ls /; id -un; cat /etc/hosts; echo x > /tmp/f; cat /tmp/f")
-        listed, _, rest = told.stdout.partition("sandbox")
-        assert {"bin", "etc", "tmp", "workspace", "proc", "dev"} <= set(listed.split()), told
+        printed = session.shell("ls /; id -un; cat /etc/hosts; echo x > /tmp/f; cat /tmp/f")
+        listed, _, rest = printed.stdout.partition("sandbox")
+        assert {"bin", "etc", "tmp", "workspace", "proc", "dev"} <= set(listed.split()), printed
         assert "localhost" in rest and rest.endswith("x\n")
         assert not session.shell("echo x > /bin/new").success
         session.files.write("/workspace/a/b", b"data")

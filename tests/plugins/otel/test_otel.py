@@ -300,7 +300,7 @@ def test_no_secret_of_a_real_session_is_exported(otel: Collected) -> None:
         session.run(["cat"], stdin=b"s3cr3t-stdin", env={"OTHER": "s3cr3t-other"})
         session.shell("echo s3cr3t-shell")
         session.code("print('s3cr3t-code')")
-    told = str([span.to_json() for span in otel.exporter.get_finished_spans()])
+    exported = str([span.to_json() for span in otel.exporter.get_finished_spans()])
     data = otel.reader.get_metrics_data()
-    told += data.to_json() if data is not None else ""
-    assert "stockade.execution" in told and "s3cr3t" not in told
+    exported += data.to_json() if data is not None else ""
+    assert "stockade.execution" in exported and "s3cr3t" not in exported

@@ -23,13 +23,13 @@ class Verdict:
 
     good: bool
     summary: str
-    told: tuple[str, ...]  #: what used its second chance
+    reported: tuple[str, ...]  #: what used its second chance
     logs: tuple[str, ...]  #: what each run printed
 
 
 def take(run: Run, say: Callable[[str], object]) -> Verdict:
     """Run a part, with its second chances; ``say`` is told of them as they come."""
-    told: list[str] = []
+    reported: list[str] = []
     logs: list[str] = []
 
     def once(name: str, checks: tuple[str, ...] = ()) -> Outcome:
@@ -37,20 +37,22 @@ def take(run: Run, say: Callable[[str], object]) -> Verdict:
         logs.append(done.log)
         return done
 
-    def tell(text: str) -> None:
-        told.append(text)
+    def report(text: str) -> None:
+        reported.append(text)
         say(text)
 
     first = once("all")
     if first.trouble:
-        tell(f"{first.trouble.splitlines()[0]}: once more, in a new guest")
+        report(f"{first.trouble.splitlines()[0]}: once more, in a new guest")
         first = once("all-new-guest")
     if first.trouble:
-        return Verdict(good=False, summary=first.trouble, told=tuple(told), logs=tuple(logs))
+        return Verdict(
+            good=False, summary=first.trouble, reported=tuple(reported), logs=tuple(logs)
+        )
     passed, failed, seconds = first.passed, first.failed, first.seconds
     if failed:
         names = ", ".join(name.rpartition("::")[2] for name in failed)
-        tell(f"failed at first, run once more in a new guest: {names}")
+        report(f"failed at first, run once more in a new guest: {names}")
         second = once("failed-at-first", failed)
         seconds += second.seconds
         # To be skipped, or not to be found, is not to pass.
@@ -62,6 +64,6 @@ def take(run: Run, say: Callable[[str], object]) -> Verdict:
     return Verdict(
         good=passed > 0 and not failed,
         summary=f"{summary}, in {seconds:.0f} s",
-        told=tuple(told),
+        reported=tuple(reported),
         logs=tuple(logs),
     )

@@ -49,9 +49,9 @@ def test_a_named_host_function_is_called(session: Session) -> None:
 
 
 def test_of_its_errors_the_type_shows_alone(session: Session) -> None:
-    told = session.code("call_tool('secret')").stderr
-    assert "ValueError" in told
-    assert "/host/secret" not in told
+    printed = session.code("call_tool('secret')").stderr
+    assert "ValueError" in printed
+    assert "/host/secret" not in printed
     assert "ask politely" in session.code("call_tool('polite')").stderr
 
 
@@ -63,8 +63,8 @@ def test_one_that_the_session_does_not_name_is_not_there(session: Session) -> No
 
 def test_a_host_that_is_not_named_is_refused(session: Session) -> None:
     for url in ("http://127.0.0.1/", "http://localhost/", "https://example.com/"):
-        told = session.code(f"http_get({url!r})").stderr
-        assert "Denied" in told, (url, told)
+        printed = session.code(f"http_get({url!r})").stderr
+        assert "Denied" in printed, (url, printed)
 
 
 def test_each_execution_has_a_clean_guest(session: Session) -> None:

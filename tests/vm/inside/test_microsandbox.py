@@ -119,8 +119,10 @@ def test_code_that_kills_all_it_can_harms_its_session_alone(session: Session) ->
 
 
 def test_the_code_has_no_privilege(session: Session) -> None:
-    told = session.shell("grep -E '^(CapPrm|CapEff|NoNewPrivs)' /proc/self/status").stdout.split()
-    assert told == ["CapPrm:", "0" * 16, "CapEff:", "0" * 16, "NoNewPrivs:", "1"]
+    printed = session.shell(
+        "grep -E '^(CapPrm|CapEff|NoNewPrivs)' /proc/self/status"
+    ).stdout.split()
+    assert printed == ["CapPrm:", "0" * 16, "CapEff:", "0" * 16, "NoNewPrivs:", "1"]
 
 
 def test_the_root_folder_stays_as_it_is(session: Session) -> None:

@@ -109,7 +109,7 @@ class Served:
         try:
             while data := process.stdout.read1(1 << 20):  # type: ignore[attr-defined]
                 receive(data)
-            told = process.stderr.read()
+            said = process.stderr.read()
         except BaseException:
             process.kill()
             raise
@@ -123,8 +123,8 @@ class Served:
             raise TimeoutError("the command took too long")
         if errors:
             raise errors[0]
-        assert b"Sanitizer" not in told and b"runtime error" not in told, told.decode()
-        return (128 - code if code < 0 else code), told
+        assert b"Sanitizer" not in said and b"runtime error" not in said, said.decode()
+        return (128 - code if code < 0 else code), said
 
 
 def _feed(
