@@ -135,11 +135,11 @@ def test_C9_killed_at_every_step_nothing_is_left(
     chosen = steps(wall)[part - 1 :: parts]
     if ROUNDS == 1:
         chosen = chosen[:: _THINNED.get(name, 1)]
-    jobs = [(step, (turn + 0.5) / ROUNDS) for step in chosen for turn in range(ROUNDS)]
+    kills = [(step, (turn + 0.5) / ROUNDS) for step in chosen for turn in range(ROUNDS)]
     for witness in _witness(place, [wall.partition("?")[0]]):
         began = time.monotonic()
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            list(pool.map(lambda job: place.kill_at(wall, *job), jobs))
+            list(pool.map(lambda kill: place.kill_at(wall, *kill), kills))
         seconds = time.monotonic() - began
         time.sleep(1)  # what an engine was asked for as its client died may still come
         made, found = _collect_all(place)

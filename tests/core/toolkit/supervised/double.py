@@ -23,7 +23,7 @@ READY, TAKEN, ENDED, NOWHERE, GONE = 1, 2, 3, 4, 0
 
 
 class Outcome(NamedTuple):
-    """One job's: what was said of it, and what its program wrote."""
+    """One execution: what was reported of it, and what its program wrote."""
 
     said: list[tuple[int, int]]
     out: bytes
@@ -102,10 +102,10 @@ class Double:
         arguments: tuple[str, ...] = ("python3", "-c", ""),
         terminal: bool = False,
     ) -> Started:
-        """Hand a job over."""
+        """Hand an execution over."""
         started = Started(self, stdin, terminal)
         try:
-            message = job(cwd, arguments, env or {})
+            message = message_of(cwd, arguments, env or {})
             self.send(message, [*started.theirs, _once(started, _file(code))])
         finally:
             for descriptor in started.theirs:
@@ -120,7 +120,7 @@ class Double:
             self.socket.sendall(message[sent:])
 
     def run(self, code: str | bytes, **options: Any) -> Outcome:
-        """A job to its end."""
+        """Run one execution to its end."""
         return self.start(code.encode() if isinstance(code, str) else code, **options).end()
 
     def close(self) -> int:
@@ -145,7 +145,7 @@ class Double:
 
 
 class Started:
-    """A job that was handed over, and its streams."""
+    """An execution that was handed over, and its streams."""
 
     def __init__(self, double: Double, stdin: bytes, terminal: bool = False) -> None:
         self.double = double
@@ -188,7 +188,7 @@ class Started:
         return more
 
 
-def job(cwd: str, arguments: tuple[str, ...], env: dict[str, str]) -> bytes:
+def message_of(cwd: str, arguments: tuple[str, ...], env: dict[str, str]) -> bytes:
     """The message of one, without its descriptors."""
     texts = [cwd, *arguments, *(f"{name}={value}" for name, value in env.items())]
     body = b"".join(text.encode("utf-8", "surrogateescape") + b"\0" for text in texts)
@@ -225,7 +225,7 @@ def _feed(descriptor: int, data: bytes) -> None:
 
 
 def main() -> None:
-    """Serve the tests: the first line is what to start, each further one a job."""
+    """Serve the tests: the first line is what to start, each further one an execution."""
     double = Double(**ast.literal_eval(sys.stdin.readline()))
     for line in sys.stdin:
         print(repr(tuple(double.run(**ast.literal_eval(line)))), flush=True)

@@ -61,7 +61,7 @@ def test_what_nobody_catches_ends_nothing(named: Double) -> None:
 
 @pytest.mark.parametrize("name", [name for name in SAME if name.startswith("exit")])
 def test_an_exit_ends_it(name: str, named: Double) -> None:
-    """With the status that it has elsewhere, and its variables: the next job has new ones."""
+    """With the status that it has elsewhere, and its variables: the next execution has new ones."""
     assert named.run("import atexit; atexit.register(print, 'bye'); x = 1").status == 0
     ended = named.run(SAME[name])
     codes = {"exit none": 0, "exit 256": 0, "exit -1": 255, "exit huge": 255, "exit 2**32": 5}

@@ -1,4 +1,4 @@
-"""Warm interpreters are as new ones: their programs' start, output and end, and the jobs' way."""
+"""Warm interpreters are as new ones: how programs start, write and end, and the protocol."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def comparable(shown: bytes, file: str = "") -> str:
 
 
 def test_a_job_is_taken_and_ends_in_a_process_of_its_own(fresh: Double, python: str) -> None:
-    """The order of a job's words: it is taken, by a process of its own, and has ended."""
+    """What is reported, in order: a process of its own has taken it, and it has ended."""
     assert fresh.ready == (READY, fresh.pid)
     first = fresh.run("import os; print(os.getpid(), os.getppid())")
     assert first.out.decode().split() == [str(first.pid), str(fresh.pid)]

@@ -1,4 +1,4 @@
-"""Interpreters that take their time to start, or never do: jobs that nobody has begun with."""
+"""Interpreters that start slowly or never: executions that none has begun."""
 
 from __future__ import annotations
 

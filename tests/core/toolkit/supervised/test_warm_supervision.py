@@ -1,4 +1,4 @@
-"""Who serves the jobs holds out against its programs, and says nothing that is not so."""
+"""What serves executions withstands their programs, and reports nothing that is untrue."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from core.toolkit.supervised.double import ENDED, GONE, TAKEN, Double, job
+from core.toolkit.supervised.double import ENDED, GONE, TAKEN, Double, message_of
 from stockade.toolkit.supervised.warm import BOOT, FRESH, NAMED, warm_source
 
 SOURCE = warm_source().encode()
@@ -63,7 +63,7 @@ def test_a_running_program_is_left_alone_by_that(mode: str) -> None:
 
 
 def test_one_that_waits_may_be_ended() -> None:
-    """Then the interpreter ends, having said nothing: no job was lost."""
+    """Then the interpreter ends and reports nothing: no execution was lost."""
     double = made()
     (child,) = wait_for_children(double.pid)
     os.kill(child, signal.SIGKILL)
@@ -108,7 +108,7 @@ def test_a_job_may_come_in_any_pieces(mode: str) -> None:
         streams = [os.pipe(), os.pipe(), os.pipe()]
         code = os.memfd_create("code")
         os.write(code, b"import os; print(os.environ['A'])")
-        message = job("/", (), {"A": "b" * 5000})
+        message = message_of("/", (), {"A": "b" * 5000})
         theirs = [streams[0][0], streams[1][1], streams[2][1], code]
         double.send(message[:5], theirs)
         for piece in (message[5:12], message[12:13], message[13:4000], message[4000:]):
@@ -122,10 +122,10 @@ def test_a_job_may_come_in_any_pieces(mode: str) -> None:
 
 
 BROKEN = {
-    "no descriptors": (job("/", (), {}), 0),
-    "three descriptors": (job("/", (), {}), 3),
-    "five descriptors": (job("/", (), {}), 5),
-    "more than it says": (job("/", (), {}) + b"x", 4),
+    "no descriptors": (message_of("/", (), {}), 0),
+    "three descriptors": (message_of("/", (), {}), 3),
+    "five descriptors": (message_of("/", (), {}), 5),
+    "more than it says": (message_of("/", (), {}) + b"x", 4),
     "no number of texts": (struct.pack("<III", 2, 1, 0) + b"/\0", 4),
     "no end of a text": (struct.pack("<III", 1, 0, 0) + b"/", 4),
     "too long": (struct.pack("<III", 0xFFFFFFFF, 0, 0) + b"/\0", 4),
@@ -145,7 +145,7 @@ def test_what_is_no_job_ends_it(name: str, mode: str) -> None:
 
 
 def test_a_process_limit_is_waited_for() -> None:
-    """A fork that fails is tried again once there is a job, and ends nothing before."""
+    """A failed fork is tried again once an execution waits, and ends nothing before that."""
     if os.getuid():
         pytest.skip("to be another user takes root")
     other = (

@@ -10,7 +10,7 @@ from stockade.toolkit.supervised.inside.boot import BOOT
 
 __all__ = ["BOOT", "FRESH", "NAMED", "warm_source"]
 
-#: The two modes: a new interpreter for each job, and one that keeps its variables.
+#: The two modes: a new interpreter for each execution, and one that keeps its variables.
 FRESH, NAMED = "fresh", "named"
 
 _INSIDE = "stockade.toolkit.supervised.inside"
@@ -20,7 +20,7 @@ _MODULES = (
     f"{_INSIDE}.ending",
     f"{_INSIDE}.boot",
     f"{_INSIDE}.surroundings",
-    f"{_INSIDE}.zygote",
+    f"{_INSIDE}.warm",
 )
 
 

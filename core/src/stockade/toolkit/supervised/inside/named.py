@@ -1,8 +1,8 @@
-"""Interpreters that keep their variables from job to job, and who hands them the jobs.
+"""Named interpreters, which keep their variables between executions, and their parent.
 
-Two processes: the one that the supervisor started has its socket, and the interpreter, a
-child, has one to that. So no program can say anything to the supervisor, and how the
-interpreter ended is seen by its parent.
+Two processes: the parent, which the supervisor started, has the socket to the supervisor and
+hands executions on; the interpreter, its child, has a socket to the parent alone. So no
+program can speak to the supervisor, and the parent sees how the interpreter ended.
 """
 
 import _signal  # type: ignore[import-not-found]
@@ -27,14 +27,14 @@ from stockade.toolkit.supervised.inside.surroundings import (
     restore_variables,
     set_variables,
 )
-from stockade.toolkit.supervised.inside.zygote import (
+from stockade.toolkit.supervised.inside.warm import (
     ENDED,
     HOST,
     NOWHERE,
     READY,
     TAKEN,
-    Job,
-    Zygote,
+    Execution,
+    WarmInterpreter,
     be_new,
     fork,
     number,
@@ -53,9 +53,9 @@ OWN = 10
 #: How often its parent looks whether it has ended with its socket still open elsewhere.
 LOOK_SECONDS = 0.2
 GONE = 0
-#: How many interpreters are started for a job that none has begun.
+#: How many interpreters are tried for one execution, where none begins it.
 TRIES = 2
-#: So much of the jobs' texts is kept for tracebacks.
+#: Bytes of the executions' texts that are kept for tracebacks.
 MOST_TEXT = 8 << 20
 #: Variables that are read when an interpreter starts.
 AT_START = (b"PYTHON", b"LD_", b"LANG", b"LC_", b"MALLOC_", b"GLIBC_")
@@ -64,42 +64,45 @@ AT_START = (b"PYTHON", b"LD_", b"LANG", b"LC_", b"MALLOC_", b"GLIBC_")
 # -- the parent -----------------------------------------------------------------
 
 
-def serve_named(zygote: Zygote, host: "_socket.socket") -> "_socket.socket":
+def serve_named(warm: WarmInterpreter, host: "_socket.socket") -> "_socket.socket":
     """Serve for ever; in the interpreter's process, its socket."""
     say(host, READY, os.getpid())
     pid, ours = 0, host
     while True:
-        job = take(host)
+        execution = take(host)
         if pid and os.waitpid(pid, os.WNOHANG)[0]:
-            pid = 0  # something ended it between two jobs: its variables are gone
+            pid = 0  # something ended it between two executions: its variables are gone
         for _ in range(TRIES):
             if not pid:
                 ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
                 pid = fork(host, True)
                 if not pid:
-                    return be_interpreter(zygote, job, host, theirs)
+                    return be_interpreter(warm, execution, host, theirs)
                 theirs.close()
-            hand(ours, job)
+            hand(ours, execution)
             if relay(host, ours, pid):
                 break
             pid = 0
         else:
             os._exit(1)
-        for descriptor in job.descriptors:
+        for descriptor in execution.descriptors:
             os.close(descriptor)
 
 
 def be_interpreter(
-    zygote: Zygote, job: Job, host: "_socket.socket", channel: "_socket.socket"
+    warm: WarmInterpreter,
+    execution: Execution,
+    host: "_socket.socket",
+    connection: "_socket.socket",
 ) -> "_socket.socket":
     """In the child: a start that is as clean as a new one's, or a new one."""
     os.setsid()
-    _signal.pthread_sigmask(_signal.SIG_SETMASK, zygote.usual)
-    zygote.show(True)
-    for descriptor in job.descriptors:
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, warm.usual)
+    warm.show(True)
+    for descriptor in execution.descriptors:
         os.close(descriptor)
     environment = dict(os.environb)
-    for entry in job.variables:
+    for entry in execution.variables:
         name, _, value = entry.partition(b"=")
         if name == b"HOME" or name.startswith(AT_START):
             environment[name] = value
@@ -107,30 +110,32 @@ def be_interpreter(
     same = all(
         os.environb.get(name) == value for name, value in environment.items() if name != b"HOME"
     )
-    if sys.executable and (not same or zygote.sites.changed(home)):
-        os.dup2(channel.fileno(), HOST)
+    if sys.executable and (not same or warm.sites.changed(home)):
+        os.dup2(connection.fileno(), HOST)
         be_new(BOOT, source, ["kept"], environment)  # noqa: F821
     os.close(host.detach())
-    return channel
+    return connection
 
 
-def hand(channel: "_socket.socket", job: Job) -> None:
+def hand(connection: "_socket.socket", execution: Execution) -> None:
     """Hand it over; where nobody takes it, ``relay`` finds out why."""
-    packed = b"".join(item.to_bytes(4, sys.byteorder) for item in job.descriptors)
-    channel.settimeout(None)
+    packed = b"".join(item.to_bytes(4, sys.byteorder) for item in execution.descriptors)
+    connection.settimeout(None)
     try:
-        sent = channel.sendmsg([job.message], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)])
-        channel.sendall(job.message[sent:])
+        rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)]
+        sent = connection.sendmsg([execution.message], rights)
+        connection.sendall(execution.message[sent:])
     except OSError:
         pass
 
 
-def relay(host: "_socket.socket", channel: "_socket.socket", pid: int) -> bool:
-    """Pass on what the interpreter says of a job, as far as it can be so, until that is over.
-    Ends this process when the interpreter has ended; False where that was before the job."""
+def relay(host: "_socket.socket", connection: "_socket.socket", pid: int) -> bool:
+    """Pass on what the interpreter reports of an execution, as far as it can be true, until the
+    execution is over. Ends this process when the interpreter has ended; False where it ended
+    before it had begun."""
     taken = False
     while True:
-        kind, value = hear(channel, pid)
+        kind, value = hear(connection, pid)
         if kind == GONE:
             if not taken:
                 return False
@@ -149,14 +154,14 @@ def relay(host: "_socket.socket", channel: "_socket.socket", pid: int) -> bool:
             os.kill(pid, _signal.SIGKILL)
 
 
-def hear(channel: "_socket.socket", pid: int) -> "tuple[int, int]":
+def hear(connection: "_socket.socket", pid: int) -> "tuple[int, int]":
     """Its next word, or GONE and how it ended."""
-    channel.settimeout(LOOK_SECONDS)
+    connection.settimeout(LOOK_SECONDS)
     said = b""
     while len(said) < 8:
         part, wait = b"", 0
         try:
-            part = channel.recv(8 - len(said))
+            part = connection.recv(8 - len(said))
         except _socket.timeout:
             wait = os.WNOHANG
         except OSError:  # it ended with something unread
@@ -173,7 +178,7 @@ def hear(channel: "_socket.socket", pid: int) -> "tuple[int, int]":
 
 
 class Texts:
-    """The jobs' texts under their names, where tracebacks and ``inspect`` look for lines."""
+    """The executions' texts under their names, where tracebacks and ``inspect`` look for lines."""
 
     def __init__(self) -> None:
         import linecache
@@ -208,16 +213,17 @@ def show_lines(
     traceback.print_exception(kind, error, tb)
 
 
-def keep(channel: "_socket.socket") -> int:
-    """Run job after job with the same variables; the exit status once one ends the program."""
-    if channel.fileno() != OWN:
-        os.dup2(channel.fileno(), OWN, False)
-        channel.close()
+def keep(connection: "_socket.socket") -> int:
+    """Run one execution after another with the same variables, until one ends the program;
+    its exit status."""
+    if connection.fileno() != OWN:
+        os.dup2(connection.fileno(), OWN, False)
+        connection.close()
     else:
-        channel.detach()
-    channel = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, OWN)
+        connection.detach()
+    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, OWN)
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=lambda: attempt(channel.close))
+        os.register_at_fork(after_in_child=lambda: attempt(connection.close))
     if sys.version_info < (3, 13):
         sys.excepthook = sys.__excepthook__ = show_lines
     handler: object = _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
@@ -226,24 +232,24 @@ def keep(channel: "_socket.socket") -> int:
     texts = Texts()
     sys.argv[1:] = []
     while True:
-        job = take(channel)
-        entered = job.enter(channel)
+        execution = take(connection)
+        entered = execution.enter(connection)
         if entered:
-            say(channel, TAKEN, pid)
-            flush_all()  # what threads have written since the last job is not this one's (D16)
-            job.settle()
-        for descriptor in job.descriptors:
+            say(connection, TAKEN, pid)
+            flush_all()  # what threads wrote since the last execution is not this one's (D16)
+            execution.settle()
+        for descriptor in execution.descriptors:
             if descriptor != CODE:
                 os.close(descriptor)
         if not entered:
             continue
         data = read_code()
-        around = Surroundings(job)
+        around = Surroundings(execution)
         status, ended, handler = run_cell(data, texts.add(data), variables, handler)
         if ended or os.getpid() != pid:
             return status
         around.leave()
-        say(channel, ENDED, -status if status < 0 else status << 8)
+        say(connection, ENDED, -status if status < 0 else status << 8)
 
 
 def flush_all() -> None:
@@ -254,8 +260,8 @@ def flush_all() -> None:
 def run_cell(
     data: bytes, name: str, variables: "dict[str, object]", handler: "object"
 ) -> "tuple[int, bool, object]":
-    """Run one job's code: its status, whether it ends the program, and who handles an
-    interrupt from now on. Between jobs nobody does."""
+    """Run one execution's code: its status, whether it ends the program, and what handles an
+    interrupt from now on. Between executions nothing does."""
     ended = False
     try:
         _signal.signal(_signal.SIGINT, handler)
@@ -272,10 +278,10 @@ def run_cell(
 
 
 class Surroundings:
-    """What a job brings for itself alone: variables, paths of modules, standard streams."""
+    """What an execution brings for itself alone: variables, paths of modules, standard streams."""
 
-    def __init__(self, job: Job) -> None:
-        self.before = set_variables(job.variables)
+    def __init__(self, execution: Execution) -> None:
+        self.before = set_variables(execution.variables)
         self.paths: list[str] = []
         if b"PYTHONPATH" in self.before:
             self.add_paths(os.environ["PYTHONPATH"].split(os.pathsep))
@@ -304,10 +310,10 @@ class Surroundings:
                 sys.path.remove(path)
 
 
-def run_named(mode: str, host: "_socket.socket", zygote: Zygote) -> int:
-    """Serve a name; in the interpreter, the exit status once a job has ended it."""
+def run_named(mode: str, host: "_socket.socket", warm: WarmInterpreter) -> int:
+    """Serve a name; returns in the interpreter alone, its exit status once it has ended."""
     if mode == "named":
-        host = serve_named(zygote, host)
+        host = serve_named(warm, host)
     else:
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, zygote.usual)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, warm.usual)
     return keep(host)

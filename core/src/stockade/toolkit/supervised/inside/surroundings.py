@@ -35,7 +35,7 @@ def make_streams(*numbers: int) -> None:
 
 
 def make_streams_ahead() -> None:
-    """Make them as they are on pipes, which the descriptors are at nearly every job."""
+    """Make them as they are on pipes, which nearly every execution has."""
     out, into = os.pipe()
     nothing = os.open(os.devnull, os.O_RDWR)
     for number, descriptor in enumerate((out, into, into)):

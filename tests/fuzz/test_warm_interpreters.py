@@ -1,5 +1,4 @@
-"""Who hands a warm interpreter something else than jobs, or lies as a named one: bounded, and
-nothing of it is believed."""
+"""Malformed input to a warm interpreter, and a named one that lies: bounded, and not believed."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import examples
-from stockade.toolkit.supervised.inside import named, zygote
+from stockade.toolkit.supervised.inside import named, warm
 
 
 class Left(Exception):
@@ -56,14 +55,14 @@ def send(ours: socket.socket, pieces: list[bytes], descriptors: int) -> None:
     os.close(nothing)
 
 
-def taken(pieces: list[bytes], descriptors: int) -> zygote.Job | int:
-    """What the reader makes of it: a job, or the status with which it leaves."""
+def taken(pieces: list[bytes], descriptors: int) -> warm.Execution | int:
+    """What the reader makes of it: an execution, or the status with which it leaves."""
     with sockets() as (ours, theirs):
         sender = threading.Thread(target=send, args=(ours, pieces, descriptors))
         sender.start()
         before = set(os.listdir("/proc/self/fd"))
         try:
-            job = zygote.take(theirs)
+            execution = warm.take(theirs)
         except Left as left:
             return int(left.args[0])
         finally:
@@ -72,7 +71,7 @@ def taken(pieces: list[bytes], descriptors: int) -> zygote.Job | int:
             for name in set(os.listdir("/proc/self/fd")) - before:
                 with contextlib.suppress(OSError):
                     os.close(int(name))
-        return job
+        return execution
 
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
@@ -89,12 +88,12 @@ def test_a_job_is_read_as_it_was_sent(
     texts = [folder.replace(b"\0", b"/"), *arguments, *variables]
     body = b"".join(text + b"\0" for text in texts)
     data = struct.pack("<III", len(body), len(arguments), len(variables)) + body
-    job = taken(cut(data, places), 4)
-    assert isinstance(job, zygote.Job)
-    assert job.folder == texts[0]
-    assert [os.fsencode(argument) for argument in job.arguments] == arguments
-    assert job.variables == variables
-    assert job.message == data and len(job.descriptors) == 4
+    execution = taken(cut(data, places), 4)
+    assert isinstance(execution, warm.Execution)
+    assert execution.folder == texts[0]
+    assert [os.fsencode(argument) for argument in execution.arguments] == arguments
+    assert execution.variables == variables
+    assert execution.message == data and len(execution.descriptors) == 4
 
 
 NUMBERS = st.one_of(st.integers(0, 9), st.sampled_from([0xFFFFFFFF, 0x7FFFFFFF, 64 << 20, 1 << 16]))
@@ -116,17 +115,17 @@ def test_anything_else_ends_it(
     whole = length == len(rest) and len(parts) == numbers[1] + numbers[2] + 2 and not parts[-1]
     seen = taken(cut(data, places), descriptors)
     if whole and descriptors == 4:
-        assert isinstance(seen, zygote.Job)
+        assert isinstance(seen, warm.Execution)
     else:
-        # Bytes that come too late for the job are the next one's, which it is not.
-        late = isinstance(seen, zygote.Job) and len(seen.message) < len(data)
+        # Bytes that come too late for the execution are the next one's, which it is not.
+        late = isinstance(seen, warm.Execution) and len(seen.message) < len(data)
         assert seen in (0, 2) or late, seen
 
 
 WORDS = st.one_of(
     st.tuples(st.integers(0, 5), st.integers(0, 0xFFFFFFFF)),
     st.tuples(
-        st.sampled_from([zygote.TAKEN, zygote.ENDED, zygote.NOWHERE]),
+        st.sampled_from([warm.TAKEN, warm.ENDED, warm.NOWHERE]),
         st.sampled_from([0, 256, 2, 13]),
     ),
 )
@@ -156,6 +155,6 @@ def test_what_an_interpreter_says_is_passed_on_as_far_as_it_can_be_so(
             said += part
     heard = [struct.unpack_from("<II", said, at) for at in range(0, len(said), 8)]
     kinds = [kind for kind, _ in heard]
-    assert kinds in ([], [zygote.NOWHERE], [zygote.TAKEN, zygote.ENDED]), heard
-    assert all(value == 4242 for kind, value in heard if kind == zygote.TAKEN)
+    assert kinds in ([], [warm.NOWHERE], [warm.TAKEN, warm.ENDED]), heard
+    assert all(value == 4242 for kind, value in heard if kind == warm.TAKEN)
     assert set(ended) <= {9}

@@ -1,17 +1,17 @@
-"""A warm interpreter: it waits for jobs on a socket, and runs each as a new one would.
+"""A warm interpreter: it waits for executions on a socket, and runs each as a new one would.
 
 The supervisor starts it with the socket on descriptor 3 and this text on descriptor 4, as
 one of these:
 
-- ``fresh`` forks a child ahead. The child itself takes the next job from the socket and is
-  the program; nothing of an earlier one is in it.
-- ``named`` forks an interpreter that keeps its variables (named.py), and hands it the jobs.
+- ``fresh`` forks a child ahead. The child itself takes the next execution from the socket and
+  is the program; nothing of an earlier one is in it.
+- ``named`` forks an interpreter that keeps its variables (named.py), and hands executions on.
 - ``kept`` is that interpreter, where it has to be started and cannot be forked.
 
-A job is a head (three numbers: the length of what follows, how many arguments, how many
-variables) and NUL-ended texts: the working folder, the arguments, ``NAME=value``. With its
-first bytes come four descriptors: the three standard streams and the code. What is said in
-return is a kind and a value.
+An execution arrives as a head (three numbers: the length of what follows, how many arguments,
+how many variables) and NUL-ended texts: the working folder, the arguments, ``NAME=value``.
+With its first bytes come four descriptors: the three standard streams and the code. Each
+answer is a kind and a value.
 """
 
 import _signal  # type: ignore[import-not-found]
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     NAMED: str  # named.py, which is compiled where it is used
 
-    def run_named(mode: str, host: _socket.socket, zygote: "Zygote") -> int: ...  # in NAMED
+    def run_named(mode: str, host: _socket.socket, warm: "WarmInterpreter") -> int: ...  # in NAMED
 
     COLD: str  # what a new interpreter runs code with
 
@@ -60,14 +60,15 @@ for _ in (1, 2):
         str(error)
 """
 NONE = -1
-#: A job that comes so soon after the one before is one of a row: the next child is forked
-#: while it runs. Else nobody waits for that, and a program finds one process less in use.
+#: Seconds. An execution that comes so soon after the one before is one of a row: the next
+#: child is forked while it runs. Else nobody waits for that, and a program finds one process
+#: less in use.
 ROW_SECONDS = 0.1
-#: For so long a process is waited for where a job is there and the process limit is reached.
+#: Seconds that an execution waits for a process while the process limit is reached.
 FORK_SECONDS = 1.0
 
 
-class Job:
+class Execution:
     """What is to be run, and its descriptors: standard input, output, error, the code."""
 
     def __init__(self, message: bytes, descriptors: "list[int]") -> None:
@@ -82,12 +83,12 @@ class Job:
         self.variables = parts[counts[0] + 1 : -1]
         self.descriptors = descriptors
 
-    def enter(self, channel: "_socket.socket") -> bool:
+    def enter(self, connection: "_socket.socket") -> bool:
         """Go to the working folder; where that is impossible it is said."""
         try:
             os.chdir(self.folder)
         except OSError as error:
-            say(channel, NOWHERE, error.errno or 0)
+            say(connection, NOWHERE, error.errno or 0)
             return False
         return True
 
@@ -99,22 +100,22 @@ class Job:
             os.dup2(self.descriptors[3], CODE, False)
 
 
-def say(channel: "_socket.socket", kind: int, value: int) -> None:
-    channel.sendall(kind.to_bytes(4, "little") + value.to_bytes(4, "little"))
+def say(connection: "_socket.socket", kind: int, value: int) -> None:
+    connection.sendall(kind.to_bytes(4, "little") + value.to_bytes(4, "little"))
 
 
 def number(data: bytes, at: int) -> int:
     return int.from_bytes(data[at : at + 4], "little")
 
 
-def take(channel: "_socket.socket") -> Job:
-    """The next job. Ends this process where none is to come, and where what comes is none."""
-    data, extra, flags, _ = channel.recvmsg(
+def take(connection: "_socket.socket") -> Execution:
+    """The next execution. Ends this process at the end of input, and at malformed input."""
+    data, extra, flags, _ = connection.recvmsg(
         1 << 16, _socket.CMSG_SPACE(16), _socket.MSG_CMSG_CLOEXEC
     )
     parts = [data]
     while data and len(data) < HEAD_BYTES:
-        data += received(channel, HEAD_BYTES - len(data))
+        data += received(connection, HEAD_BYTES - len(data))
         parts = [data]
     if not data:
         os._exit(0)
@@ -128,33 +129,33 @@ def take(channel: "_socket.socket") -> Job:
     if not 0 <= left <= MOST_BYTES or len(descriptors) != 4 or flags & _socket.MSG_CTRUNC:
         os._exit(2)
     while left:
-        parts.append(received(channel, min(left, 1 << 20)))
+        parts.append(received(connection, min(left, 1 << 20)))
         left -= len(parts[-1])
-    return Job(b"".join(parts), descriptors)
+    return Execution(b"".join(parts), descriptors)
 
 
-def is_there(channel: "_socket.socket") -> bool:
-    """Whether a job, or the end, is waiting already."""
+def is_there(connection: "_socket.socket") -> bool:
+    """Whether an execution, or the end of input, is there already."""
     try:
-        channel.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT)
+        connection.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT)
     except BlockingIOError:
         return False
     return True
 
 
-def received(channel: "_socket.socket", most: int) -> bytes:
-    return channel.recv(most) or os._exit(2)
+def received(connection: "_socket.socket", most: int) -> bytes:
+    return connection.recv(most) or os._exit(2)
 
 
-def fork(channel: "_socket.socket", waits: bool) -> int:
-    """Fork; where no process can be had, try again for a while, but not before a job
-    ``waits``. Ends this process where it is in vain."""
+def fork(connection: "_socket.socket", waits: bool) -> int:
+    """Fork. Where the process limit is reached, try again for FORK_SECONDS, but not before an
+    execution ``waits``. Ends this process where that is in vain."""
     end = None
     while True:
         try:
             return os.fork()
         except OSError:
-            if not waits and not channel.recv(1, _socket.MSG_PEEK):
+            if not waits and not connection.recv(1, _socket.MSG_PEEK):
                 os._exit(0)
         waits = True
         end = end or time.monotonic() + FORK_SECONDS
@@ -163,14 +164,14 @@ def fork(channel: "_socket.socket", waits: bool) -> int:
         time.sleep(0.02)
 
 
-def ahead(channel: "_socket.socket", once: bool = False) -> "tuple[int, int]":
-    """Fork a child for the next job: its number, and a socket by which it says that it has the
-    job, or of which it is the end. In the child 0 and the socket's other end. ``once``: NONE
-    where no process is to be had now. It is no pipe, which programs could open by its name in
-    /proc."""
+def ahead(connection: "_socket.socket", once: bool = False) -> "tuple[int, int]":
+    """Fork a child for the next execution: its number, and a socket by which the child says that
+    it has taken the execution, and which ends with the child. In the child: 0, and the socket's
+    other end. ``once``: NONE where the process limit is reached now. It is no pipe, which
+    programs could open by its name in /proc."""
     out, into = [end.detach() for end in _socket.socketpair()]
     try:
-        pid = os.fork() if once else fork(channel, False)
+        pid = os.fork() if once else fork(connection, False)
     except OSError:
         pid = NONE
     os.close(out if not pid else into)
@@ -179,7 +180,7 @@ def ahead(channel: "_socket.socket", once: bool = False) -> "tuple[int, int]":
     return pid, out if pid else into
 
 
-class Zygote:
+class WarmInterpreter:
     """This process, made ready to be forked."""
 
     def __init__(self, hidden: bool) -> None:
@@ -195,8 +196,8 @@ class Zygote:
         gc.collect()
         getattr(gc, "freeze", int)()  # not before Python 3.7
 
-    def fresh(self, host: "_socket.socket") -> Job:
-        """Serve for ever; in a child, the job that is now its program's."""
+    def fresh(self, host: "_socket.socket") -> Execution:
+        """Serve for ever; returns in a child alone, the execution that it is to be."""
         say(host, READY, os.getpid())
         pid, end, over = NONE, 0, 0.0
         while True:
@@ -207,7 +208,7 @@ class Zygote:
             said = os.read(end, 1)
             os.close(end)
             if not said:
-                os._exit(1)  # it was ended before it had a job, or while it took one
+                os._exit(1)  # it was ended before it had an execution, or while it took one
             program, pid = pid, NONE
             if said == b"t" and time.monotonic() - over < ROW_SECONDS:
                 pid, end = ahead(host, once=True)
@@ -220,34 +221,35 @@ class Zygote:
             if said == b"s":
                 os._exit(0)
 
-    def be_program(self, host: "_socket.socket", into: int) -> Job:
+    def be_program(self, host: "_socket.socket", into: int) -> Execution:
         os.setsid()
         _signal.pthread_sigmask(_signal.SIG_SETMASK, self.usual)
         if not is_there(host):
             self.rehearse()
-        job = take(host)
-        if not job.enter(host):
+        execution = take(host)
+        if not execution.enter(host):
             os.write(into, b"n")
             os._exit(126)
-        set_variables(job.variables)
+        set_variables(execution.variables)
         stale = self.sites.changed(os.environb.get(b"HOME", b""))
         os.write(into, b"s" if stale else b"t")
         say(host, TAKEN, os.getpid())
-        job.settle()
+        execution.settle()
         host.detach()
         os.closerange(HOST, CODE)
-        for descriptor in job.descriptors:
+        for descriptor in execution.descriptors:
             if descriptor > CODE:
                 os.close(descriptor)
         self.show(True)
         if stale and sys.executable:
             os.set_inheritable(CODE, True)
-            be_new(BOOT_COLD, COLD.encode(), job.arguments[3:], dict(os.environb))  # noqa: F821
-        return job
+            environment = dict(os.environb)
+            be_new(BOOT_COLD, COLD.encode(), execution.arguments[3:], environment)  # noqa: F821
+        return execution
 
     def rehearse(self) -> None:
-        """Touch ahead of the job what every program needs: forked memory is copied, and under
-        gVisor even mapped, when it is first touched, which takes longer than to run it."""
+        """Touch ahead of the execution what every program needs: forked memory is copied, and
+        under gVisor even mapped, when it is first touched, which takes longer than to run it."""
         exec(compile(SAMPLE, NAME, "exec", 0, True), {})  # noqa: S102
         self.sites.changed(self.sites.home)
         gc.collect()
@@ -274,10 +276,10 @@ def forget_imports() -> None:
         del sys.modules[name]
 
 
-def run_once(job: Job) -> int:
+def run_once(execution: Execution) -> int:
     """Run the program of a fresh interpreter; its exit status, negative for a signal."""
     forget_missing()
-    sys.argv[1:] = job.arguments[3:]
+    sys.argv[1:] = execution.arguments[3:]
     if os.isatty(1):
         make_streams(0, 1, 2)
     try:
@@ -290,8 +292,8 @@ def run() -> None:
     """What BOOT calls: serve, and in a process that is to be a program be that."""
     mode = sys.argv.pop()
     host = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, HOST)
-    zygote = Zygote(hidden=mode != "kept")
+    warm = WarmInterpreter(hidden=mode != "kept")
     if mode == "fresh":
-        leave(run_once(zygote.fresh(host)))
+        leave(run_once(warm.fresh(host)))
     exec(NAMED, globals())  # noqa: F821, S102
-    leave(run_named(mode, host, zygote))
+    leave(run_named(mode, host, warm))
