@@ -27,29 +27,29 @@ _NO_MEMORY = ("Out of physical memory", "Guest aborted: 13")
 class _Guest:
     """The sandbox object, its host functions, and its clean state."""
 
-    def __init__(self, connection: socket.socket, order: dict[str, Any]) -> None:
+    def __init__(self, connection: socket.socket, spec: dict[str, Any]) -> None:
         from hyperlight_sandbox import Sandbox
 
         self._connection = connection
         self._exit_code: int | None = None
         self._sandbox = Sandbox(
-            backend=order["backend"],
-            module=order["module"],
-            input_dir=order["input"],
-            output_dir=order["output"],
-            heap_size=order["heap"],
-            stack_size=order["stack"],
-            **order["limits"],
+            backend=spec["backend"],
+            module=spec["module"],
+            input_dir=spec["input"],
+            output_dir=spec["output"],
+            heap_size=spec["heap"],
+            stack_size=spec["stack"],
+            **spec["limits"],
         )
         self._register("_stockade_write", self._write)
         self._register("_stockade_read", self._read)
         self._register("_stockade_sleep", self._sleep)
         self._register("_stockade_exit", self._exit)
-        for name in order["tools"]:
+        for name in spec["tools"]:
             self._register(name, self._tool(name))
-        for target in order["allow"]:
+        for target in spec["allow"]:
             self._sandbox.allow_domain(target)
-        made = self._sandbox.run(order["prelude"])
+        made = self._sandbox.run(spec["prelude"])
         if not made.success:
             raise RuntimeError(f"the guest did not take its prelude: {made.stderr[:500]}")
         self._clean = self._sandbox.snapshot()
@@ -140,9 +140,9 @@ def main(descriptor: int, lifeline: int) -> None:
 
     connection = socket.socket(fileno=descriptor)
     try:
-        order = json.loads(wire.receive(connection)[1])
+        spec = json.loads(wire.receive(connection)[1])
         try:
-            guest = _Guest(connection, order)
+            guest = _Guest(connection, spec)
         except Exception as error:
             wire.send(connection, b"f", f"{type(error).__name__}: {error}"[:2000].encode())
             return
@@ -152,7 +152,7 @@ def main(descriptor: int, lifeline: int) -> None:
             ended = guest.run(code.decode("utf-8", "surrogatepass"))
             wire.send_json(connection, b"x", ended)
             wire.receive(connection)  # its files are taken away before they are cleared
-            if "code" not in ended or not order["keep"]:
+            if "code" not in ended or not spec["keep"]:
                 # It raises where the guest took the hypervisor's state down with it: this
                 # process ends then, and the session makes another.
                 guest.restore()

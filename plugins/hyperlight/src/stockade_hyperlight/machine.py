@@ -33,9 +33,9 @@ class MachineError(Exception):
 class Machine:
     """Used by one execution at a time; ``kill`` may come from any thread."""
 
-    def __init__(self, order: dict[str, Any]) -> None:
+    def __init__(self, spec: dict[str, Any]) -> None:
         """Start making it; ``ready`` waits. Raises MachineError."""
-        self.folder: str = order["output"]
+        self.folder: str = spec["output"]
         self.busy = True  # an execution's, or on the way to one
         self._connection, theirs = socket.socketpair()
         self._lifeline, end = socket.socketpair()
@@ -64,7 +64,7 @@ class Machine:
             self._lifeline.close()
             raise MachineError(f"no process for it could be started: {error}") from error
         try:
-            wire.send_json(self._connection, b"m", order)
+            wire.send_json(self._connection, b"m", spec)
         except OSError as error:
             self.kill()
             raise MachineError("its process ended at once") from error

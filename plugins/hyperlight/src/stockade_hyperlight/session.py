@@ -20,7 +20,7 @@ from stockade_hyperlight import leftovers, tools
 from stockade_hyperlight.folders import Folders
 from stockade_hyperlight.machine import Machine, MachineError
 
-__all__ = ["HEAP_MB", "HyperlightSandbox", "order_of"]
+__all__ = ["HEAP_MB", "HyperlightSandbox", "guest_spec"]
 
 #: The guest's heap; the rest of the session's memory is what its pages come from.
 HEAP_MB = 25
@@ -33,7 +33,7 @@ _FILES = 10_000
 _MODULES = {"python": "python_guest.path", "javascript": "javascript_guest.path"}
 
 
-def order_of(language: str, backend: str, memory_mb: int, disk_mb: int | None) -> dict[str, Any]:
+def guest_spec(language: str, backend: str, memory_mb: int, disk_mb: int | None) -> dict[str, Any]:
     """What a machine is made of, but for the folders."""
     limits: dict[str, Any] = {"filesystem_limits": "unlimited"}
     if disk_mb is not None:
@@ -61,16 +61,16 @@ class HyperlightSandbox(Sandbox):
         self,
         request: OpenRequest,
         language: str,
-        order: dict[str, Any],
+        spec: dict[str, Any],
         *,
         parallel: int,
         place: str,
     ) -> None:
         """``place`` is the folder in which the session's own is made."""
         self._language = language
-        self._tools = tuple(order["tools"])
+        self._tools = tuple(spec["tools"])
         self._parallel = parallel
-        self._order = order
+        self._spec = spec
         self._lock = threading.Condition()
         self._idle: list[Machine] = []
         self._all: set[Machine] = set()
@@ -148,13 +148,13 @@ class HyperlightSandbox(Sandbox):
             raise SandboxLostError("the session is closed.")
 
     def _make(self, *, keep: bool = False) -> Machine:
-        order = {
-            **self._order,
+        spec = {
+            **self._spec,
             "input": self._folders.input,
             "output": self._folders.machine_folder(),
             "keep": keep,
         }
-        machine = Machine(order)
+        machine = Machine(spec)
         with self._lock:
             self._all.add(machine)
             closed = self._closed

@@ -22,7 +22,7 @@ from stockade.wall import (
     Wall,
 )
 from stockade_hyperlight import leftovers, tools
-from stockade_hyperlight.session import HyperlightSandbox, order_of
+from stockade_hyperlight.session import HyperlightSandbox, guest_spec
 
 __all__ = ["HyperlightWall"]
 
@@ -136,13 +136,13 @@ class HyperlightWall(Wall):
                 f"hyperlight does not support cpu below 1 (cpu_limit={config.cpu_limit}): a "
                 "microVM has one cpu, whole; set cpu_limit=1 or None."
             )
-        order = order_of(self.language, self.chosen["backend"], memory, config.disk_mb)
-        order["tools"] = list(tools.chosen(self.chosen["tools"]))
+        spec = guest_spec(self.language, self.chosen["backend"], memory, config.disk_mb)
+        spec["tools"] = list(tools.chosen(self.chosen["tools"]))
         # By name, at the two usual ports; the guest's requests are checked by host and port.
         for host in config.network_allow:
-            order["allow"] += [f"https://{host}", f"http://{host}"]
+            spec["allow"] += [f"https://{host}", f"http://{host}"]
         return HyperlightSandbox(
-            request, self.language, order, parallel=self.chosen["parallel"], place=self.place().word
+            request, self.language, spec, parallel=self.chosen["parallel"], place=self.place().word
         )
 
     def place(self) -> Place:
