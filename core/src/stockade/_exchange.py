@@ -50,7 +50,7 @@ class OpenRequest:
     config: SandboxConfig
     options: Mapping[str, Any] = attrs.field(factory=dict)  #: the wall's own, converted
     #: Unix time after which the session is over, for walls that can hold it inside (C11).
-    #: None for a session of a pool too, until ``Sandbox.expire_at`` tells.
+    #: None for a session of a pool too, until ``Sandbox.expire_at`` sets it.
     expires_at: float | None = None
     #: The process that it is made for: a wall writes it where ``leftovers`` finds it (C9).
     owner: str = ""
@@ -61,7 +61,7 @@ class AttachRequest(OpenRequest):
     """A durable sandbox that runs already, to be used by one more process (C10)."""
 
     #: Which of the processes that use it this is: small, and no other that may live has the
-    #: same (the one that opened it has 0), for a wall that must tell their programs apart.
+    #: same (the one that opened it has 0), for a wall that must distinguish their programs.
     slot: int = 1
 
 

@@ -1,4 +1,4 @@
-"""What happens to sessions and executions, told to observers."""
+"""What happens to sessions and executions, as observers are notified of it."""
 
 from __future__ import annotations
 

@@ -225,7 +225,7 @@ class FileBackend(abc.ABC):
         FileTooLargeError past either limit; files count with their whole size, holes
         included. ``chosen``: these paths of the folder alone, each ``t`` and the path for
         all that is in it or ``s`` and the path for itself, where the session's programs
-        can have changed them; for snapshots of walls whose ``changes`` tells any.
+        can have changed them; for snapshots of walls whose ``changes`` names any.
         """
         if chosen is not None:
             raise NotImplementedError

@@ -100,7 +100,7 @@ class Output(Protocol):
 
     def full(self, stream: Stream) -> bool:
         """Whether all further bytes of the stream will only be counted, never kept: a
-        wall may then drain them where they are and tell ``drop`` how many."""
+        wall may then drain them where they are and give ``drop`` their number."""
 
     def drop(self, stream: Stream, count: int) -> None:
         """Count bytes that the wall itself drained."""
@@ -144,7 +144,7 @@ class Terminal(abc.ABC):
 
     @abc.abstractmethod
     def resize(self, rows: int, columns: int) -> None:
-        """Tell it the window's size."""
+        """Set the window's size, in characters; the program is notified (SIGWINCH)."""
 
     @abc.abstractmethod
     def exit_code(self) -> int:
@@ -230,7 +230,7 @@ class Sandbox(abc.ABC):
         """What differs from what the sandbox was started with, outside of the working
         folder and /tmp, where the root is writable; for snapshots (G1).
 
-        None, the default: the wall cannot tell, so such a session cannot be snapshot.
+        None, the default: the wall does not know, so such a session cannot be snapshot.
         """
         return None
 

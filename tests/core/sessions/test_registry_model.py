@@ -53,7 +53,7 @@ AGENTS = ["alice", "bob", "carol"]
 
 
 class Story:
-    """A ledger that keeps every word, and objects to what makes no sense."""
+    """A ledger that keeps every record, and objects to one that cannot follow the last."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -60,7 +60,7 @@ def test_engines() -> None:
 def test_no_program_is_run_for_an_engine_elsewhere() -> None:
     info = attrs.evolve(INFO, runtime_paths={"runsc": "/bin/echo"})
     for local in (True, False):
-        assert "not told" in runsc_check(info, "runsc", local=local).detail
+        assert "does not report" in runsc_check(info, "runsc", local=local).detail
 
 
 @pytest.mark.engine

@@ -74,7 +74,7 @@ def wanted(given: Sequence[str]) -> Preference:
 def report_taken(provider: WallProvider, preference: Preference, verbose: bool) -> None:
     """Say on standard error what was passed over; with ``-v`` what was taken, too.
 
-    Embedded walls that were passed over since ``local`` stands for several are told with
+    Embedded walls that were passed over since ``local`` stands for several are reported with
     ``-v`` alone: nobody named them.
     """
     if verbose:

@@ -33,8 +33,9 @@ _OTHERWISE = "mend it, or name the provider with -p or STOCKADE_PROVIDER"
 def find(start: Path, note: Callable[[str], None]) -> Preference | None:
     """What the nearest file from ``start`` upwards names; None where none names a provider.
 
-    ``note`` is told of a file that names one and is not used. Raises ConfigError where a file
-    of this user's cannot be understood: another wall than it names would be a surprise.
+    ``note`` is called with a line about a file that names one and is not used. Raises
+    ConfigError for a file of this user's that cannot be read: another wall than it names would
+    be a surprise.
     """
     for folder in (start, *start.parents):
         for name in _NAMES:

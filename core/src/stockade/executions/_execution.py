@@ -33,8 +33,8 @@ __all__ = ["KILL_GRACE_SECONDS", "Execution"]
 
 _log = logging.getLogger(__name__)
 
-#: How long a wall may take to end a program it was told to end. The contract
-#: gives it one second (D6); past this the wall hangs, and core goes on without it.
+#: Seconds that a wall may take to end a program, from core's request on. The contract
+#: gives it one (D6); past this the wall hangs, and core goes on without it.
 KILL_GRACE_SECONDS = 10.0
 
 
@@ -303,7 +303,7 @@ class Execution:
             return
         message = (
             f"the wall {self._home.provider!r} did not end execution {self.execution_id} "
-            f"within {KILL_GRACE_SECONDS:g} s of being told to; destroy the session."
+            f"within {KILL_GRACE_SECONDS:g} s of the request to; destroy the session."
         )
         self._home.fail(message)
         partial = self._result(Exit(signal=9), Verdict.LOST, unseen=self._passage is not None)

@@ -34,7 +34,7 @@ class Passage:
         self._held = False
         #: Whether the wall was asked.
         self.begun = False
-        #: Whether the wall is at work: it can then be told to end the program, and must.
+        #: Whether the wall is at work: core can then ask it to end the program, and must.
         self.in_wall = False
 
     def through(self, attempt: Callable[[], SandboxResult]) -> SandboxResult:

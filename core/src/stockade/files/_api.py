@@ -21,7 +21,7 @@ from stockade.files._limits import TreeLimit
 
 __all__ = ["DEFAULT_MAX_BYTES", "Archive", "Files"]
 
-#: The largest file a read brings out unless told otherwise (F2).
+#: Bytes of the largest file that a read brings out by default (F2).
 DEFAULT_MAX_BYTES = 64 * MIB
 #: Of a tree: four such files.
 DEFAULT_TREE_BYTES = 4 * DEFAULT_MAX_BYTES

@@ -109,7 +109,7 @@ def _file(path: str, name: str, shared: dict[tuple[int, int], str]) -> Iterator[
 
 
 def _content(descriptor: int, size: int) -> Iterator[Piece]:
-    """A file's content without its holes, where the system tells of them."""
+    """A file's content without its holes, where the system reports them."""
     at = 0
     while at < size:
         stop = size

@@ -149,8 +149,8 @@ cp -p "$1" "$2" || exit 85
 """
 )
 
-# What find and stat tell of an entry. GNU's find tells all, in fields that end with NUL;
-# busybox's find has stat do it, in fields that end with a slash, which no name holds.
+# What find and stat print of an entry. GNU's find prints all, in fields that end with NUL;
+# busybox's find has stat print it, in fields that end with a slash, which no name holds.
 _ABOUT = """
 gnu='%y\\0%m\\0%s\\0%U\\0%G\\0%T@\\0%l\\0%f\\0'
 about() {

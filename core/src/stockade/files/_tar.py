@@ -148,7 +148,10 @@ def _records(content: bytes) -> Iterator[tuple[str, str]]:
         record = content[at : at + length]
         keyword, equals, value = record[len(digits) + 1 : -1].partition(b"=")
         if len(record) != length or record[-1:] != b"\n" or not equals:
-            raise _damaged("an extended header makes no sense")
+            raise _damaged(
+                "an extended header holds 'LENGTH KEYWORD=VALUE' lines, and one has "
+                f"{record[:40]!r} at byte {at}"
+            )
         yield keyword.decode("utf-8", "replace"), value.decode("utf-8", "surrogateescape")
         at += length
 
@@ -197,7 +200,7 @@ def items(data: bytes) -> Iterator[TreeItem]:
     """An archive's content; what is neither file, folder nor link is a :class:`Missed`.
 
     Raises ArchiveError, before the first item, where the archive is damaged or holds a name
-    that leads out of it. Zeros are given as holes: an archive does not tell the two apart.
+    that leads out of it. Zeros are given as holes: in an archive the two look alike.
     """
     found = [(_entry(member), member) for member in members(data)]
     targets = {entry.target for entry, _ in found if entry and entry.kind == HARD_LINK}

@@ -282,8 +282,8 @@ class LedgerFile:
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
     def _refuse_unsafe(self) -> None:
-        """What the file's size and mode tell. It must not be opened here: closing it would
-        drop the locks that this process's other connections hold on it."""
+        """Refuse what the file's size and mode rule out. It must not be opened here: closing it
+        would drop the locks that this process's other connections hold on it."""
         found = os.stat(self.path)
         if found.st_mode & 0o002 and self._modes_are_kept():
             raise LedgerError(

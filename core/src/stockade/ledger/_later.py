@@ -25,8 +25,8 @@ class LaterWrites:
     """What waits to be written, by its key; the newest under a key alone. Safe from any thread."""
 
     def __init__(self, on_failure: Callable[[LedgerError], float]) -> None:
-        """``on_failure`` is told of a write that failed and says for how many seconds nothing
-        is tried: whoever waits behind it must not wait as long again."""
+        """``on_failure`` is called with the error of a write that failed, and returns for how
+        many seconds nothing is tried: whoever waits behind it must not wait as long again."""
         self._on_failure = on_failure
         self.reset()
 

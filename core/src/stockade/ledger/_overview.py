@@ -24,7 +24,7 @@ __all__ = ["Overview", "find_session", "overview", "usages"]
 
 _log = logging.getLogger(__name__)
 
-#: How long a wall may take to tell what there is, or what one uses.
+#: Seconds that a wall may take to list its sandboxes, or to report what one uses.
 _ASK_SECONDS = 10.0
 #: Sessions that are asked about at the same time.
 _AT_ONCE = 16
@@ -114,7 +114,7 @@ def find_session(ledger: SqliteLedger | None, word: str) -> LedgerRecord:
 
 
 def usages(workers: Workers, wall_at: WallAt, sessions: Sequence[Overview]) -> dict[str, Usage]:
-    """What each session uses, as far as its wall can tell; all walls are asked at once."""
+    """What each session uses, as far as its wall reports it; all walls are asked at once."""
     walls = _walls(wall_at, sessions)
     wanted = {session.session_id for session in sessions}
     listed = {

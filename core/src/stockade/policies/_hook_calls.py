@@ -166,7 +166,7 @@ class Notifying(Guard):
         self._interrupt: BaseException | None = None
 
     def notify(self, hook: pluggy.HookCaller) -> None:
-        """Have every observer know. The user's interrupt alone goes on, once all of them do."""
+        """Notify every observer. The user's interrupt alone goes on, once all are notified."""
         self.call(hook, event=self._event)
         if self._interrupt is not None:
             raise self._interrupt

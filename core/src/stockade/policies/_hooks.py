@@ -258,9 +258,9 @@ class Hooks:
         return sections
 
     def notify(self, event: Event) -> None:
-        """Report to every observer; whatever one raises is logged and stops nobody.
+        """Notify every observer; whatever one raises is logged and stops nobody.
 
-        The user's interrupt alone goes on, once all of them know.
+        The user's interrupt alone goes on, once all of them are notified.
         """
         Notifying(event).notify(self._manager.hook.stockade_event)
 

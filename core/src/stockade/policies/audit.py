@@ -48,7 +48,7 @@ class AuditLog:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, sync: bool = False) -> None:
-        """With ``sync`` each line is on the disk before its event counts as told."""
+        """With ``sync`` each line is on the disk before its event counts as reported."""
         self.path = os.fspath(path)
         self._sync = sync
         self._lock = threading.Lock()

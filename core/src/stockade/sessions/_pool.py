@@ -124,7 +124,7 @@ class WarmPool:
             config=config,
         )
         self._runtime.hooks.load()
-        # A policy that says no must be heard as such: the cold start tells observers too.
+        # A policy's refusal must arrive as one: the cold start notifies observers of it, too.
         try:
             as_asked = self._runtime.hooks.judge_session(proposal) == config
         except StockadeError:

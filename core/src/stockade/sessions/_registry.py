@@ -1,7 +1,7 @@
 """The session registry: records, their states, and who may reach them (C1 to C8).
 
-Records live in memory; a :class:`Ledger` is told of every change before the
-change takes effect, so that a durable one can find what a dead process left.
+Records live in memory; a :class:`Ledger` records every change before the change
+takes effect, so that a durable one can find what a dead process left.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class SessionRecord:
         return self.status
 
     def move(self, to: SessionStatus) -> None:
-        """Go to another state, or raise SessionStateError if that makes no sense (C4)."""
+        """Go to another state, or raise SessionStateError where none leads there (C4)."""
         with self.lock:
             if to not in MOVES[self.status]:
                 raise SessionStateError(
@@ -208,13 +208,13 @@ class SessionRecord:
             self.save()
 
     def save(self) -> None:
-        """Something beside the state changed: the ledger is to know."""
+        """Have the ledger record what changed beside the state."""
         with self.lock:
             self._report()
 
     def _report(self, made: bool = False) -> None:
-        """Have the ledger know. What it raises fails a creation (C5), and stops nothing else:
-        the change has happened, and a session that is half ended would stay for ever."""
+        """Have the ledger record this. What it raises fails a creation (C5), and stops nothing
+        else: the change has happened, and a session half ended would stay for ever."""
         try:
             if self.on_move is not None:
                 self.on_move(self)

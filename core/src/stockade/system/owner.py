@@ -1,9 +1,9 @@
-"""Who owns a session: one process, told apart from every other, for ever (C9).
+"""Who owns a session: one process, distinct from every other, for ever (C9).
 
 A process id alone says little: ids wrap, machines restart, containers number
 their processes anew. So an owner is the machine, its boot, the namespace that
-counts the processes, the id in it and the moment of its start. What cannot be
-told for sure stays unknown, and nobody may take an unknown owner for a dead one.
+counts the processes, the id in it and the moment of its start. What is not
+certain stays unknown, and nobody may take an unknown owner for a dead one.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ class Owner:
     """One process of one machine."""
 
     host: str  #: the machine (a hash of its id and name), or empty where it has no id
-    boot: str  #: this boot of its kernel, or empty where that is not told
+    boot: str  #: this boot of its kernel, or empty where that is unknown
     space: str  #: the namespaces in which the id and the start are counted
     pid: int
-    started: int  #: clock ticks from boot to the process's start; 0 where not told
+    started: int  #: clock ticks from boot to the process's start; 0 where unknown
 
     @classmethod
     def current(cls) -> Owner:
@@ -68,7 +68,7 @@ class Owner:
         return cls(words[1], words[2], words[3], int(words[4]), int(words[5]))
 
     def alive(self) -> Life:
-        """Whether that process lives, as far as this one can tell."""
+        """Whether that process lives, as far as this one can see."""
         if not self.boot or not boot_id():
             return Life.UNKNOWN
         if self.boot != boot_id():
@@ -96,7 +96,7 @@ def this_space() -> str:
 
 
 def same_machine(text: str) -> bool | None:
-    """Whether that process's machine is this one; None where it cannot be told."""
+    """Whether that process's machine is this one; None where that is unknown."""
     other = Owner.parse(text)
     if other is None:
         return None
@@ -134,7 +134,7 @@ def _process(pid: int, started: int) -> Life:
         pass  # it is there, another user's
     now = _started(pid)
     if now is None or not started:
-        # /proc hides it from this user, or it ended this moment: another look will tell.
+        # /proc hides it from this user, or it ended this moment: another look will show.
         return Life.UNKNOWN
     if now != started:
         return Life.DEAD  # the id was taken again
@@ -186,7 +186,7 @@ def _hashed(number: str) -> str:
 
 @functools.cache
 def boot_id() -> str:
-    """This boot of the kernel, one id for all its containers; empty where not told."""
+    """This boot of the kernel, one id for all its containers; empty where unknown."""
     try:
         with open("/proc/sys/kernel/random/boot_id") as file:
             boot = file.read().strip()

@@ -206,8 +206,8 @@ def _why_not(suite: Suite) -> str:
 
 
 def recorder_of(suite: Suite) -> Recorder | None:
-    """Where this class's results go; None where nobody asked for them, or nothing is to tell:
-    of a part of the suite, and of a wall that is not here, there is no report."""
+    """Where this class's results go; None where nobody asked for them, or there is nothing to
+    report: a part of the suite, or a wall that is not here."""
     cls = type(suite)
     if cls._recorder is None and _reports(suite):
         provider = None

@@ -1,6 +1,6 @@
 """Every call of the kernel that can change a file, tried from inside on files of the host (E2).
 
-Each try has a file of its own, so that the host can tell afterwards which one got through,
+Each try has a file of its own, so that the host can see afterwards which one got through,
 whatever the program inside says.
 """
 

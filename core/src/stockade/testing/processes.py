@@ -1,4 +1,4 @@
-"""Checks that need another process: what is told to it, and a ledger that both use."""
+"""Checks that need another process: what it is given, and a ledger that both use."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from stockade.values.options import render
 
 __all__ = ["LEAVER", "START", "OtherProcesses"]
 
-#: How a program for another process begins: what it is told, and its runtime.
+#: How a program for another process begins: what it is given, and its runtime.
 START = """
 import json, sys, time
 import stockade
@@ -89,7 +89,7 @@ class OtherProcesses(ConformanceBase):
     def _process(
         self, code: str, *, env: Mapping[str, str] | None = None, **given: object
     ) -> Iterator[subprocess.Popen[str]]:
-        """Another Python that runs ``code`` and is told these on its standard input; ``env``
+        """Another Python that runs ``code`` and is given these on its standard input; ``env``
         stands over this process's variables."""
         path = os.pathsep.join(path for path in sys.path if path)
         process = subprocess.Popen(

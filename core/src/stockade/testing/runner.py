@@ -41,8 +41,8 @@ def conformance(
     """Hold the wall that ``string`` names to the contract, and report.
 
     ``clauses`` picks some (``D6``) or whole groups (``D``); ``deviations`` are those of
-    :class:`stockade.testing.base.ConformanceBase`. ``on_start`` is told each
-    check's name before it runs, ``on_result`` its result. Raises what selecting the
+    :class:`stockade.testing.base.ConformanceBase`. ``on_start`` is called with each
+    check's name before it runs, ``on_result`` with its result. Raises what selecting the
     provider raises, and UnsupportedError where the string asks for what the wall lacks;
     all that goes wrong later is in the report.
     """
@@ -50,7 +50,7 @@ def conformance(
     have = chosen.wall.capabilities
     refuse(chosen.name, relaxed(chosen.config, have), have)  # each check would say the same
     members: dict[str, Any] = {"provider": string, "deviations": dict(deviations or {})}
-    logging.getLogger("stockade").addHandler(logging.NullHandler())  # the report tells it all
+    logging.getLogger("stockade").addHandler(logging.NullHandler())  # the report says it all
     if time_factor is not None:
         members["time_factor"] = time_factor
     suite: Any = type("Conformance", (ProviderConformance,), members)

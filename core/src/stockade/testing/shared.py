@@ -67,7 +67,7 @@ class SharedSession:
 
 
 def _close(session: Session) -> None:
-    """A wall that cannot end its sandbox is told by checks of its own (C6)."""
+    """A wall that cannot end its sandbox is reported by checks of their own (C6)."""
     try:
         session.close()
     except Exception:

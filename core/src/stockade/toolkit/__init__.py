@@ -1,1 +1,10 @@
-"""What walls may build on, strangers' walls too; core itself never imports it."""
+"""What walls may build on, core's own and anybody's; core itself never imports it.
+
+- :mod:`stockade.toolkit.processes`: programs of this machine,
+- :mod:`stockade.toolkit.local`: sandboxes that are processes of this machine,
+- :mod:`stockade.toolkit.supervised`: executions by the supervisor in a sandbox,
+- :mod:`stockade.toolkit.egress`: the gateway to allowed hosts,
+- :mod:`stockade.toolkit.mounts` and :mod:`stockade.toolkit.kvm`: helpers of single walls.
+
+What these packages export is promised to walls; their other modules are their own.
+"""

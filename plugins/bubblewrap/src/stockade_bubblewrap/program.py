@@ -42,7 +42,7 @@ def version_check() -> Check:
         return Check("bwrap", False, f"{program}: {error}", INSTALL)
     said = re.search(r"(\d+)\.(\d+)\S*", done.stdout)
     if said is None:
-        return Check("bwrap", False, f"{program} tells no version", INSTALL)
+        return Check("bwrap", False, f"{program} reports no version", INSTALL)
     if (int(said[1]), int(said[2])) < _MIN_VERSION:
         newest = ".".join(map(str, _MIN_VERSION))
         return Check(

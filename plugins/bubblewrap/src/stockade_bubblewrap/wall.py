@@ -18,7 +18,7 @@ __all__ = ["BubblewrapWall"]
 
 #: setns with a pidfd came with it.
 _MIN_LINUX = (5, 8)
-#: Past the standard streams, in the numbers that bwrap is told: the supervisor's file, which
+#: Past the standard streams, in the numbers that bwrap is given: the supervisor's file, which
 #: the supervisor lets no program have, and what bwrap reads.
 _PROGRAM, _FIRST_TEXT = 3, 4
 

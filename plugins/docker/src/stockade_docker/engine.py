@@ -49,7 +49,7 @@ _lock = FreshLock()
 
 @attrs.frozen
 class EngineInfo:
-    """What an engine tells; nothing of its machine is read otherwise, wherever it is."""
+    """What an engine reports; nothing of its machine is read otherwise, wherever it is."""
 
     version: str
     kernel: str
@@ -61,7 +61,7 @@ class EngineInfo:
     #: Whether it is Docker's own, not what speaks as Docker does.
     is_docker: bool = False
     warnings: tuple[str, ...] = ()
-    #: The programs that it consists of, with their versions as it tells them.
+    #: The programs that it consists of, with the versions that it reports.
     components: Mapping[str, str] = attrs.field(factory=dict)
     platform: str = ""  #: the product's name and version, where it is one
     #: Where the runtimes are on its machine, by their names.
@@ -150,7 +150,7 @@ def _connect(place: dict[str, Any]) -> docker.APIClient:
 
 
 def _key(place: dict[str, Any]) -> tuple[int, str]:
-    """What tells engines apart. The process id: a connection must not be shared with a
+    """What distinguishes engines. The process id: a connection must not be shared with a
     forked child."""
     tls = place.get("tls")
     return os.getpid(), f"{place.get('base_url')} {sorted(vars(tls).items()) if tls else ''}"
@@ -197,7 +197,7 @@ def caused_by(error: BaseException, *kinds: type[BaseException]) -> bool:
 
 
 def is_local(api: docker.APIClient) -> bool:
-    """Whether the engine shares this machine's files, as far as its address tells."""
+    """Whether the engine shares this machine's files, as far as its address shows."""
     return str(api.base_url).startswith("http+docker://local")
 
 
@@ -208,7 +208,7 @@ _seen: weakref.WeakKeyDictionary[docker.APIClient, tuple[float, EngineInfo]] = (
 
 
 def cached_look(api: docker.APIClient) -> EngineInfo:
-    """What the engine told within the last seconds, so that sessions in a row ask once."""
+    """What the engine reported within the last seconds, so that sessions in a row ask once."""
     found = _seen.get(api)
     if found is not None and time.monotonic() - found[0] < _KEPT_SECONDS:
         return found[1]

@@ -90,7 +90,7 @@ def made(request: OpenRequest, contents: dict[str, str]) -> Iterator[Files]:
 
 
 def _places() -> list[str]:
-    """Where they may be: first where a name tells nothing of this machine's folders, since
+    """Where they may be: first where a name shows nothing of this machine's folders, since
     what is mounted shows its path inside."""
     found = dict.fromkeys(("/dev/shm", tempfile.gettempdir()))
     return [place for place in found if os.path.isdir(place) and os.access(place, os.W_OK)]

@@ -22,7 +22,7 @@ __all__ = ["DEFAULT_IMAGE", "PULL_POLICIES", "check_reference", "fetch", "machin
 
 _log = logging.getLogger(__name__)
 
-#: How often progress is told.
+#: Seconds between two reports of progress.
 _PROGRESS_SECONDS = 2.0
 DEFAULT_IMAGE = "python:3.12-slim"
 PULL_POLICIES = ("missing", "always", "never")
@@ -129,7 +129,7 @@ def _steps(api: docker.APIClient, reference: str, until: float) -> Iterator[str]
                 yield " ".join(word for word in words if word)
             carrier.settimeout(_left(until))
     except requests.exceptions.ConnectionError as error:
-        if time.monotonic() >= until - 0.1:  # what a read past its time is told as
+        if time.monotonic() >= until - 0.1:  # as a read past its time is reported
             raise TimeoutError from error
         raise
     finally:

@@ -32,12 +32,12 @@ _ELSEWHERE = (
 
 
 def filtered(choice: str | None, info: EngineInfo) -> bool:
-    """Whether containers get a filter of system calls, by the option and what the engine tells."""
+    """Whether containers get a filter of system calls, by the option and the engine's report."""
     return info.seccomp is not None and (choice != ENGINE or info.seccomp != "unconfined")
 
 
 def stated(choice: str | None, info: EngineInfo, *, network: bool, local: bool) -> str | None:
-    """The profile as the engine is told it: its JSON, its path, or a word; None: nothing.
+    """The profile as the engine is given it: its JSON, its path, or a word; None: nothing.
 
     ``choice`` is the option's value. ``local``: the engine shares this machine's files.
     Raises SandboxStartError where nothing would be filtered, ConfigError for a profile

@@ -121,7 +121,7 @@ def make(
     base_url: str | None = None, *, version: str, timeout: float, pool: int, tls: Any = None
 ) -> docker.APIClient:
     """A client that speaks ``version``; nothing is asked yet. Raises ConfigError, and what
-    docker-py raises for an address that makes no sense."""
+    docker-py raises for what is no address."""
     command = ssh_command(base_url) if base_url and base_url.startswith("ssh://") else None
     client: Any = docker.APIClient(
         "unix:///over-ssh" if command else base_url,

@@ -72,7 +72,7 @@ def engine_check(info: EngineInfo) -> Check:
 
 
 def runtime_check(info: EngineInfo) -> list[Check]:
-    """The runtime that starts containers, where the engine tells its version."""
+    """The runtime that starts containers, where the engine reports its version."""
     for name, version in info.components.items():
         program = next((word for word in ("runc", "crun") if word in name.lower()), None)
         if program is not None:
@@ -83,11 +83,11 @@ def runtime_check(info: EngineInfo) -> list[Check]:
 
 
 def runsc_check(info: EngineInfo, name: str, *, local: bool) -> Check:
-    """gVisor's version, which engines do not tell: asked of the program itself where the
+    """gVisor's version, which engines do not report: asked of the program itself where the
     engine shares this machine's files."""
     path = info.runtime_paths.get(name, "")
     if not local or not os.path.isabs(path) or not os.path.basename(path).startswith("runsc"):
-        return Check("gVisor", True, "its version is not told by the engine")
+        return Check("gVisor", True, "the engine does not report its version")
     try:
         done = subprocess.run(
             [path, "--version"],
@@ -98,5 +98,5 @@ def runsc_check(info: EngineInfo, name: str, *, local: bool) -> Check:
             check=False,
         )
     except (OSError, subprocess.SubprocessError, ValueError) as error:
-        return Check("gVisor", True, f"{path} does not tell its version: {error}")
-    return Check("gVisor", True, done.stdout.partition("\n")[0] or f"{path} tells no version")
+        return Check("gVisor", True, f"{path} does not report its version: {error}")
+    return Check("gVisor", True, done.stdout.partition("\n")[0] or f"{path} reports no version")

@@ -1,7 +1,7 @@
 """The process that holds one microVM: the package's objects belong to one thread, and a
 guest that does not end can only be ended with its process.
 
-It is told once what to make, then runs one execution after another, each from the
+It is given once what to make, then runs one execution after another, each from the
 snapshot taken when the guest was new.
 """
 

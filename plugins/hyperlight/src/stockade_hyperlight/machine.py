@@ -1,4 +1,4 @@
-"""One microVM as the session sees it: a child process, told what to run over a socket."""
+"""One microVM as the session sees it: a child process that runs what a socket brings."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Machine:
                 elif kind == b"x":
                     return _exit(json.loads(payload))
                 else:
-                    raise EOFError("a message that makes no sense")
+                    raise EOFError(f"its message is of kind {kind!r}, not one of o, e, i, t, x")
         except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
             self.kill()
             raise MachineError(f"its process is gone ({error})") from error

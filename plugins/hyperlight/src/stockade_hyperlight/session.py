@@ -177,7 +177,7 @@ class HyperlightSandbox(Sandbox):
     ) -> Machine | None:
         """A machine that is ready for one execution, or None once ``given_up`` is set.
 
-        ``take`` is told of it before it is waited for.
+        ``take`` is called with it before it is waited for.
         """
         for _ in range(_TRIES):
             machine = self._named_machine(state) if state is not None else self._any(given_up)
@@ -252,7 +252,7 @@ class HyperlightSandbox(Sandbox):
         try:
             machine = self._make()
         except MachineError:
-            return  # the next execution tries again, and tells
+            return  # the next execution tries again, and reports it
         self._rest(machine)
 
     def turn(self, state: str) -> threading.Lock:

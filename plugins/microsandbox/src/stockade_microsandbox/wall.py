@@ -42,8 +42,8 @@ class MicrosandboxWall(Wall):
         "kill_seconds": Option(
             _seconds,
             0.9,
-            "how long a program may outlive the order to end it before its VM is ended; more than "
-            "the contract's second is for machines that are emulated",
+            "seconds that a killed program may take to end before its VM is ended; more than the "
+            "contract's one is for machines that are emulated",
         ),
     }
     capabilities = Capabilities(

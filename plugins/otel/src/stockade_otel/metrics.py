@@ -1,6 +1,6 @@
 """Counters, histograms and the number of sessions alive.
 
-No attribute here tells one session or agent from another: their number has no bound.
+No attribute here distinguishes sessions or agents: their number has no bound.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Metrics:
         #: Sessions counted as alive, and whether as a pool's.
         self._known: dict[str, bool] = {}
         self._started: set[str] = set()
-        # By the word: a newer core may tell of more than the oldest one that this works with.
+        # By the word: a newer core may report more than the oldest that this works with.
         self._takers: dict[str, Callable[[Event], None]] = {
             "session.attached": self._attached,
             "session.detached": self._destroyed,

@@ -36,7 +36,7 @@ class Spans:
         kind = event.kind
         if kind is EventKind.SESSION_CREATING:
             self._begin_session(event, creating=True)
-        elif str(kind) == "session.attached":  # by the word: not every core tells of it
+        elif str(kind) == "session.attached":  # by the word: not every core reports it
             self._begin_session(event, creating=False)
         elif kind is EventKind.SESSION_READY:
             self._ready(event)

@@ -200,7 +200,7 @@ def test_what_it_says_is_believed_in_its_time_alone(named: Double) -> None:
     os.kill(ended.pid, signal.SIGKILL)
     assert named.run("print(2)").out == b"2\n"
     ended = named.run(shout.format(77, 1) + "\nimport time; time.sleep(300)")
-    assert ended.status == -9  # what makes no sense ends it
+    assert ended.status == -9  # a malformed answer ends it
 
 
 def test_texts_that_tracebacks_need_do_not_pile_up(named: Double) -> None:

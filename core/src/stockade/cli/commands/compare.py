@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Difference", "Found", "Outcome", "changed_files", "files_left", "streams", "unified"]
 
-#: Files of one session that are looked at; what is beyond is told, not compared.
+#: At most so many files of a session are compared; that there are more is reported.
 MAX_FILES = 10_000
 #: A file's content is read up to this; of larger ones the size alone is compared.
 MAX_CONTENT_BYTES = 64 << 20
@@ -117,7 +117,7 @@ def _entries(session: Session) -> Iterator[tuple[str, FileInfo]]:
 def changed_files(
     first: tuple[Session, dict[str, Found]], second: tuple[Session, dict[str, Found]]
 ) -> list[Difference]:
-    """The paths at which the folders differ; contents are read where nothing else tells.
+    """The paths at which the folders differ; contents are read where nothing else decides.
 
     Raises StockadeError, OSError.
     """

@@ -217,7 +217,7 @@ def _files(
         return []
 
 
-# -- telling -------------------------------------------------------------------------
+# -- reporting -----------------------------------------------------------------------
 
 
 def _report(outcomes: list[compare.Outcome], files: list[compare.Difference]) -> dict[str, Any]:

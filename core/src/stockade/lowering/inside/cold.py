@@ -1,4 +1,4 @@
-"""How a new interpreter runs code that came with its start: it is told where, and does it.
+"""How a new interpreter runs the code that came with its start.
 
 Runs inside a sandbox, after the text of ``stockade.lowering.inside.program``; see there.
 """

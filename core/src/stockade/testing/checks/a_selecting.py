@@ -337,7 +337,7 @@ class Selection(ConformanceBase):
         try:
             answer: object = bounded(provider.runtime.workers, provider.wall.probe, self.scaled(15))
         except Exception as error:
-            expect(False, "A8", "an answer of the probe", error, "Wall.probe: catch and tell")
+            expect(False, "A8", "an answer of the probe", error, "Wall.probe: catch and report")
         self.within("A8", 15, began, "a probe")
         right = isinstance(answer, Availability)
         expect(right, "A8", "an Availability", answer, "what Wall.probe returns")

@@ -54,7 +54,7 @@ class NamedInterpreters(ConformanceBase):
     def test_D20_errors_and_interrupts_leave_the_state(self) -> None:
         self._stateful()
         with self.session() as session:
-            for number, raised in enumerate(("ValueError('told')", "KeyboardInterrupt")):
+            for number, raised in enumerate(("ValueError('seen')", "KeyboardInterrupt")):
                 failed = session.code(f"x = {number}\ndef f(): raise {raised}\nf()", state="a")
                 shown = failed.stderr.strip().splitlines() or [""]
                 right = not failed.success and shown[-1].startswith(raised.partition("(")[0])

@@ -70,7 +70,9 @@ class Output(ConformanceBase):
         limit = session.provider.config.output_limit_bytes
         expect(kept <= limit, "D5", f"at most {limit} bytes kept", kept)
         cut = result.stdout_total_bytes > kept
-        expect(cut == result.stdout_truncated, "D5", "a mark that tells", result.stdout_total_bytes)
+        expect(
+            cut == result.stdout_truncated, "D5", "a mark that is right", result.stdout_total_bytes
+        )
         expect(grown < 64 * 1024, "D5", "host memory that does not grow", f"{grown} KiB")
 
     def test_D5_the_policy_end(self) -> None:

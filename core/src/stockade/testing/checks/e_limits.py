@@ -129,12 +129,12 @@ class Limits(ConformanceBase):
                 return
             result = session.shell(_SPIN, timeout=self.scaled(40))
             used = sum(float(m) * 60 + float(s) for m, s in _TIMES.findall(result.stdout))
-            expect(used > 0, "E6", "a program that tells what it used", result)
+            expect(used > 0, "E6", "a program that prints what it used", result)
             allowed = 0.25 * result.duration_seconds * 1.6 + 0.2
             expect(used <= allowed, "E6", f"at most {allowed:.1f} s of cpu time", used)
 
     def _by_work(self, quarter: Session) -> None:
-        """Work done, not time told: a kernel inside counts what it was given as it likes.
+        """By the work done, not the time reported: a kernel inside counts that as it likes.
 
         Beside a session of a whole cpu at the same time, so that a busy machine slows both;
         and again where it slowed one alone.
@@ -197,7 +197,7 @@ os._exit(0)
 """
 _COUNT = "i=0; while [ $i -lt 2000 ]; do i=$((i+1)); done"
 _WORK = f"while :; do {_COUNT}; echo; done"
-#: Four that use the cpu for two seconds and more, and then tell how much they got.
+#: Four that use the cpu for two seconds and more, and then print how much they got.
 _SPIN = f"""
 spin() {{ e=$(($(date +%s) + 3)); while [ $(date +%s) -lt $e ]; do {_COUNT}; done; times; }}
 (spin) & (spin) & (spin) & (spin) & wait

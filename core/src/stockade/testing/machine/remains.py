@@ -1,4 +1,4 @@
-"""What is left of one sandbox on this machine, told apart from what others do on it (C9)."""
+"""What is left of one sandbox on this machine, whatever others do on it meanwhile (C9)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ID = re.compile(r"[0-9a-f]{32,}")
 
 
 class Remains:
-    """Begun before a session is opened, told once it stands, asked once it is gone."""
+    """Made before a session is opened, shown the session once it is open, asked once it is gone."""
 
     def __init__(self, *folders: str, own: str = "") -> None:
         """``folders`` are looked at beside the usual ones; what is in ``own``, a folder in

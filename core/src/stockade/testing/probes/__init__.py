@@ -44,7 +44,7 @@ def measure(
     capabilities = provider.wall.capabilities
     try:
         if capabilities[Feature.SHELL]:
-            _ = bench.session  # what prevents a session is raised, not told forty times
+            _ = bench.session  # what prevents a session is raised, not reported forty times
         for probe in PROBES:
             on_start(probe)
             claimed = capabilities[probe.feature].level if probe.feature else None

@@ -115,7 +115,7 @@ def disk(bench: Bench) -> Measured:
     return held_if(max(sizes) <= DISK_MB * 1.05 and usable, detail)
 
 
-#: Two busy loops for two seconds; `times` tells on its second line what children used.
+#: Two busy loops for two seconds; `times` prints on its second line what children used.
 _BUSY = """
 (while :; do :; done) & a=$!
 (while :; do :; done) & b=$!
@@ -132,11 +132,11 @@ def cpu(bench: Bench) -> Measured:
         return _not_started(f"{CPUS:g} cpus", error)
     used = _children_seconds(result)
     if used is None:
-        return Measured(Outcome.UNKNOWN, "the shell inside does not tell used times")
+        return Measured(Outcome.UNKNOWN, "the shell inside does not report used times")
     share = used / max(result.duration_seconds, 2.0)
     if share > CPUS * 1.3 and bench.provider.wall.isolation is Isolation.KERNEL:
         words = "a kernel of its own inside counts the time as it likes"
-        return Measured(Outcome.UNKNOWN, f"{words}: {share:.2f} cpus told under {CPUS:g}")
+        return Measured(Outcome.UNKNOWN, f"{words}: {share:.2f} cpus reported under {CPUS:g}")
     # A quota is handed out in slices; the first of them is full at the start.
     return held_if(share <= CPUS * 1.3, f"{share:.2f} cpus used under {CPUS:g}")
 

@@ -95,7 +95,7 @@ def shadow(bench: Bench) -> Measured:
     try:
         host = Path("/etc/shadow").read_bytes()
     except OSError:
-        return Measured(Outcome.UNKNOWN, "one is readable; whose, this user cannot tell")
+        return Measured(Outcome.UNKNOWN, "one is readable; this user cannot see whose")
     return held_if(host != result.stdout_bytes, "one is readable; compared with the host's")
 
 

@@ -24,12 +24,12 @@ __all__ = ["REPORTS_VARIABLE", "Recorder", "file_recorder", "slug"]
 #: Names the folder that running the suite under pytest writes reports to.
 REPORTS_VARIABLE = "STOCKADE_REPORTS"
 
-#: Which run this is: pytest-xdist tells its workers, else this process is one of its own.
+#: Which run this is: pytest-xdist gives its workers one id, else this process is a run.
 _RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex
 
 
 class Recorder:
-    """Collects results; ``on_result`` is told of each, for progress."""
+    """Collects results; ``on_result`` is called with each, for progress."""
 
     def __init__(
         self, report: Report, on_result: Callable[[CheckResult], None] = lambda _: None

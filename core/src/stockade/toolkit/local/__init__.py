@@ -1,7 +1,7 @@
-"""What walls share whose sandboxes are processes of this machine; promised to strangers' walls.
+"""What walls share whose sandboxes are processes of this machine; promised to anybody's walls.
 
 - ``LocalWall`` is such a wall, all of it but how a sandbox is born,
-- ``Plan`` is what it is told then: the ``Root`` that it makes (steps that are the wall's to
+- ``Plan`` is what it is given then: the ``Root`` that it makes (steps that are the wall's to
   take), the filter of system calls, limits, ids,
 - ``KeeperProcess`` starts a keeper: a process that starts the sandbox's first program as
   its ``KeeperSpec`` says, holds it, and ends it with its owner,

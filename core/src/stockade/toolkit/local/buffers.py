@@ -1,6 +1,6 @@
 """What the kernel keeps for a sandbox's sockets, asked of the kernel itself (E5).
 
-No process's size tells of it. A socket of the sandbox's own network namespace lists every
+It is in no process's size. A socket of the sandbox's own network namespace lists every
 other one there with what it holds, by sock_diag(7), from outside and whole: programs can
 neither hide one nor keep the listing from being made.
 """
@@ -30,7 +30,7 @@ _RECEIVE_BYTES = 1 << 18
 _ANSWER_SECONDS = 2.0
 
 #: For TCP and UDP of both versions: struct inet_diag_req_v2; what an answer has before its
-#: attributes, and the attribute that tells the memory.
+#: attributes, and the attribute that holds the memory.
 _INTERNET = tuple(
     struct.pack("=BBBxI48x", family, protocol, 1 << 6, 0xFFFFFFFF)
     for family in (socket.AF_INET, socket.AF_INET6)
@@ -62,7 +62,7 @@ class Buffers:
     @classmethod
     def of(cls, pid: int, ids: tuple[int, int] | None) -> Buffers:
         """Of the network namespace that a sandbox's process is in; ``ids`` as in
-        ``calls.limit``. Raises OSError where the kernel does not tell."""
+        ``calls.limit``. Raises OSError where the kernel does not report it."""
         ours, theirs = socket.socketpair()
 
         def make() -> bytes:
@@ -83,7 +83,7 @@ class Buffers:
             _, beside, _, _ = ours.recvmsg(1, room, socket.MSG_CMSG_CLOEXEC)
             descriptors.frombytes(beside[0][2])
         found = cls(socket.socket(fileno=descriptors[0]))
-        found.held()  # where the kernel cannot tell, say so now
+        found.held()  # where the kernel does not report it, say so now
         return found
 
     def held(self) -> int:
@@ -114,7 +114,7 @@ class Buffers:
             return own + queued * self._most
         if peer or not queued:
             return own
-        # Of datagrams the first one's length is told, of streams what all of them hold.
+        # Of datagrams the kernel gives the first one's length, of streams what all hold.
         return own + (self._most if kind == _DATAGRAMS else min(self._most, queued * _DEAREST_BYTE))
 
     def _ask(self, request: bytes) -> Iterator[bytes]:

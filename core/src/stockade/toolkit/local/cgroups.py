@@ -18,7 +18,7 @@ __all__ = ["Group", "attempt", "group_name", "named", "parents"]
 
 #: What the name of a group of stockade's begins with.
 _PREFIX = "stockade-"
-#: Where a group tells its owner: what root may write everywhere, and what others may.
+#: Where a group names its owner: what root may write everywhere, and what others may.
 _ATTRIBUTES = ("trusted.stockade.owner", "user.stockade.owner")
 _CONTROLLERS = ("memory", "pids", "cpu", "freezer")
 _PERIOD_US = 100_000
@@ -163,7 +163,7 @@ class Group:
         folder = self._at.get("memory")
         if folder is None:
             return None
-        # The parent tells the version before the group is there.
+        # The parent shows the version before the group is there.
         second = os.path.exists(os.path.join(os.path.dirname(folder), "cgroup.controllers"))
         return os.path.join(folder, "memory.events" if second else "memory.oom_control")
 

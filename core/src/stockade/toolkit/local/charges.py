@@ -118,7 +118,7 @@ class Charges:
         ended = self._reader.read()
         pid, found = self._reader.pid, self._reader.count * _MAPPING_BYTES
         if self._reader.nobodys:
-            found += self._limit  # how much it keeps cannot be told: no program may have it
+            found += self._limit  # how much it keeps is unknown: no program may have it
         if pid in programs and (ended or found > self._mappings.get(pid, 0)):
             self._mappings[pid] = found
         if ended:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["HIDDEN", "READ_ONLY"]
 
-#: Parts that tell of the machine what no program needs.
+#: Parts that show of the machine what no program needs.
 HIDDEN = (
     "acpi",
     "asound",

@@ -39,7 +39,7 @@ class Program:
         self.mounts: list[int] = []
         name = group_name(spec.wall, spec.session)
         self._group = Group(spec.cgroups, name) if spec.cgroups else None
-        self._buffers: Buffers | None = None  # where memory is watched, and the kernel tells
+        self._buffers: Buffers | None = None  # where memory is watched, and the kernel lists it
         self._counter = -1  # the keeper's own count of kills for memory
         #: Of the last kills: all of the victim's execution, numbered as inside.
         self._victims: deque[frozenset[int]] = deque(maxlen=_KEPT_VICTIMS)
@@ -180,7 +180,7 @@ class Program:
         return any(pid in victims for victims in self._victims)
 
     def buffers(self) -> int | None:
-        """Bytes that all its sockets hold; None where the kernel does not tell."""
+        """Bytes that all its sockets hold; None where the kernel does not report it."""
         with contextlib.suppress(OSError):
             return None if self._buffers is None else self._buffers.held()
         return None

@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 __all__ = ["MACHINES", "NEWEST", "NUMBERS"]
 
-#: Machine to its column below and its AUDIT_ARCH, which tells interfaces apart.
+#: Machine to its column below and its AUDIT_ARCH, which distinguishes interfaces.
 MACHINES = MappingProxyType({"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)})
 #: The youngest call of this table (Linux 7.0); from 424 on all machines number alike.
 NEWEST = 471

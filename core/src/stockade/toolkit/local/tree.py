@@ -33,8 +33,8 @@ def children(pid: int) -> list[int]:
 
 
 def descendants(root: int) -> list[int]:
-    """Every process below ``root``: the sandbox's orphans fall to its first process, and
-    lanes to the keeper, so nothing gets out of this list."""
+    """Every process below ``root``. A sandbox's orphans fall to its first process, which is
+    below the keeper, so nothing gets out of this list."""
     found: list[int] = []
     waiting = children(root)
     while waiting:

@@ -1,7 +1,7 @@
 """Programs of this machine, whose ends are known whatever this process does with SIGCHLD.
 
-A process that ignores SIGCHLD (some servers do, and whoever starts one may have) is never
-told how a child ended: the system forgets the exit code, and Python takes 0 for it. Its
+A process that ignores SIGCHLD (some servers do, and whoever starts one may have) never
+learns how a child ended: the system forgets the exit code, and Python takes 0 for it. Its
 children ignore the signal too, and then some hang that wait for children of their own. So
 there a small interpreter of our own stands between: it listens to the signal, starts the
 program, and reports its end.

@@ -21,7 +21,7 @@ _GUARD_SECONDS = 60.0
 
 # Waits for the end of its input, which is the end of the process that started it, then
 # kills what carries a mark from $1 to $2 (bytes) until nothing does, and removes the
-# folders that it was told of, one a line.
+# folders that it was given, one a line.
 _GUARD = """
 trap '' HUP INT QUIT TERM
 folders=

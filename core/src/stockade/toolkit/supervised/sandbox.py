@@ -94,8 +94,8 @@ class SupervisedSandbox(Sandbox):
     def out_of_memory(self, execution: LinkExecution, end: End) -> bool:
         """Whether the memory limit ended an execution's program (E5).
 
-        Called once for each, in its own thread, when it has ended. The supervisor says what
-        its sandbox's count of kills tells; a wall that knows whom it ended overrides this.
+        Called once for each, in its own thread, when it has ended. The supervisor goes by its
+        sandbox's count of kills; a wall that knows whom the limit ended overrides this.
         """
         return end.out_of_memory
 
