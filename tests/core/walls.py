@@ -31,7 +31,7 @@ EVERYTHING = Capabilities(dict.fromkeys(Feature, "native"))
 
 @attrs.define(eq=False)
 class ScriptedRunning(Running):
-    """Ends when told: by ``exit``, by ``kill``, or by what ``body`` returns or raises."""
+    """Ends by ``exit``, by ``kill``, or by what ``body`` returns or raises."""
 
     body: Callable[[ScriptedRunning, Output], Exit]
     output: Output

@@ -1,4 +1,4 @@
-"""A process with sessions that does what it is told, line by line; run by the fault tests.
+"""A process with sessions that obeys one command a line; run by the fault tests.
 
 Its arguments are provider strings, each with `#SECONDS` of lifetime behind it where it has
 one, or `attach:ID`. Answers each line with a list in JSON, one item a session.

@@ -56,7 +56,7 @@ CALL = "open_the_door()"
 
 @pytest.fixture
 def authors(tmp_path: Path) -> Any:
-    """Installs a wall `authors` that raises where it is told to; the environment that has it."""
+    """Installs a wall `authors` that raises on request; the environment that has it."""
 
     def install(error: str = "ValueError('the hinge')", **where: str) -> dict[str, str]:
         info = tmp_path / "stockade_authors.dist-info"

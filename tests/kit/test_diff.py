@@ -1,4 +1,4 @@
-"""`stockade diff`: what differs is told, what does not is not, and walls that fail are."""
+"""`stockade diff`: what differs is reported, and nothing else; walls that fail are, too."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Each run is a program of its own, so that what the host process holds at the end is
 stockade's alone. STOCKADE_LOAD=full makes 1,000 sessions (300 with an engine) and soaks
-for STOCKADE_SOAK seconds, 600 unless told.
+for STOCKADE_SOAK seconds, 600 by default.
 """
 
 from __future__ import annotations

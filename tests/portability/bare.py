@@ -91,13 +91,13 @@ def _give_every_file_to_everybody() -> None:
 
 
 #: Tests of what only Linux gives, and what that is; all others pass without it.
-_DEAD = "which process is dead is told by /proc"
+_DEAD = "which process is dead is known by /proc"
 _TREE = "a tree beyond its group is found in /proc"
 LINUX = {
     "core/ledger/test_gc.py": _DEAD,
     "core/sessions/test_attach.py::test_ownership_goes_to": _DEAD,
-    "core/ledger/test_ledger.py::test_C11_setting_the_clock": "the boot's clock is told by /proc",
-    "core/system/test_owner.py": "processes are told apart by /proc",
+    "core/ledger/test_ledger.py::test_C11_setting_the_clock": "the boot's clock is read from /proc",
+    "core/system/test_owner.py": "processes are distinguished by /proc",
     "core/toolkit/processes/test_pump.py::test_a_kill_takes": _TREE,
     "core/toolkit/processes/test_pump.py::test_what_it_leaves": _TREE,
     "core/toolkit/processes/test_pump.py::test_nothing_outlives": _TREE,

@@ -42,7 +42,7 @@ class SplitsLines(PlainSandbox):
 
 
 class CodeIsAFile(PlainSandbox):
-    """Code is told an argument that is not there."""
+    """Code gets an argument that is not there."""
 
     def spawn(self, request: ExecRequest) -> subprocess.Popen[bytes]:
         if "start_from_input()" in " ".join(request.argv):

@@ -63,7 +63,7 @@ class LeavesAProcess(PlainWall):
 
 
 class EndsNothing(PlainSandbox):
-    """Neither told to end a program nor to close does it, for a while."""
+    """Asked to end a program or to close, it does neither for a while."""
 
     def start(self, request: ExecRequest, output: Output) -> Running:
         class Deaf(Changed):

@@ -87,7 +87,7 @@ def test_D13_streams() -> None:
 
 
 def slow_to_end(ended: threading.Event) -> Any:
-    """Prints nothing; takes a moment to end once it is told to."""
+    """Prints nothing; takes a moment to end once it is killed."""
 
     def body(running: ScriptedRunning, output: Output) -> Exit:
         until_killed(running, output)

@@ -201,7 +201,7 @@ def test_it_sees_nothing_that_a_policy_refused() -> None:
 
 
 class Waits:
-    """At work until it is told to go on; where it was, and whether it came to its end."""
+    """At work until it may go on; where it was, and whether it came to its end."""
 
     def __init__(self, *, before: bool) -> None:
         self.before = before

@@ -87,7 +87,7 @@ def test_many_threads_do_not_wait_one_after_another(ledger: SqliteLedger) -> Non
 
 def test_who_waited_for_a_thread_waits_no_longer_in_all(tmp_path: Path) -> None:
     """A write in the background has the connection while the ledger is held; a call that
-    comes meanwhile is told within the time that one call may take."""
+    comes meanwhile gets an answer within the time that one call may take."""
     ledger = SqliteLedger(tmp_path / "ledger.sqlite", timeout_seconds=2)
     ledger.intend(made_record("ses-first"))
     held, let_go = threading.Event(), threading.Event()

@@ -69,7 +69,7 @@ def _process(path: Path, name: str) -> Runtime:
 
 
 def _out_of_sight(process: Runtime, number: int) -> None:
-    """Make it a process of another container: as far as the ledger can tell it may live."""
+    """Make it a process of another container: for all that the ledger knows it may live."""
     assert process.ledger is not None and process.ledger.owner
     process.ledger._owner = str(attrs.evolve(Owner.current(), space="another", pid=number + 1))
 

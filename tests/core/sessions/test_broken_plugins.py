@@ -94,7 +94,7 @@ def test_an_observer_that_breaks_off_keeps_no_caller_waiting(error: BaseExceptio
     (result,) = _in_time(lambda: session.run(["x"]))
     assert getattr(result, "success", False), result
     assert session.status is SessionStatus.READY
-    assert EventKind.EXECUTION_FINISHED in listener.kinds  # the others are told all the same
+    assert EventKind.EXECUTION_FINISHED in listener.kinds  # the others are notified all the same
     session.close()
 
 

@@ -310,7 +310,7 @@ def test_a_wall_that_exits_is_its_own_fault() -> None:
 
 
 def test_who_ends_one_whose_opening_has_just_failed_finds_it_gone() -> None:
-    """It is in the list that an end of all goes through, and told of no more."""
+    """It is in the list that an end of all goes through, and nothing more is reported of it."""
     fickle, story, provider = fresh()
     intended: list[SessionRecord] = []
 

@@ -81,7 +81,7 @@ class Story:
 
 
 class Fickle:
-    """A wall whose openings and endings fail when told; counts what is alive."""
+    """A wall whose openings and endings fail on request; counts what is alive."""
 
     def __init__(self) -> None:
         self.wall = ScriptedWall()

@@ -64,7 +64,7 @@ def run(
 ) -> int:
     """The program's end, once nothing of its sandboxes is left; the test fails else.
 
-    Its threads are no daemons unless told: the interpreter waits for those before it
+    Its threads are no daemons unless made so: the interpreter waits for those before it
     ends sessions, so that the signal must have ended what they wait for.
     """
     need(string.partition(":")[0])

@@ -1,4 +1,4 @@
-"""Terminals are asked of policies, told to observers, and end with their session."""
+"""Policies judge terminals, observers are notified of them, and they end with their session."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is alive, who is dead, and who cannot be told (C9)."""
+"""Which owners are alive, which are dead, and of which neither is known (C9)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stockade.system.moments import moment, read_moment
 from stockade.system.owner import Life, Owner, life_of
 
 if not os.path.exists("/proc/self/stat"):
-    pytest.skip("owners are told apart by /proc", allow_module_level=True)
+    pytest.skip("owners are distinguished by /proc", allow_module_level=True)
 
 
 def _of_child(child: subprocess.Popen[bytes]) -> Owner:

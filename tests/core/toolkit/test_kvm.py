@@ -1,4 +1,4 @@
-"""The probe of KVM: what is missing is told, whatever is missing."""
+"""The probe of KVM: what is missing is reported, whatever is missing."""
 
 from __future__ import annotations
 

@@ -261,7 +261,7 @@ def shared() -> Iterator[Path]:
 def test_A8_what_is_missing_is_said_with_what_mends_it(
     monkeypatch: pytest.MonkeyPatch, shared: Path
 ) -> None:
-    monkeypatch.setattr(program, "find", lambda: None)  # what PATH would tell
+    monkeypatch.setattr(program, "find", lambda: None)  # what PATH would find
     reason = stockade.provider("bubblewrap").availability().reason
     assert "not installed" in reason and "apt-get install bubblewrap" in reason
 

@@ -251,7 +251,7 @@ def test_an_engine_that_filters_nothing_is_refused(
         with pytest.raises(SandboxStartError, match="filters no system calls"):
             DockerWall(options=options).shape(request, _info(*security))
     monkeypatch.setattr(engines, "look", lambda _: _info("name=seccomp,profile=unconfined"))
-    assert DockerWall().probe()  # it is told another
+    assert DockerWall().probe()  # it is given another
 
 
 def test_an_apparmor_profile_needs_apparmor(engine: docker.APIClient) -> None:

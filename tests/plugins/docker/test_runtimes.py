@@ -35,7 +35,7 @@ def test_podman_takes_a_runtime_and_ignores_it() -> None:
 
 @pytest.mark.parametrize("wall", ["docker", "gvisor", "podman"])
 def test_there_is_no_network_device_but_loopback(wall: str) -> None:
-    """An engine may ignore how it is told so, as podman does with NetworkDisabled (E3)."""
+    """An engine may ignore the field that says so, as podman does with NetworkDisabled (E3)."""
     string = f"{wall}:{BUSYBOX}"
     if wall == "podman":
         string = f"docker:{BUSYBOX}?engine={_podman()}"

@@ -1,4 +1,4 @@
-"""How programs end, told apart while they all run: D3 and E5 on a real engine."""
+"""How programs end, distinguished while they all run: D3 and E5 on a real engine."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_deadline_with_memory_nearly_full_is_a_deadline() -> None:
 
 
 def test_memory_that_a_child_used_up() -> None:
-    """The program itself lives on and exits as it likes: that is what is told."""
+    """The program itself lives on and exits as it likes: that is what is reported."""
     with stockade.open(f"docker:{BUSYBOX}?memory_mb=64") as session:
         survived = session.shell(f'sh -c "{HOG}"; echo "ended: $?"; exit 3'.replace("$(", "\\$("))
         assert survived.verdict is Verdict.EXITED and survived.exit_code == 3

@@ -111,7 +111,7 @@ def test_E5_the_execution_that_uses_most_is_ended(session: Session) -> None:
 
 
 def test_E5_what_was_left_behind_counts_and_blames_nobody(watched: Session) -> None:
-    """A kernel that ends programs by itself tells only how many; who watches knows them."""
+    """A kernel that ends programs by itself only counts them; the watch knows which."""
     session = watched
     mark = f"44{os.getpid()}"
     hog = f"import time; time.sleep(0.3); x = bytearray(400 << 20); time.sleep({mark})"

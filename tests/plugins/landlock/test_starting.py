@@ -1,4 +1,4 @@
-"""Starts that fail: what is repeated, what is told at once, and what is left, which is nothing."""
+"""Starts that fail: what is repeated, what is reported at once, and that nothing is left."""
 
 from __future__ import annotations
 

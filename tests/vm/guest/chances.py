@@ -2,7 +2,7 @@
 
 A guest that dies, hangs or leaves no report is replaced, once. Checks that failed are run
 once more, they alone, in a new guest; who fails again has failed. Whatever used its second
-chance is told by name.
+chance is reported by name.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Verdict:
 
 
 def take(run: Run, say: Callable[[str], object]) -> Verdict:
-    """Run a part, with its second chances; ``say`` is told of them as they come."""
+    """Run a part, with its second chances; ``say`` is called with each as it comes."""
     reported: list[str] = []
     logs: list[str] = []
 

@@ -62,7 +62,7 @@ def test_F2_limits(inside: Inside, tmp_path: Path) -> None:
     with pytest.raises(FileTooLargeError):
         inside.read("f")
     assert time.monotonic() - began < 2
-    # Of a size that is not told.
+    # Of a size that is not reported.
     with pytest.raises(FileTooLargeError):
         inside.files.read("/proc/self/status", FileCall(9), offset=0, length=None, max_bytes=9)
 
