@@ -34,17 +34,18 @@ _MAX_PART, _MAX_DEPTH, _MAX_PATH = 255, 256, 4096
 class FileInfo:
     """One entry of a listing (F5): a link is itself, not what it leads to."""
 
-    name: str
+    name: str  #: without its folder; of ``stat`` the last part of the path
     kind: str  #: "file", "dir", "link" or "other" (a FIFO, a socket, a device)
     size: int  #: bytes, for a file
     mode: int  #: permission bits, set-user-id and its like included
     uid: int | None = None  #: the owner's number inside; None where the wall has no owners
-    gid: int | None = None
+    gid: int | None = None  #: the group's number inside; None where the wall has no owners
     modified_ns: int | None = None  #: nanoseconds of Unix time; None where it is not known
     target: str | None = None  #: where a link leads; None of others, and where it is not known
 
     @property
     def is_dir(self) -> bool:
+        """Whether it is a folder; a link to one is none."""
         return self.kind == DIR
 
     @property
@@ -80,7 +81,7 @@ class Missed:
     """What could not be brought, and why."""
 
     path: str  #: from the tree's top
-    reason: str
+    reason: str  #: in words, for people
 
     def __str__(self) -> str:
         return f"{self.path!r}: {self.reason}"

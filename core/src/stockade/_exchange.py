@@ -32,9 +32,9 @@ __all__ = [
 class Form(str, Enum):
     """The three forms of a request, never confused (D1)."""
 
-    ARGV = "argv"
-    SHELL = "shell"
-    CODE = "code"
+    ARGV = "argv"  #: an argument vector; no shell reads it
+    SHELL = "shell"  #: a line for ``sh``
+    CODE = "code"  #: code in a named language
 
     def __str__(self) -> str:
         return self.value
@@ -47,7 +47,7 @@ class OpenRequest:
     session_id: str  #: random, fit for a name: letters, digits, ``-``
     agent_hash: str  #: a hash of the agent's id; the id itself never reaches a wall (C1)
     target: str | None  #: the wall's own word for what runs, or None for its default
-    config: SandboxConfig
+    config: SandboxConfig  #: checked, within what the wall claims; policies let it pass
     options: Mapping[str, Any] = attrs.field(factory=dict)  #: the wall's own, converted
     #: Unix time after which the session is over, for walls that can hold it inside (C11).
     #: None for a session of a pool too, until ``Sandbox.expire_at`` sets it.
@@ -88,8 +88,8 @@ class Language:
 class ExecRequest:
     """One execution. What core hands to a wall is checked and complete."""
 
-    execution_id: str
-    form: Form
+    execution_id: str  #: random, fit for a name: letters, digits, ``-``
+    form: Form  #: which of the three; it says which fields below count
     argv: tuple[str, ...] = ()  #: for the argv form
     script: str = attrs.field(default="", repr=False)  #: the shell line, or the code
     language: str | None = None  #: for the code form
@@ -99,7 +99,7 @@ class ExecRequest:
     #: The named interpreter that runs the code and keeps its variables, or None for a clean one.
     state: str | None = None
     stdin: bytes = attrs.field(default=b"", repr=False)  #: never the host's (D8)
-    working_dir: str = "/workspace"
+    working_dir: str = "/workspace"  #: absolute, as the caller or the session has it (D9)
     #: The whole environment asked for: the session's and the execution's, merged (D9).
     env: Mapping[str, str] = attrs.field(factory=dict, repr=lambda env: f"<{len(env)} names>")
     #: Core keeps it; for walls that can keep it inside as well. None: no deadline (D15).
@@ -123,10 +123,10 @@ class Exit:
 class Check:
     """One thing that a probe looked at, for ``stockade doctor``."""
 
-    what: str
-    ok: bool
-    detail: str = ""
-    remedy: str = ""
+    what: str  #: what was looked at, in a word or two
+    ok: bool  #: whether it is as the wall needs it
+    detail: str = ""  #: what was seen, such as a version or an error
+    remedy: str = ""  #: of a check that is not ok: the command or step that mends it
     #: Of a check that is not ok: whether it may be in a moment by itself, as with a daemon
     #: that is being restarted; then core probes again before it gives up.
     transient: bool = False
@@ -139,7 +139,7 @@ class Check:
 class Availability:
     """The answer of a probe: the checks it made; available when all are ok (A8)."""
 
-    checks: tuple[Check, ...] = ()
+    checks: tuple[Check, ...] = ()  #: in the order in which they were made
 
     def __bool__(self) -> bool:
         return all(check.ok for check in self.checks)
@@ -166,8 +166,8 @@ class Option:
     """An option of the wall's own in the provider string (A1)."""
 
     convert: Any  #: from text to value; raises ValueError with what is needed
-    default: Any = None
-    help: str = ""
+    default: Any = None  #: the value where the string has none
+    help: str = ""  #: a line for ``stockade providers``, with the unit
     secret: bool = False  #: its value is never kept or shown (B4)
 
 
@@ -176,9 +176,10 @@ class TerminalRequest:
     """A program on a terminal; without ``argv`` the sandbox's own shell."""
 
     argv: tuple[str, ...] = ()
-    rows: int = 24
-    columns: int = 80
-    working_dir: str = "/workspace"
+    rows: int = 24  #: of the window, at the start
+    columns: int = 80  #: of the window, at the start
+    working_dir: str = "/workspace"  #: absolute
+    #: The whole environment asked for, as of an execution.
     env: Mapping[str, str] = attrs.field(factory=dict, repr=lambda env: f"<{len(env)} names>")
 
 
@@ -186,6 +187,6 @@ class TerminalRequest:
 class Changes:
     """Absolute paths inside: made (a folder stands for all in it), changed, removed."""
 
-    made: tuple[str, ...] = ()
-    changed: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
+    made: tuple[str, ...] = ()  #: what was not there at the start
+    changed: tuple[str, ...] = ()  #: what was there, with another content, mode or owner
+    removed: tuple[str, ...] = ()  #: what was there, and is not any more

@@ -11,7 +11,7 @@ __all__ = ["Leftover", "Usage"]
 class Leftover:
     """A sandbox as another process finds it in the engine or the system."""
 
-    session_id: str
+    session_id: str  #: as it stands on it
     #: The wall's own word for it, by which ``Wall.remove`` ends this one and no other.
     handle: str
     owner: str = ""  #: OpenRequest.owner as it stands on it; empty where nothing does

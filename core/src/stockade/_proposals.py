@@ -25,17 +25,17 @@ __all__ = [
 class Refuse:
     """A policy's no; the reason reaches the caller in PolicyRefusedError."""
 
-    reason: str
+    reason: str  #: a sentence for the caller, without secrets
 
 
 @attrs.frozen(kw_only=True)
 class SessionProposal:
     """A session that is about to be created."""
 
-    agent_id: str
+    agent_id: str  #: who asks for it
     provider: str  #: the entry-point name
-    target: str | None
-    config: SandboxConfig
+    target: str | None  #: the wall's own word for what runs, or None for its default
+    config: SandboxConfig  #: what is asked for, environment values included
 
 
 @attrs.frozen(kw_only=True)
@@ -45,10 +45,10 @@ class ExecutionProposal:
     A deadline of None is none (``request.timeout_seconds``, D15).
     """
 
-    agent_id: str
-    provider: str
-    session_id: str
-    request: ExecRequest
+    agent_id: str  #: whose session it is
+    provider: str  #: the entry-point name
+    session_id: str  #: the session that it is to run in
+    request: ExecRequest  #: what is to be executed; a policy must not keep or log its values
     output_limit_bytes: int | None  #: of each stream; None for a terminal, which has none
     #: It is a program on a terminal, for a person: ``request`` is its argument vector, ``sh``
     #: for the sandbox's own shell.
@@ -62,17 +62,17 @@ class Tighten:
     None leaves a limit as it is. A terminal that passes one is closed.
     """
 
-    timeout_seconds: float | None = None
-    output_limit_bytes: int | None = None
+    timeout_seconds: float | None = None  #: seconds from the execution's start
+    output_limit_bytes: int | None = None  #: bytes kept of each stream
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class JudgedExecution:
     """An execution that every policy let pass, as middleware sees it (``stockade_execution``)."""
 
-    agent_id: str
+    agent_id: str  #: whose session it is
     provider: str  #: the entry-point name
-    session_id: str
+    session_id: str  #: the session that it is to run in
     #: What is about to be executed, as the policies left it: argument vector, script, standard
     #: input and environment values among it.
     request: ExecRequest

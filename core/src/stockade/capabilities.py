@@ -118,8 +118,8 @@ def _level(value: Level | str) -> Level:
 class Support:
     """The level of one feature, and a note that says what a reader must know."""
 
-    level: Level = attrs.field(converter=_level)
-    note: str = ""
+    level: Level = attrs.field(converter=_level)  #: native, emulated or unsupported
+    note: str = ""  #: for readers: what holds only in part, or why not
 
     def __bool__(self) -> bool:
         return self.level is not Level.UNSUPPORTED
@@ -188,9 +188,9 @@ class Capabilities(Mapping[Feature, Support]):
 class Need:
     """A field of the configuration that asks for a feature, and its value that asks for none."""
 
-    feature: Feature
-    field: str
-    lifted: Any
+    feature: Feature  #: what the wall must claim
+    field: str  #: of the configuration, by its name
+    lifted: Any  #: the field's value that asks for nothing
 
     def is_asked(self, config: SandboxConfig) -> bool:
         """Whether this configuration asks for the feature by the field."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MIB", "ConfigOptions", "Limits", "Mount", "OutputPolicy", "SandboxConfig"]
 
-MIB = 1024 * 1024
+MIB = 1024 * 1024  #: Bytes of a mebibyte.
 _DAY = 86_400.0
 
 
@@ -298,23 +298,23 @@ class ConfigOptions(TypedDict, total=False):
     A type checker refuses a keyword that is misspelled, and a value of another type.
     """
 
-    timeout_seconds: float
-    memory_mb: int | None
-    cpu_limit: float | None
-    network_enabled: bool
-    read_only_fs: bool
-    env_vars: Mapping[str, str]
-    user: str | None
-    working_dir: str
-    disk_mb: int | None
-    max_processes: int | None
-    output_limit_bytes: int
-    output_policy: OutputPolicy | str
-    lifetime_seconds: float | None
-    idle_seconds: float | None
-    durable: bool
-    startup_timeout_seconds: float
-    mounts: Sequence[Mount]
-    network_allow: Sequence[str]
-    ports: Sequence[int]
-    labels: Mapping[str, str]
+    timeout_seconds: float  #: of an execution that states none
+    memory_mb: int | None  #: MiB
+    cpu_limit: float | None  #: cpus
+    network_enabled: bool  #: the whole network
+    read_only_fs: bool  #: of all but the working folder and temporary ones
+    env_vars: Mapping[str, str]  #: of every execution
+    user: str | None  #: "UID" or "UID:GID"
+    working_dir: str  #: inside, absolute
+    disk_mb: int | None  #: MiB
+    max_processes: int | None  #: at one time
+    output_limit_bytes: int  #: kept of each stream
+    output_policy: OutputPolicy | str  #: past that limit
+    lifetime_seconds: float | None  #: from creation
+    idle_seconds: float | None  #: without an execution
+    durable: bool  #: outlive the process
+    startup_timeout_seconds: float  #: for the sandbox's start
+    mounts: Sequence[Mount]  #: folders of the host
+    network_allow: Sequence[str]  #: host names
+    ports: Sequence[int]  #: published on loopback
+    labels: Mapping[str, str]  #: for listings

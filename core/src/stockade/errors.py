@@ -194,7 +194,7 @@ class PluginError(StockadeError, ImportError):
 class ProviderUnavailableError(StockadeError):
     """The wall is installed but cannot serve here and now (A7, A8)."""
 
-    retryable = True
+    retryable = True  #: what is missing may come up
 
 
 # -- policies ----------------------------------------------------------------
@@ -253,7 +253,7 @@ class CapacityError(StockadeError):
     """A limit on the number of sessions is reached, and waiting for one to end was in vain;
     or the system gives this process no more threads."""
 
-    retryable = True
+    retryable = True  #: a session may end meanwhile
 
 
 class WallError(StockadeError):
@@ -284,7 +284,7 @@ class SandboxLostError(StockadeError):
     ``lost``, or None where no execution was running.
     """
 
-    retryable = True
+    retryable = True  #: in a new session
 
     def __init__(self, message: str, partial: SandboxResult | None = None) -> None:
         super().__init__(message)
@@ -294,7 +294,7 @@ class SandboxLostError(StockadeError):
 class DestroyError(StockadeError):
     """The sandbox could not be ended; the session stays, marked failed (C6)."""
 
-    retryable = True
+    retryable = True  #: what holds the sandbox may let go of it
 
 
 # -- the ledger --------------------------------------------------------------

@@ -15,19 +15,21 @@ __all__ = ["Event", "EventKind"]
 class EventKind(str, Enum):
     """What happened; the value is the word in logs."""
 
-    SESSION_CREATING = "session.creating"
-    SESSION_READY = "session.ready"
-    SESSION_DESTROYING = "session.destroying"
-    SESSION_DESTROYED = "session.destroyed"
+    SESSION_CREATING = "session.creating"  #: policies let it pass, its sandbox is about to start
+    SESSION_READY = "session.ready"  #: its sandbox has started
+    SESSION_DESTROYING = "session.destroying"  #: its sandbox is about to be ended
+    SESSION_DESTROYED = "session.destroyed"  #: nothing of it is left
+    #: it did not start, or could not be ended
     SESSION_FAILED = "session.failed"
+    #: by a policy, a limit or the wall, before anything started
     SESSION_REFUSED = "session.refused"
     SESSION_ATTACHED = "session.attached"  #: to one that another process made
     SESSION_DETACHED = "session.detached"  #: it lives on without this process
     SESSION_COLLECTED = "session.collected"  #: by gc; the agent's id is not known then, and empty
-    EXECUTION_STARTED = "execution.started"
-    EXECUTION_FINISHED = "execution.finished"
-    EXECUTION_FAILED = "execution.failed"
-    EXECUTION_REFUSED = "execution.refused"
+    EXECUTION_STARTED = "execution.started"  #: policies let it pass, the wall is about to start it
+    EXECUTION_FINISHED = "execution.finished"  #: it has a result, whatever its exit code
+    EXECUTION_FAILED = "execution.failed"  #: it raised: the sandbox or the wall failed
+    EXECUTION_REFUSED = "execution.refused"  #: by a policy, before it started
     POOL_HIT = "pool.hit"  #: a pool handed out a started session
     POOL_MISS = "pool.miss"  #: none was ready, or policies changed what was asked for
 
@@ -39,18 +41,18 @@ class EventKind(str, Enum):
 class Event:
     """One change. It never carries environment values, input, code or output (B4)."""
 
-    kind: EventKind
+    kind: EventKind  #: what happened
     provider: str  #: the entry-point name
-    agent_id: str
-    session_id: str | None = None
-    execution_id: str | None = None
+    agent_id: str  #: whose session it is
+    session_id: str | None = None  #: None of a session that was refused before it had an id
+    execution_id: str | None = None  #: None of events of the session
     time: float = attrs.field(factory=time.time)  #: Unix seconds
     #: Of the execution, of the creation, or of the session's whole life.
     duration_seconds: float | None = None
-    verdict: Verdict | None = None
-    exit_code: int | None = None
+    verdict: Verdict | None = None  #: how a finished execution ended (D3)
+    exit_code: int | None = None  #: of a finished execution
     stdout_bytes: int | None = None  #: how many were written, kept or not
-    stderr_bytes: int | None = None
+    stderr_bytes: int | None = None  #: the same of standard error
     form: str | None = None  #: argv, shell, code or terminal
     reason: str | None = None  #: why it failed or was refused
 

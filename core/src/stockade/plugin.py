@@ -85,6 +85,7 @@ EMBEDDED_GROUP = "stockade.embedded"
 PLUGIN_GROUP = "stockade.plugins"
 
 hookspec = pluggy.HookspecMarker("stockade")
+#: Marks a function or method as the implementation of the hook of its name; see pluggy.
 hookimpl = pluggy.HookimplMarker("stockade")
 
 

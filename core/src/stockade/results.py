@@ -31,22 +31,22 @@ class _Word(str, Enum):
 class SessionStatus(_Word):
     """Where a session is in its life (C4)."""
 
-    PROVISIONING = "provisioning"
-    READY = "ready"
-    EXECUTING = "executing"
-    DESTROYING = "destroying"
-    DESTROYED = "destroyed"
-    FAILED = "failed"
+    PROVISIONING = "provisioning"  #: its sandbox is being started
+    READY = "ready"  #: nothing runs in it
+    EXECUTING = "executing"  #: at least one execution runs in it
+    DESTROYING = "destroying"  #: its sandbox is being ended
+    DESTROYED = "destroyed"  #: nothing of it is left
+    FAILED = "failed"  #: its sandbox died, or could not be ended; destroy it (again)
 
 
 class ExecutionStatus(_Word):
     """Where an execution is; completed means that its command succeeded."""
 
-    PENDING = "pending"
-    RUNNING = "running"
-    COMPLETED = "completed"
-    CANCELLED = "cancelled"
-    FAILED = "failed"
+    PENDING = "pending"  #: it has not started yet
+    RUNNING = "running"  #: its program runs
+    COMPLETED = "completed"  #: its program exited with code 0
+    CANCELLED = "cancelled"  #: the caller, or the session's end, stopped it
+    FAILED = "failed"  #: any other end
 
 
 class Verdict(_Word):
@@ -64,8 +64,8 @@ class Verdict(_Word):
 class Stream(_Word):
     """Which of a program's two output streams."""
 
-    STDOUT = "stdout"
-    STDERR = "stderr"
+    STDOUT = "stdout"  #: standard output
+    STDERR = "stderr"  #: standard error
 
 
 #: Verdicts under which something other than the program itself ended it.
@@ -93,8 +93,8 @@ def signal_name(number: int) -> str:
 class Chunk:
     """One piece of live output (D13): which stream, and its exact bytes."""
 
-    stream: Stream
-    data: bytes
+    stream: Stream  #: which of the program's streams it was written to
+    data: bytes  #: as the program wrote it, cut anywhere
 
     @property
     def text(self) -> str:
@@ -112,15 +112,15 @@ class SandboxResult:
     """
 
     exit_code: int  #: the program's own, or 128+n after signal n (D2)
-    verdict: Verdict = attrs.field(default=Verdict.EXITED, converter=Verdict)
+    verdict: Verdict = attrs.field(default=Verdict.EXITED, converter=Verdict)  #: how it ended (D3)
     signal: int | None = None  #: the signal that ended it, if one did
-    stdout_bytes: bytes = b""
-    stderr_bytes: bytes = b""
-    duration_seconds: float = 0.0
+    stdout_bytes: bytes = b""  #: standard output, as far as it was kept (D5)
+    stderr_bytes: bytes = b""  #: standard error, as far as it was kept
+    duration_seconds: float = 0.0  #: seconds from the start to the end, by this machine
     stdout_total_bytes: int = 0  #: how many the program wrote, kept or not (D5)
-    stderr_total_bytes: int = 0
+    stderr_total_bytes: int = 0  #: the same of standard error
     stdout_truncated: bool = False  #: whether some were dropped
-    stderr_truncated: bool = False
+    stderr_truncated: bool = False  #: the same of standard error
 
     @property
     def success(self) -> bool:
@@ -146,10 +146,12 @@ class SandboxResult:
 
     @property
     def stdout(self) -> str:
+        """Standard output decoded as UTF-8, with U+FFFD for what is none (D4)."""
         return self.stdout_bytes.decode("utf-8", "replace")
 
     @property
     def stderr(self) -> str:
+        """Standard error decoded as UTF-8, with U+FFFD for what is none (D4)."""
         return self.stderr_bytes.decode("utf-8", "replace")
 
     @property
@@ -167,13 +169,14 @@ class SessionHandle:
     holds the state of its moment. Handles are equal while ids and states are (B5).
     """
 
-    agent_id: str
-    session_id: str
+    agent_id: str  #: the agent that it belongs to, as the provider was given it
+    session_id: str  #: random, of 128 bits (C2)
     _status: SessionStatus = attrs.field(default=SessionStatus.READY, alias="status")
     _live: Callable[[], SessionStatus] | None = attrs.field(default=None, alias="live")
 
     @property
     def status(self) -> SessionStatus:
+        """The session's state at this moment; of a pickled handle the state when it was pickled."""
         return self._status if self._live is None else self._live()
 
     def __eq__(self, other: object) -> bool:
@@ -208,8 +211,8 @@ class SessionHandle:
 class ExecutionHandle:
     """The trait's record of one execution."""
 
-    execution_id: str
-    agent_id: str
-    session_id: str
-    status: ExecutionStatus
-    result: SandboxResult | None = None
+    execution_id: str  #: random, of 128 bits (C2)
+    agent_id: str  #: the agent that the session belongs to
+    session_id: str  #: the session that it ran in
+    status: ExecutionStatus  #: where it is; a handle of the trait's is always of an ended one
+    result: SandboxResult | None = None  #: None while it has none

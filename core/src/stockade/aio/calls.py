@@ -71,12 +71,15 @@ class Call(Coroutine[Any, Any, _E]):
         return self._work.__await__()
 
     def send(self, value: Any) -> Any:
+        """Step the awaited coroutine; asyncio calls it, as ``close`` and ``throw``."""
         return self._work.send(value)
 
     def throw(self, *error: Any) -> Any:
+        """Raise in the awaited coroutine."""
         return self._work.throw(*error)
 
     def close(self) -> None:
+        """Close the awaited coroutine."""
         self._work.close()
 
     async def __aenter__(self) -> _E:

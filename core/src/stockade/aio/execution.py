@@ -31,6 +31,7 @@ class AsyncExecution:
 
     @property
     def execution_id(self) -> str:
+        """As ``Execution.execution_id``."""
         return self._execution.execution_id
 
     @property

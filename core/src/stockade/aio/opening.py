@@ -11,8 +11,9 @@ from stockade.aio.calls import Call, in_thread, submit
 from stockade.aio.session import AsyncSession
 from stockade.errors import CapacityError
 from stockade.selection._alternatives import PASSED_OVER
-from stockade.session import DEFAULT_AGENT, Session, needed, restored
+from stockade.session import DEFAULT_AGENT, Session
 from stockade.session._attaching import attach as attach_session
+from stockade.session._opening import needed, restored
 from stockade.sessions._providers import provider as select
 
 if TYPE_CHECKING:

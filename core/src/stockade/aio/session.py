@@ -46,10 +46,12 @@ class AsyncSession:
 
     @property
     def session_id(self) -> str:
+        """As ``Session.session_id``."""
         return self._session.session_id
 
     @property
     def agent_id(self) -> str:
+        """As ``Session.agent_id``."""
         return self._session.agent_id
 
     @property
@@ -64,6 +66,7 @@ class AsyncSession:
 
     @property
     def paused(self) -> bool:
+        """As ``Session.paused``."""
         return self._session.paused
 
     @property

@@ -76,6 +76,7 @@ class Execution:
 
     @property
     def execution_id(self) -> str:
+        """Random, of 128 bits (C2); listings and events name the execution by it."""
         return self._request.execution_id
 
     @property

@@ -34,8 +34,9 @@ _T = TypeVar("_T")
 class Archive:
     """A folder as a tar archive, and what of it could not be brought."""
 
+    #: the archive, uncompressed
     data: bytes = attrs.field(repr=lambda data: f"<{len(data)} bytes>")
-    missed: tuple[Missed, ...] = ()
+    missed: tuple[Missed, ...] = ()  #: what it lacks, and why
 
 
 class Files:

@@ -43,11 +43,12 @@ _OURS = "tmp/.stockade-"
 class Snapshot:
     """A session's files at one moment; any number of sessions start from it, none changes it."""
 
-    working_dir: str
+    working_dir: str  #: the session's, absolute; a session that starts from it has the same
     created_at: float  #: Unix time
     #: Whether it holds what was changed everywhere (``read_only_fs=False``).
     whole: bool
     removed: tuple[str, ...]  #: what was there at the start and is not any more
+    #: the files, as a tar archive
     data: bytes = attrs.field(repr=lambda data: f"<{len(data)} bytes>")
     #: What it does not hold, though it was there: FIFOs, sockets, what may not be read.
     missed: tuple[Missed, ...] = ()

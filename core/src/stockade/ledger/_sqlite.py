@@ -83,6 +83,7 @@ class SqliteLedger(ExecutionLog):
 
     @property
     def path(self) -> str:
+        """The file, absolute."""
         return self.file.path
 
     @property

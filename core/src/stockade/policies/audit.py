@@ -57,6 +57,7 @@ class AuditLog:
 
     @hookimpl
     def stockade_event(self, event: Event) -> None:
+        """Write the event's line; called by core for each event. Raises AuditError."""
         self.append(_plain(event))
 
     def append(self, entry: dict[str, Any]) -> None:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_AGENT", "RunOptions", "Session"]
 
-DEFAULT_AGENT = "default"
+DEFAULT_AGENT = "default"  #: The agent whose sessions are, where the caller names none.
 
 
 class RunOptions(TypedDict, total=False):
@@ -79,10 +79,12 @@ class Session:
 
     @property
     def session_id(self) -> str:
+        """Random, of 128 bits (C2); ``attach``, listings and events name the session by it."""
         return self._held.session_id
 
     @property
     def agent_id(self) -> str:
+        """The agent that it belongs to; no other one reaches it (C3)."""
         return self._held.agent_id
 
     @property
@@ -231,6 +233,7 @@ class Session:
 
     @property
     def paused(self) -> bool:
+        """Whether ``pause`` stopped its processes and ``resume`` has not been called since (G2)."""
         return self._record.paused
 
     def port(self, number: int) -> tuple[str, int]:

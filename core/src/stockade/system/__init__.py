@@ -1,1 +1,9 @@
-"""The process and the machine that core runs in: threads, forks, moments, owners."""
+"""The process and the machine that core runs in: threads, forks, moments, owners.
+
+Walls may use three modules: ``threads`` (a thread where the system may have none to give),
+``forks`` (what a forked child must renew) and ``moments`` (a time as text that survives a
+changed clock). The others are private to core. Nothing is imported here, since a keeper's process
+and ``import stockade`` need few of them.
+"""
+
+__all__ = ["forks", "moments", "threads"]

@@ -208,6 +208,7 @@ class Timer:
         self._cancelled = False
 
     def cancel(self) -> None:
+        """Never make the call; does nothing once it is made."""
         self._cancelled = True
         self.call = _nothing  # free what the call holds before its time comes
 
@@ -256,6 +257,7 @@ class Clock:
             raise
 
     def after(self, seconds: float, call: Callable[[], None]) -> Timer:
+        """Make a call in so many seconds, from the clock's thread."""
         return self.at(time.monotonic() + seconds, call)
 
     def _prune(self) -> None:

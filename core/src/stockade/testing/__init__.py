@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from stockade.testing.base import expect
     from stockade.testing.suite import ProviderConformance
 
-__all__ = ["ProviderConformance", "expect"]
+__all__ = ["ProviderConformance", "expect", "probes", "reference"]
 
 
 def __getattr__(name: str) -> Any:

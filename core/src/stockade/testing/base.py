@@ -86,6 +86,7 @@ class ConformanceBase:
     check_seconds: ClassVar[float] = 60.0
 
     #: Whether a class has every check: of a part of them there is no report.
+    #: Whether it is the whole suite: a report is written of that alone.
     whole: ClassVar[bool] = False
 
     # What the suite itself keeps of a class.

@@ -53,7 +53,7 @@ from stockade.wall import (
 
 __all__ = ["STOCKADE_API_VERSION", "Answer", "ReferenceWall", "answers", "stockade_wall"]
 
-STOCKADE_API_VERSION = 1
+STOCKADE_API_VERSION = 1  #: The version of the plug-in interface that it is written for.
 
 #: The provider's name.
 NAME = "reference-no-isolation"
@@ -67,11 +67,11 @@ class Answer:
     program would. ``lost`` lets the sandbox die of it (``SandboxLostError``).
     """
 
-    stdout: str | bytes = b""
-    stderr: str | bytes = b""
-    exit_code: int = 0
-    signal: int | None = None
-    out_of_memory: bool = False
+    stdout: str | bytes = b""  #: what it prints; text is encoded as UTF-8
+    stderr: str | bytes = b""  #: the same on standard error
+    exit_code: int = 0  #: where no signal ends it
+    signal: int | None = None  #: the number of the signal that ends it, or None
+    out_of_memory: bool = False  #: whether the memory limit ends it
     seconds: float = 0.0
     lost: bool = False
 
@@ -259,4 +259,5 @@ class ReferenceWall(Wall):
 
 @hookimpl
 def stockade_wall() -> type[Wall]:
+    """The plug-in's hook: the wall's class. Called by core when the provider is selected."""
     return ReferenceWall

@@ -8,3 +8,5 @@
 
 What these packages export is promised to walls; their other modules are their own.
 """
+
+__all__ = ["egress", "kvm", "local", "mounts", "processes", "supervised"]

@@ -11,6 +11,6 @@ __all__ = ["Mount"]
 class Mount:
     """A host folder shown inside the sandbox, read-only unless asked otherwise (E9)."""
 
-    source: str
-    target: str
-    read_only: bool = True
+    source: str  #: the folder of the host
+    target: str  #: where it is shown inside, absolute
+    read_only: bool = True  #: False lets programs write to it

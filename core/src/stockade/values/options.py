@@ -37,10 +37,12 @@ def _none(text: str) -> bool:
 
 
 def as_text(text: str) -> str | None:
+    """The text itself; ``none`` is None."""
     return None if _none(text) else text
 
 
 def as_int(text: str) -> int | None:
+    """A whole number in ASCII digits, or ``none`` for None. Raises ValueError."""
     if _none(text):
         return None
     # int() also takes "1_0", " 10 " and other scripts' digits: none is meant here.
@@ -50,6 +52,7 @@ def as_int(text: str) -> int | None:
 
 
 def as_float(text: str) -> float | None:
+    """A number, or ``none`` for None. Raises ValueError."""
     if _none(text):
         return None
     if text != text.strip() or "_" in text or not text.isascii():
@@ -58,6 +61,7 @@ def as_float(text: str) -> float | None:
 
 
 def as_bool(text: str) -> bool:
+    """``true``, ``yes``, ``on``, ``1`` and their opposites, in any case. Raises ValueError."""
     if text.lower() in _TRUE:
         return True
     if text.lower() in _FALSE:

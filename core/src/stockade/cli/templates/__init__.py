@@ -1,1 +1,4 @@
-"""Files that ``stockade new-plugin`` fills in; data, nothing to import."""
+"""Files that ``stockade new-plugin`` fills in; data, nothing to import.
+
+Private to core.
+"""

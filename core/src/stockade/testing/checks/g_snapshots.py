@@ -10,7 +10,8 @@ from stockade.capabilities import Feature
 from stockade.errors import FileTooLargeError, SessionStateError, StockadeError
 from stockade.files._snapshots import Snapshot
 from stockade.results import Verdict
-from stockade.session import Session, restored
+from stockade.session import Session
+from stockade.session._opening import restored
 from stockade.testing.base import ConformanceBase, expect
 from stockade.testing.programs import say, sleep, unique
 

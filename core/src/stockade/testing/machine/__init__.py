@@ -1,1 +1,4 @@
-"""This machine as the suite sees it: what a sandbox leaves on it."""
+"""This machine as the suite sees it: what a sandbox leaves on it.
+
+Private to core.
+"""

@@ -21,6 +21,7 @@ from stockade.testing.probes.base import Measurement, Outcome, Probe, attempt
 
 __all__ = ["PROBES", "Measurement", "Outcome", "Probe", "measure"]
 
+#: All that there are, in the order in which ``measure`` runs them.
 PROBES: tuple[Probe, ...] = (
     *sight.PROBES,
     *network.PROBES,

@@ -23,10 +23,10 @@ __all__ = ["Bench", "Measured", "Measurement", "Outcome", "Probe", "held_if", "r
 class Outcome(str, Enum):
     """What a probe found."""
 
-    HELD = "held"
-    BROKEN = "did not hold"
+    HELD = "held"  #: what is claimed holds
+    BROKEN = "did not hold"  #: what is claimed does not hold
     UNKNOWN = "not measurable here"  #: the detail says why
-    NOT_CLAIMED = "not claimed"
+    NOT_CLAIMED = "not claimed"  #: the wall does not claim it, so nothing was tried
 
     def __str__(self) -> str:
         return self.value
@@ -48,6 +48,7 @@ class Probe:
     clause: str  #: the clause of the contract
     #: The feature whose claim decides; None binds every wall.
     feature: Feature | None
+    #: measures on a bench; what it raises is the outcome UNKNOWN
     run: Callable[[Bench], Measured] = attrs.field(repr=False)
     #: Whether measuring makes sense without the claim too, since it harms nobody.
     unclaimed: bool = False
@@ -57,12 +58,12 @@ class Probe:
 class Measurement:
     """Claimed beside measured, for one probe."""
 
-    name: str
-    clause: str
-    feature: Feature | None
+    name: str  #: of the probe: what was measured, in words
+    clause: str  #: the clause of the contract
+    feature: Feature | None  #: the feature whose claim decides, or None
     claimed: Level | None  #: None: the contract asks it of every wall
-    outcome: Outcome
-    detail: str = ""
+    outcome: Outcome  #: what was found
+    detail: str = ""  #: what was seen, or why nothing was
 
     @property
     def broken(self) -> bool:

@@ -1,1 +1,4 @@
-"""What a run of the suite found: its data, its page, its table."""
+"""What a run of the suite found: its data, its page, its table.
+
+Private to core: ``stockade conformance`` writes and reads reports.
+"""

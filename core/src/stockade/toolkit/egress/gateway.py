@@ -123,6 +123,7 @@ class Gateway:
             self._held.add(sock)
 
     def let_go(self, sock: socket.socket) -> None:
+        """Forget a connection that has ended; called by the thread that served it."""
         with self._lock:
             self._held.discard(sock)
 

@@ -155,6 +155,7 @@ class Group:
 
     @property
     def folders(self) -> list[str]:
+        """The group's folders, one in each hierarchy that is used."""
         return sorted(set(self._at.values()))
 
     @property
@@ -177,6 +178,7 @@ class Group:
         return 0
 
     def make(self, owner: str = "") -> None:
+        """Make the folders, and write ``owner`` on them for gc. Raises OSError where one exists."""
         for folder in self.folders:
             os.mkdir(folder)
             for attribute in _ATTRIBUTES if owner else ():
@@ -246,6 +248,7 @@ class Group:
                 _write(f"{folder}/freezer.state", "THAWED")
 
     def processes(self) -> list[int]:
+        """The processes in the group, by their ids on the host; empty where it is gone."""
         found: set[int] = set()
         for folder in self.folders:
             found |= {int(word) for word in _words(f"{folder}/cgroup.procs")}

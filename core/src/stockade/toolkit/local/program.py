@@ -205,9 +205,11 @@ class Program:
 
     @property
     def runs(self) -> bool:
+        """Whether the sandbox's first program has started and not ended."""
         return self.first != 0 and self.status is None
 
     def reap(self) -> None:
+        """Take the status of every child that has ended; called at each SIGCHLD."""
         with contextlib.suppress(ChildProcessError):
             while True:
                 pid, status = os.waitpid(-1, os.WNOHANG)

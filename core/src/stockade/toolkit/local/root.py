@@ -47,8 +47,8 @@ Step = dict[str, Any]
 class Writable:
     """A folder that programs may write to: a file system of its own, or a part of one."""
 
-    place: str
-    mode: int
+    place: str  #: inside, absolute
+    mode: int  #: permission bits
     shares: str = ""  #: whose space it has together with others of that name; empty: its own
 
 
@@ -57,11 +57,11 @@ class Root:
     """A sandbox's files."""
 
     target: str | None  #: the folder that becomes the root; None shows the host's programs
-    working_dir: str
+    working_dir: str  #: inside, absolute
     disk_mb: int | None  #: MiB for the working folder, and again for the temporary ones
     shm_mb: int  #: MiB of /dev/shm
     uid: int  #: inside
-    gid: int
+    gid: int  #: inside
     extra: Sequence[str] = ()  #: further folders of the host, shown where they are
     counter: str | None = None  #: the host's file that counts kills for memory
     #: Folders of the host that the caller asked for, the outer ones first: for the end, when

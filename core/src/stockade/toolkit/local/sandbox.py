@@ -35,7 +35,7 @@ class Plan:
     """What a session is made of, whatever the wall makes it with."""
 
     spec: KeeperSpec  #: without its program
-    root: Root
+    root: Root  #: the sandbox's files
     inside: tuple[int, int]  #: user and group as programs are to see themselves
     outside: tuple[int, int]  #: what these are on the host
     filter: bytes  #: of system calls

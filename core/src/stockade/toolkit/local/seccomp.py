@@ -30,6 +30,7 @@ __all__ = [
     "program",
 ]
 
+#: Machines, as ``platform.machine`` names them, that the filter is made for.
 SUPPORTED = tuple(MACHINES)
 
 #: Files: what a process may do with them is decided by mounts, owners and modes.
@@ -82,6 +83,7 @@ mq_open mq_timedreceive mq_timedsend mq_unlink msgctl msgget msgrcv msgsnd recvf
 recvmsg semctl semget semop semtimedop sendmmsg sendmsg sendto setsockopt shmat shmctl shmdt
 shmget shutdown
 """
+#: System calls that every program may make, by name.
 ALLOWED = frozenset(
     (_FILES + _EVENTS + _MEMORY + _PROCESSES + _SIGNALS_AND_TIME + _MESSAGES).split()
 )
@@ -98,6 +100,7 @@ kcmp pidfd_getfd process_madvise process_vm_readv process_vm_writev ptrace
 add_key bpf fanotify_init fanotify_mark get_mempolicy keyctl mbind migrate_pages modify_ldt
 move_pages perf_event_open request_key set_mempolicy set_mempolicy_home_node userfaultfd
 """
+#: System calls that fail with EPERM, by name; what is in no list fails with ENOSYS.
 FORBIDDEN = frozenset(_FORBIDDEN.split())
 
 
@@ -110,7 +113,7 @@ class Is:
     """
 
     argument: int  #: 0 to 5
-    value: int
+    value: int  #: what the argument must have, under ``mask``
     mask: int = 0xFFFFFFFF
     whole: bool = False
 
@@ -121,12 +124,12 @@ class Rule:
     the answer is ``then``, else ``otherwise``: 0 allows, ``DONE`` does nothing and answers as
     if it were done, another number is an errno."""
 
-    cases: Sequence[Sequence[Is]]
+    cases: Sequence[Sequence[Is]]  #: conditions that must all hold, in each case
     then: int = 0
     otherwise: int = errno.EPERM
 
 
-DONE = -1
+DONE = -1  #: The answer of a rule under which a call does nothing and reports success.
 
 #: CLONE_NEW{NS,CGROUP,UTS,IPC,USER,PID,NET}
 _NEW_NAMESPACES = 0x7E020000
@@ -146,6 +149,7 @@ _SOCKETS = Rule(
     ],
     otherwise=errno.EAFNOSUPPORT,
 )
+#: System calls that are judged by their arguments, by name.
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
         # clone3 has its flags in memory, where no filter sees them: it is in no list, so that

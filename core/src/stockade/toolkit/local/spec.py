@@ -14,10 +14,10 @@ class Shown:
     """A folder of the host that is shown inside, as it was when it was looked at."""
 
     source: str  #: without links
-    target: str
-    read_only: bool
+    target: str  #: where it is shown inside
+    read_only: bool  #: whether programs may only read it
     device: int  #: of its file system, and its number there: no other folder is shown
-    inode: int
+    inode: int  #: the folder's number in that file system
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,14 +30,14 @@ class KeeperSpec:
     """
 
     wall: str  #: the wall's name, by which leftovers are found
-    session: str
+    session: str  #: the session's id
     owner: str  #: OpenRequest.owner
     argv: Sequence[str]  #: the sandbox's first program: an absolute path, then its arguments
     env: Mapping[str, str]  #: all of its environment
     ids: tuple[int, int] | None = None  #: user and group to become first; of root's keepers
     cgroups: Mapping[str, str] = dataclasses.field(default_factory=dict)  #: cgroups.parents()
-    memory_bytes: int | None = None
-    max_processes: int | None = None
+    memory_bytes: int | None = None  #: of all its processes together
+    max_processes: int | None = None  #: at one time, threads included
     #: The wall's own processes in the cgroup, which the limit does not count.
     own_processes: int = 0
     cpu_limit: float | None = None  #: cpus, for a cgroup
@@ -59,10 +59,12 @@ class KeeperSpec:
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def to_message(self) -> dict[str, Any]:
+        """As it travels to the keeper, fit for JSON."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> KeeperSpec:
+        """What ``to_message`` gave; called in the keeper. Raises KeyError, TypeError."""
         pairs = {name: message[name] for name in ("ids", "seen_as")}
         found = {name: None if pair is None else tuple(pair) for name, pair in pairs.items()}
         mounts = tuple(Shown(**mount) for mount in message["mounts"])

@@ -63,10 +63,12 @@ def inner_pid(pid: int) -> int:
 
 
 def alive(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
     return _state(pid) not in (b"Z", b"X", b"")
 
 
 def stopped(pid: int) -> bool:
+    """Whether a process is stopped by a signal or a tracer."""
     return _state(pid) in (b"T", b"t")
 
 

@@ -1,1 +1,3 @@
 """Programs of this machine as executions: pipes, ends, marks; on any system."""
+
+__all__ = ["children", "marks", "pump"]

@@ -80,16 +80,19 @@ class Child(subprocess.Popen[Any]):
             os.close(theirs)
 
     def poll(self) -> int | None:
+        """The exit status, negative for a signal; None while it runs."""
         super().poll()
         return self._settled()
 
     def wait(self, timeout: float | None = None) -> int:
+        """The exit status, once it has ended. Raises subprocess.TimeoutExpired."""
         super().wait(timeout)
         code = self._settled()
         assert code is not None
         return code
 
     def send_signal(self, sig: int) -> None:
+        """Send it a signal, unless it has ended."""
         if self._report < 0:
             super().send_signal(sig)
         elif self.poll() is None:

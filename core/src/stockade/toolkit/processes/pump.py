@@ -40,14 +40,17 @@ class Waker:
         self._open = True
 
     def fileno(self) -> int:
+        """The descriptor to wait on."""
         return self._read
 
     def set(self) -> None:
+        """Wake whoever waits; from any thread, any number of times, also when it is closed."""
         with self._lock:
             if self._open:
                 os.write(self._write, b"x")
 
     def close(self) -> None:
+        """Give the descriptors back; may be called again."""
         with self._lock:
             if self._open:
                 self._open = False

@@ -24,4 +24,5 @@ __all__ = [
     "StartRequest",
     "SupervisedSandbox",
     "Transport",
+    "egress",
 ]

@@ -33,10 +33,10 @@ class Hello:
     subreaper: bool  #: a keeper adopts what its program leaves behind, so each tree is known
     hidden: bool  #: the kernel says that programs can neither read nor trace it
     alone: bool  #: it is process 1 of a namespace of its own
-    pid: int
-    uid: int
-    gid: int
-    machine: str
+    pid: int  #: the supervisor's own, as the sandbox numbers it
+    uid: int  #: the user that it runs as, inside
+    gid: int  #: the group that it runs as, inside
+    machine: str  #: as ``uname -m`` shows it
     release: str  #: of the kernel that it runs on
     version: str  #: as ``uname -v`` shows it
 

@@ -29,17 +29,18 @@ class Flag:
 class StartRequest:
     """One program to start, in the supervisor's terms."""
 
-    argv: Sequence[str | bytes]
-    cwd: str = "/"
+    argv: Sequence[str | bytes]  #: the program, looked up in PATH inside, and its arguments
+    cwd: str = "/"  #: where it starts, absolute
+    #: On top of the sandbox's own environment.
     env: Mapping[str, str] = attrs.field(factory=dict, repr=lambda env: f"<{len(env)} names>")
-    flags: int = 0
+    flags: int = 0  #: of Flag's, added up
     #: What the program finds on descriptor 9, a file of nobody's; None for nothing.
     blob: bytes | None = attrs.field(default=None, repr=False)
     name: str = ""  #: of an interpreter that keeps its state
-    uid: int = 0
-    gid: int = 0
-    rows: int = 24
-    columns: int = 80
+    uid: int = 0  #: the user, where ``flags`` has USER
+    gid: int = 0  #: the group, where ``flags`` has USER
+    rows: int = 24  #: of the terminal, where ``flags`` has PTY
+    columns: int = 80  #: of the terminal, where ``flags`` has PTY
 
     def packed(self) -> bytes:
         """As it travels; raises ValueError for a word that holds NUL."""

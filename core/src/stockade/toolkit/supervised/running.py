@@ -32,8 +32,8 @@ _KILLED = 9
 class Death:
     """What a wall finds out about a sandbox that has died."""
 
-    reason: str
-    out_of_memory: bool = False
+    reason: str  #: why, in words, as SandboxLostError shows it
+    out_of_memory: bool = False  #: whether the sandbox's memory limit ended it (E5)
 
 
 class Holder(Protocol):
