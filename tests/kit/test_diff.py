@@ -218,7 +218,7 @@ def test_a_missing_end_of_line_is_a_difference() -> None:
     assert shown[-2:] == ["-b", "+b\\ no newline at the end"]
 
 
-def test_what_strangers_print_does_not_reach_the_terminal_raw() -> None:
+def test_what_programs_print_does_not_reach_the_terminal_raw() -> None:
     shown = "\n".join(unified(b"\x1b[31mred\x07\r\n", "\x9b2J\u202e\n".encode(), LABELS))
     assert "\x1b" not in shown and "\x07" not in shown and "\\x1b[31mred" in shown
     assert "\x9b" not in shown and "\u202e" not in shown and "\r" not in shown

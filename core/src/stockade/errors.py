@@ -66,7 +66,7 @@ class StockadeError(Exception):
     retryable: bool = False
 
     def __str__(self) -> str:
-        """The message; what a stranger's name or program put into it shows escaped."""
+        """The message; control characters that names or programs put into it show escaped."""
         return shown(super().__str__())
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -267,7 +267,7 @@ class Wall(abc.ABC):
     options: ClassVar[Mapping[str, Option]] = {}
     #: Whether a target is a name that is looked up somewhere else (an image, a template), and
     #: never a path of this machine or something that opens the wall. Only then may a project's
-    #: file, which a stranger may have written, give a target.
+    #: file, which anybody may have written, give a target.
     target_is_name: ClassVar[bool] = False
     #: Fields of the configuration and what they stand at where the caller says nothing,
     #: for a wall that isolates nothing and could otherwise not be opened by its bare name.

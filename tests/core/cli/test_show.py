@@ -1,4 +1,4 @@
-"""What the commands print: no escape sequence of a stranger's, and nothing without an end."""
+"""What the commands print: no escape sequence of untrusted text, and nothing without an end."""
 
 from __future__ import annotations
 

@@ -153,7 +153,7 @@ def test_B5_errors_of_plug_ins_too() -> None:
 
 
 @pytest.mark.parametrize("kind", every_class(), ids=lambda kind: kind.__name__)
-def test_escape_sequences_of_strangers_show_escaped(kind: type[errors.StockadeError]) -> None:
+def test_escape_sequences_of_untrusted_text_show_escaped(kind: type[errors.StockadeError]) -> None:
     bad = "\x1b[2Jname\r\x07\u202e\x9b1m\ud800"
     error = kind(bad, *ARGUMENTS.get(kind.__name__, ("",))[1:])
     shown = f"{error} {''.join(traceback.format_exception(error))}"

@@ -189,7 +189,7 @@ def test_D7_a_background_process_lives_until_the_session_ends(bubblewrap: str) -
 
 
 def test_programs_start_with_signals_as_they_should_be(bubblewrap: str) -> None:
-    """In every lane: nothing of the keeper's is ignored or blocked."""
+    """In overlapping executions, too: nothing that the keeper ignores or blocks is inherited."""
     with stockade.open(bubblewrap) as session:
         held = session.start(["sleep", "30"])
         for _ in range(2):

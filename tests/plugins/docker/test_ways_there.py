@@ -32,7 +32,7 @@ def free_port() -> int:
 
 
 def works(string: str) -> None:
-    """All that goes over the connection: a first lane, others, much output, input, the end."""
+    """All that goes over the connection: executions that overlap, much output, input, the end."""
     with stockade.open(string) as session:
         assert session.run(["echo", "there"]).stdout == "there\n"
         data = os.urandom(3 << 20)

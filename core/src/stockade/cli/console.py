@@ -1,8 +1,8 @@
 """Everything that the commands print, but a program's own output and a terminal's bytes.
 
-Names, reasons and labels may come from strangers: a plug-in, a program behind a wall, a
-file. What is printed here shows their escape sequences escaped, so that none reaches the
-terminal of who reads it.
+Names, reasons and labels may be untrusted: of a plug-in, a program behind a wall, a file.
+What is printed here shows their escape sequences escaped, so that none reaches the terminal
+of whoever reads it.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def traceback_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _Shown(logging.Formatter):
-    """What is logged may hold strangers' words, too."""
+    """What is logged may hold untrusted text, too."""
 
     def format(self, record: logging.LogRecord) -> str:
         return shown(super().format(record))

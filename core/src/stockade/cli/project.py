@@ -1,7 +1,7 @@
 """The provider that a project's file names: ``stockade.toml`` or ``pyproject.toml``.
 
-Whoever fills a folder writes such a file, and people stand in folders of strangers just when
-they run code that they don't trust. So the command line alone reads it, only as a file of this
+Whoever fills a folder writes such a file, and people stand in folders that others have filled just
+when they run code that they don't trust. So the command line alone reads it, only as a file of this
 user's (or root's), and what it says may choose a wall and tighten its limits, and nothing else
 (:class:`stockade.selection._spec.Preference`, ``restricted``).
 """

@@ -191,7 +191,7 @@ class Execution:
             except CapacityError as error:
                 _log.warning("execution %s is ended unwatched: %s", self.execution_id, error)
         self._output.release()
-        if with_middleware:  # there is no program to end, and no waiting for strangers
+        if with_middleware:  # no program is there to end, and middleware is not waited for
             self._workers.run_anyhow(lambda: self._settle(Exit(signal=9)))
         elif running is not None:
             self._workers.run_anyhow(lambda: self._kill(running))
@@ -386,7 +386,7 @@ def _ready(home: Home) -> bool:
 
 
 def _checked(ended: object) -> Exit:
-    """Refuse nonsense from a wall."""
+    """Refuse what is no Exit that a program can have."""
     if not isinstance(ended, Exit):
         raise WallError(f"wait() returned {ended!r}, not an Exit; report it to the wall's author.")
     for number in (ended.code, ended.signal):

@@ -41,7 +41,7 @@ def has_language(workers: Workers, home: Home, language: Language) -> bool:
         if isinstance(answer, str):
             home.interpreters[name] = answer
         elif answer is not None:
-            raise _nonsense(home, what, answer, "a program")
+            raise _of_another_type(home, what, answer, "a program")
     return name in home.interpreters or name in languages_of(workers, home)
 
 
@@ -56,7 +56,8 @@ def languages_of(workers: Workers, home: Home) -> tuple[str, ...]:
 
 
 def _ask(workers: Workers, home: Home, sandbox: Sandbox) -> tuple[str, ...]:
-    """What the sandbox says, or what it has. Raises WallError where it hangs or says nonsense."""
+    """What the sandbox says, or what it has. Raises WallError where it hangs, and where what it
+    says is of another type."""
     what = "languages()"
     answer = _said(workers, home, what, sandbox.languages)
     if answer is None:
@@ -67,7 +68,7 @@ def _ask(workers: Workers, home: Home, sandbox: Sandbox) -> tuple[str, ...]:
         answer = tuple(found)
     if isinstance(answer, (list, tuple)) and all(isinstance(word, str) for word in answer):
         return tuple(answer)
-    raise _nonsense(home, what, answer, "names")
+    raise _of_another_type(home, what, answer, "names")
 
 
 def _said(
@@ -87,7 +88,7 @@ def _said(
         ) from error
 
 
-def _nonsense(home: Home, what: str, answer: object, instead_of: str) -> WallError:
+def _of_another_type(home: Home, what: str, answer: object, instead_of: str) -> WallError:
     return WallError(
         f"{what} of {home.provider} returned {answer!r:.200}, not {instead_of}; "
         "report it to its author."
@@ -97,7 +98,7 @@ def _nonsense(home: Home, what: str, answer: object, instead_of: str) -> WallErr
 def _found(home: Home, found: object) -> dict[str, str]:
     if isinstance(found, dict):
         return found
-    raise _nonsense(home, "the look for interpreters", found, "programs")
+    raise _of_another_type(home, "the look for interpreters", found, "programs")
 
 
 def _look(

@@ -1,4 +1,4 @@
-"""Guarded calls of hooks: one implementation that fails, or answers nonsense, is dealt with alone.
+"""Guarded calls of hooks: one that fails, or answers with another type, is dealt with alone.
 
 pluggy calls the implementations: its order, its wrappers, its history. What stands in its manager
 is a :class:`Guarded` for each plug-in, whose hooks catch what the plug-in's own raise. What becomes

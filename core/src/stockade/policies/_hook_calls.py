@@ -100,7 +100,7 @@ class SessionJudging(_Judging[SessionProposal]):
 
     def tightened(self, who: Who, answer: object) -> SessionProposal:
         if not isinstance(answer, SandboxConfig):
-            raise PolicyError(_nonsense(who, answer, "None, a SandboxConfig or Refuse"))
+            raise PolicyError(_of_another_type(who, answer, "None, a SandboxConfig or Refuse"))
         looser = loosened(answer, self.proposal.config)
         if looser:
             raise PolicyError(
@@ -118,7 +118,7 @@ class ExecutionJudging(_Judging[ExecutionProposal]):
 
     def tightened(self, who: Who, answer: object) -> ExecutionProposal:
         if not isinstance(answer, Tighten):
-            raise PolicyError(_nonsense(who, answer, "None, Tighten or Refuse"))
+            raise PolicyError(_of_another_type(who, answer, "None, Tighten or Refuse"))
         _check_limits(who, answer)
         request, old = self.proposal.request, self.proposal.output_limit_bytes
         seconds = _smaller(who, "timeout_seconds", answer.timeout_seconds, request.timeout_seconds)
@@ -130,7 +130,7 @@ class ExecutionJudging(_Judging[ExecutionProposal]):
         )
 
 
-def _nonsense(who: Who, answer: object, allowed: str) -> str:
+def _of_another_type(who: Who, answer: object, allowed: str) -> str:
     return f"policy {who} answered {answer!r}, which is not {allowed}. {who.remedy}"
 
 

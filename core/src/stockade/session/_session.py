@@ -52,9 +52,9 @@ class RunOptions(TypedDict, total=False):
     env: Mapping[str, str]  #: on top of the session's (D9)
     working_dir: str  #: default the session's, which is where a relative one starts (D9, D15)
     output_limit_bytes: int  #: of each stream; default the session's (D5)
-    #: Code in Python only: the named interpreter that runs it and keeps its variables from
-    #: call to call, as a notebook does; default a clean one. One call at a time; when it is
-    #: ended (timeout, memory, its own exit) the variables are gone and the next call starts anew.
+    #: Code in Python only: the named interpreter that runs it and keeps its variables from one
+    #: execution to the next; default a clean one. One execution at a time; when one is ended
+    #: (timeout, memory, its own exit) the variables are gone and the next starts anew.
     state: str
     output_policy: OutputPolicy | str  #: "drain" or "end"; default the session's (D5)
 

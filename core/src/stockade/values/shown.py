@@ -1,4 +1,4 @@
-"""Text of strangers, made fit for a terminal and a log.
+"""Untrusted text, made fit for a terminal and a log.
 
 File names, a program's words in an error, a label, a plug-in's summary: any of them may
 hold escape sequences that move a cursor, colour a screen or turn text around. What a

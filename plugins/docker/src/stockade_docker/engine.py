@@ -34,7 +34,7 @@ __all__ = [
     "settings",
 ]
 
-#: What an engine that is away, hangs or answers nonsense makes docker-py raise.
+#: What an engine that is away, hangs or answers malformed data makes docker-py raise.
 FAILURES = (DockerException, requests.exceptions.RequestException, OSError)
 #: Seconds that an ordinary request may take.
 REQUEST_SECONDS = 30

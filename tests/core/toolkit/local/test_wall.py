@@ -1,4 +1,4 @@
-"""A stranger's wall over ``LocalWall``: what it writes is how a sandbox is born, and no more."""
+"""Somebody's wall over ``LocalWall``: what it writes is how a sandbox is born, and no more."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ def streams(outcome: Outcome, name: str) -> tuple[bytes, int]:
 def unified(one: bytes, other: bytes, labels: tuple[str, str], *, context: int = 3) -> list[str]:
     """A unified diff of two texts, or of bytes their first difference in hexadecimal.
 
-    Control characters are escaped, since what strangers print is shown on a terminal.
+    Control characters are escaped, since what untrusted programs print is shown on a terminal.
     """
     heads = [f"--- {labels[0]}", f"+++ {labels[1]}"]
     texts = [_text(data) for data in (one, other)]
