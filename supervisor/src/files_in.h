@@ -14,7 +14,7 @@
 #define MOST_DEPTH 256
 #define PIECE 65536u
 
-/* One file, folder or link, as a record tells it. */
+/* One file, folder or link, as a record has it. */
 struct entry {
     char kind;   /* one of the constants below */
     bool shared; /* a file that other entries may be hard links to */

@@ -31,8 +31,8 @@ _Noreturn void fail(int why, const char *path) {
     before_failing = NULL;
     if (undo) undo();
     out_flush();
-    ssize_t told = path ? write(2, path, strlen(path)) : 0;
-    (void)told; /* nobody is left to hear of it */
+    ssize_t written = path ? write(2, path, strlen(path)) : 0;
+    (void)written; /* nobody is left to hear of it */
     _exit(why > 0 && why < 256 ? why : EIO);
 }
 

@@ -44,21 +44,21 @@ static const char *value_of(char **env, const char *name) {
     return NULL;
 }
 
-/* The sandbox's own environment with the order's on top, in memory that is never freed. */
-static char **environment(const struct order *order) {
+/* The sandbox's own environment with the request's on top, in memory that is never freed. */
+static char **environment(const struct request *request) {
     size_t base = 0, count = 0;
     while (environ[base]) base++;
-    char **all = calloc(base + order->envc + 1, sizeof *all);
+    char **all = calloc(base + request->envc + 1, sizeof *all);
     if (!all) return environ;
     for (size_t i = 0; i < base; i++) {
         char *equals = strchr(environ[i], '=');
         size_t length = equals ? (size_t)(equals - environ[i]) + 1 : 0;
         bool replaced = false;
-        for (uint32_t k = 0; k < order->envc && !replaced; k++)
-            replaced = length && !strncmp(order->env[k], environ[i], length);
+        for (uint32_t k = 0; k < request->envc && !replaced; k++)
+            replaced = length && !strncmp(request->env[k], environ[i], length);
         if (!replaced) all[count++] = environ[i];
     }
-    for (uint32_t k = 0; k < order->envc; k++) all[count++] = order->env[k];
+    for (uint32_t k = 0; k < request->envc; k++) all[count++] = request->env[k];
     return all;
 }
 
@@ -117,11 +117,11 @@ static _Noreturn void refused(int stage) {
 }
 
 /* The group first: without privileges none can be taken. */
-bool take_user(const struct order *order) {
-    if (!(order->flags & F_USER)) return true;
+bool take_user(const struct request *request) {
+    if (!(request->flags & F_USER)) return true;
     if (geteuid() == 0 && setgroups(0, NULL) < 0) return false;
-    return setresgid(order->gid, order->gid, order->gid) == 0 &&
-           setresuid(order->uid, order->uid, order->uid) == 0;
+    return setresgid(request->gid, request->gid, request->gid) == 0 &&
+           setresuid(request->uid, request->uid, request->uid) == 0;
 }
 
 /* At the process limit, which programs can reach and leave behind, the next one must still
@@ -136,7 +136,7 @@ static void leave_room(void) {
 }
 
 static _Noreturn void child(const struct plan *plan, char **env) {
-    const struct order *order = plan->order;
+    const struct request *request = plan->request;
     setsid();
     if (plan->terminal >= 0) ioctl(plan->terminal, TIOCSCTTY, 0);
     dup2(plan->in, 0);
@@ -148,15 +148,15 @@ static _Noreturn void child(const struct plan *plan, char **env) {
         dup2(plan->source, 4);
     }
     leave_room();
-    if (!take_user(order)) refused(R_NOBODY);
-    if (chdir(order->cwd) < 0) refused(R_NOWHERE);
+    if (!take_user(request)) refused(R_NOBODY);
+    if (chdir(request->cwd) < 0) refused(R_NOWHERE);
     child_signals();
-    search(order->argv, env);
-    not_executed(order->argv[0], errno);
+    search(request->argv, env);
+    not_executed(request->argv[0], errno);
 }
 
 pid_t program_start(const struct plan *plan, int *stage) {
-    char **env = environment(plan->order);
+    char **env = environment(plan->request);
     child_stage = child_error = 0;
     pid_t pid = vfork();
     if (pid == 0) child(plan, env);
@@ -174,7 +174,7 @@ pid_t program_start(const struct plan *plan, int *stage) {
     return pid;
 }
 
-static void tell(int fd, int what, int value, const struct rusage *used) {
+static void send_report(int fd, int what, int value, const struct rusage *used) {
     struct report report = {.what = what, .value = value};
     if (used) {
         report.cpu_us = (uint64_t)(used->ru_utime.tv_sec + used->ru_stime.tv_sec) * 1000000u +
@@ -198,10 +198,10 @@ _Noreturn void keeper_main(const struct plan *plan) {
         program = program_start(plan, &stage);
     }
     if (program < 0) {
-        tell(plan->report, stage, errno, NULL);
+        send_report(plan->report, stage, errno, NULL);
         _exit(0);
     }
-    tell(plan->report, R_STARTED, program, NULL);
+    send_report(plan->report, R_STARTED, program, NULL);
     /* Its ends of the program's streams must not keep them open. */
     close_all_but(&plan->report, 1);
     while (true) {
@@ -210,7 +210,7 @@ _Noreturn void keeper_main(const struct plan *plan) {
         pid_t ended = wait4(-1, &status, plan->warm ? WUNTRACED : 0, &used);
         if (ended > 0 && WIFSTOPPED(status)) {
             if (ended == program) kill(ended, SIGCONT); /* it reports, and no program stops it */
-        } else if (ended == program) tell(plan->report, R_ENDED, status, &used);
+        } else if (ended == program) send_report(plan->report, R_ENDED, status, &used);
         if (ended < 0 && errno != EINTR) _exit(0);
     }
 }

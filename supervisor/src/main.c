@@ -78,7 +78,7 @@ static void take_blob(const struct frame *frame) {
         if (put <= 0) close_fd(&run->blob);
         else at += (size_t)put;
     }
-    if (run->blob < 0) run->doomed = true; /* refused with its order */
+    if (run->blob < 0) run->doomed = true; /* refused with its request */
 }
 
 static void take_order(const struct frame *frame) {
@@ -99,7 +99,7 @@ static void take_order(const struct frame *frame) {
     run->text_length += frame->length;
     if (frame->arg) return;
     if (run->doomed) run_fail(run, NO_RESOURCES, ENOSPC);
-    else if (!order_parse(run)) run_fail(run, BAD_ORDER, EINVAL);
+    else if (!request_parse(run)) run_fail(run, BAD_REQUEST, EINVAL);
     else {
         if (run->blob >= 0) lseek(run->blob, 0, SEEK_SET);
         run_start(run);
@@ -226,7 +226,7 @@ static void watch_all(void) {
         watch(run->report, POLLIN, what);
     }
     for (struct slot *slot = slots; slot; slot = slot->next) {
-        short events = (short)(POLLIN | (slot->job_from < slot->job_to ? POLLOUT : 0));
+        short events = (short)(POLLIN | (slot->message_from < slot->message_to ? POLLOUT : 0));
         watch(slot->socket, events, (struct watched){.source = SLOT, .slot = slot});
         watch(slot->report, POLLIN, (struct watched){.source = SLOT, .slot = slot});
     }
@@ -283,7 +283,7 @@ static bool slot_lives(const struct slot *slot) {
 
 static void serve_slot(struct slot *slot) {
     if (!slot_lives(slot)) return;
-    if (slot->job_from < slot->job_to) warm_push(slot);
+    if (slot->message_from < slot->message_to) warm_push(slot);
     warm_hear(slot);
     warm_report(slot);
 }

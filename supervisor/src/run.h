@@ -16,20 +16,20 @@
 /* Connections have numbers of the supervisor's own. */
 #define OWN_IDS 0x80000000u
 
-enum order_flags {
+enum request_flags {
     F_INPUT = 1,    /* standard input comes in frames; else it is empty */
     F_MERGE = 2,    /* standard error goes where standard output goes */
     F_PTY = 4,
     F_BUILTIN = 8,  /* a command of the supervisor's own, such as `files` */
     F_WARM = 16,    /* code for a warm interpreter */
     F_NAMED = 32,   /* code for the interpreter of that name */
-    F_USER = 64,    /* uid and gid of the order */
+    F_USER = 64,    /* uid and gid of the request */
     F_AHEAD = 128,  /* no execution: an interpreter is to wait for code that comes later */
 };
 
-/* Why an order could not be carried out (K_FAILED). */
+/* Why a request could not be carried out (K_FAILED). */
 enum failure {
-    BAD_ORDER = 1,
+    BAD_REQUEST = 1,
     NO_FOLDER = 2,       /* the working folder cannot be entered */
     NO_PROCESS = 3,      /* the process limit is reached */
     NO_USER = 4,
@@ -38,7 +38,7 @@ enum failure {
     NO_PORT = 7,
 };
 
-struct order {
+struct request {
     uint32_t flags, uid, gid, rows, columns, argc, envc;
     char *cwd, *name;  /* name: of an interpreter that keeps its state */
     char **argv, **env;
@@ -54,8 +54,8 @@ struct run {
     struct run *next;
     uint32_t id;
     enum run_state state;
-    struct order order;
-    uint8_t *text;  /* the order as it came */
+    struct request request;
+    uint8_t *text;  /* the request as it came */
     size_t text_length;
     int blob;       /* descriptor of the text that it runs, or -1 */
 
@@ -104,8 +104,8 @@ int keep_fd(int fd);
 void close_fd(int *fd);
 int64_t now_ms(void);
 
-/* order.c */
-bool order_parse(struct run *run);
+/* parse.c */
+bool request_parse(struct run *run);
 int blob_make(void);
 
 struct plan;
@@ -125,8 +125,9 @@ extern int nothing_fd;
 void child_weight(bool program);
 void weight_open(void);
 void weight_again(pid_t pid);
-pid_t start_interpreter(struct slot *slot, const struct order *job, const char *mode, int socket);
-bool take_user(const struct order *order);
+pid_t start_interpreter(struct slot *slot, const struct request *like, const char *mode,
+                        int socket);
+bool take_user(const struct request *request);
 
 /* keeper.c: what a keeper reports, each a fixed record. */
 enum { R_STARTED = 1, R_ENDED = 2, R_NOWHERE = 3, R_NOBODY = 4, R_NOFORK = 5 };
@@ -135,7 +136,7 @@ struct report {
     uint64_t cpu_us, peak_kib;
 };
 struct plan {
-    struct order *order;
+    struct request *request;
     int in, out, err, blob, report, terminal;
     bool warm;  /* descriptors: 3 a socket, 4 the source */
     int socket, source;
@@ -195,11 +196,11 @@ struct slot {
     char *program, *name;  /* name: of one that keeps its state, or NULL */
     int socket, report;
     pid_t keeper, interpreter;
-    bool taken, closing;   /* taken: its job has begun */
-    int64_t look_at;       /* when to see why its job has not begun */
+    bool taken, closing;   /* taken: its execution has begun */
+    int64_t look_at;       /* when to see why it has not begun */
     struct run *run;
-    uint8_t *job;          /* what of its job the socket did not take yet */
-    size_t job_from, job_to;
+    uint8_t *message;      /* to the interpreter: what of it the socket did not take yet */
+    size_t message_from, message_to;
     uint8_t said[8];
     size_t said_length;
 };
@@ -208,7 +209,7 @@ bool warm_source(const uint8_t *data, size_t length, bool more);
 int warm_source_fd(void);
 const char *warm_boot(void);
 void warm_start(struct run *run);
-/* Have an interpreter wait for an order of this kind, which is none; frees it. */
+/* Have an interpreter wait for code as this request has it; frees the request. */
 void warm_ahead(struct run *run);
 void warm_hear(struct slot *slot);
 void warm_push(struct slot *slot);
@@ -217,7 +218,7 @@ void warm_ended(struct slot *slot);
 void warm_gone(struct slot *slot);
 void warm_look(void);
 bool warm_is(pid_t pid);
-/* See to it that jobs begin; when to do so again, in now_ms's time, or 0. */
+/* See to it that executions begin; when to do so again, in now_ms's time, or 0. */
 int64_t warm_wake(void);
 
 /* ports.c */

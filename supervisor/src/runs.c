@@ -1,4 +1,4 @@
-/* The executions there are, from order to end. */
+/* The executions there are, from request to end. */
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -58,8 +58,8 @@ void run_free(struct run *run) {
     streams_drop(run);
     close_fd(&run->blob);
     free(run->input);
-    free(run->order.argv);
-    free(run->order.env);
+    free(run->request.argv);
+    free(run->request.env);
     free(run->text);
     free(run);
 }
@@ -172,7 +172,7 @@ static void take_report(struct run *run, const struct report *report) {
             static const uint32_t why[] = {
                 [R_NOWHERE] = NO_FOLDER, [R_NOBODY] = NO_USER, [R_NOFORK] = NO_PROCESS};
             uint8_t body[8];
-            put32(body, report->what <= R_NOFORK ? why[report->what] : BAD_ORDER);
+            put32(body, report->what <= R_NOFORK ? why[report->what] : BAD_REQUEST);
             put32(body + 4, (uint32_t)report->value);
             wire_send(K_FAILED, 0, run->id, body, sizeof body);
             run->state = ENDED;
@@ -199,7 +199,7 @@ static void keeper_ended(struct run *run, int status, const struct rusage *used)
     if (run->program && run->state == RUNNING) {
         uint64_t cpu = (uint64_t)(used->ru_utime.tv_sec + used->ru_stime.tv_sec) * 1000000u +
                        (uint64_t)(used->ru_utime.tv_usec + used->ru_stime.tv_usec);
-        bool direct = !subreaper || run->order.flags & F_BUILTIN;
+        bool direct = !subreaper || run->request.flags & F_BUILTIN;
         if (!direct) { /* a program has killed its keeper: its tree ends with it */
             strays = true;
             run->doomed = true;

@@ -26,7 +26,7 @@ static bool read_whole(int fd, uint8_t *to, size_t length) {
     return true;
 }
 
-/* The descriptors come with the head: which there are is told by its bits. */
+/* The descriptors come with the head: its bits say which there are. */
 static bool take_head(int fd, uint8_t *head, int *fds) {
     union {
         struct cmsghdr head;
@@ -65,9 +65,9 @@ static _Noreturn void wait_for_plan(int fd) {
     if (!take_head(fd, head, fds)) _exit(0);
     run.text_length = get32(head);
     run.text = malloc(run.text_length + 1);
-    if (!run.text || !read_whole(fd, run.text, run.text_length) || !order_parse(&run)) _exit(1);
+    if (!run.text || !read_whole(fd, run.text, run.text_length) || !request_parse(&run)) _exit(1);
     close(fd);
-    struct plan plan = {.order = &run.order, .in = fds[0], .out = fds[1], .err = fds[2],
+    struct plan plan = {.request = &run.request, .in = fds[0], .out = fds[1], .err = fds[2],
                         .blob = fds[3], .report = fds[4], .terminal = fds[5],
                         .socket = -1, .source = -1};
     if (plan.in < 0) plan.in = nothing_fd;

@@ -1,4 +1,4 @@
-/* From an order to a running program. */
+/* From a request to a running program. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -12,7 +12,7 @@
 #include "run.h"
 #include "wire.h"
 
-/* How long an order waits while the process limit is reached: programs come and go. */
+/* How long a request waits while the process limit is reached: programs come and go. */
 #define RETRY_MS 500
 int nothing_fd = -1;
 
@@ -106,8 +106,8 @@ static bool terminal_make(struct run *run, struct plan *plan) {
     plan->terminal = open(name, O_RDWR | O_NOCTTY | O_CLOEXEC);
     if (plan->terminal < 0) return false;
     keep_fd(plan->terminal);
-    struct winsize size = {.ws_row = (unsigned short)run->order.rows,
-                           .ws_col = (unsigned short)run->order.columns};
+    struct winsize size = {.ws_row = (unsigned short)run->request.rows,
+                           .ws_col = (unsigned short)run->request.columns};
     ioctl(master, TIOCSWINSZ, &size);
     plan->in = plan->out = plan->err = plan->terminal;
     int copy = fcntl(master, F_DUPFD_CLOEXEC, 3);
@@ -118,17 +118,17 @@ static bool terminal_make(struct run *run, struct plan *plan) {
 }
 
 /* A program may open its own streams anew (/dev/stdout, /dev/tty): they are its user's. */
-static bool streams_give(const struct order *order, const struct plan *plan) {
+static bool streams_give(const struct request *request, const struct plan *plan) {
     const int all[] = {plan->in, plan->out, plan->err};
-    if (!(order->flags & F_USER) || geteuid() != 0) return true;
+    if (!(request->flags & F_USER) || geteuid() != 0) return true;
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        if (all[i] >= 0 && all[i] != nothing_fd && fchown(all[i], order->uid, order->gid) < 0)
+        if (all[i] >= 0 && all[i] != nothing_fd && fchown(all[i], request->uid, request->gid) < 0)
             return false;
     return true;
 }
 
 static bool pipes_make(struct run *run, struct plan *plan) {
-    uint32_t flags = run->order.flags;
+    uint32_t flags = run->request.flags;
     if (flags & F_INPUT) {
         if (!pipe_to(&run->in, &plan->in, false)) return false;
     } else plan->in = nothing_fd;
@@ -141,8 +141,8 @@ static bool pipes_make(struct run *run, struct plan *plan) {
 }
 
 bool streams_make(struct run *run, struct plan *plan) {
-    bool made = run->order.flags & F_PTY ? terminal_make(run, plan) : pipes_make(run, plan);
-    return made && streams_give(&run->order, plan);
+    bool made = run->request.flags & F_PTY ? terminal_make(run, plan) : pipes_make(run, plan);
+    return made && streams_give(&run->request, plan);
 }
 
 void plan_close(struct plan *plan) {
@@ -163,15 +163,15 @@ static _Noreturn void builtin_child(const struct plan *plan) {
     close_all_but(keep, 3);
     child_signals();
     signal(SIGPIPE, SIG_IGN);
-    if (!take_user(plan->order)) _exit(1);
-    if (chdir(plan->order->cwd) < 0 && chdir("/") < 0) _exit(1);
-    _exit(builtin_main((int)plan->order->argc, plan->order->argv));
+    if (!take_user(plan->request)) _exit(1);
+    if (chdir(plan->request->cwd) < 0 && chdir("/") < 0) _exit(1);
+    _exit(builtin_main((int)plan->request->argc, plan->request->argv));
 }
 
 /* With a keeper where the kernel lets one adopt; else the program is this process's child. */
 static pid_t child_of(struct run *run, struct plan *plan, int *stage) {
     *stage = 0;
-    if (run->order.flags & F_BUILTIN) {
+    if (run->request.flags & F_BUILTIN) {
         child_weight(true);
         pid_t pid = fork();
         if (pid == 0) builtin_child(plan);
@@ -212,7 +212,7 @@ static uint32_t why_of(int stage) {
     }
 }
 
-/* An order that finds no process waits a little, since others may end. */
+/* A request that finds no process waits a little, since others may end. */
 static bool wait_for_process(struct run *run, int stage) {
     if (stage != R_NOFORK || (errno != EAGAIN && errno != ENOMEM)) return false;
     if (!run->retry_until) run->retry_until = now_ms() + RETRY_MS;
@@ -222,16 +222,16 @@ static bool wait_for_process(struct run *run, int stage) {
 }
 
 void run_start(struct run *run) {
-    if (run->order.flags & F_AHEAD) {
+    if (run->request.flags & F_AHEAD) {
         warm_ahead(run);
         return;
     }
-    if (run->order.flags & (F_WARM | F_NAMED)) {
+    if (run->request.flags & (F_WARM | F_NAMED)) {
         memory_begin(nobody_runs());
         warm_start(run);
         return;
     }
-    struct plan plan = {.order = &run->order, .in = -1, .out = -1, .err = -1, .blob = run->blob,
+    struct plan plan = {.request = &run->request, .in = -1, .out = -1, .err = -1, .blob = run->blob,
                         .report = -1, .terminal = -1, .socket = -1, .source = -1};
     bool made = streams_make(run, &plan);
     int stage = 0;
@@ -274,12 +274,13 @@ void run_signal(struct run *run) {
 }
 
 /* A warm interpreter below a keeper, or as this process's child; the child's pid or -1. */
-pid_t start_interpreter(struct slot *slot, const struct order *job, const char *mode, int socket) {
-    char *argv[] = {job->argv[0], "-c", (char *)warm_boot(), (char *)mode, NULL};
+pid_t start_interpreter(struct slot *slot, const struct request *like, const char *mode,
+                        int socket) {
+    char *argv[] = {like->argv[0], "-c", (char *)warm_boot(), (char *)mode, NULL};
     char *env[] = {NULL};
-    struct order order = {.flags = job->flags & F_USER, .uid = job->uid, .gid = job->gid,
-                          .argc = 4, .argv = argv, .env = env, .cwd = "/"};
-    struct plan plan = {.order = &order, .in = nothing_fd, .out = nothing_fd, .err = nothing_fd,
+    struct request request = {.flags = like->flags & F_USER, .uid = like->uid, .gid = like->gid,
+                              .argc = 4, .argv = argv, .env = env, .cwd = "/"};
+    struct plan plan = {.request = &request, .in = nothing_fd, .out = nothing_fd, .err = nothing_fd,
                         .blob = -1, .report = -1, .terminal = -1, .warm = true,
                         .socket = socket, .source = warm_source_fd()};
     pid_t pid = -1;

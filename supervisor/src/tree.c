@@ -233,7 +233,7 @@ static void thaw(const struct tree *tree, const bool *stopped) {
 
 static bool mark_tree(const struct tree *tree, const struct run *run, bool *mark) {
     pid_t root = run->slot ? run->slot->keeper : run->keeper;
-    if (subreaper && !(run->order.flags & F_BUILTIN)) {
+    if (subreaper && !(run->request.flags & F_BUILTIN)) {
         tree_below(tree, root, mark);
         return true;
     }

@@ -1,4 +1,4 @@
-/* Interpreters that wait for code: one is forked ahead of its job, or keeps its state. */
+/* Interpreters that wait for code: one is forked ahead of its execution, or keeps its state. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -14,7 +14,7 @@
 enum { W_READY = 1, W_TAKEN = 2, W_ENDED = 3, W_NOWHERE = 4 };
 #define MAX_SOURCE (1024u * 1024u)
 #define JOB_FDS 4
-/* A job that has not begun for so long is held up by something. */
+/* An execution that has not begun for so long is held up by something. */
 #define LOOK_MS 40
 
 struct slot *slots;
@@ -51,17 +51,17 @@ int warm_source_fd(void) {
 }
 
 static bool fits(const struct slot *slot, const struct run *run) {
-    if (slot->run || slot->closing || strcmp(slot->program, run->order.argv[0])) return false;
-    if (run->order.flags & F_NAMED) return slot->name && !strcmp(slot->name, run->order.name);
+    if (slot->run || slot->closing || strcmp(slot->program, run->request.argv[0])) return false;
+    if (run->request.flags & F_NAMED) return slot->name && !strcmp(slot->name, run->request.name);
     return !slot->name;
 }
 
-/* One that keeps its state takes one job at a time. */
+/* One that keeps its state takes one execution at a time. */
 static bool must_wait(const struct run *run) {
     for (const struct slot *slot = slots; slot; slot = slot->next)
-        if (slot->name && slot->run && !slot->closing && !strcmp(slot->name, run->order.name) &&
-            !strcmp(slot->program, run->order.argv[0]))
-            return run->order.flags & F_NAMED;
+        if (slot->name && slot->run && !slot->closing && !strcmp(slot->name, run->request.name) &&
+            !strcmp(slot->program, run->request.argv[0]))
+            return run->request.flags & F_NAMED;
     return false;
 }
 
@@ -74,7 +74,7 @@ static void slot_free(struct slot *slot) {
     if (slot->run) slot->run->slot = NULL;
     free(slot->program);
     free(slot->name);
-    free(slot->job);
+    free(slot->message);
     free(slot);
 }
 
@@ -84,16 +84,16 @@ static struct slot *slot_new(struct run *run) {
     slot->socket = slot->report = -1;
     slot->next = slots;
     slots = slot;
-    bool named = run->order.flags & F_NAMED;
-    slot->program = strdup(run->order.argv[0]);
-    slot->name = named ? strdup(run->order.name) : NULL;
+    bool named = run->request.flags & F_NAMED;
+    slot->program = strdup(run->request.argv[0]);
+    slot->name = named ? strdup(run->request.name) : NULL;
     int ends[2] = {-1, -1};
     if (slot->program && (slot->name || !named) &&
         socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0) {
         slot->socket = keep_fd(ends[0]);
         keep_fd(ends[1]);
         fcntl(ends[0], F_SETFL, O_NONBLOCK);
-        slot->keeper = start_interpreter(slot, &run->order, named ? "named" : "fresh", ends[1]);
+        slot->keeper = start_interpreter(slot, &run->request, named ? "named" : "fresh", ends[1]);
         if (!subreaper) slot->interpreter = slot->keeper;
     }
     int error = errno;
@@ -105,13 +105,13 @@ static struct slot *slot_new(struct run *run) {
     return NULL;
 }
 
-/* The job's head with its descriptors, which are the interpreter's from then on. */
+/* The first bytes of the message with its descriptors, which are the interpreter's from then on. */
 static bool hand_over(struct slot *slot, const int *fds) {
     union {
         struct cmsghdr head;
         uint8_t room[CMSG_SPACE(JOB_FDS * sizeof(int))];
     } control = {0};
-    struct iovec piece = {slot->job, slot->job_to};
+    struct iovec piece = {slot->message, slot->message_to};
     struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1, .msg_control = &control,
                              .msg_controllen = sizeof control};
     control.head = (struct cmsghdr){.cmsg_len = CMSG_LEN(JOB_FDS * sizeof(int)),
@@ -119,19 +119,19 @@ static bool hand_over(struct slot *slot, const int *fds) {
     memcpy(CMSG_DATA(&control.head), fds, JOB_FDS * sizeof(int));
     ssize_t put = sendmsg(slot->socket, &message, MSG_NOSIGNAL);
     if (put <= 0) return false;
-    slot->job_from = (size_t)put;
+    slot->message_from = (size_t)put;
     return true;
 }
 
-static bool job_make(struct slot *slot, const struct order *order) {
-    slot->job_from = 0;
-    slot->job_to = 12 + order->strings_length;
-    free(slot->job);
-    if (!(slot->job = malloc(slot->job_to))) return false;
-    put32(slot->job, (uint32_t)order->strings_length);
-    put32(slot->job + 4, order->argc);
-    put32(slot->job + 8, order->envc);
-    memcpy(slot->job + 12, order->strings, order->strings_length);
+static bool message_make(struct slot *slot, const struct request *request) {
+    slot->message_from = 0;
+    slot->message_to = 12 + request->strings_length;
+    free(slot->message);
+    if (!(slot->message = malloc(slot->message_to))) return false;
+    put32(slot->message, (uint32_t)request->strings_length);
+    put32(slot->message + 4, request->argc);
+    put32(slot->message + 8, request->envc);
+    memcpy(slot->message + 12, request->strings, request->strings_length);
     return true;
 }
 
@@ -142,13 +142,13 @@ void warm_start(struct run *run) {
     }
     struct slot *slot = slots;
     while (slot && !fits(slot, run)) slot = slot->next;
-    struct plan plan = {.order = &run->order, .in = -1, .out = -1, .err = -1, .blob = -1,
+    struct plan plan = {.request = &run->request, .in = -1, .out = -1, .err = -1, .blob = -1,
                         .report = -1, .terminal = -1, .socket = -1, .source = -1};
     if (orphans_due) orphans_look();
     if (!slot) slot = slot_new(run);
     int error = errno;
     bool done = slot && run->blob >= 0 && streams_make(run, &plan) &&
-                job_make(slot, &run->order);
+                message_make(slot, &run->request);
     if (done) {
         lseek(run->blob, 0, SEEK_SET);
         const int fds[JOB_FDS] = {plan.in, plan.out, plan.err, run->blob};
@@ -175,15 +175,15 @@ void warm_ahead(struct run *run) {
 }
 
 void warm_push(struct slot *slot) {
-    while (slot->job_from < slot->job_to) {
-        ssize_t put = send(slot->socket, slot->job + slot->job_from,
-                           slot->job_to - slot->job_from, MSG_NOSIGNAL);
+    while (slot->message_from < slot->message_to) {
+        ssize_t put = send(slot->socket, slot->message + slot->message_from,
+                           slot->message_to - slot->message_from, MSG_NOSIGNAL);
         if (put <= 0) return;
-        slot->job_from += (size_t)put;
+        slot->message_from += (size_t)put;
     }
-    free(slot->job);
-    slot->job = NULL;
-    slot->job_from = slot->job_to = 0;
+    free(slot->message);
+    slot->message = NULL;
+    slot->message_from = slot->message_to = 0;
 }
 
 static void leave(struct slot *slot) {
@@ -191,7 +191,7 @@ static void leave(struct slot *slot) {
     slot->run = NULL;
 }
 
-/* No more jobs: it leaves by itself, at the end of its input. */
+/* No more executions: it leaves by itself, at the end of its input. */
 static void retire(struct slot *slot) {
     slot->closing = true;
     close_fd(&slot->socket);
@@ -296,7 +296,7 @@ bool warm_is(pid_t pid) {
     return false;
 }
 
-/* Who waits for a job is no program yet, and a program may have stopped it (D16). */
+/* What waits for an execution is no program yet, and a program may have stopped it (D16). */
 static void go_on(const struct slot *slot) {
     struct tree tree;
     if (!tree_read(&tree)) return;

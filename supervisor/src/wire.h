@@ -14,7 +14,7 @@
 enum wire_kind {
     /* from the host */
     K_HELLO = 1,
-    K_START = 2,        /* arg 1: more parts of the same order follow */
+    K_START = 2,        /* arg 1: more parts of the same request follow */
     K_BLOB = 3,         /* bytes of the text that a program finds on descriptor 9 */
     K_INPUT = 4,
     K_INPUT_END = 5,
@@ -49,7 +49,7 @@ struct frame {
     const uint8_t *body;
 };
 
-/* Reading: false when the input has ended or makes no sense; then there is nobody to serve. */
+/* Reading: false when the input has ended or is malformed; then there is nobody to serve. */
 bool wire_fill(int fd);
 bool wire_next(struct frame *frame, bool *broken);
 

@@ -9,7 +9,7 @@
 #include "run.h"
 #include "wire.h"
 
-#define ORDER_HEAD 28u
+#define REQUEST_HEAD 28u
 /* More than a kernel takes for arguments and environment together. */
 #define MAX_WORDS 65536u
 
@@ -35,19 +35,19 @@ static char **words(uint32_t count, char **at, char *end) {
     return list;
 }
 
-bool order_parse(struct run *run) {
-    struct order *order = &run->order;
-    if (run->text_length < ORDER_HEAD) return false;
-    uint32_t *fields[] = {&order->flags,   &order->uid,  &order->gid, &order->rows,
-                          &order->columns, &order->argc, &order->envc};
+bool request_parse(struct run *run) {
+    struct request *request = &run->request;
+    if (run->text_length < REQUEST_HEAD) return false;
+    uint32_t *fields[] = {&request->flags,   &request->uid,  &request->gid, &request->rows,
+                          &request->columns, &request->argc, &request->envc};
     for (size_t i = 0; i < 7; i++) *fields[i] = get32(run->text + 4 * i);
-    char *at = (char *)run->text + ORDER_HEAD, *end = (char *)run->text + run->text_length;
-    if (!order->argc || !(order->name = word(&at, end))) return false;
-    order->strings = at;
-    if (!(order->cwd = word(&at, end))) return false;
-    if (!(order->argv = words(order->argc, &at, end))) return false;
-    if (!(order->env = words(order->envc, &at, end))) return false;
-    order->strings_length = (size_t)(at - order->strings);
+    char *at = (char *)run->text + REQUEST_HEAD, *end = (char *)run->text + run->text_length;
+    if (!request->argc || !(request->name = word(&at, end))) return false;
+    request->strings = at;
+    if (!(request->cwd = word(&at, end))) return false;
+    if (!(request->argv = words(request->argc, &at, end))) return false;
+    if (!(request->env = words(request->envc, &at, end))) return false;
+    request->strings_length = (size_t)(at - request->strings);
     return at == end;
 }
 
