@@ -51,8 +51,8 @@ _CONTAINERS: list[Step] = [
 _ATTACHED: list[Step] = [("create", "docker:APIClient.attach_socket", "after")]
 _LANDLOCK: list[Step] = [
     ("create", "subprocess:Popen.__init__", "after"),
-    ("create", "stockade.toolkit.local.link:send", "after"),
-    ("create", "stockade.toolkit.local.link:receive", "after"),
+    ("create", "stockade.toolkit.local.messages:send", "after"),
+    ("create", "stockade.toolkit.local.messages:receive", "after"),
     ("create", "stockade.toolkit.supervised.link:Link.handshake", "after"),
     ("create", "stockade.toolkit.local.process:KeeperProcess.ready", "after"),
     ("destroy", "stockade.toolkit.local.process:KeeperProcess.end", "before"),

@@ -81,10 +81,10 @@ def _failing(monkeypatch: pytest.MonkeyPatch, code: str, times: int) -> list[int
         if "pass_fds" not in options:  # a probe's
             return usual(argv, **options)
         if len(started) < times:
-            (link,) = options["pass_fds"]
-            toolkit = keeper_command("stockade.toolkit.local.link", link)[-1]
+            (control,) = options["pass_fds"]
+            toolkit = keeper_command("stockade.toolkit.local.messages", control)[-1]
             boot = toolkit.partition("from stockade.toolkit")[0]
-            argv = [*argv[:-1], boot + code.format(link=link)]
+            argv = [*argv[:-1], boot + code.format(control=control)]
         made = usual(argv, **options)
         started.append(made.pid)
         return made
@@ -94,9 +94,9 @@ def _failing(monkeypatch: pytest.MonkeyPatch, code: str, times: int) -> list[int
 
 
 _SAYS = (
-    "import socket; from stockade.toolkit.local import link; "
-    "ours = socket.socket(fileno={{link}}); link.receive(ours); "
-    "link.send(ours, {{{{'ok': False, 'error': 'a word', 'passing': {passing}}}}})"
+    "import socket; from stockade.toolkit.local import messages; "
+    "ours = socket.socket(fileno={{control}}); messages.receive(ours); "
+    "messages.send(ours, {{{{'ok': False, 'error': 'a word', 'passing': {passing}}}}})"
 )
 
 

@@ -103,14 +103,14 @@ def bear(
     return pid
 
 
-def _attend(link: socket.socket, pid: int, birth: Birth) -> None:
+def _attend(control: socket.socket, pid: int, birth: Birth) -> None:
     """Do for the child what it has no right to, until it has become the program."""
-    link.sendall(_GO)
+    control.sendall(_GO)
     said = b""
-    while piece := link.recv(4096):
+    while piece := control.recv(4096):
         if piece == _MAP:
             _map(f"/proc/{pid}", birth)
-            link.sendall(_GO)
+            control.sendall(_GO)
         else:
             said += piece
     if said:
@@ -130,12 +130,12 @@ class _Child:
     """In the fork; everything here ends in the program or in ``_exit``."""
 
     def __init__(
-        self, birth: Birth, spec: KeeperSpec, link: socket.socket, made: Sequence[int]
+        self, birth: Birth, spec: KeeperSpec, control: socket.socket, made: Sequence[int]
     ) -> None:
         self._birth = birth
         self._spec = spec
         self._made = made
-        self._link = link
+        self._control = control
 
     def become(self, program: int, streams: Sequence[int]) -> NoReturn:
         spec = self._spec
@@ -153,12 +153,12 @@ class _Child:
         except BaseException as error:
             number = error.errno or 0 if isinstance(error, OSError) else 0
             words = f"{number} {type(error).__name__}: {error}"
-            self._link.sendall(words.encode(errors="replace"))
+            self._control.sendall(words.encode(errors="replace"))
         finally:
             os._exit(127)
 
     def _hear(self) -> None:
-        if self._link.recv(1) != _GO:
+        if self._control.recv(1) != _GO:
             os._exit(127)  # the keeper is gone
 
     # -- with rights -------------------------------------------------------------
@@ -198,7 +198,7 @@ class _Child:
         os.setgroups([])
         if self._birth.user_namespace:
             kernel.unshare(CLONE_NEWUSER)
-            self._link.sendall(_MAP)
+            self._control.sendall(_MAP)
             self._hear()
         kernel.drop_bounding()
         uid, gid = self._birth.ids
@@ -206,10 +206,10 @@ class _Child:
         os.setresuid(uid, uid, uid)
 
     def _tie(self) -> None:
-        """To the keeper's life, which may be over: then the link is closed."""
+        """To the keeper's life, which may be over: then the control socket is closed."""
         kernel.die_with_parent()
         try:
-            if not self._link.recv(1, socket.MSG_DONTWAIT):
+            if not self._control.recv(1, socket.MSG_DONTWAIT):
                 os._exit(127)
         except BlockingIOError:
             pass

@@ -180,7 +180,7 @@ def owner(mark: str, expires: str = "", how: str = "") -> subprocess.Popen[bytes
 
 @pytest.mark.parametrize("how", ["", "fork"])
 def test_C9_it_ends_with_its_owner(how: str) -> None:
-    """A fork of the owner holds the link open, so its end alone would not be noticed."""
+    """A fork of the owner holds the socket open, so its end alone would not be noticed."""
     mark = f"62{os.getpid()}"
     with owner(mark, how=how) as process:
         assert process.stdout is not None and process.stdout.readline()

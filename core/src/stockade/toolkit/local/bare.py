@@ -18,14 +18,14 @@ for name, paths in {packages!r}:
     sys.modules[name] = types.ModuleType(name)
     sys.modules[name].__path__ = paths
 from {module} import main
-main({link})
+main({control})
 """
 
 
-def keeper_command(module: str, link: int, packages: Sequence[str] = ()) -> list[str]:
-    """The command line of a process that calls ``module.main(link)``.
+def keeper_command(module: str, control: int, packages: Sequence[str] = ()) -> list[str]:
+    """The command line of a process that calls ``module.main(control)``.
 
-    ``link`` is the number of a descriptor that the process inherits. ``packages`` are those
+    ``control`` is the number of a descriptor that the process inherits. ``packages`` are those
     of the wall's own that ``module`` needs beside the toolkit. None of the packages' own code
     (``__init__``) runs, and neither does site, so what is imported there may use the standard
     library and submodules of these packages alone.
@@ -41,5 +41,5 @@ def keeper_command(module: str, link: int, packages: Sequence[str] = ()) -> list
                 retryable=False,
             )
         found.append((name, list(spec.submodule_search_locations)))
-    code = _BOOT.format(packages=found, module=module, link=link)
+    code = _BOOT.format(packages=found, module=module, control=control)
     return [sys.executable, "-I", "-S", "-c", code]

@@ -1,9 +1,9 @@
 """The keeper: one process a session, on the host, between the owner and the sandbox.
 
 It makes the session's cgroup, starts one program with what it is passed, watches the
-limits that no cgroup holds, and ends it all: when the owner closes the link or dies, when
-the lifetime is over, and by the kernel's hand when it is killed itself (where the program
-asks for that, by PR_SET_PDEATHSIG). No byte of a program's output passes through it.
+limits that no cgroup holds, and ends it all: when the owner closes its control socket or
+dies, when the lifetime is over, and by the kernel's hand when it is killed itself (where the
+program asks for that, by PR_SET_PDEATHSIG). No byte of a program's output passes through it.
 It has one thread, since forks of it enter namespaces.
 """
 
@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from stockade.toolkit.local import calls, link
+from stockade.toolkit.local import calls, messages
 from stockade.toolkit.local.program import Program
 from stockade.toolkit.local.spec import KeeperSpec
 from stockade.toolkit.local.watch import Watch
@@ -32,12 +32,12 @@ _EXPIRY_GRACE_SECONDS = 2.0
 
 
 class Keeper:
-    """Serves the owner's link until it closes."""
+    """Serves the owner until it closes its control socket."""
 
     def __init__(self, owner: socket.socket, program: Program, parent: int) -> None:
         """``parent`` is the owner's process id, as it numbers itself."""
         spec = program.spec
-        self._link = owner
+        self._control = owner
         self._program = program
         self._parent = parent
         self._stop = False
@@ -64,7 +64,7 @@ class Keeper:
         poll = select.poll()
         woken = self._wake_at_signals()
         owner = os.pidfd_open(self._parent) if os.getppid() == self._parent else -1
-        for descriptor in (self._link.fileno(), woken, owner):
+        for descriptor in (self._control.fileno(), woken, owner):
             if descriptor >= 0:
                 poll.register(descriptor, select.POLLIN)
         while not self._stop:
@@ -73,11 +73,11 @@ class Keeper:
                 with contextlib.suppress(BlockingIOError):
                     os.read(woken, 4096)
             self._program.reap()
-            # A fork of the owner may hold the link open, so the owner itself is looked at too.
+            # A fork of the owner may hold the socket open, so the owner itself is looked at too.
             if owner in ready or self._is_over():
                 return
-            if self._link.fileno() in ready:
-                received = link.receive(self._link)
+            if self._control.fileno() in ready:
+                received = messages.receive(self._control)
                 if received is None:
                     return
                 self._serve_one(received[0])
@@ -111,7 +111,7 @@ class Keeper:
         if message["op"] == "expect":  # the one that waits for no answer
             self._watch.expect()
             return
-        answer_with(self._link, lambda: self._does[message["op"]](message))
+        answer_with(self._control, lambda: self._does[message["op"]](message))
 
     def _ready(self, message: dict[str, Any]) -> dict[str, Any]:
         self._program.ready(
@@ -153,10 +153,10 @@ def answer_with(owner: socket.socket, act: Callable[[], dict[str, Any] | None]) 
     try:
         answer = {**(act() or {}), "ok": True}
     except Exception as error:
-        passing = isinstance(error, OSError) and link.is_passing(error)
+        passing = isinstance(error, OSError) and messages.is_passing(error)
         answer = {"ok": False, "error": f"{type(error).__name__}: {error}", "passing": passing}
     with contextlib.suppress(OSError):
-        link.send(owner, answer)
+        messages.send(owner, answer)
     return bool(answer["ok"])
 
 
@@ -174,14 +174,14 @@ def _set_up() -> None:
 
 
 def main(descriptor: int, kind: type[Program] = Program) -> None:
-    """Run in the keeper's process (process.py), with the number of its end of the link.
+    """Run in the keeper's process (process.py), with the number of its end of the control socket.
 
     A wall whose programs are of another kind calls it from a ``main`` of its own.
     """
     owner = socket.socket(fileno=descriptor)
     owner.set_inheritable(False)
     _set_up()
-    received = link.receive(owner)
+    received = messages.receive(owner)
     if received is None:
         return
     message, passed = received

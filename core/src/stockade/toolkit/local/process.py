@@ -1,4 +1,4 @@
-"""A keeper as its owner has it: a process, and questions over a link."""
+"""A keeper as its owner has it: a process, and questions over a control socket."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stockade.errors import DestroyError, SandboxStartError
-from stockade.toolkit.local import link
+from stockade.toolkit.local import messages
 from stockade.toolkit.local.bare import keeper_command
 from stockade.toolkit.local.cgroups import Group, group_name
 from stockade.toolkit.local.leftovers import marks
@@ -87,14 +87,14 @@ class KeeperProcess:
 
     def _start(self, places: Mapping[int, int]) -> None:
         try:
-            self._link, theirs = link.pair()
+            self._control, theirs = messages.pair()
         except OSError as error:
             raise _not_started(self._spec, error) from error
         try:
             with theirs:
                 command = keeper_command(self._module, theirs.fileno(), self._packages)
                 self._process = _started(theirs, command, self._spec)
-            self._link.settimeout(self._spec.startup_seconds)
+            self._control.settimeout(self._spec.startup_seconds)
             message = {
                 "spec": self._spec.to_message(),
                 "places": list(places),
@@ -112,9 +112,9 @@ class KeeperProcess:
                     retryable=error.passing,
                     nothing_began=over,
                 ) from error
-            self._link.settimeout(_ANSWER_SECONDS)
+            self._control.settimeout(_ANSWER_SECONDS)
         except BaseException:
-            self._link.close()
+            self._control.close()
             raise
 
     @property
@@ -170,7 +170,7 @@ class KeeperProcess:
     def expect(self) -> None:
         """An execution is about to start: the watch looks more often. Never waits or raises."""
         with contextlib.suppress(OSError):
-            link.send(self._link, {"op": "expect"})
+            messages.send(self._control, {"op": "expect"})
 
     def words(self) -> str:
         """What the program said on its standard error since the last call; at most 64 KiB
@@ -188,8 +188,8 @@ class KeeperProcess:
 
     def _ask(self, message: Mapping[str, Any], passed: Sequence[int] = ()) -> dict[str, Any]:
         try:
-            link.send(self._link, message, passed)
-            received = link.receive(self._link)
+            messages.send(self._control, message, passed)
+            received = messages.receive(self._control)
         except TimeoutError:
             self._process.kill()  # its next answer would be taken for another's
             raise KeeperLostError("the keeper does not answer") from None
@@ -227,7 +227,7 @@ class KeeperProcess:
                 ) from error
             self._ended = True
             self._close_words()
-        self._link.close()
+        self._control.close()
 
     def _close_words(self) -> None:
         said, self._said = self._said, -1
@@ -277,7 +277,7 @@ def _started(
 def _not_started(spec: KeeperSpec, error: OSError) -> SandboxStartError:
     return SandboxStartError(
         f"the {spec.wall} keeper did not start: {error}.",
-        retryable=link.is_passing(error),
+        retryable=messages.is_passing(error),
         nothing_began=True,
     )
 

@@ -1,4 +1,4 @@
-"""Messages between the owner and its keeper: one packet each, JSON, descriptors beside it."""
+"""Messages between an owner and its keeper over their control socket: JSON, one packet each."""
 
 from __future__ import annotations
 
@@ -31,22 +31,24 @@ def pair() -> tuple[socket.socket, socket.socket]:
     return ours, theirs
 
 
-def send(link: socket.socket, message: Mapping[str, Any], descriptors: Sequence[int] = ()) -> None:
+def send(
+    control: socket.socket, message: Mapping[str, Any], descriptors: Sequence[int] = ()
+) -> None:
     """Raises OSError when the other side is gone, or the message is past what a packet takes."""
     data = json.dumps(message).encode()
-    socket.send_fds(link, [data], list(descriptors), socket.MSG_NOSIGNAL)
+    socket.send_fds(control, [data], list(descriptors), socket.MSG_NOSIGNAL)
 
 
-def receive(link: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
+def receive(control: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
     """The next message and its descriptors; None when the other side is gone.
 
-    Raises TimeoutError where the link has a time limit.
+    Raises TimeoutError where the socket has a time limit.
     """
     room = socket.CMSG_SPACE(_MAX_DESCRIPTORS * array.array("i").itemsize)
     try:
         # socket.recv_fds drops its flags before Python 3.13, so that programs which this
         # process starts would inherit what came.
-        data, beside, flags, _ = link.recvmsg(_MAX_BYTES, room, socket.MSG_CMSG_CLOEXEC)
+        data, beside, flags, _ = control.recvmsg(_MAX_BYTES, room, socket.MSG_CMSG_CLOEXEC)
     except TimeoutError:
         raise
     except OSError:
