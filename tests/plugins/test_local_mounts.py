@@ -151,6 +151,54 @@ def test_E9_a_folder_that_is_swapped_is_not_shown(
         stockade.open(wall, mounts=[Mount(str(folder / "project"), "/m")])
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["before", "between"])
+@pytest.mark.parametrize("old", ["old", "oldroot"])
+def test_E9_a_link_in_a_mount_leads_no_other_mount_to_the_host(
+    wall: str, folder: Path, monkeypatch: pytest.MonkeyPatch, old: str, late: bool
+) -> None:
+    """While a sandbox starts, the host's root is there by a name, and places are made."""
+    from stockade.toolkit.local.root import shown
+
+    def planted(mounts: Any) -> Any:
+        found = shown(mounts)
+        (folder / "project" / "sub").rmdir()
+        plant()
+        return found
+
+    def plant() -> None:
+        (folder / "project" / "sub").symlink_to(f"/{old}{folder}/victim")
+
+    (folder / "victim").mkdir()
+    (folder / "inner").mkdir()
+    if late:
+        (folder / "project" / "sub" / "made").mkdir(parents=True)
+        (folder / "project" / "sub" / "made").rmdir()
+        monkeypatch.setattr("stockade.toolkit.local.root._check_outer", lambda *_: None)
+        monkeypatch.setattr("stockade.toolkit.local.wall.shown", planted)
+    else:
+        plant()
+    mounts = [
+        Mount(str(folder / "project"), "/m", False),
+        Mount(str(folder / "inner"), "/m/sub/made"),
+    ]
+    with pytest.raises(SandboxStartError if late else ConfigError):
+        stockade.open(wall, mounts=mounts)
+    assert not list((folder / "victim").iterdir())
+
+
+def test_a_mount_in_a_mount(wall: str, folder: Path) -> None:
+    (folder / "project" / "kept").mkdir()
+    (folder / "inner").mkdir()
+    mounts = [
+        Mount(str(folder / "inner"), "/m/kept", False),
+        Mount(str(folder / "project"), "/m"),
+    ]
+    with stockade.open(wall, mounts=mounts) as session:
+        result = session.shell("cat /m/file; echo x > /m/new || echo x > /m/kept/made")
+        assert result.stdout == "of the host\n", result
+    assert (folder / "inner" / "made").read_text() == "x\n"
+
+
 _AS_A_USER = """
 import json, os, sys, stockade
 wall, folder = sys.argv[1:]
@@ -160,6 +208,11 @@ with stockade.open(wall, mounts=mounts) as s:
     done = s.shell("cat file; echo x > new; mkdir d; stat -c %u new", working_dir="/project")
     read = s.shell("cat p/file; echo x > p/newer; rm p/file").stdout
     options = s.shell("grep -E ' (/project|/workspace/p) ' /proc/self/mountinfo").stdout
+os.mkdir(folder + "/d/victim"); os.symlink(f"/oldroot{folder}/d/victim", folder + "/d/link")
+inner = [*mounts, stockade.Mount(folder, "/project/d/link/made")]
+try: stockade.open(wall, mounts=inner)
+except stockade.ConfigError: pass
+assert not os.listdir(folder + "/d/victim")
 refused = []
 for source, read_only in (("/var/tmp", True), (os.path.dirname(folder), False)):
     try: stockade.open(wall, mounts=[stockade.Mount(source, "/m", read_only)])

@@ -8,6 +8,7 @@ writable folders; then the host's is let go.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Mapping, Sequence
@@ -126,6 +127,18 @@ def _folder(place: str) -> None:
     os.makedirs(_NEW + place, 0o755, exist_ok=True)
 
 
+def _folder_without_links(place: str) -> None:
+    """In a folder of the caller's a link may lead to the host's root, which is still there."""
+    at = os.open(_NEW, os.O_PATH | os.O_DIRECTORY)
+    for name in place.strip("/").split("/"):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, 0o755, dir_fd=at)
+        inner = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
+        os.close(at)
+        at = inner
+    os.close(at)
+
+
 def _file(place: str, text: str = "") -> None:
     with open(place, "x", encoding="utf-8", errors="surrogateescape") as file:
         os.fchmod(file.fileno(), 0o444)
@@ -135,7 +148,7 @@ def _file(place: str, text: str = "") -> None:
 def _show(shown: Shown, made: int | None) -> None:
     """A folder that the caller asked for; whether it is that one is seen by the keeper."""
     place = _NEW + shown.target
-    _folder(shown.target)
+    _folder_without_links(shown.target)
     if made is not None:
         kernel.attach_mount(made, place)
         return

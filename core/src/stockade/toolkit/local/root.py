@@ -224,8 +224,8 @@ def check_place(path: str) -> None:
 def shown(mounts: Iterable[Mount]) -> list[Shown]:
     """The mounts of a configuration as they are found now, the outer ones first.
 
-    Raises ConfigError for those that would open the wall (E9), and for places inside that
-    cover programs, or one another.
+    Raises ConfigError for those that would open the wall (E9), for places inside that
+    cover programs, or one another, and for a place in another mount that is no folder there.
     """
     found: dict[str, Shown] = {}
     for mount in checked(mounts, local=True):
@@ -242,4 +242,25 @@ def shown(mounts: Iterable[Mount]) -> list[Shown]:
         found[mount.target] = Shown(
             mount.source, mount.target, mount.read_only, at.st_dev, at.st_ino
         )
+    for inner in found.values():
+        _check_outer(inner, found)
     return sorted(found.values(), key=lambda mount: mount.target.count("/"))
+
+
+def _check_outer(mount: Shown, every: Mapping[str, Shown]) -> None:
+    """A place in another mount must be there, and no link may lead to it: what runs inside may
+    have made that link, to a folder of the host's in which the place would then be made."""
+    outer = [place for place in every if mount.target.startswith(place + "/")]
+    if not outer:
+        return
+    nearest = every[max(outer, key=len)]
+    path = nearest.source
+    for name in mount.target[len(nearest.target) + 1 :].split("/"):
+        path = os.path.join(path, name)
+        with contextlib.suppress(OSError):
+            if stat.S_ISDIR(os.lstat(path).st_mode):
+                continue
+        raise ConfigError(
+            f"mounts target {mount.target!r} lies in {nearest.target!r}, and {path} is no "
+            "folder: make it there, or take another place."
+        )
