@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -24,7 +25,7 @@ from stockade import (
     UnsupportedError,
     Verdict,
 )
-from stockade.toolkit.local import host
+from stockade.toolkit.local import closed, host
 from stockade.wall import Leftover
 from stockade_bubblewrap import program
 
@@ -276,10 +277,11 @@ def test_A8_what_is_missing_is_said_with_what_mends_it(
         '#!/bin/sh\n[ "$1" = --version ] && { echo bubblewrap 0.9.0; exit; }\n'
         "echo 'bwrap: setting up uid map: Permission denied' >&2; exit 1\n"
     )
-    monkeypatch.setattr(host, "_SYSCTLS", {"kernel/ostype": ("Linux", "other")})
+    closes = closed.explained("user", errno.ENOSPC, ordinary=True)
+    monkeypatch.setattr(closed, "_found", lambda uid: closes)
     reason = stockade.provider("bubblewrap").availability().reason
     assert "setting up uid map: Permission denied" in reason
-    assert "sysctl -w kernel.ostype=other" in reason
+    assert closes.words in reason and closes.remedy in reason
 
 
 _AS_NOBODY = """
@@ -320,7 +322,11 @@ def test_an_ordinary_user_has_the_same_wall(bubblewrap: str) -> None:
         pytest.skip("stockade is installed where other users may not read")
     if not os.path.exists(program):
         pytest.skip(f"needs {program}, which other users may run")
-    env = {"PYTHONPATH": ":".join(paths), "PYTHONDONTWRITEBYTECODE": "1"}
+    env = {
+        "PYTHONPATH": ":".join(paths),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PATH": os.environ["PATH"],
+    }
     # Of what the user's sessions share, one has no more than that (E8).
     quarter = int(Path("/proc/sys/fs/inotify/max_user_instances").read_text()) // 4
     done = subprocess.run(

@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 
-from stockade.toolkit.local import host
+from stockade.toolkit.local import closed, host
 from stockade.toolkit.processes.children import run
 from stockade.wall import Check
 from stockade_bubblewrap.arguments import ISOLATION
@@ -56,17 +56,17 @@ def version_check() -> Check:
 
 def namespace_check() -> Check:
     """Try what a session needs: every namespace, as the user that it would be."""
-    failed = _try_namespaces()
+    uid, gid = host.outside_ids()
+    failed = _try_namespaces(uid, gid)
     if failed is None:
         return Check("namespaces", True, "user, pid, mount, ipc, uts, net")
-    return Check("namespaces", False, failed, host.namespace_remedy())
+    return closed.namespace_check(failed, uid if os.geteuid() == 0 else 0)
 
 
-def _try_namespaces() -> str | None:
+def _try_namespaces(uid: int, gid: int) -> str | None:
     """What bwrap says where it cannot; None where it can."""
     program = find()
     assert program is not None
-    uid, gid = host.outside_ids()
     command = [
         program,
         *ISOLATION,

@@ -25,6 +25,7 @@ __all__ = [
     "in_fork",
     "limit",
     "remount",
+    "show_files",
     "take_ids",
 ]
 
@@ -77,6 +78,12 @@ def take_ids(ids: tuple[int, int]) -> None:
     os.setgroups([])
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
+
+
+def show_files() -> None:
+    """Have the files of this process below /proc be its user's, which they are no more once it
+    has changed its user. Raises OSError."""
+    call("prctl", _PR_SET_DUMPABLE, 1, 0, 0, 0)
 
 
 def give_up_privileges() -> None:

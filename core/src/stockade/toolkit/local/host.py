@@ -17,7 +17,6 @@ __all__ = [
     "linux_check",
     "linux_version",
     "machine_check",
-    "namespace_remedy",
     "outside_ids",
     "quotas",
     "reachable",
@@ -34,12 +33,6 @@ _NOBODY = 65534
 _SHARE = 4
 #: Ids that no distribution and no container engine hands out.
 _FREE_IDS = range(0x7000_0000, 0x7FFF_0000)
-#: sysctl: the value that forbids user namespaces, and one that allows them.
-_SYSCTLS = {
-    "kernel/unprivileged_userns_clone": ("0", "1"),
-    "user/max_user_namespaces": ("0", "15000"),
-    "kernel/apparmor_restrict_unprivileged_userns": ("1", "0"),
-}
 
 
 def linux_version() -> tuple[int, int]:
@@ -124,18 +117,6 @@ def machine_check() -> Check:
     machine = platform.machine()
     known = machine in seccomp.SUPPORTED and machine in stockade_supervisor.machines()
     return Check("machine", known, machine, "" if known else ELSEWHERE)
-
-
-def namespace_remedy() -> str:
-    """What opens user namespaces here: the switch that closes them, where one does."""
-    for path, (forbids, allows) in _SYSCTLS.items():
-        with contextlib.suppress(OSError), open(f"/proc/sys/{path}") as file:
-            if file.read().strip() == forbids:
-                return f"sysctl -w {path.replace('/', '.')}={allows}"
-    return (
-        "allow unprivileged user namespaces; in a container, run it with seccomp and AppArmor "
-        "profiles that allow them and an unmasked /proc, or " + ELSEWHERE
-    )
 
 
 def target_check(target: str | None, *, by_path: bool) -> Check:
