@@ -262,16 +262,17 @@ def shared() -> Iterator[Path]:
 def test_A8_what_is_missing_is_said_with_what_mends_it(
     monkeypatch: pytest.MonkeyPatch, shared: Path
 ) -> None:
-    monkeypatch.setattr(program, "find", lambda: None)  # what PATH would find
+    monkeypatch.setattr(program, "_of_a_wheel", lambda: None)
+    monkeypatch.setattr(program, "_of_the_system", lambda: None)  # what PATH would find
     reason = stockade.provider("bubblewrap").availability().reason
     assert "not installed" in reason and "apt-get install bubblewrap" in reason
 
     old = shared / "bwrap"
-    old.write_text("#!/bin/sh\necho bubblewrap 0.4.1\n")
+    old.write_text("#!/bin/sh\necho bubblewrap 0.3.3\n")
     old.chmod(0o755)
-    monkeypatch.setattr(program, "find", lambda: str(old))
+    monkeypatch.setattr(program, "_of_the_system", lambda: str(old))
     reason = stockade.provider("bubblewrap").availability().reason
-    assert "0.4.1 is too old" in reason and "0.8 is needed" in reason
+    assert "0.3.3 is too old" in reason and "0.4 is needed" in reason
 
     old.write_text(
         '#!/bin/sh\n[ "$1" = --version ] && { echo bubblewrap 0.9.0; exit; }\n'

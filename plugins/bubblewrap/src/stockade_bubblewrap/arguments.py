@@ -1,4 +1,9 @@
-"""bwrap's words for a sandbox: its namespaces, and the steps that make its root."""
+"""bwrap's words for a sandbox: its namespaces, and the steps that make its root.
+
+They are words that bwrap has had since 0.4. What later ones can do as well (modes, sizes, no
+further user namespaces) the keeper does in every sandbox, whatever the version, before
+anything of the user's runs: there is one way, and each version is held to it.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +11,12 @@ import os
 
 import attrs
 
-from stockade.config import MIB
 from stockade.toolkit.local.limits import TERMINALS
 from stockade.toolkit.local.procfs import HIDDEN
-from stockade.toolkit.local.root import HOSTNAME, Root, Step
+from stockade.toolkit.local.root import HOSTNAME, Root, Step, Writable
 from stockade.toolkit.local.spec import Shown
 
-__all__ = ["ISOLATION", "Argument", "Text", "arguments", "remounts"]
+__all__ = ["ISOLATION", "Argument", "Text", "arguments", "modes", "remounts"]
 
 #: Everything unshared, nothing kept; the probe tries the same.
 ISOLATION = (
@@ -22,7 +26,6 @@ ISOLATION = (
     "--unshare-uts",
     "--unshare-net",
     "--unshare-cgroup-try",
-    "--disable-userns",
     "--die-with-parent",
     "--new-session",
     "--cap-drop",
@@ -59,16 +62,27 @@ def arguments(root: Root, inside: tuple[int, int], *, own_mounts: bool) -> list[
         *(word for step in root.steps() for word in _step(step)),
         *("--proc", "/proc"),
         *_hidden(),
-        *("--dev", "/dev", *_tmpfs("/dev/shm", 0o1777, root.shm_mb), "--remount-ro", "/dev"),
-        *_writable(root),
+        *("--dev", "/dev", "--tmpfs", "/dev/shm", "--remount-ro", "/dev"),
+        *(word for folder in root.writable() for word in _writable(folder)),
         *(word for mount in root.mounts for word in _mount(mount, own_mounts)),
-        *("--remount-ro", "/", "--chdir", "/"),
+        *("--chdir", "/"),
+    ]
+
+
+def modes(root: Root) -> list[tuple[list[str], int]]:
+    """The modes of what bwrap makes with modes of its own: for the keeper."""
+    texts = [step["place"] for step in root.steps() if step["kind"] == "text"]
+    own = [folder for folder in root.writable() if not _is_shared(folder.place)]
+    return [
+        (texts, 0o444),
+        (["/dev/shm"], 0o1777),
+        *(([folder.place], folder.mode) for folder in own),
     ]
 
 
 def remounts(root: Root) -> list[tuple[list[str], str]]:
-    """Places that are writable, and the options that bound them, which bwrap cannot set all:
-    for the keeper."""
+    """Places that are writable, and the options that bound them, and the root, which is
+    writable until its modes are set: for the keeper."""
     found = [
         (["/dev/shm"], f"nosuid,nodev,{root.size(root.shm_mb)}"),
         (["/dev/pts"], _TERMINALS),
@@ -76,66 +90,45 @@ def remounts(root: Root) -> list[tuple[list[str], str]]:
     if root.disk_mb is not None:
         own = [folder.place for folder in root.writable() if not _is_shared(folder.place)]
         found.append((own, f"nosuid,nodev,{root.size(root.disk_mb)}"))
+    found.append((["/"], "ro,nosuid,nodev"))
     return found
 
 
 def _step(step: Step) -> list[Argument]:
     place, kind = step["place"], step["kind"]
     if kind == "folder":
-        return [*_parents(place), "--perms", "0755", "--dir", place]
+        return ["--dir", place]
     if kind == "link":
-        return [*_parents(place), "--symlink", step["to"], place]
+        return ["--symlink", step["to"], place]
     if kind == "text":
-        content = Text(step["text"].encode("utf-8", "surrogateescape"))
-        return [*_parents(place), "--perms", "0444", "--file", content, place]
-    return [*_parents(place), "--ro-bind", step["source"], place]
+        return ["--file", Text(step["text"].encode("utf-8", "surrogateescape")), place]
+    return ["--ro-bind", step["source"], place]
 
 
-def _writable(root: Root) -> list[Argument]:
+def _writable(folder: Writable) -> list[str]:
     """Programs find their long-lived temporary files in the space of the others."""
-    words: list[Argument] = []
-    for folder in root.writable():
-        if _is_shared(folder.place):
-            words += [*_parents(folder.place), "--symlink", "/tmp", folder.place]
-        else:
-            words += [*_parents(folder.place), *_tmpfs(folder.place, folder.mode, root.disk_mb)]
-    return words
+    if _is_shared(folder.place):
+        return ["--symlink", "/tmp", folder.place]
+    return ["--tmpfs", folder.place]
 
 
 def _mount(mount: Shown, own_mounts: bool) -> list[str]:
     # Through a link bwrap would make folders outside of the new root.
     shared = mount.target.startswith(f"{_VAR_TMP}/")
     place = "/tmp" + mount.target.removeprefix(_VAR_TMP) if shared else mount.target
-    made = [*_parents(place), "--perms", "0755", "--dir", place]
     how = "--ro-bind" if mount.read_only else "--bind"
-    return [*made, how, mount.source, place] if own_mounts else made
+    return [how, mount.source, place] if own_mounts else ["--dir", place]
 
 
 def _is_shared(place: str) -> bool:
     return place == _VAR_TMP
 
 
-def _parents(path: str) -> list[str]:
-    """Folders that everybody may enter, where there are none; bwrap's own are one user's."""
-    parts = path.split("/")[1:-1]
-    return [
-        word
-        for count in range(1, len(parts) + 1)
-        for word in ("--perms", "0755", "--dir", "/" + "/".join(parts[:count]))
-    ]
-
-
-def _tmpfs(path: str, mode: int, megabytes: int | None) -> list[str]:
-    size = [] if megabytes is None else ["--size", str(megabytes * MIB)]
-    return [*size, "--perms", f"{mode:04o}", "--tmpfs", path]
-
-
 def _hidden() -> list[str]:
     words: list[str] = []
     for path in (f"/proc/{name}" for name in HIDDEN):
         if os.path.isdir(path):
-            words += ["--size", "4096", "--perms", "0555", "--tmpfs", path]
-            words += ["--remount-ro", path]
+            words += ["--tmpfs", path, "--remount-ro", path]
         elif os.path.exists(path):
             words += ["--ro-bind", "/dev/null", path]
     return words

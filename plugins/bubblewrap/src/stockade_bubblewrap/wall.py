@@ -12,7 +12,7 @@ from stockade.errors import SandboxStartError
 from stockade.toolkit.local import KeeperProcess, LocalWall, Plan, Root, host, supervisor
 from stockade.wall import Check
 from stockade_bubblewrap import program
-from stockade_bubblewrap.arguments import Argument, Text, arguments, remounts
+from stockade_bubblewrap.arguments import Argument, Text, arguments, modes, remounts
 
 __all__ = ["BubblewrapWall"]
 
@@ -49,6 +49,9 @@ class BubblewrapWall(LocalWall):
             argv = [bwrap, "--args", passed.number(listed), "--", *started]
             places = {_PROGRAM: supervisor.descriptor(), **passed.places}
             return KeeperProcess(dataclasses.replace(plan.spec, argv=argv), places)
+
+    def modes(self, root: Root) -> Sequence[tuple[Sequence[str], int]]:
+        return modes(root)
 
     def remounts(self, root: Root) -> Sequence[tuple[Sequence[str], str]]:
         return remounts(root)

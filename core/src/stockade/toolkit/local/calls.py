@@ -138,20 +138,35 @@ def in_fork(act: Callable[[], bytes]) -> str:
     return words[1:]
 
 
-def remount(pid: int, ids: tuple[int, int] | None, paths: Sequence[str], options: str) -> None:
-    """Change the options of file systems that the sandbox with the process ``pid`` has
-    mounted itself; all of them are given, ``nosuid`` and the like too. Raises OSError."""
-    words = options.split(",")
-    flags = _MS_REMOUNT | sum(_MOUNT_FLAGS.get(word, 0) for word in words)
-    data = ",".join(word for word in words if word not in _MOUNT_FLAGS)
+def remount(
+    pid: int,
+    ids: tuple[int, int] | None,
+    modes: Sequence[tuple[Sequence[str], int]],
+    mounts: Sequence[tuple[Sequence[str], str]],
+) -> None:
+    """Set modes of what the sandbox with the process ``pid`` has for its own, and then the
+    options of file systems that it has mounted itself; all of them are given, ``nosuid`` and
+    the like too. Raises OSError."""
 
     def change() -> bytes:
         enter(pid, ids, "mnt")
-        for path in paths:
-            call("mount", b"none", os.fsencode(path), None, flags, data.encode())
+        for paths, mode in modes:
+            for path in paths:
+                os.chmod(path, mode)
+        for paths, options in mounts:
+            for path in paths:
+                _set_options(path, options)
         return b"done"
 
-    in_fork(change)
+    if modes or mounts:
+        in_fork(change)
+
+
+def _set_options(path: str, options: str) -> None:
+    words = options.split(",")
+    flags = _MS_REMOUNT | sum(_MOUNT_FLAGS.get(word, 0) for word in words)
+    data = ",".join(word for word in words if word not in _MOUNT_FLAGS)
+    call("mount", b"none", os.fsencode(path), None, flags, data.encode())
 
 
 def configure(pid: int, ids: tuple[int, int] | None, settings: Mapping[str, str]) -> None:

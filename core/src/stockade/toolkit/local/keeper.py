@@ -116,6 +116,7 @@ class Keeper:
     def _ready(self, message: dict[str, Any]) -> dict[str, Any]:
         self._program.ready(
             [(which, value) for which, value in message["limits"]],
+            [(paths, mode) for paths, mode in message["modes"]],
             [(paths, options) for paths, options in message["remounts"]],
             message["settings"],
         )

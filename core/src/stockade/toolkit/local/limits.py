@@ -28,6 +28,7 @@ __all__ = [
     "NETWORK",
     "TERMINALS",
     "UNOWNED",
+    "USERS",
     "buffer_bytes",
     "session_filter",
     "unowned_rules",
@@ -63,6 +64,9 @@ NETWORK: Mapping[str, str] = MappingProxyType(
         "/proc/sys/net/core/somaxconn": "256",
     }
 )
+#: Settings of a user namespace of the sandbox's own: it is the last one, whatever call asks
+#: for another; the filter of system calls refuses that as well (E1).
+USERS: Mapping[str, str] = MappingProxyType({"/proc/sys/user/max_user_namespaces": "0"})
 #: Of a sandbox's own; this machine has some thousands for all.
 TERMINALS = 64
 

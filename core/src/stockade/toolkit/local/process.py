@@ -125,6 +125,7 @@ class KeeperProcess:
     def ready(
         self,
         limits: Sequence[tuple[int, int]] = (),
+        modes: Sequence[tuple[Sequence[str], int]] = (),
         remounts: Sequence[tuple[Sequence[str], str]] = (),
         settings: Mapping[str, str] | None = None,
     ) -> int:
@@ -132,16 +133,18 @@ class KeeperProcess:
         are watched, and the counter's file has no name any more. Call it once.
 
         ``limits``: resources and their values for everything inside, such as RLIMIT_NPROC,
-        which is counted in the sandbox's own user namespace. ``remounts``: places inside that
-        are file systems of the sandbox's own, and all their options, such as nr_inodes and
-        nodev. ``settings``: of the sandbox's own network and user namespace, paths below
-        /proc/sys/net and /proc/sys/user, and values.
+        which is counted in the sandbox's own user namespace. ``modes``: files and folders of
+        the sandbox's own, and the modes that they get. ``remounts``: places inside that are
+        file systems of the sandbox's own, and all their options, such as nr_inodes and
+        nodev, in this order. ``settings``: of the sandbox's own network and user namespace,
+        paths below /proc/sys/net and /proc/sys/user, and values.
         Returns the supervisor's process id, as this machine numbers it.
         Raises KeeperLostError.
         """
         message = {
             "op": "ready",
             "limits": list(limits),
+            "modes": list(modes),
             "remounts": list(remounts),
             "settings": dict(settings or {}),
         }

@@ -126,6 +126,7 @@ class Program:
     def ready(
         self,
         limits: Sequence[tuple[int, int]],
+        modes: Sequence[tuple[Sequence[str], int]],
         remounts: Sequence[tuple[Sequence[str], str]],
         settings: Mapping[str, str],
     ) -> None:
@@ -142,8 +143,7 @@ class Program:
             with contextlib.suppress(OSError):
                 self._buffers = Buffers.of(pid, self.spec.ids)
         calls.limit(pid, self.spec.ids, limits)
-        for paths, options in remounts:
-            calls.remount(pid, self.spec.ids, paths, options)
+        calls.remount(pid, self.spec.ids, modes, remounts)
         calls.configure(pid, self.spec.ids, settings)
         shown.attach(pid, self.spec, self.mounts)
         self.mounts = []

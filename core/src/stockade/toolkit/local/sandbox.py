@@ -42,6 +42,8 @@ class Plan:
     limits: Sequence[tuple[int, int]]  #: RLIMIT_... that the sandbox's processes get
     settings: Mapping[str, str]  #: of its network and user namespace
     names: Names | None  #: the hosts that are reached, None for no way out
+    #: Files and folders of the sandbox's own, and the modes that the wall's start cannot set.
+    modes: Sequence[tuple[Sequence[str], int]] = ()
     #: File systems of the sandbox's own and all their options, for what the wall's start
     #: cannot set.
     remounts: Sequence[tuple[Sequence[str], str]] = ()
@@ -61,7 +63,7 @@ class LocalSandbox(SupervisedSandbox):
         transport = SocketTransport(keeper.connection)
         super().__init__(transport, startup_seconds=seconds, expires_at=spec.expires_at)
         #: The sandbox's first process, as this machine numbers it.
-        self.init_pid: int = keeper.ready(plan.limits, plan.remounts, plan.settings)
+        self.init_pid: int = keeper.ready(plan.limits, plan.modes, plan.remounts, plan.settings)
         if plan.names is not None:
             self._egress = Egress(self.link, plan.names)
             self._way_out = self._egress.open(seconds)

@@ -90,6 +90,11 @@ class LocalWall(Wall):
 
         Raises SandboxStartError, ConfigError, and then leaves nothing."""
 
+    def modes(self, root: Root) -> Sequence[tuple[Sequence[str], int]]:
+        """Files and folders of the sandbox's own, and their modes, where ``launch`` cannot
+        set them; the keeper does it before any program starts, and before ``remounts``."""
+        return ()
+
     def remounts(self, root: Root) -> Sequence[tuple[Sequence[str], str]]:
         """Places of the sandbox's own file systems and all their options, for what ``launch``
         cannot set as it mounts them; the keeper does it before any program starts."""
@@ -191,6 +196,7 @@ class LocalWall(Wall):
         return Plan(
             spec=spec,
             root=root,
+            modes=self.modes(root),
             remounts=self.remounts(root),
             inside=inside,
             outside=outside,
@@ -200,7 +206,7 @@ class LocalWall(Wall):
                 writes=any(not mount.read_only for mount in spec.mounts),
             ),
             limits=_resources(config.max_processes),
-            settings={**(limits.NETWORK if watched else {}), **host.quotas()},
+            settings={**limits.USERS, **(limits.NETWORK if watched else {}), **host.quotas()},
             names=_names(config.network_allow),
         )
 
