@@ -13,11 +13,13 @@ import platform
 import subprocess
 from collections.abc import Sequence
 
+import attrs
+
 from stockade.capabilities import Isolation
 from stockade.toolkit.local import KeeperProcess, LocalWall, Plan, closed, host, kernel, supervisor
 from stockade.toolkit.local.bare import keeper_command
 from stockade.wall import Check
-from stockade_landlock import landlock
+from stockade_landlock import landlock, versions
 from stockade_landlock.birth import PROGRAM, Birth
 
 __all__ = ["LandlockWall"]
@@ -107,4 +109,6 @@ def _namespace_check() -> Check:
     if done.returncode == 0:
         return Check("namespaces", True, "user, mount, pid, ipc, uts, net, cgroup")
     said = (done.stdout or done.stderr).strip() or f"code {done.returncode}"
-    return closed.namespace_check(said.splitlines()[-1], 0)
+    found = closed.namespace_check(said.splitlines()[-1], 0)
+    # What is refused is said by name: nothing weaker stands in for it.
+    return attrs.evolve(found, detail=f"{found.detail}; {versions.words(landlock.abi())}")

@@ -1,0 +1,77 @@
+"""What each version of Landlock's interface brings, and what it holds where it stands alone.
+
+With namespaces Landlock is a further layer behind the mounts (landlock.py). Without them it and
+the filter of system calls would be all there is. ``ALONE`` says, promise by promise, from which
+version on it keeps what the contract asks; the tests try every row under every version. As no
+version keeps them all, the wall is not available there, and says which it would break (A8).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+__all__ = ["ALONE", "NEWEST", "VERSIONS", "Promise", "Version", "broken", "words"]
+
+#: The last version that is known here; a newer kernel keeps what it kept.
+NEWEST = 7
+
+
+@dataclasses.dataclass(frozen=True)
+class Version:
+    """One version of the interface."""
+
+    number: int
+    linux: str  #: the first kernel that has it
+    adds: str  #: what the wall has it hold, beside what namespaces hold
+
+
+@dataclasses.dataclass(frozen=True)
+class Promise:
+    """One of the contract's, and the first version that keeps it without namespaces."""
+
+    what: str
+    clause: str
+    since: int | None  #: None: no version does
+
+
+VERSIONS = (
+    Version(
+        1,
+        "5.13",
+        "nothing for files: it would refuse to move one between folders. The mounts hold them",
+    ),
+    Version(2, "5.19", "reading, running, writing, making and removing, moving"),
+    Version(3, "6.2", "truncating"),
+    Version(
+        4, "6.7", "nothing more: its rules on TCP ports, where a network of its own has no way out"
+    ),
+    Version(5, "6.10", "requests to devices"),
+    Version(6, "6.12", "no abstract socket and no signal leads out (namespaces hold both, too)"),
+    Version(7, "6.15", "refusals fill no log of the host's"),
+)
+
+ALONE = (
+    Promise("the content of the host's files, by opening them", "E2", 1),
+    Promise("the names in the host's folders", "E2", 1),
+    Promise("programs move and link their own files between folders", "E2", 2),
+    Promise("the content of the host's files, by truncating them", "E2", 3),
+    Promise("requests to the host's devices", "E2", 5),
+    Promise("processes of the host and of other sessions get no signal", "E8", 6),
+    Promise("the host's abstract sockets", "E3", 6),
+    Promise("modes, owners, times and attributes of the host's files", "E2", None),
+    Promise("the host's sockets that have a path", "E3", None),
+    Promise("whether a file of the host is there, and its size and times", "E7", None),
+    Promise("a /workspace, a /tmp and a /dev/shm of its own, bounded in size", "E2", None),
+    Promise("a loopback of its own", "E3", None),
+)
+
+
+def broken(version: int) -> list[Promise]:
+    """What Landlock does not keep alone under ``version``; all of it where there is none."""
+    return [one for one in ALONE if one.since is None or not 0 < one.since <= version]
+
+
+def words(version: int) -> str:
+    """The same as a sentence for whoever asks why Landlock alone does not serve."""
+    listed = "; ".join(f"{one.what} ({one.clause})" for one in broken(version))
+    return f"alone, Landlock version {version} does not keep: {listed}"

@@ -1,0 +1,87 @@
+"""The local walls where namespaces are closed: what `open` and `doctor` say there (A8)."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import attrs
+import pytest
+
+import stockade
+import stockade_supervisor
+from conftest import need
+
+#: An ordinary user's process from which no namespace can be made, for each way that can be
+#: had here: what is done before anything is asked.
+_CLOSED = {
+    "limit": """
+calls.show_files(); kernel.unshare(kernel.CLONE_NEWUSER)
+open("/proc/self/setgroups", "w").write("deny")
+for name in ("uid_map", "gid_map"): open(f"/proc/self/{name}", "w").write("4711 4711 1")
+open("/proc/sys/user/max_user_namespaces", "w").write("0")
+""",
+    "filter": """
+calls.give_up_privileges(); calls.filter_calls(seccomp.program())
+""",
+}
+_ASK = """
+import json, os, sys
+import stockade
+from stockade.toolkit.local import calls, kernel, seccomp
+os.setgroups([]); os.setresgid(4711, 4711, 4711); os.setresuid(4711, 4711, 4711)
+os.environ["HOME"] = "/"
+exec(sys.argv[1])
+told = {}
+for name in ("bubblewrap", "landlock"):
+    found = stockade.provider(name).availability()
+    told[name] = [bool(found), found.reason]
+try: stockade.open("local").close()
+except stockade.StockadeError as error: told["local"] = [False, str(error)]
+print(json.dumps(told))
+"""
+
+
+@pytest.mark.parametrize(
+    ("closed", "switch", "opens"),
+    [
+        ("limit", "user.max_user_namespaces is 0", "sysctl -w user.max_user_namespaces=15000"),
+        ("filter", "a filter of system calls (seccomp)", "--security-opt seccomp=unconfined"),
+    ],
+)
+def test_A8_every_local_wall_names_the_switch(closed: str, switch: str, opens: str) -> None:
+    need("landlock")
+    need("bubblewrap")
+    if os.geteuid() != 0:
+        pytest.skip("only root can become the ordinary user")
+    # This interpreter may live in root's home; the system's own of the same version will do.
+    program = f"/usr/bin/python{sys.version_info[0]}.{sys.version_info[1]}"
+    modules = (stockade, attrs, stockade_supervisor)
+    folders = [Path(module.__file__ or "").parent for module in modules]
+    if not all(step.stat().st_mode & 1 for path in folders for step in (path, *path.parents)):
+        pytest.skip("stockade is installed where other users may not read")
+    if not os.path.exists(program):
+        pytest.skip(f"needs {program}, which other users may run")
+    paths = [path for path in sys.path if path and not path.startswith("/root")]
+    done = subprocess.run(
+        [program, "-c", _ASK, _CLOSED[closed]],
+        env={
+            "PYTHONPATH": ":".join([*paths, *(str(folder.parent) for folder in folders)]),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PATH": "/usr/bin:/bin",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert set(told) == {"bubblewrap", "landlock", "local"}
+    for available, reason in told.values():
+        assert not available and switch in reason and opens in reason, reason
+    # What Landlock alone would break is said as well, by name.
+    assert "modes, owners, times and attributes of the host's files (E2)" in told["landlock"][1]
