@@ -53,26 +53,12 @@ print(json.dumps(told))
     ],
 )
 def test_A8_every_local_wall_names_the_switch(closed: str, switch: str, opens: str) -> None:
-    need("landlock")
-    need("bubblewrap")
     if os.geteuid() != 0:
         pytest.skip("only root can become the ordinary user")
-    # This interpreter may live in root's home; the system's own of the same version will do.
-    program = f"/usr/bin/python{sys.version_info[0]}.{sys.version_info[1]}"
-    modules = (stockade, attrs, stockade_supervisor)
-    folders = [Path(module.__file__ or "").parent for module in modules]
-    if not all(step.stat().st_mode & 1 for path in folders for step in (path, *path.parents)):
-        pytest.skip("stockade is installed where other users may not read")
-    if not os.path.exists(program):
-        pytest.skip(f"needs {program}, which other users may run")
-    paths = [path for path in sys.path if path and not path.startswith("/root")]
+    program, path = found()
     done = subprocess.run(
         [program, "-c", _ASK, _CLOSED[closed]],
-        env={
-            "PYTHONPATH": ":".join([*paths, *(str(folder.parent) for folder in folders)]),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "PATH": "/usr/bin:/bin",
-        },
+        env={"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
         check=False,
@@ -85,3 +71,74 @@ def test_A8_every_local_wall_names_the_switch(closed: str, switch: str, opens: s
         assert not available and switch in reason and opens in reason, reason
     # What Landlock alone would break is said as well, by name.
     assert "modes, owners, times and attributes of the host's files (E2)" in told["landlock"][1]
+
+
+def found() -> tuple[str, str]:
+    """A Python that every user may run, and where it finds stockade; skips without."""
+    need("landlock")
+    need("bubblewrap")
+    # This interpreter may live in root's home; the system's own of the same version will do.
+    program = f"/usr/bin/python{sys.version_info[0]}.{sys.version_info[1]}"
+    modules = (stockade, attrs, stockade_supervisor)
+    folders = [Path(module.__file__ or "").parent for module in modules]
+    if not all(step.stat().st_mode & 1 for path in folders for step in (path, *path.parents)):
+        pytest.skip("stockade is installed where other users may not read")
+    if not os.path.exists(program):
+        pytest.skip(f"needs {program}, which other users may run")
+    paths = [path for path in sys.path if path and not path.startswith("/root")]
+    return program, ":".join([*paths, *(str(folder.parent) for folder in folders)])
+
+
+_REASON = """
+import json, stockade
+names = ("bubblewrap", "landlock")
+print(json.dumps({name: stockade.provider(name).availability().reason for name in names}))
+"""
+_OPEN = ["--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ([], {"bubblewrap": "seccomp", "landlock": "lacks the right CAP_SYS_ADMIN"}),
+        (["--user", "4711:4711"], {"bubblewrap": "seccomp", "landlock": "seccomp"}),
+        (
+            ["--user", "4711:4711", *_OPEN],
+            dict.fromkeys(("bubblewrap", "landlock"), "parts of /proc are masked"),
+        ),
+        (
+            ["--user", "4711:4711", *_OPEN, "--security-opt", "systempaths=unconfined"],
+            dict.fromkeys(("bubblewrap", "landlock"), ""),
+        ),
+    ],
+    ids=["root", "user", "no filter", "as it is said"],
+)
+def test_A8_in_a_container_what_is_said_opens_them(
+    options: list[str], says: dict[str, str]
+) -> None:
+    need("docker")
+    program, path = found()
+    shown = {"/usr", "/etc", "/bin", "/lib", "/lib64", *path.split(":")}
+    mounts = [
+        word
+        for place in sorted(shown)
+        if os.path.isdir(place)
+        for word in ("--volume", f"{os.path.realpath(place)}:{place}:ro")
+    ]
+    environment = {"HOME": "/tmp", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": path}
+    command = [
+        *("docker", "run", "--rm", "--network=none", "--tmpfs=/tmp", *options, *mounts),
+        *(f"--env={name}={value}" for name, value in environment.items()),
+        *("stockade-test/noshell", program, "-c", _REASON),
+    ]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    reasons = json.loads(done.stdout)
+    for name, words in says.items():
+        assert words in reasons[name] and bool(words) == bool(reasons[name]), reasons[name]
