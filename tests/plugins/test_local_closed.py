@@ -91,10 +91,17 @@ def found() -> tuple[str, str]:
 
 _REASON = """
 import json, stockade
-names = ("bubblewrap", "landlock")
-print(json.dumps({name: stockade.provider(name).availability().reason for name in names}))
+told = {}
+for name in ("bubblewrap", "landlock"):
+    told[name] = stockade.provider(name).availability().reason
+    if not told[name]:
+        with stockade.open(name) as session:
+            seen = session.shell("id -u; cat /proc/sys/user/max_user_namespaces; touch /new")
+            assert seen.stdout == "1000\\n0\\n" and seen.exit_code == 1, seen
+print(json.dumps(told))
 """
 _OPEN = ["--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"]
+_WHOLE_PROC = ["--security-opt", "systempaths=unconfined"]
 
 
 @pytest.mark.parametrize(
@@ -107,11 +114,15 @@ _OPEN = ["--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unc
             dict.fromkeys(("bubblewrap", "landlock"), "parts of /proc are masked"),
         ),
         (
-            ["--user", "4711:4711", *_OPEN, "--security-opt", "systempaths=unconfined"],
+            ["--user", "4711:4711", *_OPEN, *_WHOLE_PROC],
             dict.fromkeys(("bubblewrap", "landlock"), ""),
         ),
+        (
+            [*_OPEN, *_WHOLE_PROC],
+            {"bubblewrap": "", "landlock": "lacks the right CAP_SYS_ADMIN"},
+        ),
     ],
-    ids=["root", "user", "no filter", "as it is said"],
+    ids=["root", "user", "no filter", "as it is said", "root as it is said"],
 )
 def test_A8_in_a_container_what_is_said_opens_them(
     options: list[str], says: dict[str, str]

@@ -176,10 +176,12 @@ def configure(pid: int, ids: tuple[int, int] | None, settings: Mapping[str, str]
     network, user = (not _is_own(f"/proc/{pid}/ns/{kind}") for kind in ("net", "user"))
 
     def change() -> bytes:
+        if ids is not None:  # who has the rights, which root of a container may lack
+            take_ids(ids)
         # Settings of a user namespace are those of whoever looks.
         own = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
         if network:
-            enter(pid, ids, "net")
+            enter(pid, None, "net")
             _write_all(settings, "/proc/sys/net/")
         if user:
             if not _is_own(own):
@@ -187,7 +189,7 @@ def configure(pid: int, ids: tuple[int, int] | None, settings: Mapping[str, str]
             _write_all(settings, "/proc/sys/user/")
         return b"done"
 
-    if settings:
+    if settings and (network or user):
         in_fork(change)
 
 
