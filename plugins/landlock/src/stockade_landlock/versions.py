@@ -20,7 +20,7 @@ NEWEST = 7
 class Version:
     """One version of the interface."""
 
-    number: int
+    number: int  #: as the kernel reports it
     linux: str  #: the first kernel that has it
     adds: str  #: what the wall has it hold, beside what namespaces hold
 
@@ -29,11 +29,12 @@ class Version:
 class Promise:
     """One of the contract's, and the first version that keeps it without namespaces."""
 
-    what: str
-    clause: str
+    what: str  #: what is kept, as ``doctor`` and the docs say it
+    clause: str  #: of the contract
     since: int | None  #: None: no version does
 
 
+#: Every version that is known, the oldest first.
 VERSIONS = (
     Version(
         1,
@@ -50,6 +51,7 @@ VERSIONS = (
     Version(7, "6.15", "refusals fill no log of the host's"),
 )
 
+#: What the contract asks of a wall's kernel, and from which version on Landlock alone keeps it.
 ALONE = (
     Promise("the content of the host's files, by opening them", "E2", 1),
     Promise("the names in the host's folders", "E2", 1),

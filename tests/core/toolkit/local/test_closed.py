@@ -121,8 +121,8 @@ def test_A8_switches_that_this_kernel_does_not_have(
 def test_what_no_switch_explains_names_the_security_profile(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    told = {"/proc/self/attr/current": "docker-default (enforce)"}
-    monkeypatch.setattr(closed, "_text", lambda path: told.get(path, ""))
+    reported = {"/proc/self/attr/current": "docker-default (enforce)"}
+    monkeypatch.setattr(closed, "_text", lambda path: reported.get(path, ""))
     for step in ("user", "mount"):
         found = closed.explained(step, errno.EACCES, ordinary=True)
         assert "'docker-default (enforce)'" in found.words

@@ -43,8 +43,8 @@ _STEPS = {
 class Cause:
     """What closes namespaces, and what to do."""
 
-    words: str
-    remedy: str
+    words: str  #: what closes them, as ``doctor`` says it
+    remedy: str  #: the command that opens them, or what else to do
 
 
 def namespace_check(said: str, uid: int) -> Check:
