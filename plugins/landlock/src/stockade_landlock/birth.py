@@ -13,7 +13,6 @@ import fcntl
 import os
 import signal
 import socket
-import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -37,7 +36,6 @@ PROGRAM = 3
 
 _NAMESPACES = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET
 _NAME = "sandbox"
-_SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
 #: What the child asks for, and the answer when it is done; anything else is its last word.
 _MAP, _GO = b"m", b"g"
 
@@ -171,7 +169,7 @@ class _Child:
             _map("/proc/self", birth)
         kernel.unshare(CLONE_NEWCGROUP)  # it is in the session's group by now
         kernel.name_host(_NAME)
-        _loopback_up()
+        kernel.loopback_up()
         owner = birth.outside if birth.as_root else birth.inside
         mounts.enter_root(birth, owner, self._spec.mounts, self._made)
 
@@ -213,9 +211,3 @@ class _Child:
                 os._exit(127)
         except BlockingIOError:
             pass
-
-
-def _loopback_up() -> None:
-    """So that a server and its client in one session meet (E3)."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
-        fcntl.ioctl(asking, _SIOCSIFFLAGS, struct.pack("16sh22x", b"lo", _IFF_UP))

@@ -104,6 +104,7 @@ def test_A8_the_cause_is_said_and_what_opens_it(cause: str, says: str, opens: st
         ("unprivileged_userns_clone", "0", "user", errno.EPERM, "=1"),
         ("apparmor_restrict_unprivileged_userns", "1", "user", errno.EACCES, "=0"),
         ("apparmor_restrict_unprivileged_userns", "1", "map", errno.EPERM, "=0"),
+        ("apparmor_restrict_unprivileged_userns", "1", "loopback", errno.EPERM, "=0"),
         ("apparmor_restrict_unprivileged_userns", "1", "mount", errno.EACCES, "=0"),
     ],
 )
@@ -127,6 +128,14 @@ def test_what_no_switch_explains_names_the_security_profile(
         found = closed.explained(step, errno.EACCES, ordinary=True)
         assert "'docker-default (enforce)'" in found.words
     assert "built without" in closed.explained("user", errno.EINVAL, ordinary=True).words
+
+
+def test_A8_apparmor_may_refuse_one_program_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "kernel/apparmor_restrict_unprivileged_userns"
+    monkeypatch.setattr(closed, "_setting", {name: "1"}.get)
+    monkeypatch.setattr(closed, "_found", lambda uid: None)
+    found = closed.namespace_check("its own words", 4711)
+    assert f"{name.replace('/', '.')} is 1 (its own words)" == found.detail
 
 
 def test_where_every_step_works_the_walls_own_words_stand(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ _STEPS = {
     "user": "a user namespace",
     "map": "a user namespace's map of users",
     "others": "further namespaces",
+    "loopback": "a loopback of its own",
     "mount": "a mount of its own",
     "proc": "a /proc of its own",
 }
@@ -53,6 +54,9 @@ def namespace_check(said: str, uid: int) -> Check:
     ``uid``: whom it tried it as, 0 for whoever this process is.
     """
     cause = _found(uid)
+    if cause is None and _apparmor() and (uid or os.geteuid() != 0):
+        # It may let one program have what it refuses to another.
+        cause = _switch("kernel.apparmor_restrict_unprivileged_userns", "1", "0")
     if cause is None:
         return Check("namespaces", False, said, ELSEWHERE)
     return Check("namespaces", False, f"{cause.words} ({said})", cause.remedy)

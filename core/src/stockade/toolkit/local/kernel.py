@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import os
 import platform
 import socket
+import struct
 from typing import Any
 
 from stockade.toolkit.local.table import MACHINES, NUMBERS
@@ -25,6 +27,7 @@ __all__ = [
     "die_with_parent",
     "drop_bounding",
     "has_user_namespaces",
+    "loopback_up",
     "make_private",
     "mount",
     "name_host",
@@ -63,6 +66,7 @@ _KEPT = {
 #: As mountinfo writes them; the backslash last.
 _ESCAPED = ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b"\\"))
 
+_SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
 _PR_SET_PDEATHSIG, _PR_CAPBSET_DROP = 1, 24
 _LAST_CAPABILITY = 63
 _SIGKILL = 9
@@ -120,6 +124,13 @@ def name_host(name: str) -> None:
     """What this namespace's host is called; it has no domain."""
     socket.sethostname(name)
     _checked(_libc.setdomainname(b"(none)", ctypes.c_size_t(6)), "setdomainname")
+
+
+def loopback_up() -> None:
+    """Start the loopback of this process's network, so that a server and its client in one
+    session meet (E3)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        fcntl.ioctl(asking, _SIOCSIFFLAGS, struct.pack("16sh22x", b"lo", _IFF_UP))
 
 
 def has_user_namespaces() -> bool:

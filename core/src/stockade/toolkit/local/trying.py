@@ -45,6 +45,8 @@ def main(uid: int) -> None:
             _map(own)
         step = "others"
         kernel.unshare(_OTHERS)
+        step = "loopback"
+        kernel.loopback_up()
         step = "mount"
         kernel.make_private()
         kernel.mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV)
