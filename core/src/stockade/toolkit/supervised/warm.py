@@ -20,6 +20,7 @@ _MODULES = (
     f"{_INSIDE}.ending",
     f"{_INSIDE}.boot",
     f"{_INSIDE}.surroundings",
+    f"{_INSIDE}.children",
     f"{_INSIDE}.warm",
 )
 

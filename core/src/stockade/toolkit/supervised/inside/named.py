@@ -19,6 +19,7 @@ from stockade.lowering.inside.program import (
     text_of,
 )
 from stockade.toolkit.supervised.inside.boot import BOOT
+from stockade.toolkit.supervised.inside.children import fork
 from stockade.toolkit.supervised.inside.ending import attempt, exit_status, flushed
 from stockade.toolkit.supervised.inside.surroundings import (
     STREAMS,
@@ -36,7 +37,6 @@ from stockade.toolkit.supervised.inside.warm import (
     Execution,
     WarmInterpreter,
     be_new,
-    fork,
     number,
     say,
     take,

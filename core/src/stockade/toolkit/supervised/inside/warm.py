@@ -23,6 +23,7 @@ import time
 
 from stockade.lowering.inside.program import CODE, NAME, execute, from_others, new_main, read_code
 from stockade.toolkit.supervised.inside.boot import BOOT_COLD
+from stockade.toolkit.supervised.inside.children import Children
 from stockade.toolkit.supervised.inside.ending import KNOWN, exit_status, leave
 from stockade.toolkit.supervised.inside.surroundings import (
     Sites,
@@ -59,13 +60,10 @@ for _ in (1, 2):
     except (AttributeError, KeyError) as error:
         str(error)
 """
-NONE = -1
 #: Seconds. An execution that comes so soon after the one before is one of a row: the next
 #: child is forked while it runs. Else nobody waits for that, and a program finds one process
 #: less in use.
 ROW_SECONDS = 0.1
-#: Seconds that an execution waits for a process while the process limit is reached.
-FORK_SECONDS = 1.0
 
 
 class Execution:
@@ -147,39 +145,6 @@ def received(connection: "_socket.socket", most: int) -> bytes:
     return connection.recv(most) or os._exit(2)
 
 
-def fork(connection: "_socket.socket", waits: bool) -> int:
-    """Fork. Where the process limit is reached, try again for FORK_SECONDS, but not before an
-    execution ``waits``. Ends this process where that is in vain."""
-    end = None
-    while True:
-        try:
-            return os.fork()
-        except OSError:
-            if not waits and not connection.recv(1, _socket.MSG_PEEK):
-                os._exit(0)
-        waits = True
-        end = end or time.monotonic() + FORK_SECONDS
-        if time.monotonic() > end:
-            os._exit(1)
-        time.sleep(0.02)
-
-
-def ahead(connection: "_socket.socket", once: bool = False) -> "tuple[int, int]":
-    """Fork a child for the next execution: its number, and a socket by which the child says that
-    it has taken the execution, and which ends with the child. In the child: 0, and the socket's
-    other end. ``once``: NONE where the process limit is reached now. It is no pipe, which
-    programs could open by its name in /proc."""
-    out, into = [end.detach() for end in _socket.socketpair()]
-    try:
-        pid = os.fork() if once else fork(connection, False)
-    except OSError:
-        pid = NONE
-    os.close(out if not pid else into)
-    if pid == NONE:
-        os.close(out)
-    return pid, out if pid else into
-
-
 class WarmInterpreter:
     """This process, made ready to be forked."""
 
@@ -199,21 +164,23 @@ class WarmInterpreter:
     def fresh(self, host: "_socket.socket") -> Execution:
         """Serve for ever; returns in a child alone, the execution that it is to be."""
         say(host, READY, os.getpid())
-        pid, end, over = NONE, 0, 0.0
+        children, over = Children(host), 0.0
         while True:
-            if pid == NONE:
-                pid, end = ahead(host)
-            if not pid:
-                return self.be_program(host, end)
-            said = os.read(end, 1)
-            os.close(end)
+            link = None if children.waiting else children.add()
+            said = None
+            while link is None and said is None:
+                said = children.hear()
+                if said is None:
+                    link = children.add(once=True)
+            if link is not None:
+                return self.be_program(host, link)
             if not said:
                 os._exit(1)  # it was ended before it had an execution, or while it took one
-            program, pid = pid, NONE
-            if said == b"t" and time.monotonic() - over < ROW_SECONDS:
-                pid, end = ahead(host, once=True)
-                if not pid:
-                    continue
+            program = children.take(last=said == b"s")
+            if said == b"t" and children.quick() and time.monotonic() - over < ROW_SECONDS:
+                link = children.add(once=True)
+                if link is not None:
+                    return self.be_program(host, link)
             status = os.waitpid(program, 0)[1]
             over = time.monotonic()
             if said != b"n":
@@ -221,18 +188,22 @@ class WarmInterpreter:
             if said == b"s":
                 os._exit(0)
 
-    def be_program(self, host: "_socket.socket", into: int) -> Execution:
+    def be_program(self, host: "_socket.socket", link: "_socket.socket") -> Execution:
+        """In a child: wait for the turn, then for an execution."""
         os.setsid()
         _signal.pthread_sigmask(_signal.SIG_SETMASK, self.usual)
         if not is_there(host):
             self.rehearse()
+        if not link.recv(1):
+            os._exit(0)  # the parent has ended
         execution = take(host)
         if not execution.enter(host):
-            os.write(into, b"n")
+            link.send(b"n")
             os._exit(126)
         set_variables(execution.variables)
         stale = self.sites.changed(os.environb.get(b"HOME", b""))
-        os.write(into, b"s" if stale else b"t")
+        link.send(b"s" if stale else b"t")
+        link.close()
         say(host, TAKEN, os.getpid())
         execution.settle()
         host.detach()
