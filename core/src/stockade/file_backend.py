@@ -44,12 +44,12 @@ class FileCall:
 
     @property
     def cancelled(self) -> bool:
-        """Whether nobody wants it any more."""
+        """Whether the caller has cancelled it, or its session is ended; a backend then stops."""
         return self._error is not None
 
     @property
     def error(self) -> BaseException:
-        """What it is cancelled with."""
+        """What the caller gets of a cancelled call: a CancelledError, or the session's end."""
         return self._error or CancelledError("the file call was cancelled.")
 
     def remaining(self) -> float | None:

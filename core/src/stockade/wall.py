@@ -103,7 +103,7 @@ class Output(Protocol):
         wall may then drain them where they are and give ``drop`` their number."""
 
     def drop(self, stream: Stream, count: int) -> None:
-        """Count bytes that the wall itself drained."""
+        """Count ``count`` bytes that the wall itself drained, once ``full`` said so (D5)."""
 
 
 class Running(abc.ABC):
@@ -136,11 +136,11 @@ class Terminal(abc.ABC):
 
     @abc.abstractmethod
     def read(self) -> bytes:
-        """What it shows next; empty when the program has ended."""
+        """What it shows next, waiting for it; empty once the program, or its sandbox, has ended."""
 
     @abc.abstractmethod
     def write(self, data: bytes) -> None:
-        """Type into it."""
+        """Type bytes into it; blocks while the program does not read them."""
 
     @abc.abstractmethod
     def resize(self, rows: int, columns: int) -> None:
@@ -148,11 +148,14 @@ class Terminal(abc.ABC):
 
     @abc.abstractmethod
     def exit_code(self) -> int:
-        """The program's exit code, once ``read`` gave nothing."""
+        """The program's exit code, 128+n after signal n; called once ``read`` gave nothing."""
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Hang up; may be called again."""
+        """Hang up and end the program's whole tree; from any thread, any number of times.
+
+        Called by the caller, by core at the end of the session, and past a limit.
+        """
 
 
 class Sandbox(abc.ABC):
@@ -219,11 +222,17 @@ class Sandbox(abc.ABC):
     # What follows is called where the wall claims the capability of that name.
 
     def pause(self) -> None:
-        """Freeze everything in it (G2); called once, then ``resume``."""
+        """Freeze everything in it (G2); called in a thread, once, before ``resume``.
+
+        Raises SandboxLostError.
+        """
         raise unwritten(self, "pause", "pause")
 
     def resume(self) -> None:
-        """Let it go on where it was."""
+        """Let it go on where it was; called in a thread, once after ``pause``.
+
+        Raises SandboxLostError.
+        """
         raise unwritten(self, "resume", "pause")
 
     def changes(self) -> Changes | None:
@@ -239,7 +248,11 @@ class Sandbox(abc.ABC):
         raise unwritten(self, "address_of", "ports")
 
     def terminal(self, request: TerminalRequest) -> Terminal:
-        """Start a program on a terminal of its own (``terminal``)."""
+        """Start a program on a terminal of its own (``terminal``), and return at once.
+
+        Called in the caller's thread, once policies let it pass. A program that cannot be
+        started says why on the terminal, and has ended. Raises SandboxLostError.
+        """
         raise unwritten(self, "terminal", "terminal")
 
     def detach(self) -> None:

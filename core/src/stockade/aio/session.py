@@ -158,11 +158,11 @@ class AsyncSession:
         return await call_awaited(self._session.provider.runtime, take)
 
     async def pause(self) -> None:
-        """Freeze every process (G2)."""
+        """As ``Session.pause``: freeze every process; deadlines run on meanwhile (G2)."""
         await self._call(self._session.pause)
 
     async def resume(self) -> None:
-        """Let a paused session go on where it was."""
+        """As ``Session.resume``: let a paused session go on where it was (G2)."""
         await self._call(self._session.resume)
 
     async def port(self, number: int) -> tuple[str, int]:

@@ -31,19 +31,19 @@ class AsyncTerminal:
         return await in_thread(self._runtime, self._terminal.read)
 
     async def write(self, data: bytes) -> None:
-        """Type into it."""
+        """Type bytes into it; waits while the program does not read them."""
         await in_thread(self._runtime, functools.partial(self._terminal.write, data))
 
     async def resize(self, rows: int, columns: int) -> None:
-        """Report the window's size."""
+        """Set the window's size, in characters."""
         await in_thread(self._runtime, functools.partial(self._terminal.resize, rows, columns))
 
     async def exit_code(self) -> int:
-        """The program's exit code, once ``read`` gave nothing."""
+        """The program's exit code, 128+n after signal n; ask once ``read`` gave nothing."""
         return await in_thread(self._runtime, self._terminal.exit_code)
 
     async def close(self) -> None:
-        """Hang up; may be called again."""
+        """Hang up and end the program's whole tree; may be called again."""
         await in_thread(self._runtime, self._terminal.close)
 
     async def __aenter__(self) -> AsyncTerminal:

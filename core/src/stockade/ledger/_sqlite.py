@@ -202,7 +202,10 @@ class SqliteLedger(ExecutionLog):
     # -- what other processes ask --------------------------------------------------
 
     def sessions(self) -> list[LedgerRecord]:
-        """Every record, oldest first; empty where there is no ledger yet."""
+        """Every session's record, oldest first; empty where there is no file yet.
+
+        Raises LedgerError.
+        """
         if not self.file.exists():
             return []
         with self.file.reading() as db:
@@ -212,7 +215,7 @@ class SqliteLedger(ExecutionLog):
         return [LedgerRecord.of(row, self.path) for row in rows]
 
     def session(self, session_id: str) -> LedgerRecord | None:
-        """One record, or None."""
+        """A session's record, by its id; None where there is none. Raises LedgerError."""
         if not self.file.exists():
             return None
         with self.file.reading() as db:
@@ -335,7 +338,10 @@ class SqliteLedger(ExecutionLog):
             )
 
     def drop(self, session_id: str) -> None:
-        """Remove a record, by id."""
+        """Remove a session's record, by its id; nothing happens where there is none.
+
+        Called by ``forget`` and by gc. Raises LedgerError.
+        """
         with self.file.writing() as db:
             for table in ("executions", "attachments", "sessions"):
                 db.execute(f"DELETE FROM {table} WHERE session_id = ?", (session_id,))

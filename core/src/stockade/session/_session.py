@@ -228,7 +228,10 @@ class Session:
         pausing.pause(self._provider.runtime.workers, self._provider.wall, self._record)
 
     def resume(self) -> None:
-        """Let a paused session go on where it was."""
+        """Let a paused session go on where it was (G2); without a ``pause`` it does nothing.
+
+        Raises SessionNotFoundError, SandboxLostError, WallError.
+        """
         pausing.resume(self._provider.runtime.workers, self._record)
 
     @property

@@ -45,7 +45,10 @@ class Private:
 
     @classmethod
     def of(cls, word: str) -> Private:
-        """Raises ValueError with what is allowed."""
+        """The place that a word of ``network_allow`` names: ``loopback``, a network, an address.
+
+        Raises ValueError with what is allowed.
+        """
         if word == _LOOPBACK:
             return cls(word, None)
         try:
