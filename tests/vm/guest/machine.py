@@ -35,7 +35,7 @@ class GuestError(Exception):
 
 @attrs.define
 class Stillness:
-    """Tells whether a count has stood still for so long."""
+    """Says whether a count has stood still for so long."""
 
     seconds: float
     _count: int | None = None
