@@ -245,7 +245,8 @@ class SandboxConfig:
     network_allow: tuple[str, ...] = _field(
         as_words, default=(), converter=_sequence, validator=_check_words
     )
-    #: Ports of the sandbox that are published on this machine's loopback, and nowhere else.
+    #: Ports of the sandbox that are published on this machine's loopback, and nowhere else;
+    #: they need no network.
     ports: tuple[int, ...] = _field(
         as_ports, default=(), converter=_sequence, validator=_check_ports
     )
@@ -255,11 +256,6 @@ class SandboxConfig:
     )
 
     def __attrs_post_init__(self) -> None:
-        if self.ports and not self.network_enabled:
-            raise ConfigError(
-                f"ports={self.ports!r} needs network_enabled=True: without a network nobody "
-                "reaches them."
-            )
         if self.network_enabled and self.network_allow:
             raise ConfigError(
                 f"network_allow={self.network_allow!r} contradicts network_enabled=True: leave "

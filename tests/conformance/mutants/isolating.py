@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import subprocess
 from typing import Any
 
@@ -14,6 +15,7 @@ from conformance.mutants.base import Mutant, NoWall, Patch, PlainSandbox, string
 from conformance.mutants.executing import DropsTheEnd, LosesInput, _ends, _on, _one_code
 from conformance.mutants.selecting import _core
 from stockade.toolkit.egress import Names, Private
+from stockade.toolkit.supervised import ports
 from stockade.wall import ExecRequest, OpenRequest, Output, Running
 
 
@@ -84,6 +86,15 @@ class WritesElsewhere(PlainSandbox):
     own = ("/tmp", "/opt")
 
 
+class PublishesNothing(NoWall):
+    """Says that it published, and no program of it finds its machine."""
+
+    def start(self, request: ExecRequest, output: Output) -> Running:
+        hosts = "for host in ():"
+        script = re.sub("for host in .*:", hosts, request.script)
+        return super().start(attrs.evolve(request, script=script), output)
+
+
 class Pauses(PlainSandbox):
     """Says that it paused."""
 
@@ -122,6 +133,34 @@ def _any_port(patch: pytest.MonkeyPatch) -> None:
     """An entry for one port of a name opens all of them."""
     patch.setattr(Names, "check", lambda _, host, port: host)
     patch.setattr(Names, "private", lambda *_: Private.of("loopback"))
+
+
+def _everywhere(patch: pytest.MonkeyPatch) -> None:
+    """A published port is everybody's."""
+    patch.setattr(ports, "_HOST", "0.0.0.0")
+
+
+def _one_way(patch: pytest.MonkeyPatch) -> None:
+    """Who has said all is answered no more."""
+    inward = ports._Passage._inward
+
+    def broken(passage: ports._Passage, *args: Any) -> None:
+        inward(passage, *args)
+        passage.break_off()
+
+    patch.setattr(ports._Passage, "_inward", broken)
+
+
+def _published(name: str, patch: Patch, says: str) -> Mutant:
+    """What carries published ports is broken."""
+    return Mutant(
+        name=name,
+        check="E3_a_published_port_leads_in_and_not_out",
+        make=functools.partial(string_suite, "bubblewrap"),
+        needs="bubblewrap",
+        patch=patch,
+        says=says,
+    )
 
 
 def _older_table(patch: pytest.MonkeyPatch) -> None:
@@ -207,6 +246,16 @@ ISOLATING = [
         says="in no namespace",
         network_off="native",
     ),
+    _claims(
+        "E3_a_published_port_leads_in_and_not_out",
+        "publishes-nothing",
+        PublishesNothing,
+        says="the server inside",
+        network_off="native",
+        ports="native",
+    ),
+    _published("listens-everywhere", _everywhere, "this machine's loopback"),
+    _published("carries-one-way", _one_way, "all that was sent"),
     _claims("E4_the_process_limit_holds", "no-process-limit", processes="native"),
     _claims("E4_threads_count_too", "no-limit-for-threads", processes="native"),
     _claims("E5_the_memory_limit_holds", "no-memory-limit", memory="native"),

@@ -80,6 +80,9 @@ class HoldsAtFirst(Sandbox):
     def languages(self) -> Any:
         return self._strong.languages()
 
+    def address_of(self, port: int) -> tuple[str, int]:
+        return self._strong.address_of(port)
+
     def close(self) -> None:
         self._weak.close()
         self._strong.close()

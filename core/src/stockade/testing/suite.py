@@ -20,6 +20,7 @@ from stockade.testing.checks.e_isolation import Isolation
 from stockade.testing.checks.e_kept_memory import Kept
 from stockade.testing.checks.e_limits import Limits
 from stockade.testing.checks.e_mounts import Mounts
+from stockade.testing.checks.e_ports import Ports
 from stockade.testing.checks.f_files import FilesInAndOut
 from stockade.testing.checks.f_trees import FilesAsTheyAre
 from stockade.testing.checks.g_snapshots import SnapshotsAndPausing
@@ -40,6 +41,7 @@ class ProviderConformance(
     Hostile,
     NamedInterpreters,
     Isolation,
+    Ports,
     Mounts,
     Egress,
     Limits,

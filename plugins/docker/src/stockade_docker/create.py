@@ -84,7 +84,8 @@ def arguments(api: docker.APIClient, request: OpenRequest, shape: Shape) -> dict
         "detach": False,
         # The same empty network namespace as network_mode=none (see _host_config).
         "network_disabled": not config.network_enabled and shape.disables_network,
-        "ports": list(config.ports) or None,
+        # Without a network they are carried over the link.
+        "ports": list(config.ports) if config.network_enabled and config.ports else None,
         "host_config": _host_config(api, request, shape),
     }
 
@@ -195,7 +196,7 @@ def _host_config(api: docker.APIClient, request: OpenRequest, shape: Shape) -> A
         more.update(pids_limit=most * each + beside)
     if shape.runtime is not None:
         more.update(runtime=shape.runtime)
-    if config.ports:
+    if config.ports and config.network_enabled:
         # On loopback alone, the host's number free to choose; nothing else is published.
         more.update(port_bindings=dict.fromkeys(config.ports, ("127.0.0.1", None)))
     mounts = [

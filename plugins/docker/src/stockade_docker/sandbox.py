@@ -59,6 +59,7 @@ class ContainerSandbox(SupervisedSandbox):
         self._sees_root = sees_root
         self._api = api
         self._shared = shared
+        self._networked = request.config.network_enabled
         self._egress: Egress | None = None
         self._proxy: dict[str, str] = {}
         super().__init__(first, startup_seconds=request.config.startup_timeout_seconds)
@@ -178,6 +179,8 @@ class ContainerSandbox(SupervisedSandbox):
         return Changes(changed=tuple(kinds[0]), made=tuple(kinds[1]), removed=tuple(kinds[2]))
 
     def address_of(self, port: int) -> tuple[str, int]:
+        if not self._networked:
+            return super().address_of(port)
         try:
             found = self._api.port(self.container, port)
         except FAILURES as error:

@@ -14,6 +14,7 @@ import docker
 from docker.errors import ImageNotFound
 
 from stockade.capabilities import Capabilities, Isolation
+from stockade.config import SandboxConfig
 from stockade.errors import (
     ConfigError,
     ProviderUnavailableError,
@@ -192,7 +193,7 @@ class ContainerWall(Wall):
         else:
             sandbox = self._start(api, request, shape)
         try:
-            self._complete(sandbox, info, names)
+            self._complete(sandbox, info, request.config, names)
         except BaseException:
             sandbox.close()
             raise
@@ -240,11 +241,17 @@ class ContainerWall(Wall):
         raise AssertionError("one of the two ways was taken")
 
     def _complete(
-        self, sandbox: ContainerSandbox, info: engines.EngineInfo, names: Names | None
+        self,
+        sandbox: ContainerSandbox,
+        info: engines.EngineInfo,
+        config: SandboxConfig,
+        names: Names | None,
     ) -> None:
         self.verify(sandbox, info)
         if names is not None:
             sandbox.open_egress(names)
+        if config.ports and not config.network_enabled:
+            sandbox.publish(config.ports)
 
     # -- what outlives a process ----------------------------------------------
 
@@ -295,7 +302,7 @@ class ContainerWall(Wall):
         def reach() -> ContainerSandbox:
             sandbox = ContainerSandbox.join(api, container, request, sees_root=sees_root)
             try:
-                self._complete(sandbox, info, names)
+                self._complete(sandbox, info, request.config, names)
             except BaseException:
                 sandbox.detach()
                 raise

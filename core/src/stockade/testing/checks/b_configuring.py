@@ -101,7 +101,7 @@ _EXAMPLES: dict[str, Any] = {
     "ports": (8080,),
 }
 #: Fields that contradict others unless these stand so.
-_BESIDE = {"network_allow": {"network_enabled": False}, "ports": {"network_enabled": True}}
+_BESIDE = {"network_allow": {"network_enabled": False}}
 
 
 def _asking(need: Need) -> dict[str, Any]:

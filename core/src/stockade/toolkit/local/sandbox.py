@@ -42,6 +42,7 @@ class Plan:
     limits: Sequence[tuple[int, int]]  #: RLIMIT_... that the sandbox's processes get
     settings: Mapping[str, str]  #: of its network and user namespace
     names: Names | None  #: the hosts that are reached, None for no way out
+    ports: Sequence[int] = ()  #: of the sandbox's loopback, that are published
     #: Files and folders of the sandbox's own, and the modes that the wall's start cannot set.
     modes: Sequence[tuple[Sequence[str], int]] = ()
     #: File systems of the sandbox's own and all their options, for what the wall's start
@@ -67,6 +68,8 @@ class LocalSandbox(SupervisedSandbox):
         if plan.names is not None:
             self._egress = Egress(self.link, plan.names)
             self._way_out = self._egress.open(seconds)
+        if plan.ports:
+            self.publish(plan.ports)
 
     @classmethod
     def begin(cls, plan: Plan, launch: Callable[[Plan], KeeperProcess]) -> LocalSandbox:

@@ -134,6 +134,7 @@ class LocalWall(Wall):
                 "writable-root": ("unsupported", "the root is a folder of the host's"),
                 "user": self._user(),
                 "working-dir": "native",
+                "ports": ("emulated", "on this machine's loopback, carried by this process"),
                 "mounts": ("native", "what is written there is the caller's"),
                 "pause": "native" if "freezer" in self._cgroups() else ("unsupported", none),
                 "durable": ("unsupported", "a session ends with the process that opened it"),
@@ -208,6 +209,7 @@ class LocalWall(Wall):
             limits=_resources(config.max_processes),
             settings={**limits.USERS, **(limits.NETWORK if watched else {}), **host.quotas()},
             names=_names(config.network_allow),
+            ports=config.ports,
         )
 
     def _python(self, uid: int) -> list[str]:

@@ -107,7 +107,9 @@ def _inward(link: Link, stream: LinkExecution, connection: socket.socket) -> Non
         pass
     stream.feed(b"", end=True)
     if not stream.settled(_LINGER_SECONDS):
-        stream.kill()  # the program holds an end open that nobody answers
+        # The program holds an end open that nobody answers. What is killed says no more itself.
+        stream.kill()
+        stream.lose(LinkLost("the connection was ended"))
     link.forget(stream)
     connection.close()
 

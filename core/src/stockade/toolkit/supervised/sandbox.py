@@ -16,6 +16,7 @@ from stockade.system.threads import in_thread
 from stockade.toolkit.supervised.execution import End, LinkExecution, LinkLost
 from stockade.toolkit.supervised.files import SupervisedFiles
 from stockade.toolkit.supervised.link import Hello, Link
+from stockade.toolkit.supervised.ports import Published
 from stockade.toolkit.supervised.running import Death, SupervisedRunning, lost
 from stockade.toolkit.supervised.starting import Starter
 from stockade.toolkit.supervised.terminal import SupervisedTerminal
@@ -61,6 +62,7 @@ class SupervisedSandbox(Sandbox):
         self._death: Death | None = None
         self._paused = False
         self._interpreters: dict[str, str] | None = None
+        self._published: Published | None = None
         self.link.on_broken = self._broken
         self.hello: Hello = self.link.handshake(startup_seconds, begun=begun)
         if expires_at is not None:
@@ -99,6 +101,16 @@ class SupervisedSandbox(Sandbox):
         """
         return end.out_of_memory
 
+    def publish(self, ports: Sequence[int]) -> None:
+        """Have these ports of the sandbox's loopback reached from this machine's, over the
+        link, whatever network the sandbox has; ``address_of`` says where.
+
+        Called once by a wall that claims ``ports``. Raises SandboxStartError.
+        """
+        published = Published(self.link)
+        published.open(ports)
+        self._published = published
+
     # -- the Sandbox interface -------------------------------------------------
 
     def start(self, request: ExecRequest, output: Output) -> Running:
@@ -113,6 +125,10 @@ class SupervisedSandbox(Sandbox):
             return SupervisedTerminal(self.link, request)
         except LinkLost as error:
             raise self.loss(error) from error
+
+    def address_of(self, port: int) -> tuple[str, int]:
+        assert self._published is not None, "a wall that claims ports publishes them"
+        return self._published.address_of(port)
 
     def languages(self) -> Sequence[str] | None:
         return tuple(self._known_interpreters())
@@ -160,12 +176,14 @@ class SupervisedSandbox(Sandbox):
     def close(self) -> None:
         # First: a supervisor whose input ends, ends with all it runs, so this holds when
         # the wall cannot be reached, too.
-        self.link.close()
+        self.release()
         self.destroy()
 
     def release(self) -> None:
-        """Let go of the link alone."""
+        """Let go of the link alone, and of what it carries."""
         self.link.close()
+        if self._published is not None:
+            self._published.close()
 
     def expire_at(self, when: float | None) -> None:
         left = None if when is None else max(1.0, when - time.time() + _EXPIRY_GRACE_SECONDS)
