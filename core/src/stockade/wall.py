@@ -44,6 +44,7 @@ from stockade._exchange import (
 from stockade._leftover import Leftover, Usage
 from stockade._place import Place
 from stockade.capabilities import Capabilities, Isolation
+from stockade.config import SandboxConfig
 from stockade.errors import ProviderUnavailableError, UnsupportedError
 from stockade.file_backend import FileBackend
 from stockade.results import Stream
@@ -313,6 +314,15 @@ class Wall(abc.ABC):
         thread with a time limit; starts nothing that outlives it. What it raises
         is shown as the reason.
         """
+
+    def warning(self, config: SandboxConfig) -> str:
+        """What whoever opens a session with this configuration must know of it, in one line
+        without a full stop; empty, the default, where there is nothing.
+
+        Called when one is opened: core logs it by the logger ``stockade.isolation``, and the
+        command line shows it. Must return at once.
+        """
+        return ""
 
     def prepare(self, request: OpenRequest) -> None:  # noqa: B027
         """Fetch what sandboxes are made from and share, such as an image; nothing by default.

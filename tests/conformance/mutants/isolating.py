@@ -232,6 +232,7 @@ ISOLATING = [
     _claims("E3_no_way_out", "a-network", network_off="native"),
     _claims("E3_no_way_out_with_the_programs_there_are", "a-network", network_off="native"),
     _claims("E3_no_unix_socket_of_the_host", "unix-sockets", network_off="native"),
+    _claims("E3_a_network_brings_no_unix_socket_along", "unix-sockets", network="native"),
     _claims(
         "E3_localhost_is_the_name_of_loopback",
         "no-localhost",

@@ -11,7 +11,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import attrs
 import pytest
@@ -230,13 +229,9 @@ def _children() -> list[int]:
     return found
 
 
-@pytest.mark.parametrize(
-    "config",
-    [{"network_enabled": True}, {"read_only_fs": False}],
-)
-def test_what_it_cannot_hold_is_refused(bubblewrap: str, config: dict[str, Any]) -> None:
-    with pytest.raises(UnsupportedError, match=next(iter(config))):
-        stockade.open(bubblewrap, **config)
+def test_what_it_cannot_hold_is_refused(bubblewrap: str) -> None:
+    with pytest.raises(UnsupportedError, match="read_only_fs"):
+        stockade.open(bubblewrap, read_only_fs=False)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import attrs
 import pytest
@@ -335,16 +334,9 @@ def test_D11_twenty_at_once(session: Session) -> None:
     assert results == {number: f"{number}\n" * 4 for number in range(20)}
 
 
-@pytest.mark.parametrize(
-    "config",
-    [
-        {"network_enabled": True},
-        {"read_only_fs": False},
-    ],
-)
-def test_what_it_cannot_hold_is_refused(landlock: str, config: dict[str, Any]) -> None:
-    with pytest.raises(UnsupportedError, match=next(iter(config))):
-        stockade.open(landlock, **config)
+def test_what_it_cannot_hold_is_refused(landlock: str) -> None:
+    with pytest.raises(UnsupportedError, match="read_only_fs"):
+        stockade.open(landlock, read_only_fs=False)
 
 
 _AS_NOBODY = """

@@ -15,7 +15,7 @@ import pytest
 import stockade
 from stockade import Session
 from stockade.toolkit.local import Root
-from stockade_landlock import landlock as rules
+from stockade.toolkit.local import landlock as rules
 
 
 def test_E2_all_mounts_but_the_sandboxs_own_are_read_only(session: Session) -> None:
@@ -62,8 +62,8 @@ def test_E2_temporary_folders_share_their_space_and_no_name(session: Session) ->
 
 _BORN = """
 import json, os, sys
-from stockade.toolkit.local import KeeperSpec, kernel, seccomp
-from stockade_landlock import birth, landlock
+from stockade.toolkit.local import KeeperSpec, kernel, landlock, seccomp
+from stockade_landlock import birth
 given = json.load(sys.stdin)
 if given["one by one"]:
     kernel.read_only_below = kernel.one_by_one

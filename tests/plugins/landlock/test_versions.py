@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from stockade_landlock import landlock, versions
+from stockade.toolkit.local import landlock
+from stockade_landlock import versions
 
 _DOCS = Path(__file__).parents[3] / "docs" / "landlock.md"
 
@@ -51,7 +52,7 @@ def test_no_version_keeps_every_promise_alone_and_each_keeps_more() -> None:
 _TRIES = """
 import ctypes, fcntl, json, os, socket, sys
 from stockade.toolkit.local import calls
-from stockade_landlock import landlock
+from stockade.toolkit.local import landlock
 folder, own, name = sys.argv[1:4]
 version, other = map(int, sys.argv[4:])
 os.setgroups([]); os.setresgid(4711, 4711, 4711); os.setresuid(4711, 4711, 4711)

@@ -27,6 +27,8 @@ from stockade.wall import OpenRequest, Place, Sandbox, Wall
 __all__ = ["Openings"]
 
 _log = logging.getLogger(__name__)
+#: A logger of its own, so that a program can silence (or watch for) just this.
+_isolation_log = logging.getLogger("stockade.isolation")
 
 #: How soon the end of the process is noticed by what waits for a long preparation.
 _LOOK_SECONDS = 0.2
@@ -73,6 +75,7 @@ class Openings:
                     self._prepare(wall, record, request)
                     until, prepared = time.monotonic() + seconds, True
                 record.sandbox = self._once(wall, record, request, until)
+                _warn(wall, record)
                 return
             except (SandboxStartError, ProviderUnavailableError) as error:
                 pause = next(waits, None) if _nothing_began(error) else None
@@ -185,6 +188,16 @@ class Openings:
         with self._changed:
             self._underway -= 1
             self._changed.notify_all()
+
+
+def _warn(wall: Wall, record: SessionRecord) -> None:
+    try:
+        words = wall.warning(record.config)
+    except Exception:
+        _log.exception("%s could not say what to warn of", record.provider)
+        return
+    if words:
+        _isolation_log.warning("session %s of %s: %s", record.session_id, record.provider, words)
 
 
 def _unforeseen(record: SessionRecord, error: Exception) -> SandboxStartError:

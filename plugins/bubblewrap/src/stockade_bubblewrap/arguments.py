@@ -16,15 +16,14 @@ from stockade.toolkit.local.procfs import HIDDEN
 from stockade.toolkit.local.root import HOSTNAME, Root, Step, Writable
 from stockade.toolkit.local.spec import Shown
 
-__all__ = ["ISOLATION", "Argument", "Text", "arguments", "modes", "remounts"]
+__all__ = ["ISOLATION", "NO_NETWORK", "Argument", "Text", "arguments", "modes", "remounts"]
 
-#: Everything unshared, nothing kept; the probe tries the same.
+#: Everything unshared, nothing kept, but for the network; the probe tries the same.
 ISOLATION = (
     "--unshare-user",
     "--unshare-pid",
     "--unshare-ipc",
     "--unshare-uts",
-    "--unshare-net",
     "--unshare-cgroup-try",
     "--die-with-parent",
     "--new-session",
@@ -33,6 +32,8 @@ ISOLATION = (
     "--hostname",
     HOSTNAME,
 )
+#: A network of the sandbox's own, which is empty.
+NO_NETWORK = "--unshare-net"
 _VAR_TMP = "/var/tmp"
 #: Options of the sandbox's own terminals, as bwrap mounts them, and how many there may be.
 _TERMINALS = f"nosuid,noexec,newinstance,ptmxmode=0666,mode=620,max={TERMINALS}"
@@ -49,15 +50,18 @@ class Text:
 Argument = str | Text
 
 
-def arguments(root: Root, inside: tuple[int, int], *, own_mounts: bool) -> list[Argument]:
+def arguments(
+    root: Root, inside: tuple[int, int], *, own_mounts: bool, network: bool = False
+) -> list[Argument]:
     """All of them but the filter and the program. ``own_mounts``: bwrap mounts the caller's
-    folders; else there are places for them.
+    folders; else there are places for them. ``network``: it is on the host's.
 
     Raises ConfigError for places that can't be made, OSError for a target that can't be
     looked at.
     """
     return [
         *ISOLATION,
+        *(() if network else (NO_NETWORK,)),
         *("--as-pid-1", "--uid", str(inside[0]), "--gid", str(inside[1])),
         *(word for step in root.steps() for word in _step(step)),
         *("--proc", "/proc"),

@@ -15,7 +15,7 @@ import attrs
 from stockade.toolkit.local import closed, host
 from stockade.toolkit.processes.children import run
 from stockade.wall import Check
-from stockade_bubblewrap.arguments import ISOLATION
+from stockade_bubblewrap.arguments import ISOLATION, NO_NETWORK
 
 __all__ = ["find", "namespace_check", "version_check"]
 
@@ -140,6 +140,7 @@ def _try_namespaces(uid: int, gid: int) -> str | None:
     command = [
         program,
         *ISOLATION,
+        NO_NETWORK,
         *("--uid", "1000", "--gid", "1000", "--ro-bind", "/", "/"),
         *("--proc", "/proc", "--dev", "/dev", "true"),
     ]

@@ -39,7 +39,12 @@ class BubblewrapWall(LocalWall):
         with _Passed() as passed:
             words = [
                 *passed.numbered(
-                    arguments(plan.root, plan.inside, own_mounts=plan.spec.seen_as is None)
+                    arguments(
+                        plan.root,
+                        plan.inside,
+                        own_mounts=plan.spec.seen_as is None,
+                        network=plan.network,
+                    )
                 ),
                 *("--seccomp", passed.number(plan.filter)),
             ]
@@ -48,7 +53,8 @@ class BubblewrapWall(LocalWall):
             started = [f"/proc/self/fd/{_PROGRAM}", "serve"]
             argv = [bwrap, "--args", passed.number(listed), "--", *started]
             places = {_PROGRAM: supervisor.descriptor(), **passed.places}
-            return KeeperProcess(dataclasses.replace(plan.spec, argv=argv), places)
+            spec = dataclasses.replace(plan.spec, argv=argv, scoped=plan.network)
+            return KeeperProcess(spec, places)
 
     def modes(self, root: Root) -> Sequence[tuple[Sequence[str], int]]:
         return modes(root)

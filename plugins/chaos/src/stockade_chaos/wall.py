@@ -11,6 +11,7 @@ import attrs
 
 import stockade
 from stockade.capabilities import Capabilities
+from stockade.config import SandboxConfig
 from stockade.errors import ConfigError, SandboxStartError
 from stockade.values.options import as_int
 from stockade.wall import (
@@ -106,6 +107,9 @@ class ChaosWall(Wall):
     @property
     def prepare_seconds(self) -> float:  # type: ignore[override]
         return 0.0 if self._inner is None else self._inner.prepare_seconds
+
+    def warning(self, config: SandboxConfig) -> str:
+        return "" if self._inner is None else self._inner.warning(config)
 
     def probe(self) -> Availability:
         if self._inner is None:

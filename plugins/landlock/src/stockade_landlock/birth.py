@@ -16,7 +16,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from stockade.toolkit.local import calls, kernel
+from stockade.toolkit.local import calls, kernel, landlock
 from stockade.toolkit.local.kernel import (
     CLONE_NEWCGROUP,
     CLONE_NEWIPC,
@@ -27,7 +27,7 @@ from stockade.toolkit.local.kernel import (
     CLONE_NEWUTS,
 )
 from stockade.toolkit.local.spec import KeeperSpec
-from stockade_landlock import landlock, mounts
+from stockade_landlock import mounts
 
 __all__ = ["PROGRAM", "Birth", "bear"]
 
@@ -54,6 +54,7 @@ class Birth:
     shm: str  #: of /dev/shm
     abi: int  #: of Landlock
     filter: str  #: of system calls, in hexadecimal
+    network: bool = False  #: the host's own instead of an empty one
 
     @property
     def ids(self) -> tuple[int, int]:
@@ -85,7 +86,8 @@ def bear(
     and then nothing is left.
     """
     ours, theirs = socket.socketpair()
-    pid = kernel.clone(_NAMESPACES | (0 if birth.as_root else CLONE_NEWUSER))
+    namespaces = _NAMESPACES & ~CLONE_NEWNET if birth.network else _NAMESPACES
+    pid = kernel.clone(namespaces | (0 if birth.as_root else CLONE_NEWUSER))
     if pid == 0:
         ours.close()
         _Child(birth, spec, theirs, made).become(program, streams)
@@ -169,7 +171,8 @@ class _Child:
             _map("/proc/self", birth)
         kernel.unshare(CLONE_NEWCGROUP)  # it is in the session's group by now
         kernel.name_host(_NAME)
-        kernel.loopback_up()
+        if not birth.network:
+            kernel.loopback_up()
         owner = birth.outside if birth.as_root else birth.inside
         mounts.enter_root(birth, owner, self._spec.mounts, self._made)
 

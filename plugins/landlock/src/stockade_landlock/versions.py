@@ -1,6 +1,6 @@
 """What each version of Landlock's interface brings, and what it holds where it stands alone.
 
-With namespaces Landlock is a further layer behind the mounts (landlock.py). Without them it and
+With namespaces Landlock is a further layer behind the mounts (toolkit.local.landlock). Without them it and
 the filter of system calls would be all there is. ``ALONE`` says, promise by promise, from which
 version on it keeps what the contract asks; the tests try every row under every version. As no
 version keeps them all, the wall is not available there, and says which it would break (A8).
@@ -47,7 +47,12 @@ VERSIONS = (
         4, "6.7", "nothing more: its rules on TCP ports, where a network of its own has no way out"
     ),
     Version(5, "6.10", "requests to devices"),
-    Version(6, "6.12", "no abstract socket and no signal leads out (namespaces hold both, too)"),
+    Version(
+        6,
+        "6.12",
+        "no abstract socket and no signal leads out (namespaces hold both, too, but the sockets "
+        "where the network is this machine's)",
+    ),
     Version(7, "6.15", "refusals fill no log of the host's"),
 )
 

@@ -16,10 +16,19 @@ from collections.abc import Sequence
 import attrs
 
 from stockade.capabilities import Isolation
-from stockade.toolkit.local import KeeperProcess, LocalWall, Plan, closed, host, kernel, supervisor
+from stockade.toolkit.local import (
+    KeeperProcess,
+    LocalWall,
+    Plan,
+    closed,
+    host,
+    kernel,
+    landlock,
+    supervisor,
+)
 from stockade.toolkit.local.bare import keeper_command
 from stockade.wall import Check
-from stockade_landlock import landlock, versions
+from stockade_landlock import versions
 from stockade_landlock.birth import PROGRAM, Birth
 
 __all__ = ["LandlockWall"]
@@ -52,6 +61,7 @@ class LandlockWall(LocalWall):
             shm=plan.root.size(plan.root.shm_mb),
             abi=landlock.abi(),
             filter=plan.filter.hex(),
+            network=plan.network,
         )
         spec = dataclasses.replace(
             plan.spec, argv=["stockade-supervisor", "serve"], extra=birth.to_message()

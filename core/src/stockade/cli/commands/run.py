@@ -196,7 +196,7 @@ def whole(given: Feed) -> bytes:
 
 @contextlib.contextmanager
 def isolation_reported_here() -> Iterator[None]:
-    """Keep core's log line about a wall that isolates nothing: the command says it itself."""
+    """Keep core's log lines about what a wall does not hold: the command says it itself."""
     logger = logging.getLogger("stockade.isolation")
     before, logger.disabled = logger.disabled, True
     try:
@@ -206,11 +206,15 @@ def isolation_reported_here() -> Iterator[None]:
 
 
 def report_isolation(provider: Any) -> None:
-    """Say on standard error that there is no wall, where there is none."""
+    """Say on standard error that there is no wall, where there is none, and what the wall
+    warns of."""
     from stockade.capabilities import Isolation
 
     if provider.wall.isolation is Isolation.NONE:
         say(f"stockade: {provider.name} isolates nothing ({provider.wall.summary})", err=True)
+    words = provider.wall.warning(provider.config)
+    if words:
+        say(f"stockade: {provider.name}: {words}.", err=True)
 
 
 @contextlib.contextmanager

@@ -163,8 +163,18 @@ class Isolation(ConformanceBase):
 
     def test_E3_no_unix_socket_of_the_host(self) -> None:
         self.need(Feature.NETWORK_OFF)
-        with open_folder() as folder, self.shared() as session:
-            self.need_python(session)
+        with self.shared() as session:
+            self._reaches_no_unix_socket(session)
+
+    def test_E3_a_network_brings_no_unix_socket_along(self) -> None:
+        """Abstract ones belong to a network; where that is the host's, so do its services'."""
+        self.need(Feature.NETWORK)
+        with self.session(network_enabled=True) as session:
+            self._reaches_no_unix_socket(session)
+
+    def _reaches_no_unix_socket(self, session: Session) -> None:
+        self.need_python(session)
+        with open_folder() as folder:
             for name in (f"{folder}/s", f"\0{folder.name}"):
                 with socket.socket(socket.AF_UNIX) as listener:
                     listener.bind(name)

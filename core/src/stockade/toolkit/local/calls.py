@@ -20,6 +20,7 @@ __all__ = [
     "enter",
     "enter_as_root",
     "filter_calls",
+    "gain_nothing",
     "give_up_privileges",
     "hide_command_line",
     "in_fork",
@@ -97,6 +98,11 @@ def give_up_privileges() -> None:
             break  # past the kernel's last one
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3
     call("capset", ctypes.byref(header), ctypes.byref((ctypes.c_uint32 * 6)()))
+    gain_nothing()
+
+
+def gain_nothing() -> None:
+    """Gain no privilege by any program that is run from here on, for good (E1)."""
     call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 

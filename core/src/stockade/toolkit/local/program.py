@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 
-from stockade.toolkit.local import calls, shown, tree
+from stockade.toolkit.local import calls, landlock, shown, tree
 from stockade.toolkit.local.buffers import Buffers
 from stockade.toolkit.local.cgroups import Group, group_name
 from stockade.toolkit.local.spec import KeeperSpec
@@ -117,6 +117,9 @@ class Program:
                 signal.signal(number, signal.SIG_DFL)  # Python ignores them
             if spec.ids is not None:
                 calls.take_ids(spec.ids)
+            if spec.scoped:
+                calls.gain_nothing()
+                landlock.scope()
             os.execve(spec.argv[0], list(spec.argv), dict(spec.env))
         except BaseException as error:
             os.write(report, f"{type(error).__name__}: {error}".encode(errors="replace"))

@@ -31,6 +31,7 @@ _MADE = ("/dev", "/proc", "/sys", "/tmp")
 #: Empty folders that programs expect to find.
 _EMPTY = ("/home", "/mnt", "/opt", "/run", "/srv", "/sys", "/var")
 _VAR_TMP = "/var/tmp"
+_RESOLVERS = "/etc/resolv.conf"
 #: Where the supervisor looks for the count of kills for memory.
 _COUNTER = "/sys/fs/cgroup/memory.events"
 #: Files that a folder of a size may hold, for each MiB; they cost the kernel's memory.
@@ -63,6 +64,7 @@ class Root:
     uid: int  #: inside
     gid: int  #: inside
     extra: Sequence[str] = ()  #: further folders of the host, shown where they are
+    network: bool = False  #: the host's: who resolves its names is said inside
     counter: str | None = None  #: the host's file that counts kills for memory
     #: Folders of the host that the caller asked for, the outer ones first: for the end, when
     #: all else is there.
@@ -116,7 +118,8 @@ class Root:
     def _texts(self) -> list[Step]:
         """What programs ask of /etc, in place of the host's own."""
         texts = accounts(self.uid, self.gid, self.working_dir)
-        texts |= {"/etc/hostname": f"{HOSTNAME}\n", "/etc/resolv.conf": ""}
+        resolvers = _text(os.path.realpath(_RESOLVERS)) if self.network else ""
+        texts |= {"/etc/hostname": f"{HOSTNAME}\n", _RESOLVERS: resolvers}
         if self.target is not None:
             texts = _joined(texts, self.target)
         return [
@@ -197,7 +200,7 @@ def _joined(texts: Mapping[str, str], target: str) -> dict[str, str]:
 
 
 def _text(path: str) -> str:
-    """Of a file of the target that is no link; empty where there is none."""
+    """Of a file that is no link, such as one of the target's; empty where there is none."""
     with contextlib.suppress(OSError, UnicodeDecodeError):
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, encoding="utf-8") as file:

@@ -42,6 +42,7 @@ class Plan:
     limits: Sequence[tuple[int, int]]  #: RLIMIT_... that the sandbox's processes get
     settings: Mapping[str, str]  #: of its network and user namespace
     names: Names | None  #: the hosts that are reached, None for no way out
+    network: bool = False  #: whether it is on the host's
     ports: Sequence[int] = ()  #: of the sandbox's loopback, that are published
     #: Files and folders of the sandbox's own, and the modes that the wall's start cannot set.
     modes: Sequence[tuple[Sequence[str], int]] = ()

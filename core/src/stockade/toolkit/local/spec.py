@@ -53,6 +53,9 @@ class KeeperSpec:
     #: Of root's sessions: the user and the group whom the code runs as. Their files in
     #: ``mounts`` are root's own then. Of others what they write is the caller's as it is.
     seen_as: tuple[int, int] | None = None
+    #: Whether the program, and all below it, reaches no abstract unix socket of anybody else's:
+    #: for a sandbox on the host's network, whose start does not see to it by itself.
+    scoped: bool = False
     expires_at: float | None = None  #: the end of its lifetime, in seconds since the epoch
     startup_seconds: float = 60.0  #: the owner waits so long for it
     #: What a wall's own kind of Program wants to know, as JSON has it.

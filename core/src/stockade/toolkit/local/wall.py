@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from stockade.capabilities import Capabilities
 from stockade.config import MIB, SandboxConfig
-from stockade.errors import ConfigError, SandboxStartError
+from stockade.errors import ConfigError, SandboxStartError, UnsupportedError
 from stockade.toolkit.egress import Names
-from stockade.toolkit.local import cgroups, host, limits
+from stockade.toolkit.local import cgroups, host, landlock, limits
 from stockade.toolkit.local.hostroot import (
     SYSTEM_PATH,
     cpu_share,
@@ -128,7 +128,7 @@ class LocalWall(Wall):
                 "disk": ("native", "a tmpfs for each folder"),
                 "network-off": "native",
                 "loopback": "native",
-                "network": ("unsupported", "this wall has no network of its own to give"),
+                "network": self._network(),
                 "allow-list": ("emulated", "an HTTP proxy on loopback, carried by this process"),
                 "read-only-root": "native",
                 "writable-root": ("unsupported", "the root is a folder of the host's"),
@@ -151,6 +151,21 @@ class LocalWall(Wall):
             return ("unsupported", f"no cgroup with {controller} can be made here")
         return ("emulated", watched)
 
+    def _network(self) -> tuple[str, str]:
+        """The host's own, where none of its services comes along that no network leads to, and
+        where what its connections keep is counted (E3, E5)."""
+        if not landlock.has_scopes(landlock.abi()):
+            return (
+                "unsupported",
+                "before Linux 6.12 (Landlock 6) abstract unix sockets of this machine come along",
+            )
+        if "memory" not in self._cgroups():
+            return (
+                "unsupported",
+                "it is this machine's, and without a cgroup what connections keep is not counted",
+            )
+        return ("native", "this machine's own, with its loopback")
+
     def _processes(self) -> tuple[str, str]:
         if "pids" in self._cgroups():
             return ("native", "a cgroup for the session")
@@ -171,6 +186,15 @@ class LocalWall(Wall):
             found += [*self.checks(), host.target_check(self.target, by_path=self.as_user)]
         return Availability(tuple(found))
 
+    def warning(self, config: SandboxConfig) -> str:
+        if not config.network_enabled:
+            return ""
+        return (
+            "the code is on this machine's own network: it reaches services of this machine's "
+            "loopback, your local network and a cloud's metadata as you do, other sessions "
+            "included; name hosts (network_allow) to open these alone"
+        )
+
     # -- one session ---------------------------------------------------------------
 
     def open(self, request: OpenRequest) -> Sandbox:
@@ -188,6 +212,12 @@ class LocalWall(Wall):
 
         config = request.config
         check_place(config.working_dir)
+        if config.ports and config.network_enabled:
+            raise UnsupportedError(
+                f"{self.name} publishes ports={config.ports!r} of a network of the sandbox's own, "
+                "and network_enabled=True is this machine's, where a server is reached at its own "
+                "port; leave network_enabled=False, since ports need no network."
+            )
         uid, _, gid = (config.user or str(_INSIDE)).partition(":")
         inside, outside = (int(uid), int(gid or uid)), host.outside_ids()
         python = self._python(outside[0])
@@ -209,6 +239,7 @@ class LocalWall(Wall):
             limits=_resources(config.max_processes),
             settings={**limits.USERS, **(limits.NETWORK if watched else {}), **host.quotas()},
             names=_names(config.network_allow),
+            network=config.network_enabled,
             ports=config.ports,
         )
 
@@ -264,6 +295,7 @@ class LocalWall(Wall):
             uid=shown[0],
             gid=shown[1],
             extra=python,
+            network=config.network_enabled,
             counter=group.counter or spec.counter,
             mounts=spec.mounts,
         )

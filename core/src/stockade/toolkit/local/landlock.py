@@ -1,7 +1,8 @@
 """Landlock by its three system calls: what the kernel's version of it can hold.
 
-Beside the mounts of the root, which hold the same by themselves: a second layer, so that
-one mistake in either opens nothing.
+Of files it is a second layer beside the mounts of the root, which hold the same by themselves,
+so that one mistake in either opens nothing. Of abstract unix sockets it is the only wall where a
+sandbox is on the host's own network.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Iterable
 
 from stockade.toolkit.local import kernel
 
-__all__ = ["Access", "abi", "known", "restrict"]
+__all__ = ["Access", "abi", "has_scopes", "known", "restrict", "scope"]
 
 _CREATE_RULESET_VERSION = 1
 _RULE_PATH_BENEATH = 1
@@ -70,6 +71,18 @@ def known(version: int) -> int:
     return rights
 
 
+def has_scopes(version: int) -> bool:
+    """Whether it keeps what it confines away from other processes' abstract unix sockets."""
+    return version >= _SCOPES_ABI
+
+
+def scope() -> None:
+    """Confine this process and all below it, for good, to its own abstract unix sockets and
+    to signals among themselves. Files and mounts stay as they are. Wants no_new_privs; raises
+    OSError, where the kernel has no scopes, too."""
+    _enforce(_create(0, _SCOPES, _SCOPES_ABI), abi())
+
+
 def restrict(readable: Iterable[str], writable: Iterable[str], program: int, version: int) -> None:
     """Confine this process and all below it, for good. Wants no_new_privs; raises OSError.
 
@@ -90,6 +103,15 @@ def restrict(readable: Iterable[str], writable: Iterable[str], program: int, ver
                 _allow(ruleset, path, files)
             with contextlib.suppress(OSError):  # of a file in no folder nothing is asked
                 _allow_file(ruleset, program, (Access.EXECUTE | Access.READ_FILE) & files)
+    except BaseException:
+        os.close(ruleset)
+        raise
+    _enforce(ruleset, version)
+
+
+def _enforce(ruleset: int, version: int) -> None:
+    """From now on; and the ruleset is closed."""
+    try:
         flags = _LOG_SAME_EXEC_OFF | _LOG_SUBDOMAINS_OFF if version >= _LOGGING_ABI else 0
         kernel.syscall("landlock_restrict_self", ruleset, flags)
     finally:
