@@ -168,6 +168,7 @@ class Isolation(ConformanceBase):
 
     def test_E3_a_network_brings_no_unix_socket_along(self) -> None:
         """Abstract ones belong to a network; where that is the host's, so do its services'."""
+        self.need_a_wall()
         self.need(Feature.NETWORK)
         with self.session(network_enabled=True) as session:
             self._reaches_no_unix_socket(session)
