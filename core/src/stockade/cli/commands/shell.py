@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["shell"]
 
 _FAILED = 125
+#: Of a terminal that says none, as one without a screen does.
+_ROWS, _COLUMNS = 24, 80
 
 
 @click.command(cls=ProgramCommand)
@@ -64,7 +65,7 @@ def shell(command: tuple[str, ...], **options: Any) -> None:
         with session:
             report_taken(session.provider, preference, options["verbose"])
             report_isolation(session.provider)
-            columns, rows = shutil.get_terminal_size()
+            rows, columns = _size()
             work.bring(session)
             terminal = session.terminal(command, rows=rows, columns=columns, **work.start())
             try:
@@ -78,6 +79,13 @@ def shell(command: tuple[str, ...], **options: Any) -> None:
         failed(error)
         code = _FAILED
     sys.exit(code)
+
+
+def _size() -> tuple[int, int]:
+    """Rows and columns of this terminal, whatever the environment says: that is no longer so
+    once it was resized."""
+    found = os.get_terminal_size(0)
+    return found.lines or _ROWS, found.columns or _COLUMNS
 
 
 @contextlib.contextmanager
@@ -110,7 +118,7 @@ def _relay(terminal: Terminal) -> None:
             ready, _, _ = select.select(sources, [], [])
             if woken in ready:
                 os.read(woken, 64)
-                columns, rows = shutil.get_terminal_size()
+                rows, columns = _size()
                 terminal.resize(rows, columns)
             if 0 in ready:
                 typed = os.read(0, 4096)
