@@ -100,6 +100,8 @@ def test_E9_what_would_open_the_wall_is_refused_by_name(wall: str, folder: Path)
     inner.mkdir(parents=True)
     with socket.socket(socket.AF_UNIX) as service:
         service.bind(str(inner / "service.sock"))
+        (folder / "to-services").symlink_to(inner)
+        (folder / "to-service").symlink_to(inner / "service.sock")
         refused = {
             "/": "far more",
             home: "far more",
@@ -111,6 +113,8 @@ def test_E9_what_would_open_the_wall_is_refused_by_name(wall: str, folder: Path)
             "/var/run": "part of the system",
             str(inner): "service.sock",
             str(inner.parent): "service.sock",
+            str(folder / "to-services"): "service.sock",
+            str(folder / "to-service"): "no folder",
             str(folder / "none"): "no folder",
             "relative": "absolute",
         }
@@ -129,9 +133,12 @@ def test_E9_what_would_open_the_wall_is_refused_by_name(wall: str, folder: Path)
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has folders of others to give")
 def test_E9_a_folder_of_another_user_is_refused(wall: str, folder: Path) -> None:
     os.chown(folder / "project", 4711, 4711)
-    for read_only in (True, False):
-        with pytest.raises(ConfigError, match="another user"):
-            stockade.open(wall, mounts=[Mount(str(folder / "project"), "/m", read_only)])
+    (folder / "link").symlink_to(folder / "project")
+    for source in (folder / "project", folder / "link"):
+        for read_only in (True, False):
+            with pytest.raises(ConfigError, match="another user") as caught:
+                stockade.open(wall, mounts=[Mount(str(source), "/m", read_only)])
+            assert repr(str(source)) in str(caught.value)
 
 
 def test_E9_a_folder_that_is_swapped_is_not_shown(

@@ -162,7 +162,11 @@ def test_what_would_open_the_wall_is_refused_by_name(wall: str, project: Path) -
         ("--mount", home, "far more"),
         ("--mount", "/etc:/e", "part of the system"),
         ("--allow", "https://api.example.com/v1", "write 'api.example.com'"),
+        ("--allow", "http://api.example.com", "write 'api.example.com'"),
+        ("--allow", "api.example.com/v1", "write 'api.example.com'"),
         ("--allow", "10.0.0.1", "raw addresses"),
+        ("--allow", "10.0.0.1:443", "raw addresses"),
+        ("--allow", "[::1]:443", "raw addresses"),
         ("--allow", "a=169.254.169.254", "link-local"),
     ):
         done = run(project, "-p", wall, option, value, "--", "true")
