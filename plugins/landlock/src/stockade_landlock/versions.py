@@ -1,8 +1,8 @@
 """What each version of Landlock's interface brings, and what it holds where it stands alone.
 
-With namespaces Landlock is a further layer behind the mounts (toolkit.local.landlock). Without them it and
-the filter of system calls would be all there is. ``ALONE`` says, promise by promise, from which
-version on it keeps what the contract asks; the tests try every row under every version. As no
+With namespaces Landlock is a further layer behind the mounts. Without them it and the filter of
+system calls would be all there is. ``ALONE`` says, promise by promise, from which version on it
+keeps what the contract asks; the tests try every row under every version. As no
 version keeps them all, the wall is not available there, and says which it would break (A8).
 """
 
