@@ -16,9 +16,10 @@ from docker.context import ContextAPI
 from docker.errors import DockerException, TLSParameterError
 from docker.utils import kwargs_from_env
 
+from stockade.capabilities import Feature
 from stockade.errors import ConfigError, ProviderUnavailableError
 from stockade.system.forks import FreshLock
-from stockade_docker import transport
+from stockade_docker import held, transport
 
 __all__ = [
     "FAILURES",
@@ -66,6 +67,8 @@ class EngineInfo:
     platform: str = ""  #: the product's name and version, where it is one
     #: Where the runtimes are on its machine, by their names.
     runtime_paths: Mapping[str, str] = attrs.field(factory=dict)
+    #: Limits that its containers would not have, whatever they are created with.
+    unheld: tuple[Feature, ...] = ()
 
     @property
     def seccomp(self) -> str | None:
@@ -230,12 +233,15 @@ def look(api: docker.APIClient) -> EngineInfo:
     info = api.info()
     version = api.version()
     components = version.get("Components") or []
+    security = tuple(info.get("SecurityOptions") or ())
+    if info.get("Rootless") is True:  # podman says it in a place of its own
+        security = (*security, "name=rootless")
     found = EngineInfo(
         version=str(info.get("ServerVersion", "")),
         kernel=str(info.get("KernelVersion", "")),
         operating_system=str(info.get("OperatingSystem", "")),
         runtimes=tuple(sorted(info.get("Runtimes") or ())),
-        security=tuple(info.get("SecurityOptions") or ()),
+        security=security,
         cgroups=str(info.get("CgroupVersion", "1")),
         is_podman=any("podman" in str(part.get("Name", "")).lower() for part in components),
         is_docker=any(part.get("Name") == "Engine" for part in components),
@@ -246,6 +252,7 @@ def look(api: docker.APIClient) -> EngineInfo:
             str(name): str((about or {}).get("path", ""))
             for name, about in (info.get("Runtimes") or {}).items()
         },
+        unheld=held.unheld(info, rootless=any("rootless" in option for option in security)),
     )
     _seen[api] = (time.monotonic(), found)
     return found

@@ -13,7 +13,7 @@ import attrs
 import docker
 from docker.errors import ImageNotFound
 
-from stockade.capabilities import Capabilities, Isolation
+from stockade.capabilities import Capabilities, Isolation, refuse
 from stockade.config import SandboxConfig
 from stockade.errors import (
     ConfigError,
@@ -34,7 +34,17 @@ from stockade.wall import (
     Usage,
     Wall,
 )
-from stockade_docker import delivery, etc, images, leftovers, places, remedies, seccomp, versions
+from stockade_docker import (
+    delivery,
+    etc,
+    held,
+    images,
+    leftovers,
+    places,
+    remedies,
+    seccomp,
+    versions,
+)
 from stockade_docker import engine as engines
 from stockade_docker.create import Shape
 from stockade_docker.durable import AttachedSandbox, find
@@ -143,6 +153,7 @@ class ContainerWall(Wall):
         checks = [
             versions.engine_check(info),
             self._seccomp_check(info),
+            *held.check(info.unheld),
             *self.runtime_checks(info),
         ]
         return Availability(tuple(checks))
@@ -182,6 +193,7 @@ class ContainerWall(Wall):
             info = self._info(api)
         except engines.FAILURES as error:
             raise _away(error) from error
+        refuse("this engine", request.config, held.by_engine(self.capabilities, info.unheld))
         own_user = request.config.user is None
         request = self._with_user(request, info)
         shape = self.shape(request, info)
