@@ -3,9 +3,9 @@
 The own one lies in ``profiles``, in the form that engines read. It allows what programs
 need, answers EPERM to what only a system's administration or a debugger needs, and ENOSYS to
 what programs can do without and to every call that it does not name. Sockets are unix and
-internet ones; with a network netlink's routes come on top (E3). ``offline.json`` and
-``networked.json`` differ in that alone. A name that an engine's libseccomp does not know is
-skipped there; the call is then refused.
+internet ones, and the netlink that libraries ask for interfaces: all of them lie in the
+container's own network (E3). A name that an engine's libseccomp does not know is skipped
+there; the call is then refused.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ ENGINE = "engine"
 
 UNFILTERED = "the engine filters no system calls, so its containers are not hardened"
 FILTER_IT = "run it on a kernel with seccomp and without seccomp-profile=unconfined"
+_OWN = "profiles/own.json"
 _ELSEWHERE = (
     "podman reads a profile from a file of its own machine: copy {file} there and name the copy "
     "by the option seccomp, or take podman's own with seccomp=engine"
@@ -36,7 +37,7 @@ def filtered(choice: str | None, info: EngineInfo) -> bool:
     return info.seccomp is not None and (choice != ENGINE or info.seccomp != "unconfined")
 
 
-def stated(choice: str | None, info: EngineInfo, *, network: bool, local: bool) -> str | None:
+def stated(choice: str | None, info: EngineInfo, *, local: bool) -> str | None:
     """The profile as the engine is given it: its JSON, its path, or a word; None: nothing.
 
     ``choice`` is the option's value. ``local``: the engine shares this machine's files.
@@ -50,30 +51,25 @@ def stated(choice: str | None, info: EngineInfo, *, network: bool, local: bool) 
     if choice == ENGINE:
         return "builtin" if info.seccomp == "builtin" else None
     if not info.is_podman:
-        return own(network=network) if choice is None else _read(choice)
+        return own() if choice is None else _read(choice)
     if choice is None:
-        return _path_of_own(network=network, local=local)
+        return _path_of_own(local=local)
     if local:
         _read(choice)
     return choice
 
 
 @functools.cache
-def own(*, network: bool) -> str:
+def own() -> str:
     """The own profile as compact JSON: an engine writes it to its disk again and again."""
-    file = files("stockade_docker").joinpath(f"profiles/{_name(network=network)}")
-    profile = json.loads(file.read_text(encoding="utf-8"))
+    profile = json.loads(files("stockade_docker").joinpath(_OWN).read_text(encoding="utf-8"))
     for rule in profile["syscalls"]:
         del rule["comment"]
     return json.dumps(profile, separators=(",", ":"))
 
 
-def _name(*, network: bool) -> str:
-    return "networked.json" if network else "offline.json"
-
-
-def _path_of_own(*, network: bool, local: bool) -> str:
-    path = str(files("stockade_docker").joinpath(f"profiles/{_name(network=network)}"))
+def _path_of_own(*, local: bool) -> str:
+    path = str(files("stockade_docker").joinpath(_OWN))
     if not local or not os.path.isfile(path):  # in an archive, say
         raise ConfigError(_ELSEWHERE.format(file=path) + ".")
     return path

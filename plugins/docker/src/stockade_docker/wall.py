@@ -121,9 +121,7 @@ class ContainerWall(Wall):
         return Shape(
             image=self.image,
             runtime=self.runtime(info),
-            seccomp=seccomp.stated(
-                self.chosen["seccomp"], info, network=request.config.network_enabled, local=local
-            ),
+            seccomp=seccomp.stated(self.chosen["seccomp"], info, local=local),
             apparmor=self._apparmor(info),
             shm_mb=self.chosen["shm_mb"],
             local_engine=local,
