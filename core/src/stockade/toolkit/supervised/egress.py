@@ -22,7 +22,10 @@ _log = logging.getLogger(__name__)
 _PIECE = 64 * 1024
 #: How long a program may take to close what was closed to it.
 _LINGER_SECONDS = 10.0
-_VARIABLES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
+_PROXY = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
+_DIRECT = ("no_proxy", "NO_PROXY")
+#: Names of the sandbox's own loopback.
+_OWN = ("localhost", "127.0.0.1", "::1")
 
 
 class Egress:
@@ -33,10 +36,16 @@ class Egress:
         self._gateway = Gateway(names)
 
     def open(self, seconds: float) -> dict[str, str]:
-        """Start to serve; the environment that leads programs there. Raises LinkLost."""
+        """Start to serve; the environment that leads programs there, but for servers inside.
+        Raises LinkLost."""
         self._link.on_opened = self._opened
         port = self._link.listen(seconds)
-        return dict.fromkeys(_VARIABLES, f"http://127.0.0.1:{port}")
+        allowed = {name for name, _ in self._gateway.names.allowed}
+        own = ",".join(name for name in _OWN if name not in allowed)
+        return {
+            **dict.fromkeys(_PROXY, f"http://127.0.0.1:{port}"),
+            **dict.fromkeys(_DIRECT, own),
+        }
 
     def _opened(self, number: int) -> None:
         """In the link's own thread: what fails here ends this connection alone."""
