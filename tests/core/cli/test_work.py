@@ -24,6 +24,7 @@ STOCKADE = [sys.executable, "-m", "stockade.cli"]
 
 def work(**more: object) -> Work:
     usual: dict[str, object] = {
+        **dict.fromkeys(("memory", "cpu", "processes", "disk", "lifetime")),
         "mounts": (),
         "puts": (),
         "gets": (),
@@ -67,6 +68,10 @@ def test_it_starts_where_the_caller_is(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_only_what_is_said_is_set() -> None:
     assert work().fields() == {}
+    assert work(memory=4096, lifetime="none").fields() == {
+        "memory_mb": 4096,
+        "lifetime_seconds": None,
+    }
     said = work(mounts=("/a",), hosts=("b:1=loopback", "c"), network=True).fields()
     assert said == {
         "mounts": (Mount("/a", "/a"),),
@@ -192,4 +197,10 @@ def test_a_model_server_on_loopback(wall: str, project: Path) -> None:
         done = run(project, "-p", wall, "--allow", f"{place}=loopback", *asked)
         assert done.stdout == b"a model's answer\n", done
         assert run(project, "-p", wall, *asked).returncode == 1
+        # Its own loopback it asks directly, unless that very name is an entry.
+        place = f"localhost:{server.server_port}"
+        asked = ["--", "python3", "-c", code, f"http://{place}/"]
+        done = run(project, "-p", wall, "--allow", f"{place}=loopback", *asked)
+        assert done.stdout == b"a model's answer\n", done
+        assert b"refused" in run(project, "-p", wall, "--allow", "models", *asked).stderr
         server.shutdown()

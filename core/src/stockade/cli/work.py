@@ -1,4 +1,5 @@
-"""What a command behind a wall is given of the caller's: folders, files, hosts, variables."""
+"""What a command behind a wall is given of the caller's: folders, files, hosts, variables, and
+how much it may use."""
 
 from __future__ import annotations
 
@@ -22,8 +23,39 @@ __all__ = ["Work", "environment", "work_options"]
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _MODES = {"ro": True, "rw": False}
+_NONE = "none"
+
+
+def _seconds(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> float | str | None:
+    """A number of seconds, or ``none``, as provider strings have it."""
+    if value in (None, _NONE):
+        return value
+    seconds: float = click.FLOAT(value, parameter, context)
+    return seconds
+
+
+#: Options that are fields of the configuration.
+_LIMITS = {
+    "memory": "memory_mb",
+    "cpu": "cpu_limit",
+    "processes": "max_processes",
+    "disk": "disk_mb",
+    "lifetime": "lifetime_seconds",
+}
 #: What click may not take for options of its own names.
 _OPTIONS = (
+    click.option("--memory", type=int, metavar="MB"),
+    click.option("--cpu", type=float, metavar="CPUS"),
+    click.option("--processes", type=int),
+    click.option("--disk", type=int, metavar="MB"),
+    click.option(
+        "--lifetime",
+        callback=_seconds,
+        metavar="SECONDS",
+        help="End the sandbox then, busy or not; none: never.  [default: 3600]",
+    ),
     click.option(
         "--mount",
         "mounts",
@@ -75,6 +107,7 @@ def work_options(command: _Command) -> _Command:
 class Work:
     """What the options say."""
 
+    limits: Mapping[str, Any]  #: fields of the configuration that were stated
     mounts: Sequence[Mount]
     puts: Sequence[tuple[str, str]]
     gets: Sequence[tuple[str, str]]
@@ -88,6 +121,7 @@ class Work:
         """Raises click.UsageError for what cannot be meant."""
         mounts = [_mount(text) for text in options["mounts"]]
         return cls(
+            limits=_limits(options),
             mounts=mounts,
             puts=[_pair("--put", text) for text in options["puts"]],
             gets=[_pair("--get", text) for text in options["gets"]],
@@ -99,7 +133,7 @@ class Work:
 
     def fields(self) -> dict[str, Any]:
         """Of the configuration; only what was said, so that the provider string's stay."""
-        found: dict[str, Any] = {}
+        found: dict[str, Any] = dict(self.limits)
         if self.mounts:
             found["mounts"] = tuple(self.mounts)
         if self.hosts:
@@ -142,6 +176,11 @@ def environment(pairs: Sequence[str]) -> dict[str, str]:
             raise click.UsageError(f"--env {name}: it is not set here; write --env {name}=VALUE.")
         env[name] = value if equals else os.environ[name]
     return env
+
+
+def _limits(options: Mapping[str, Any]) -> dict[str, Any]:
+    said = {field: options[name] for name, field in _LIMITS.items() if options[name] is not None}
+    return {field: None if value == _NONE else value for field, value in said.items()}
 
 
 def _mount(text: str) -> Mount:

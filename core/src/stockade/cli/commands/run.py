@@ -57,10 +57,6 @@ _LIVE_WINDOW = 1 << 20
 @click.option("--stdin", "stdin_file", type=click.File("rb"), help="Standard input; - is ours.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @click.option("--timeout", type=float, metavar="SECONDS")
-@click.option("--memory", type=int, metavar="MB")
-@click.option("--cpu", type=float, metavar="CPUS")
-@click.option("--processes", type=int)
-@click.option("--disk", type=int, metavar="MB")
 @click.option("--output-limit", type=int, metavar="BYTES", help="End it when it prints more.")
 @work_options
 @click.option("--audit", type=click.Path(dir_okay=False), help="Append events to an audit log.")
@@ -123,18 +119,6 @@ def terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
-def _config(options: dict[str, Any], work: Work) -> dict[str, Any]:
-    names = {
-        "timeout": "timeout_seconds",
-        "memory": "memory_mb",
-        "cpu": "cpu_limit",
-        "processes": "max_processes",
-        "disk": "disk_mb",
-    }
-    limits = {field: options[name] for name, field in names.items() if options[name] is not None}
-    return {**limits, **work.fields()}
-
-
 def _run(command: tuple[str, ...], options: dict[str, Any]) -> int:
     import stockade
 
@@ -155,10 +139,11 @@ def _run(command: tuple[str, ...], options: dict[str, Any]) -> int:
         stockade.default_runtime().hooks.add(stockade.AuditLog(options["audit"]))
     preference = wanted(options["provider"])
     needs = [next(iter(form))]  # the feature is named as the form
+    fields = work.fields()
+    if options["timeout"] is not None:
+        fields["timeout_seconds"] = options["timeout"]
     with starting(preference), isolation_reported_here():
-        session = stockade.open(
-            preference, agent_id=options["agent"], needs=needs, **_config(options, work)
-        )
+        session = stockade.open(preference, agent_id=options["agent"], needs=needs, **fields)
     with session:
         report_taken(session.provider, preference, options["verbose"])
         report_isolation(session.provider)

@@ -44,12 +44,13 @@ def shell(command: tuple[str, ...], **options: Any) -> None:
     """Open a terminal behind a wall; its files are gone when you leave.
 
     Runs COMMAND, or the sandbox's own shell, and exits with its code. No deadline
-    and no output limit hold here; every other wall of the sandbox does.
+    and no output limit hold here; every other limit of the sandbox does, its lifetime
+    too: an hour, unless --lifetime says otherwise.
 
     \b
       stockade shell -p docker:python:3.12-slim
       stockade shell -p gvisor:debian -- top
-      stockade shell --mount .:rw --allow api.example.com -- agent
+      stockade shell --lifetime none --mount .:rw --allow api.example.com -- agent
     """
     import stockade
 
