@@ -65,9 +65,9 @@ def test_it_is_reached_with_a_warning(
         # What resolves names here does so inside.
         own = Path("/etc/resolv.conf").read_text()
         assert session.run(["cat", "/etc/resolv.conf"]).stdout == own
-        (told,) = [found for found in caplog.records if found.name == "stockade.isolation"]
-        assert told.levelno == logging.WARNING
-        words = told.getMessage()
+        (record,) = [found for found in caplog.records if found.name == "stockade.isolation"]
+        assert record.levelno == logging.WARNING
+        words = record.getMessage()
         for part in (session.session_id, networked, "own network", "loopback", "metadata"):
             assert part in words
     caplog.clear()
