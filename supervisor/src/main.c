@@ -254,6 +254,7 @@ static void connected(struct run *run) {
     socklen_t size = sizeof error;
     getsockopt(run->in, SOL_SOCKET, SO_ERROR, &error, &size);
     run->connecting = false;
+    if (error && port_again(run)) return;
     if (error) run_fail(run, NO_PORT, error);
     else {
         run_started(run, 0);

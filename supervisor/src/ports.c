@@ -17,8 +17,8 @@ static struct sockaddr_in loopback(uint32_t port) {
     return address;
 }
 
-static int socket_make(void) {
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+static int socket_make(int family) {
+    int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     return fd < 0 ? -1 : keep_fd(fd);
 }
 
@@ -27,7 +27,7 @@ void port_listen(uint32_t id) {
     struct sockaddr_in address = loopback(0);
     socklen_t size = sizeof address;
     uint8_t body[8] = {0};
-    if (listener < 0) listener = socket_make();
+    if (listener < 0) listener = socket_make(AF_INET);
     if (listener < 0 || bind(listener, (struct sockaddr *)&address, size) < 0 ||
         listen(listener, 64) < 0) {
         int error = errno;
@@ -64,16 +64,33 @@ void port_accept(int from) {
     wire_send(K_OPENED, 0, run->id, NULL, 0);
 }
 
-void port_connect(struct run *run, uint32_t port) {
-    struct sockaddr_in address = loopback(port);
-    int fd = socket_make();
-    if (fd < 0 || !attach(run, fd)) {
-        run_fail(run, NO_RESOURCES, errno);
-        return;
-    }
-    if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0 && errno != EINPROGRESS) {
-        run_fail(run, NO_PORT, errno);
-        return;
-    }
+/* Begin to connect; 0, or how it failed. */
+static int reach(struct run *run, int family, uint32_t port) {
+    struct sockaddr_in four = loopback(port);
+    struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port),
+                               .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    const void *address = family == AF_INET ? (const void *)&four : &six;
+    socklen_t size = family == AF_INET ? sizeof four : sizeof six;
+    int fd = socket_make(family);
+    if (fd < 0 || !attach(run, fd)) return errno;
+    if (connect(fd, address, size) < 0 && errno != EINPROGRESS) return errno;
     run->connecting = true;
+    return 0;
+}
+
+/* Where nobody listens over IPv4 somebody may over IPv6, as servers do that are told
+ * "localhost": whether that is tried now. */
+bool port_again(struct run *run) {
+    uint32_t port = run->port;
+    run->port = 0;
+    if (!port) return false;
+    close_fd(&run->in);
+    close_fd(&run->out[0]);
+    return reach(run, AF_INET6, port) == 0;
+}
+
+void port_connect(struct run *run, uint32_t port) {
+    run->port = port;
+    int error = reach(run, AF_INET, port);
+    if (error && !port_again(run)) run_fail(run, NO_PORT, error);
 }

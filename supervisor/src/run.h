@@ -64,6 +64,7 @@ struct run {
     int report;     /* from the keeper */
     struct slot *slot;
     bool doomed, lingers, connection, terminal, connecting;
+    uint32_t port;        /* that is still to be tried over IPv6, or 0 */
     unsigned rounds;      /* of killing */
     int signal;           /* for a program that is just being started */
     bool signals_group;
@@ -225,6 +226,8 @@ int64_t warm_wake(void);
 void port_listen(uint32_t id);
 void port_accept(int listener);
 void port_connect(struct run *run, uint32_t port);
+/* Whether a connection that failed is tried in another way. */
+bool port_again(struct run *run);
 extern int listener;
 
 /* builtin.c */

@@ -63,6 +63,14 @@ def test_a_server_inside_is_reached(wall: str) -> None:
         socket.create_connection((host, port), 5)
 
 
+def test_a_server_on_localhost_is_reached_whichever_that_is(wall: str) -> None:
+    with stockade.open(wall, ports=[8080]) as session:
+        session.files.write("index.html", b"of localhost")
+        argv = SERVE.format(port=8080, host="localhost", folder=".").split()
+        session.start(argv, timeout=None)
+        assert until(lambda: page(session.port(8080)) == b"of localhost")
+
+
 def test_two_sessions_have_the_same_port_each(wall: str) -> None:
     with stockade.open(wall, ports=[8080]) as one, stockade.open(wall, ports=[8080]) as two:
         for session, word in ((one, b"one"), (two, b"two")):

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 HASHES: dict[str, str] = {
-    "aarch64": "d5b752444547bed282d92a57b3c3c59b15fa35ff6003b815ee75d5ebff9c8282",
-    "x86_64": "8d1bda01b1b8bf515cc46a2187ac7086aa9c52f774c1d03e021ed803ebaa80cb",
+    "aarch64": "d1b8a005b1340220380fbfef6fc6eaf856aa59767fb6bd990ec4f16de09bbfe0",
+    "x86_64": "bf0759ceb75c8e39cea9b946527ecb21f2c456c609b3fea363649cfed74392b7",
 }

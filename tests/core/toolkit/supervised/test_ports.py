@@ -117,6 +117,18 @@ def test_bytes_go_both_ways_whole(opened: Callable[..., Published], link: Link) 
     assert not link._executions
 
 
+def test_a_server_of_the_other_version_is_found(opened: Callable[..., Published]) -> None:
+    """As those are that listen on ``localhost``."""
+    if not os.path.exists("/proc/net/if_inet6"):
+        pytest.skip("this machine has no IPv6")
+    with serving(echo, "::1") as port:
+        published = opened(port)
+        with connected(published, port) as client:
+            client.sendall(MANY[:4096])
+            client.shutdown(socket.SHUT_WR)
+            assert whole(client) == MANY[:4096]
+
+
 def test_a_server_that_ends_first_is_heard_to_the_end(opened: Callable[..., Published]) -> None:
     with serving(lambda connection: connection.sendall(MANY)) as port:
         published = opened(port)
