@@ -171,6 +171,7 @@ static void stat_file(char **argument) {
 static void make(char **argument) { make_folder(argument[0]); }
 static void drop(char **argument) { remove_path(argument[0], !strcmp(argument[1], "tree")); }
 static void move(char **argument) { move_path(argument[0], argument[1]); }
+static void watch(char **argument) { watch_folder(argument[0], !strcmp(argument[1], "below")); }
 static void copy(char **argument) { copy_path(argument[0], argument[1]); }
 
 static const struct {
@@ -181,7 +182,7 @@ static const struct {
     {"read", 4, 1, read_file}, {"write", 3, 1, write_file}, {"list", 3, 1, list},
     {"stat", 2, 1, stat_file}, {"mkdir", 1, 1, make},       {"remove", 2, 1, drop},
     {"move", 2, 2, move},      {"copy", 2, 2, copy},        {"get", 4, 1, get},
-    {"put", 1, 1, put_files},
+    {"put", 1, 1, put_files},  {"watch", 2, 1, watch},
 };
 
 int files_main(int argc, char **argv) {

@@ -12,6 +12,7 @@
  *     files move FROM TO                   between file systems too
  *     files copy FROM TO                   a file, or a whole folder
  *     files get PATH MOST_BYTES MOST_ENTRIES all|chosen
+ *     files watch PATH self|below         changes as records to fd 1, until it is ended
  *     files put PATH                       records from fd 0 into a folder
  *
  * PATH is absolute and any bytes but NUL; MODE is octal or -; numbers are decimal.

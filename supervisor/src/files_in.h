@@ -45,6 +45,7 @@ size_t in(void *data, size_t most);
 void record_entry(const struct entry *entry);
 void record_piece(uint64_t offset, const unsigned char *data, size_t length);
 void record_missed(int why, const char *path);
+void record_change(char what, bool folder, const char *path, const char *old);
 uint64_t missed_count(void);
 void records_read(const struct sink *sink);
 extern const struct sink records;
@@ -70,6 +71,9 @@ void get_chosen(int top, uint64_t most_bytes, uint64_t most_entries);
 void put_begin(int top);
 void put_end(void);
 extern const struct sink put;
+
+/* files_watch.c */
+void watch_folder(const char *path, bool recursive);
 
 /* files_move.c */
 void remove_path(const char *path, bool tree);

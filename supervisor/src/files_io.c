@@ -7,6 +7,7 @@
  *        length of the name 2, length of the target 2, then name and target
  *     P  a piece of the file whose entry came last: its offset 8, then the bytes
  *     M  what could not be brought: why 4, then the path
+ *     W  what has changed (files_watch.c)
  */
 #include <errno.h>
 #include <string.h>
@@ -160,6 +161,19 @@ void record_missed(int why, const char *path) {
     head(4 + strlen(path), 'M');
     out(text, 4);
     out(path, strlen(path));
+}
+
+void record_change(char what, bool folder, const char *path, const char *old) {
+    size_t length = strlen(path), before = strlen(old);
+    unsigned char text[6], *at = text;
+    *at++ = (unsigned char)what;
+    *at++ = folder;
+    at = number(at, length, 2);
+    number(at, before, 2);
+    head(sizeof text + length + before, 'W');
+    out(text, sizeof text);
+    out(path, length);
+    out(old, before);
 }
 
 uint64_t missed_count(void) {

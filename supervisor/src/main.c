@@ -133,7 +133,7 @@ static void take_counts(uint32_t id) {
 }
 
 static void take_of_run(struct run *run, const struct frame *frame) {
-    int stream = frame->arg ? 1 : 0;
+    int stream = frame->arg < STREAMS ? frame->arg : 0;
     switch (frame->kind) {
         case K_INPUT: stream_input(run, frame->body, frame->length); break;
         case K_INPUT_END: stream_input_end(run); break;
@@ -176,7 +176,7 @@ static void take(const struct frame *frame) {
 
 /* -- waiting ------------------------------------------------------------------------------- */
 
-enum source { HOST_IN, HOST_OUT, LISTENER, RUN_OUT, RUN_ERR, RUN_IN, RUN_REPORT, SLOT };
+enum source { HOST_IN, HOST_OUT, LISTENER, RUN_OUT, RUN_ERR, RUN_SHOWN, RUN_IN, RUN_REPORT, SLOT };
 struct watched {
     enum source source;
     uint32_t id;
@@ -216,8 +216,8 @@ static void watch_all(void) {
     watch(listener, POLLIN, (struct watched){.source = LISTENER});
     for (struct run *run = runs; run; run = run->next) {
         struct watched what = {.id = run->id};
-        for (int stream = 0; stream < 2; stream++) {
-            what.source = stream ? RUN_ERR : RUN_OUT;
+        for (int stream = 0; stream < STREAMS; stream++) {
+            what.source = RUN_OUT + stream;
             if (wants_output(run, stream)) watch(run->out[stream], POLLIN, what);
         }
         what.source = RUN_IN;
@@ -266,8 +266,9 @@ static void serve_run(const struct watched *what) {
     struct run *run = run_find(what->id);
     if (!run) return;
     switch (what->source) {
-        case RUN_OUT: stream_pull(run, 0); break;
-        case RUN_ERR: stream_pull(run, 1); break;
+        case RUN_OUT:
+        case RUN_ERR:
+        case RUN_SHOWN: stream_pull(run, (int)what->source - RUN_OUT); break;
         case RUN_IN:
             if (run->connecting) connected(run);
             else stream_push(run);
@@ -342,7 +343,7 @@ static void kill_everything(void) {
         reap();
         for (struct run *next, *run = runs; run; run = next) {
             next = run->next;
-            run->remain[0] = run->remain[1] = 0;
+            memset(run->remain, 0, sizeof run->remain);
             run_finish(run);
         }
         if (!left) break;
@@ -433,7 +434,8 @@ int main(int argc, char **argv) {
         prepare();
         serve();
     }
+    if (argc == 2 && !strcmp(argv[1], "lend")) return lend_main();
     if (argc >= 2) return builtin_main(argc - 1, argv + 1);
-    fprintf(stderr, "usage: %s serve | hold [SECONDS] | COMMAND\n", argv[0]);
+    fprintf(stderr, "usage: %s serve | hold [SECONDS] | lend | COMMAND\n", argv[0]);
     return 2;
 }

@@ -9,6 +9,9 @@
 
 #define STDOUT_STREAM 0
 #define STDERR_STREAM 1
+/* What code in a named interpreter shows beside its streams. */
+#define SHOWN_STREAM 2
+#define STREAMS 3
 /* What a stream may send before the host has granted more, either way. */
 #define OUTPUT_WINDOW (1024u * 1024u)
 #define INPUT_WINDOW (256u * 1024u)
@@ -71,15 +74,15 @@ struct run {
     int64_t retry_until;  /* while no process could be had */
     int64_t claims_until; /* while a kill for memory may be its or another's */
 
-    int in, out[2];
+    int in, out[STREAMS];
     uint8_t *input;  /* what the program did not take yet */
     size_t input_from, input_to;
     bool input_ended;
     uint32_t input_owed;  /* credit that the host gets back */
-    uint64_t credit[2];
-    uint64_t dropped[2];
-    bool discard[2];
-    int64_t remain[2];    /* what was in the pipe when the program exited */
+    uint64_t credit[STREAMS];
+    uint64_t dropped[STREAMS];
+    bool discard[STREAMS];
+    int64_t remain[STREAMS]; /* what was in the pipe when the program exited */
 
     int status;
     bool out_of_memory;
@@ -138,7 +141,7 @@ struct report {
 };
 struct plan {
     struct request *request;
-    int in, out, err, blob, report, terminal;
+    int in, out, err, shown, blob, report, terminal;
     bool warm;  /* descriptors: 3 a socket, 4 the source */
     int socket, source;
 };
@@ -229,6 +232,9 @@ void port_connect(struct run *run, uint32_t port);
 /* Whether a connection that failed is tried in another way. */
 bool port_again(struct run *run);
 extern int listener;
+
+/* lend.c */
+int lend_main(void);
 
 /* builtin.c */
 int builtin_main(int argc, char **argv);

@@ -41,8 +41,11 @@ struct run *run_new(uint32_t id) {
     struct run *run = count < MAX_RUNS ? calloc(1, sizeof *run) : NULL;
     if (!run) return NULL;
     run->id = id;
-    run->blob = run->report = run->in = run->out[0] = run->out[1] = -1;
-    run->credit[0] = run->credit[1] = OUTPUT_WINDOW;
+    run->blob = run->report = run->in = -1;
+    for (int stream = 0; stream < STREAMS; stream++) {
+        run->out[stream] = -1;
+        run->credit[stream] = OUTPUT_WINDOW;
+    }
     run->next = runs;
     runs = run;
     count++;
@@ -114,7 +117,7 @@ void run_kill(struct run *run) {
     if (run->state < RUNNING) {
         run->status = SIGKILL;
         run->state = EXITED;
-        run->remain[0] = run->remain[1] = 0;
+        memset(run->remain, 0, sizeof run->remain);
     }
     run->doomed = true;
     close_fd(&run->in);
@@ -141,6 +144,18 @@ static void send_end(struct run *run) {
     close_fd(&run->in);
 }
 
+static bool all_is_read(const struct run *run) {
+    for (int stream = 0; stream < STREAMS; stream++)
+        if (run->remain[stream] > 0) return false;
+    return true;
+}
+
+static bool all_closed(const struct run *run) {
+    for (int stream = 0; stream < STREAMS; stream++)
+        if (run->out[stream] >= 0) return false;
+    return true;
+}
+
 void run_finish(struct run *run) {
     if (run->connection) {
         if (run->out[0] < 0 && run->in < 0) {
@@ -153,11 +168,11 @@ void run_finish(struct run *run) {
     if (run->state == EXITED && run->terminal)
         while (stream_pull(run, 0)) {}
     /* Of what was ended, nothing may be left when that is reported (D6). */
-    if (run->state == EXITED && run->remain[0] <= 0 && run->remain[1] <= 0 &&
+    if (run->state == EXITED && all_is_read(run) &&
         (!run->doomed || is_gone(run) || !run->program) && !still_claims(run))
         send_end(run);
     /* What still prints is read and forgotten, so that it does not end of a broken pipe. */
-    bool silent = run->doomed || (run->out[0] < 0 && run->out[1] < 0);
+    bool silent = run->doomed || all_closed(run);
     if (run->state == ENDED && silent && is_gone(run)) {
         wire_send(K_GONE, 0, run->id, NULL, 0);
         run_free(run);

@@ -68,7 +68,7 @@ static _Noreturn void wait_for_plan(int fd) {
     if (!run.text || !read_whole(fd, run.text, run.text_length) || !request_parse(&run)) _exit(1);
     close(fd);
     struct plan plan = {.request = &run.request, .in = fds[0], .out = fds[1], .err = fds[2],
-                        .blob = fds[3], .report = fds[4], .terminal = fds[5],
+                        .shown = -1, .blob = fds[3], .report = fds[4], .terminal = fds[5],
                         .socket = -1, .source = -1};
     if (plan.in < 0) plan.in = nothing_fd;
     if (plan.err < 0) plan.err = plan.out;

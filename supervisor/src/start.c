@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -127,8 +128,19 @@ static bool streams_give(const struct request *request, const struct plan *plan)
     return true;
 }
 
+/* No pipe, which other programs could open by its name in /proc. */
+static bool shown_make(struct run *run, struct plan *plan) {
+    int ends[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0) return false;
+    run->out[SHOWN_STREAM] = keep_fd(ends[0]);
+    plan->shown = keep_fd(ends[1]);
+    fcntl(ends[0], F_SETFL, O_NONBLOCK);
+    return true;
+}
+
 static bool pipes_make(struct run *run, struct plan *plan) {
     uint32_t flags = run->request.flags;
+    if (flags & F_NAMED && !shown_make(run, plan)) return false;
     if (flags & F_INPUT) {
         if (!pipe_to(&run->in, &plan->in, false)) return false;
     } else plan->in = nothing_fd;
@@ -147,6 +159,7 @@ bool streams_make(struct run *run, struct plan *plan) {
 
 void plan_close(struct plan *plan) {
     int terminal = plan->terminal;
+    close_fd(&plan->shown);
     if (plan->err != plan->out) close_fd(&plan->err);
     if (plan->out != terminal) close_fd(&plan->out);
     if (plan->in != terminal && plan->in != nothing_fd) close_fd(&plan->in);
@@ -197,8 +210,7 @@ static pid_t child_of(struct run *run, struct plan *plan, int *stage) {
 
 void streams_drop(struct run *run) {
     close_fd(&run->in);
-    close_fd(&run->out[0]);
-    close_fd(&run->out[1]);
+    for (int stream = 0; stream < STREAMS; stream++) close_fd(&run->out[stream]);
     close_fd(&run->report);
     run->terminal = false;
 }
@@ -231,8 +243,9 @@ void run_start(struct run *run) {
         warm_start(run);
         return;
     }
-    struct plan plan = {.request = &run->request, .in = -1, .out = -1, .err = -1, .blob = run->blob,
-                        .report = -1, .terminal = -1, .socket = -1, .source = -1};
+    struct plan plan = {.request = &run->request, .in = -1, .out = -1, .err = -1, .shown = -1,
+                        .blob = run->blob, .report = -1, .terminal = -1, .socket = -1,
+                        .source = -1};
     bool made = streams_make(run, &plan);
     int stage = 0;
     pid_t pid = -1;
@@ -281,7 +294,7 @@ pid_t start_interpreter(struct slot *slot, const struct request *like, const cha
     struct request request = {.flags = like->flags & F_USER, .uid = like->uid, .gid = like->gid,
                               .argc = 4, .argv = argv, .env = env, .cwd = "/"};
     struct plan plan = {.request = &request, .in = nothing_fd, .out = nothing_fd, .err = nothing_fd,
-                        .blob = -1, .report = -1, .terminal = -1, .warm = true,
+                        .shown = -1, .blob = -1, .report = -1, .terminal = -1, .warm = true,
                         .socket = socket, .source = warm_source_fd()};
     pid_t pid = -1;
     int stage = 0;

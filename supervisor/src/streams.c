@@ -132,7 +132,7 @@ bool stream_pull(struct run *run, int stream) {
 
 /* The program has exited: what its pipes hold now is its own, what comes later is not (D7). */
 void stream_settle(struct run *run) {
-    for (int stream = 0; stream < 2; stream++) {
+    for (int stream = 0; stream < STREAMS; stream++) {
         int waiting = 0;
         run->remain[stream] = 0;
         if (run->out[stream] < 0) continue;

@@ -13,7 +13,8 @@
 /* What one says: a kind and a value, each four bytes. */
 enum { W_READY = 1, W_TAKEN = 2, W_ENDED = 3, W_NOWHERE = 4 };
 #define MAX_SOURCE (1024u * 1024u)
-#define JOB_FDS 4
+/* Standard streams and the code; of a named one what it shows, too. */
+#define JOB_FDS 5
 /* An execution that has not begun for so long is held up by something. */
 #define LOOK_MS 40
 
@@ -106,17 +107,17 @@ static struct slot *slot_new(struct run *run) {
 }
 
 /* The first bytes of the message with its descriptors, which are the interpreter's from then on. */
-static bool hand_over(struct slot *slot, const int *fds) {
+static bool hand_over(struct slot *slot, const int *fds, size_t count) {
     union {
         struct cmsghdr head;
         uint8_t room[CMSG_SPACE(JOB_FDS * sizeof(int))];
     } control = {0};
     struct iovec piece = {slot->message, slot->message_to};
     struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1, .msg_control = &control,
-                             .msg_controllen = sizeof control};
-    control.head = (struct cmsghdr){.cmsg_len = CMSG_LEN(JOB_FDS * sizeof(int)),
+                             .msg_controllen = CMSG_SPACE(count * sizeof(int))};
+    control.head = (struct cmsghdr){.cmsg_len = CMSG_LEN(count * sizeof(int)),
                                     .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
-    memcpy(CMSG_DATA(&control.head), fds, JOB_FDS * sizeof(int));
+    memcpy(CMSG_DATA(&control.head), fds, count * sizeof(int));
     ssize_t put = sendmsg(slot->socket, &message, MSG_NOSIGNAL);
     if (put <= 0) return false;
     slot->message_from = (size_t)put;
@@ -142,8 +143,9 @@ void warm_start(struct run *run) {
     }
     struct slot *slot = slots;
     while (slot && !fits(slot, run)) slot = slot->next;
-    struct plan plan = {.request = &run->request, .in = -1, .out = -1, .err = -1, .blob = -1,
-                        .report = -1, .terminal = -1, .socket = -1, .source = -1};
+    struct plan plan = {.request = &run->request, .in = -1, .out = -1, .err = -1, .shown = -1,
+                        .blob = -1, .report = -1, .terminal = -1, .socket = -1,
+                        .source = -1};
     if (orphans_due) orphans_look();
     if (!slot) slot = slot_new(run);
     int error = errno;
@@ -151,8 +153,8 @@ void warm_start(struct run *run) {
                 message_make(slot, &run->request);
     if (done) {
         lseek(run->blob, 0, SEEK_SET);
-        const int fds[JOB_FDS] = {plan.in, plan.out, plan.err, run->blob};
-        done = hand_over(slot, fds);
+        const int fds[JOB_FDS] = {plan.in, plan.out, plan.err, run->blob, plan.shown};
+        done = hand_over(slot, fds, plan.shown < 0 ? JOB_FDS - 1 : JOB_FDS);
     }
     plan_close(&plan);
     if (!done) {

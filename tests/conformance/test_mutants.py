@@ -17,10 +17,11 @@ from conformance.mutants.executing import EXECUTING
 from conformance.mutants.filing import FILING
 from conformance.mutants.hostile import HOSTILE, Unharmed
 from conformance.mutants.isolating import ISOLATING
-from conformance.mutants.named import NAMED, named_suite
+from conformance.mutants.named import NAMED
 from conformance.mutants.overlapping import OVERLAPPING
 from conformance.mutants.selecting import SELECTING
 from conformance.mutants.sessions import SESSIONS
+from conformance.mutants.shown import SHOWN, shown_suite
 from conftest import need
 from stockade.testing.clauses import CLAUSES, clause_of
 from stockade.testing.runner import checks_of
@@ -33,6 +34,7 @@ MUTANTS = [
     *ISOLATING,
     *FILING,
     *NAMED,
+    *SHOWN,
     *OVERLAPPING,
 ]
 
@@ -102,9 +104,9 @@ def test_every_clause_has_checks_and_a_mutant() -> None:
     assert with_mutants == set(CLAUSES), "clauses whose mutant is missing"
 
 
-@pytest.mark.parametrize("check", sorted({mutant.check for mutant in NAMED}))
+@pytest.mark.parametrize("check", sorted({mutant.check for mutant in (*NAMED, *SHOWN)}))
 def test_the_base_with_named_interpreters_passes(check: str) -> None:
-    checked = named_suite()
+    checked = shown_suite()
     try:
         getattr(checked, f"test_{check}")()
     finally:

@@ -21,6 +21,8 @@ from stockade.config import Mount, OutputPolicy, SandboxConfig
 from stockade.errors import *  # noqa: F403
 from stockade.results import (
     Chunk,
+    CodeError,
+    Display,
     ExecutionHandle,
     ExecutionStatus,
     SandboxResult,
@@ -79,6 +81,8 @@ _LATE = {
 __all__ = [
     "AuditLog",
     "Chunk",
+    "CodeError",
+    "Display",
     "Execution",
     "ExecutionHandle",
     "ExecutionStatus",

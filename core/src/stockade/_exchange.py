@@ -1,4 +1,4 @@
-"""What core and walls hand each other: immutable requests and answers.
+"""What core and walls hand each other: immutable requests and answers, and where output goes.
 
 Authors import these names from :mod:`stockade.wall`. Requests are objects, so that a
 new field never changes a signature.
@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 
 from stockade.config import SandboxConfig
+from stockade.results import Stream
 
 __all__ = [
     "AttachRequest",
@@ -25,6 +26,7 @@ __all__ = [
     "Language",
     "OpenRequest",
     "Option",
+    "Output",
     "TerminalRequest",
 ]
 
@@ -190,3 +192,34 @@ class Changes:
     made: tuple[str, ...] = ()  #: what was not there at the start
     changed: tuple[str, ...] = ()  #: what was there, with another content, mode or owner
     removed: tuple[str, ...] = ()  #: what was there, and is not any more
+
+
+class Output(Protocol):
+    """Where a wall puts what a program prints; core's, safe from any thread.
+
+    Core keeps at most the output limit of each stream, counts the rest, ends
+    the program where the policy says so, and feeds live readers.
+    """
+
+    def write(self, stream: Stream, data: bytes) -> None:
+        """Hand over a piece. Blocks while a live reader is slow, so a wall that reads
+        several executions from one pipe must look at ``room`` first."""
+
+    def room(self, stream: Stream) -> int:
+        """Bytes that ``write`` takes at once without blocking and will keep.
+
+        0 means that nothing more is kept now: a wall may leave the bytes in the
+        program's pipe (a live reader is slow), unless ``full`` says they are to be
+        dropped for good.
+        """
+
+    def full(self, stream: Stream) -> bool:
+        """Whether all further bytes of the stream will only be counted, never kept: a
+        wall may then drain them where they are and give ``drop`` their number."""
+
+    def drop(self, stream: Stream, count: int) -> None:
+        """Count ``count`` bytes that the wall itself drained, once ``full`` said so (D5)."""
+
+    def show(self, data: bytes) -> None:
+        """Hand over what a named interpreter shows (D20): records as the toolkit's
+        ``inside/shown.py`` makes them, cut anywhere. Never blocks."""

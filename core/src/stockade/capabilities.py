@@ -65,7 +65,8 @@ class Feature(str, Enum):
     CODE = "code"  #: code in a named language [D1]
     # the contract's capabilities
     DURABLE = "durable"  #: outlives its process, other processes attach [C9, C10]
-    STATEFUL = "stateful"  #: named interpreters that keep their variables
+    STATEFUL = "stateful"  #: named interpreters that keep their variables [D20]
+    NOTEBOOK = "notebook"  #: of these: values, displays, errors, interrupts [D20]
     BACKGROUND = "background"  #: children outlive their execution [D7]
     PROCESS_HARDENING = "process-hardening"  #: capabilities, no_new_privs, seccomp, uid [E1]
     ALLOW_LIST = "allow-list"  #: egress to named hosts only [E10]

@@ -8,8 +8,12 @@ from enum import Enum
 
 import attrs
 
+from stockade.values.display import CodeError, Display
+
 __all__ = [
     "Chunk",
+    "CodeError",
+    "Display",
     "ExecutionHandle",
     "ExecutionStatus",
     "SandboxResult",
@@ -121,6 +125,13 @@ class SandboxResult:
     stderr_total_bytes: int = 0  #: the same of standard error
     stdout_truncated: bool = False  #: whether some were dropped
     stderr_truncated: bool = False  #: the same of standard error
+    #: Of code in a named interpreter (D20): what its last expression is, None where that is
+    #: None or there is none; what it displayed beside that, in order; whether some was dropped,
+    #: since it was more than the output limit or makes no sense; and what nobody caught.
+    value: Display | None = None
+    displays: tuple[Display, ...] = ()
+    displays_truncated: bool = False
+    error: CodeError | None = None
 
     @property
     def success(self) -> bool:

@@ -26,7 +26,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from stockade._exchange import (
     AttachRequest,
@@ -39,6 +39,7 @@ from stockade._exchange import (
     Language,
     OpenRequest,
     Option,
+    Output,
     TerminalRequest,
 )
 from stockade._leftover import Leftover, Usage
@@ -47,7 +48,6 @@ from stockade.capabilities import Capabilities, Isolation
 from stockade.config import SandboxConfig
 from stockade.errors import ProviderUnavailableError, UnsupportedError
 from stockade.file_backend import FileBackend
-from stockade.results import Stream
 
 __all__ = [
     "AttachRequest",
@@ -80,33 +80,6 @@ def unwritten(wall: object, method: str, feature: str = "") -> NotImplementedErr
     )
 
 
-class Output(Protocol):
-    """Where a wall puts what a program prints; core's, safe from any thread.
-
-    Core keeps at most the output limit of each stream, counts the rest, ends
-    the program where the policy says so, and feeds live readers.
-    """
-
-    def write(self, stream: Stream, data: bytes) -> None:
-        """Hand over a piece. Blocks while a live reader is slow, so a wall that reads
-        several executions from one pipe must look at ``room`` first."""
-
-    def room(self, stream: Stream) -> int:
-        """Bytes that ``write`` takes at once without blocking and will keep.
-
-        0 means that nothing more is kept now: a wall may leave the bytes in the
-        program's pipe (a live reader is slow), unless ``full`` says they are to be
-        dropped for good.
-        """
-
-    def full(self, stream: Stream) -> bool:
-        """Whether all further bytes of the stream will only be counted, never kept: a
-        wall may then drain them where they are and give ``drop`` their number."""
-
-    def drop(self, stream: Stream, count: int) -> None:
-        """Count ``count`` bytes that the wall itself drained, once ``full`` said so (D5)."""
-
-
 class Running(abc.ABC):
     """One execution that was started."""
 
@@ -126,6 +99,10 @@ class Running(abc.ABC):
         Called from any thread, any number of times, also after the end; returns
         soon. ``wait`` then returns within a second.
         """
+
+    def interrupt(self) -> None:
+        """Interrupt a named interpreter's code (``notebook``); from any thread, at any time."""
+        raise unwritten(self, "interrupt", "notebook")
 
 
 class Terminal(abc.ABC):
@@ -180,6 +157,9 @@ class Sandbox(abc.ABC):
         once, or again after it raised (C6): raising keeps the session, marked failed.
         A ``start`` that comes late raises SandboxLostError.
         """
+
+    #: The languages of named interpreters (``stateful``). May be a property.
+    stateful_languages: Sequence[str] = ("python",)
 
     def languages(self) -> Sequence[str] | None:
         """The languages this sandbox runs, or None to let core look for interpreters.
@@ -247,6 +227,10 @@ class Sandbox(abc.ABC):
     def address_of(self, port: int) -> tuple[str, int]:
         """Where on this machine a published port is reached: host and port (``ports``)."""
         raise unwritten(self, "address_of", "ports")
+
+    def restart(self, state: str, language: str) -> None:
+        """End a named interpreter with all it left (``stateful``). Called while it runs nothing."""
+        raise unwritten(self, "restart", "stateful")
 
     def terminal(self, request: TerminalRequest) -> Terminal:
         """Start a program on a terminal of its own (``terminal``), and return at once.

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 HASHES: dict[str, str] = {
-    "aarch64": "d1b8a005b1340220380fbfef6fc6eaf856aa59767fb6bd990ec4f16de09bbfe0",
-    "x86_64": "bf0759ceb75c8e39cea9b946527ecb21f2c456c609b3fea363649cfed74392b7",
+    "aarch64": "5845f9d12f080c97351887a84d6febfe9aa80f901242a167dfe16635e699acf6",
+    "x86_64": "9e56c9d745a26cf39a42e6daa3e5b021d6996ec4fa1e8745f8f7e1484ef5d247",
 }

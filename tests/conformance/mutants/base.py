@@ -139,6 +139,9 @@ class Changed(Running):
     def kill(self) -> None:
         self.inner.kill()
 
+    def interrupt(self) -> None:
+        self.inner.interrupt()
+
 
 class ChangedOutput:
     """Passes on to another output."""
@@ -157,6 +160,9 @@ class ChangedOutput:
 
     def drop(self, stream: Stream, count: int) -> None:
         self.inner.drop(stream, count)
+
+    def show(self, data: bytes) -> None:
+        self.inner.show(data)
 
 
 def install(

@@ -36,6 +36,7 @@ class WithNames(PlainSandbox):
     """The base, with a supervisor for what asks for a named interpreter."""
 
     _here: _Here | None = None
+    stateful_languages = ("python", "bash")
 
     def start(self, request: ExecRequest, output: Output) -> Running:
         if request.state is None:
@@ -48,6 +49,10 @@ class WithNames(PlainSandbox):
     def changed(self, request: ExecRequest) -> ExecRequest:
         """What a mutant makes of a named interpreter's request."""
         return request
+
+    def restart(self, state: str, language: str) -> None:
+        if self._here is not None:
+            self._here.restart(state, language)
 
     def close(self) -> None:
         if self._here is not None:

@@ -52,6 +52,15 @@ class AsyncExecution:
         """End it, tree and all; await ``result()`` for the end."""
         self._execution.cancel()
 
+    @property
+    def interpreter(self) -> tuple[str, str] | None:
+        """The language and the name of the interpreter that keeps its state, if one does."""
+        return self._execution.interpreter
+
+    def interrupt(self) -> None:
+        """Interrupt the code of a named interpreter, which keeps its state (D20)."""
+        self._execution.interrupt()
+
     async def result(self, timeout: float | None = None) -> SandboxResult:
         """The result; cancelling the await cancels the execution (D12).
 

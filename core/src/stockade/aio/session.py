@@ -143,6 +143,14 @@ class AsyncSession:
             raise
         return AsyncExecution(execution, self._runtime)
 
+    async def interrupt(self, state: str, language: str = "python") -> bool:
+        """Interrupt what a named interpreter runs (D20)."""
+        return await self._call(functools.partial(self._session.interrupt, state, language))
+
+    async def restart(self, state: str, language: str = "python") -> None:
+        """End a named interpreter, so that the next code finds a new one (D20)."""
+        await self._call(functools.partial(self._session.restart, state, language))
+
     # -- files, and the whole of it --------------------------------------------
 
     @functools.cached_property

@@ -18,7 +18,8 @@ from stockade.errors import (
     StockadeError,
     WallError,
 )
-from stockade.executions._verdicts import judge, status_of
+from stockade.executions._interrupting import Interruptible
+from stockade.executions._verdicts import checked, judge, status_of
 from stockade.results import Chunk, ExecutionHandle, ExecutionStatus, SandboxResult, Stream, Verdict
 from stockade.values.shown import named
 from stockade.wall import ExecRequest, Exit, Running
@@ -38,7 +39,7 @@ _log = logging.getLogger(__name__)
 KILL_GRACE_SECONDS = 10.0
 
 
-class Execution:
+class Execution(Interruptible):
     """A running or ended execution; made by a session's ``start`` and ``stream``.
 
     Iterating it hands out live output as :class:`Chunk` pieces (D13) where it
@@ -260,11 +261,13 @@ class Execution:
             raise WallError(f"start() returned {running!r}, not a Running; report it to its author")
         with self._lock:
             self._running = running
-            stopped = self._stop is not None
+            stopped, interrupted = self._stop is not None, self._interrupted
         if stopped:
             self._kill(running)
+        elif interrupted:
+            running.interrupt()
         ended = running.wait()
-        return _checked(ended)
+        return checked(ended)
 
     def _kill(self, running: Running) -> None:
         try:
@@ -331,6 +334,7 @@ class Execution:
             stderr_total_bytes=total[Stream.STDERR],
             stdout_truncated=total[Stream.STDOUT] > len(kept[Stream.STDOUT]),
             stderr_truncated=total[Stream.STDERR] > len(kept[Stream.STDERR]),
+            **({} if unseen else output.shown.fields()),
         )
 
     def _made(self, ended: Exit, *, unseen: bool = False) -> SandboxResult | StockadeError:
@@ -383,15 +387,3 @@ class Execution:
 
 def _ready(home: Home) -> bool:
     return str(home.status) in ("ready", "executing")
-
-
-def _checked(ended: object) -> Exit:
-    """Refuse what is no Exit that a program can have."""
-    if not isinstance(ended, Exit):
-        raise WallError(f"wait() returned {ended!r}, not an Exit; report it to the wall's author.")
-    for number in (ended.code, ended.signal):
-        if number is not None and (type(number) is not int or not 0 <= number <= 255):
-            raise WallError(f"wait() returned {ended!r}: codes and signals are 0 to 255.")
-    if ended.code is None and ended.signal is None and not ended.out_of_memory:
-        raise WallError("wait() returned an Exit with neither code nor signal.")
-    return ended

@@ -23,6 +23,7 @@ __all__ = [
     "MAX_STDIN_BYTES",
     "check_argv",
     "check_form",
+    "check_state",
     "environment",
     "start",
     "working_folder",
@@ -102,7 +103,7 @@ def start(
     if form is Form.CODE:
         language, info = _language(executor, home, language or "")
     if state is not None:
-        _check_state(home.provider, wall, state, language)
+        check_state(home, wall, state, language)
     request = ExecRequest(
         execution_id=new_execution_id(),
         form=form,
@@ -162,10 +163,16 @@ def _language(executor: Executor, home: Home, language: str) -> tuple[str, Langu
     return word, None if known in KNOWN else known
 
 
-def _check_state(name: str, wall: Wall, state: object, language: str | None) -> None:
-    wall.capabilities.require(Feature.STATEFUL, name, "keep state in a file of the session.")
-    if language != "python":
-        raise ConfigError(f"state={state!r} is for code in Python, not {language!r}.")
+def check_state(home: Home, wall: Wall, state: object, language: str | None) -> None:
+    """Raise UnsupportedError, ConfigError for what can be no named interpreter (D20)."""
+    wall.capabilities.require(
+        Feature.STATEFUL, home.provider, "keep state in a file of the session."
+    )
+    kept = home.sandbox.stateful_languages if home.sandbox is not None else ()
+    if language not in kept:
+        raise ConfigError(
+            f"state={state!r:.80} is for code in {', '.join(kept)}, not {language!r:.80}."
+        )
     if not isinstance(state, str) or not 1 <= len(state) <= 64 or not state.isprintable():
         raise ConfigError(f"state={state!r:.80} is not allowed: 1 to 64 printable characters.")
 

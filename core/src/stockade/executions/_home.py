@@ -6,6 +6,7 @@ knows more of it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Protocol
 
@@ -50,6 +51,9 @@ class Home(Protocol):
 
     def here(self) -> None:
         """Raise ForkedSessionError in any process but the one that opened it (C12)."""
+
+    def counted(self) -> Sequence[Counted]:
+        """Those that run now, in the order in which they were added."""
 
     def add(self, execution: Counted) -> None:
         """Count one more execution; raises SessionStateError where it executes nothing."""

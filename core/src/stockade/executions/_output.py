@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
+from stockade.executions._shown import Shown
 from stockade.results import Chunk, Stream
 
 __all__ = ["BoundedOutput"]
@@ -38,6 +39,7 @@ class BoundedOutput:
         self._read = live  # somebody reads it as it comes, or in the end where it is held
         self._on_excess = on_excess
         self._kept = {stream: _Kept() for stream in Stream}
+        self.shown = Shown(limit)
         self._changed = threading.Condition(threading.Lock())
         self._chunks: deque[Chunk] = deque()
         self._waiting = 0  # bytes in _chunks
@@ -80,6 +82,12 @@ class BoundedOutput:
             kept.total += count
             excess = kept.total > self._limit
         if excess:
+            self._report_excess()
+
+    def show(self, data: bytes) -> None:
+        before = self.shown.truncated
+        self.shown.feed(data)
+        if self.shown.truncated and not before:
             self._report_excess()
 
     def _keep(self, stream: Stream, data: bytes) -> bool:

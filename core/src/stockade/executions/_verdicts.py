@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from stockade.errors import CancelledError, StockadeError
+from stockade.errors import CancelledError, StockadeError, WallError
 from stockade.results import ExecutionStatus, SandboxResult, Verdict
 from stockade.wall import Exit
 
-__all__ = ["judge", "status_of"]
+__all__ = ["checked", "judge", "status_of"]
 
 _SIGKILL = 9
 
@@ -37,3 +37,15 @@ def status_of(end: SandboxResult | StockadeError) -> ExecutionStatus:
     if end.verdict is Verdict.CANCELLED:
         return ExecutionStatus.CANCELLED
     return ExecutionStatus.COMPLETED if end.success else ExecutionStatus.FAILED
+
+
+def checked(ended: object) -> Exit:
+    """Refuse what is no Exit that a program can have."""
+    if not isinstance(ended, Exit):
+        raise WallError(f"wait() returned {ended!r}, not an Exit; report it to the wall's author.")
+    for number in (ended.code, ended.signal):
+        if number is not None and (type(number) is not int or not 0 <= number <= 255):
+            raise WallError(f"wait() returned {ended!r}: codes and signals are 0 to 255.")
+    if ended.code is None and ended.signal is None and not ended.out_of_memory:
+        raise WallError("wait() returned an Exit with neither code nor signal.")
+    return ended

@@ -12,6 +12,7 @@ from stockade.capabilities import Feature
 from stockade.config import Limits, OutputPolicy
 from stockade.errors import ConfigError, ForkedSessionError, SessionNotFoundError
 from stockade.executions import _forms as requests
+from stockade.executions import _named as named
 from stockade.executions._terminals import open_terminal
 from stockade.files import Files, Timeout
 from stockade.files._calls import FileCalls
@@ -161,6 +162,21 @@ class Session:
                 print(execution.result().verdict)
         """
         return self._any(argv, shell, code, language, live=True, **options)
+
+    def interrupt(self, state: str, language: str = "python") -> bool:
+        """Interrupt what a named interpreter runs, as Ctrl-C does; what it has stays (D20).
+
+        Whether it ran anything. One that does not listen is ended by ``restart``.
+        Raises UnsupportedError, ConfigError.
+        """
+        return named.interrupt(self._provider.wall, self._record, state, language)
+
+    def restart(self, state: str, language: str = "python") -> None:
+        """End a named interpreter with what it runs and left running: the next code of that
+        name finds a new one (D20). Raises UnsupportedError, ConfigError, WallError."""
+        named.restart(
+            self._provider.runtime.workers, self._provider.wall, self._record, state, language
+        )
 
     def _any(
         self,

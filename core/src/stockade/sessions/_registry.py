@@ -174,6 +174,11 @@ class SessionRecord:
                 self.move(_S.EXECUTING)
             self.executions[execution.execution_id] = execution
 
+    def counted(self) -> list[Counted]:
+        """The executions that run now, in the order in which they were added."""
+        with self.lock:
+            return list(self.executions.values())
+
     def discard(self, execution: Counted) -> None:
         """Count one less."""
         with self.lock:

@@ -11,8 +11,10 @@ from stockade.testing.checks.c_left import Leftovers
 from stockade.testing.checks.c_sessions import Sessions
 from stockade.testing.checks.d_executing import Execution
 from stockade.testing.checks.d_hostile import Hostile
+from stockade.testing.checks.d_kept import KeptLanguages
 from stockade.testing.checks.d_named import NamedInterpreters
 from stockade.testing.checks.d_output import Output
+from stockade.testing.checks.d_shown import Notebooks
 from stockade.testing.checks.d_trees import Trees
 from stockade.testing.checks.e_egress import Egress
 from stockade.testing.checks.e_files import HostFiles
@@ -40,6 +42,8 @@ class ProviderConformance(
     Trees,
     Hostile,
     NamedInterpreters,
+    Notebooks,
+    KeptLanguages,
     Isolation,
     Ports,
     Mounts,

@@ -69,6 +69,10 @@ class ChaosSandbox(Sandbox):
 
     # -- what meets no faults ---------------------------------------------------
 
+    @property
+    def stateful_languages(self) -> Sequence[str]:  # type: ignore[override]
+        return self.inner.stateful_languages
+
     def languages(self) -> Sequence[str] | None:
         return self.inner.languages()
 
@@ -95,6 +99,10 @@ class ChaosSandbox(Sandbox):
 
     def address_of(self, port: int) -> tuple[str, int]:
         return self.inner.address_of(port)
+
+    def restart(self, state: str, language: str) -> None:
+        self.check()
+        self.inner.restart(state, language)
 
     def terminal(self, request: TerminalRequest) -> Terminal:
         self.check()
@@ -155,6 +163,12 @@ class _ChaosRunning(Running):
             running = self._running
         if running is not None:
             running.kill()
+
+    def interrupt(self) -> None:
+        with self._lock:
+            running = self._running
+        if running is not None:
+            running.interrupt()
 
     def _ended(self, running: Running) -> Exit:
         """Wait for the real one while its fault comes over it."""

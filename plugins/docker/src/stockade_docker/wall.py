@@ -65,6 +65,7 @@ CAPABILITIES = Capabilities(
         "shell": "native",
         "code": "native",
         "stateful": "native",
+        "notebook": "native",
         "background": "native",
         "process-hardening": "native",
         "files": ("emulated", "by programs inside; the engine's copy fails on a read-only root"),

@@ -255,6 +255,12 @@ class HyperlightSandbox(Sandbox):
             return  # the next execution tries again, and reports it
         self._rest(machine)
 
+    def restart(self, state: str, language: str) -> None:
+        with self._lock:
+            machine = self._named.pop(state, None)
+        if machine is not None:
+            self._drop(machine)
+
     def turn(self, state: str) -> threading.Lock:
         """One execution at a time in a named interpreter."""
         with self._lock:

@@ -79,6 +79,7 @@ class HyperlightWall(Wall):
             "shell": ("unsupported", "there is no shell inside"),
             "code": ("native", "Python or JavaScript, as the target says"),
             "stateful": ("emulated", "a microVM for each named interpreter; Python alone"),
+            "notebook": ("unsupported", "print what you need"),
             "files": ("native", "two folders, /input (read-only inside) and /output"),
             "snapshot": ("emulated", "the files; the guest itself starts clean each time"),
             "pause": ("native", "the microVMs' processes are stopped"),

@@ -52,6 +52,7 @@ class MicrosandboxWall(Wall):
             "shell": "native",
             "code": "native",
             "stateful": "native",
+            "notebook": "native",
             "background": "native",
             "files": ("emulated", "by the supervisor inside"),
             "memory": ("native", "a control group in the guest, in a VM of little more"),

@@ -22,7 +22,7 @@ import attrs
 import stockade
 from stockade import errors
 from stockade.errors import SandboxLostError, StockadeError
-from stockade.results import SandboxResult, Verdict
+from stockade.results import CodeError, Display, SandboxResult, Verdict
 from stockade.wall import ExecRequest
 
 __all__ = ["SCHEMA", "Entry", "NotRecordedError", "Recording", "RecordingError", "Writing"]
@@ -96,10 +96,13 @@ def _words(request: Mapping[str, Any]) -> str:
 
 
 def _from_result(result: SandboxResult) -> dict[str, Any]:
-    plain = attrs.asdict(result)
+    plain = attrs.asdict(result, recurse=False)
     plain["verdict"] = str(result.verdict)
     for name in ("stdout_bytes", "stderr_bytes"):
         plain[name] = _from_bytes(plain[name])
+    plain["value"] = result.value and _from_display(result.value)
+    plain["displays"] = [_from_display(one) for one in result.displays]
+    plain["error"] = result.error and attrs.asdict(result.error)
     return plain
 
 
@@ -107,7 +110,27 @@ def _to_result(plain: Mapping[str, Any]) -> SandboxResult:
     given = dict(plain)
     for name in ("stdout_bytes", "stderr_bytes"):
         given[name] = _to_bytes(given[name])
-    return SandboxResult(**{**given, "verdict": Verdict(given["verdict"])})
+    value, error = given.get("value"), given.get("error")
+    shown = {
+        "value": None if value is None else _to_display(value),
+        "displays": tuple(_to_display(one) for one in given.get("displays", ())),
+        "error": None if error is None else CodeError(**error),
+    }
+    return SandboxResult(**{**given, **shown, "verdict": Verdict(given["verdict"])})
+
+
+def _from_display(one: Display) -> dict[str, Any]:
+    """Each form: text as it is, else base64."""
+    return {
+        mime: data if isinstance(data, str) else {"base64": base64.b64encode(data).decode()}
+        for mime, data in one.data.items()
+    }
+
+
+def _to_display(plain: Mapping[str, Any]) -> Display:
+    return Display(
+        {mime: data if isinstance(data, str) else _to_bytes(data) for mime, data in plain.items()}
+    )
 
 
 def _from_bytes(data: bytes) -> Any:

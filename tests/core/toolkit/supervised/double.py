@@ -23,11 +23,12 @@ READY, TAKEN, ENDED, NOWHERE, GONE = 1, 2, 3, 4, 0
 
 
 class Outcome(NamedTuple):
-    """One execution: what was reported of it, and what its program wrote."""
+    """One execution: what was reported of it, what its program wrote, what a named one showed."""
 
     said: list[tuple[int, int]]
     out: bytes
     err: bytes
+    shown: bytes = b""
 
     @property
     def status(self) -> int:
@@ -54,6 +55,7 @@ class Double:
         mode: str = "fresh",
         env: dict[str, str] | None = None,
     ) -> None:
+        self.mode = mode
         ours, theirs = socket.socketpair()
         text = _file(source)
         nothing = os.open(os.devnull, os.O_RDWR)
@@ -103,10 +105,12 @@ class Double:
         terminal: bool = False,
     ) -> Started:
         """Hand an execution over."""
-        started = Started(self, stdin, terminal)
+        started = Started(self, stdin, terminal, named=self.mode == "named")
         try:
             message = message_of(cwd, arguments, env or {})
-            self.send(message, [*started.theirs, _once(started, _file(code))])
+            file = _once(started, _file(code))
+            streams = [*started.theirs[:3], file, *started.theirs[3:-1]]
+            self.send(message, streams)
         finally:
             for descriptor in started.theirs:
                 os.close(descriptor)
@@ -147,8 +151,11 @@ class Double:
 class Started:
     """An execution that was handed over, and its streams."""
 
-    def __init__(self, double: Double, stdin: bytes, terminal: bool = False) -> None:
+    def __init__(
+        self, double: Double, stdin: bytes, terminal: bool = False, named: bool = False
+    ) -> None:
         self.double = double
+        self.shown: int | None = None
         if terminal:
             ours, theirs = os.openpty()
             self.theirs = [theirs, os.dup(theirs), os.dup(theirs)]
@@ -159,6 +166,11 @@ class Started:
             self._read = {out: b"", err: b""}
             threading.Thread(target=_feed, args=(into, stdin), daemon=True).start()
         self.out, self.err = self._read
+        if named:
+            mine, its = (end.detach() for end in socket.socketpair())
+            self.theirs.append(its)
+            self._read[mine] = b""
+            self.shown = mine
 
     def end(self) -> Outcome:
         """What it wrote until its end was said; what is left behind holds nothing up."""
@@ -172,8 +184,9 @@ class Started:
                 said.append(self.double.hear())
         while self._pull(select.select(list(self._read), [], [], 0)[0]):
             pass
-        texts = [self._read.pop(fd) for fd in (self.out, self.err)]
-        for descriptor in (self.out, self.err):
+        mine = [fd for fd in (self.out, self.err, self.shown) if fd is not None]
+        texts = [self._read.pop(fd) for fd in mine]
+        for descriptor in mine:
             os.close(descriptor)
         return Outcome(said, *texts)
 

@@ -23,11 +23,14 @@ from stockade.cli.choosing import (
     wanted,
 )
 from stockade.cli.console import clear_status, failed, say, status, traceback_option
+from stockade.cli.displays import as_json as displays_as_json
+from stockade.cli.displays import show
 from stockade.cli.feed import Feed, feed
 from stockade.cli.work import Work, work_options
 from stockade.errors import StockadeError
 
 if TYPE_CHECKING:
+    from stockade.results import SandboxResult
     from stockade.selection._spec import Preference
 
 __all__ = [
@@ -44,6 +47,8 @@ __all__ = [
 #: What docker uses too for "the sandbox failed, not the command".
 _FAILED = 125
 _LIVE_WINDOW = 1 << 20
+#: Of pictures and the like.
+_SHOWN_BYTES = 32 << 20
 
 
 @click.command(cls=ProgramCommand)
@@ -53,6 +58,10 @@ _LIVE_WINDOW = 1 << 20
 @click.option("--code", metavar="TEXT", help="Run this code instead of a command; - reads it.")
 @click.option("--code-file", type=click.File("r"), help="Run the code of a file.")
 @click.option("--language", default="python", show_default=True, help="The code's language.")
+@click.option("--state", metavar="NAME", help="Run the code as a notebook does; show its value.")
+@click.option(
+    "--pictures", metavar="DIR", help="Write what the code draws into DIR, not a new one."
+)
 @click.option("--shell", metavar="LINE", help="Run a shell line instead of a command.")
 @click.option("--stdin", "stdin_file", type=click.File("rb"), help="Standard input; - is ours.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
@@ -85,6 +94,10 @@ def run(command: tuple[str, ...], **options: Any) -> None:
     ]
     if sum(given) != 1:
         raise click.UsageError("give one of COMMAND, --code, --code-file and --shell.")
+    if not (given[1] or given[2]) and (options["state"] or options["pictures"]):
+        raise click.UsageError("--state and --pictures are for --code and --code-file.")
+    if options["pictures"] and not options["state"]:
+        raise click.UsageError("--pictures needs --state NAME.")
     with terminable():
         try:
             code = _run(command, options)
@@ -139,6 +152,8 @@ def _run(command: tuple[str, ...], options: dict[str, Any]) -> int:
         stockade.default_runtime().hooks.add(stockade.AuditLog(options["audit"]))
     preference = wanted(options["provider"])
     needs = [next(iter(form))]  # the feature is named as the form
+    if options["state"]:
+        needs += ["stateful", "notebook"]
     fields = work.fields()
     if options["timeout"] is not None:
         fields["timeout_seconds"] = options["timeout"]
@@ -151,7 +166,12 @@ def _run(command: tuple[str, ...], options: dict[str, Any]) -> int:
         more: dict[str, Any] = {**work.start(), "stdin": whole(given)}
         if options["output_limit"]:
             more |= {"output_limit_bytes": options["output_limit"], "output_policy": "end"}
-        code = _execute(session, form, more, as_json=options["as_json"])
+        if options["state"]:
+            more["state"] = options["state"]
+        result = _execute(session, form, more, as_json=options["as_json"])
+        code = result if isinstance(result, int) else _report(result)
+        if not isinstance(result, int) and options["state"]:
+            show(result, options["pictures"])
         try:
             work.fetch(session)
         except (StockadeError, OSError) as error:
@@ -160,15 +180,19 @@ def _run(command: tuple[str, ...], options: dict[str, Any]) -> int:
         return code
 
 
-def _execute(session: Any, form: dict[str, Any], more: dict[str, Any], *, as_json: bool) -> int:
+def _execute(
+    session: Any, form: dict[str, Any], more: dict[str, Any], *, as_json: bool
+) -> int | SandboxResult:
+    """The exit code where all is said, else the result."""
     if as_json:
         return _as_json(session, session.start(**form, **more).result())
-    more.setdefault("output_limit_bytes", _LIVE_WINDOW)
+    more.setdefault("output_limit_bytes", _SHOWN_BYTES if "state" in more else _LIVE_WINDOW)
     with session.stream(**form, **more) as execution:
         passed_on = _pass_on(execution)
         if not passed_on:
             return 128 + signal.SIGPIPE
-        return _report(execution.result())
+        result: SandboxResult = execution.result()
+        return result
 
 
 def whole(given: Feed) -> bytes:
@@ -260,6 +284,7 @@ def _as_json(session: Any, result: Any) -> int:
         "kill_reason": result.kill_reason,
         "duration_seconds": round(result.duration_seconds, 6),
         **streams_as_json(result),
+        **displays_as_json(result),
     }
     say(json.dumps(out))
     return int(result.exit_code)

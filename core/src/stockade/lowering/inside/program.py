@@ -12,6 +12,11 @@ starts new interpreters.
 import os
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
 CODE = 9
 #: What tracebacks name: the text, in this process and in those that it forks.
 NAME = "/proc/self/fd/9"
@@ -70,12 +75,12 @@ def execute(data: bytes, name: str, variables: "dict[str, object]") -> int:
     return 0
 
 
-def report() -> int:
-    """Show the exception that ``execute`` handles as the interpreter shows what nobody caught,
-    without the frame that ran the program."""
+def report(own_part: "Callable[[TracebackType], TracebackType | None] | None" = None) -> int:
+    """Show the exception that is being handled as the interpreter shows what nobody caught,
+    without the frame that ran the program, or with ``own_part`` of its traceback alone."""
     kind, error, tb = sys.exc_info()
     assert kind and error and tb
-    tb = tb.tb_next
+    tb = own_part(tb) if own_part else tb.tb_next
     error.__traceback__ = tb
     sys.last_type, sys.last_value, sys.last_traceback = kind, error, tb
     if sys.version_info >= (3, 12):

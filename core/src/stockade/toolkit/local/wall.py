@@ -115,6 +115,7 @@ class LocalWall(Wall):
                 "shell": "native",
                 "code": "native",
                 "stateful": "native",
+                "notebook": "native",
                 "background": "native",
                 "terminal": "native",
                 "process-hardening": "native",

@@ -28,6 +28,8 @@ __all__ = [
 OUTPUT_WINDOW = 1024 * 1024
 INPUT_WINDOW = 256 * 1024
 _STREAMS = (Stream.STDOUT, Stream.STDERR)
+#: The number of the stream beside these.
+SHOWN = 2
 _END = struct.Struct("<IIQQQQ")
 _NUMBER = struct.Struct("<I")
 _PAIR = struct.Struct("<II")
@@ -94,11 +96,20 @@ _NOTHING_MORE = End(status=0, out_of_memory=False, cpu_seconds=0.0, peak_bytes=0
 class LinkExecution:
     """Made by :meth:`Link.start`. ``wait`` is called in one thread, the rest from any."""
 
-    def __init__(self, link: Sender, number: int, output: Sink) -> None:
+    def __init__(
+        self,
+        link: Sender,
+        number: int,
+        output: Sink,
+        show: Callable[[bytes], None] | None = None,
+    ) -> None:
+        """``show`` is given what code in a named interpreter shows, in the link's thread."""
         self.id = number
         self.pid = 0  #: the program's, as the sandbox numbers it; 0 until it has started
         self._link = link
         self._output = output
+        self._show = show
+        self._shown_owed = 0
         self._changed = threading.Condition()
         self._pending: deque[tuple[Stream, bytes]] = deque()
         self._writing = False  # one piece is being handed to a slow reader
@@ -229,7 +240,9 @@ class LinkExecution:
 
     def take(self, frame: Frame) -> None:
         """A frame about this execution. Never blocks on a slow reader of its output."""
-        if frame.kind == Kind.OUTPUT:
+        if frame.kind == Kind.OUTPUT and frame.arg == SHOWN:
+            self._take_shown(frame.body)
+        elif frame.kind == Kind.OUTPUT:
             self._take_output(_STREAMS[frame.arg & 1], frame.body)
         elif frame.kind == Kind.STARTED:
             self.pid = _NUMBER.unpack(frame.body)[0]
@@ -247,6 +260,14 @@ class LinkExecution:
                 self._changed.notify_all()
         elif frame.kind == Kind.GONE and not self.over:
             self._settle(_NOTHING_MORE)
+
+    def _take_shown(self, data: bytes) -> None:
+        if self._show is not None:
+            self._show(data)
+        self._shown_owed += len(data)
+        if self._shown_owed >= OUTPUT_WINDOW // 4 and not self.over:
+            owed, self._shown_owed = self._shown_owed, 0
+            self._link.send(Kind.CREDIT, self.id, _NUMBER.pack(owed), SHOWN)
 
     def _take_output(self, stream: Stream, data: bytes) -> None:
         with self._changed:

@@ -97,9 +97,14 @@ class Link:
     # -- executions --------------------------------------------------------------
 
     def start(
-        self, request: StartRequest, output: Sink, stdin: bytes | None = b""
+        self,
+        request: StartRequest,
+        output: Sink,
+        stdin: bytes | None = b"",
+        show: Callable[[bytes], None] | None = None,
     ) -> LinkExecution:
-        """Start a program, without waiting for it. ``stdin`` None: it stays open.
+        """Start a program, without waiting for it. ``stdin`` None: it stays open. ``show`` is
+        given what code in a named interpreter shows beside its streams.
 
         Raises LinkLost, and ValueError for a word that holds NUL.
         """
@@ -111,7 +116,7 @@ class Link:
         with self._lock:
             if self._error is not None:
                 raise self._error
-            execution = LinkExecution(self, self._number(), output)
+            execution = LinkExecution(self, self._number(), output, show)
             self._executions[execution.id] = execution
         self._send_start(execution.id, request.blob, packed)
         if stdin:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Death", "SupervisedRunning"]
 
 _KILLED = 9
+_INTERRUPT = 2
 
 
 @attrs.frozen
@@ -123,6 +124,9 @@ class SupervisedRunning(Running):
         if self._sandbox.died_of_memory:
             return Exit(signal=_KILLED, out_of_memory=True)
         raise loss
+
+    def interrupt(self) -> None:
+        self._execution.signal(_INTERRUPT)
 
     def kill(self) -> None:
         self._killed.set()

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable, Sequence
 
 from stockade.errors import SandboxLostError
 from stockade.file_backend import FileBackend
-from stockade.lowering.argv import INTERPRETERS
+from stockade.lowering.argv import INTERPRETERS, script_bytes
 from stockade.system.threads import in_thread
 from stockade.toolkit.supervised.execution import End, LinkExecution, LinkLost
 from stockade.toolkit.supervised.files import SupervisedFiles
+from stockade.toolkit.supervised.kept import KEPT, Kept, KeptRunning
 from stockade.toolkit.supervised.link import Hello, Link
 from stockade.toolkit.supervised.ports import Published
 from stockade.toolkit.supervised.running import Death, SupervisedRunning, lost
@@ -63,6 +64,7 @@ class SupervisedSandbox(Sandbox):
         self._paused = False
         self._interpreters: dict[str, str] | None = None
         self._published: Published | None = None
+        self._kept: dict[tuple[str, str], Kept] = {}
         self.link.on_broken = self._broken
         self.hello: Hello = self.link.handshake(startup_seconds, begun=begun)
         if expires_at is not None:
@@ -113,12 +115,41 @@ class SupervisedSandbox(Sandbox):
 
     # -- the Sandbox interface -------------------------------------------------
 
+    @property
+    def stateful_languages(self) -> Sequence[str]:  # type: ignore[override]
+        return ("python", *KEPT)
+
     def start(self, request: ExecRequest, output: Output) -> Running:
+        if request.state is not None and request.language in KEPT:
+            text = script_bytes(request, request.language)
+            kept = self._kept_of(request.language, request.state, request.interpreter)
+            return KeptRunning(self, kept, request, text, output)
         try:
             started = self._starter.start(request, output)
         except LinkLost as error:
             raise self.loss(error) from error
         return SupervisedRunning(self, started, output, request)
+
+    def _kept_of(self, language: str, state: str, program: str | None) -> Kept:
+        with self._lock:
+            kept = self._kept.get((language, state))
+            if kept is None:
+                kept = Kept(self, language, program or INTERPRETERS[language][0])
+                self._kept[language, state] = kept
+            return kept
+
+    def restart(self, state: str, language: str) -> None:
+        if language in KEPT:
+            with self._lock:
+                kept = self._kept.pop((language, state), None)
+            execution = kept.end() if kept is not None else None
+            if execution is not None and not execution.settled(self.kill_seconds):
+                self.overdue()
+            return
+        try:
+            self._starter.restart(state, self.interpreter(language), self.kill_seconds)
+        except LinkLost as error:
+            raise self.loss(error) from error
 
     def terminal(self, request: TerminalRequest) -> Terminal:
         try:

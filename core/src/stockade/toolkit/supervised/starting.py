@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 
+from stockade.results import Stream
 from stockade.toolkit.supervised.execution import FailedToStart, Failure, LinkExecution, LinkLost
 from stockade.toolkit.supervised.link import Link
 from stockade.toolkit.supervised.lowering import LoweredRequest, lower_request
@@ -13,6 +15,26 @@ from stockade.toolkit.supervised.warm import BOOT, warm_source
 from stockade.wall import ExecRequest, Output
 
 __all__ = ["Start", "Starter"]
+
+
+#: Code that is to be ended.
+_WAIT = b"import time\nwhile True: time.sleep(9)"
+
+
+class Nothing:
+    """A sink for what nobody reads."""
+
+    def write(self, stream: Stream, data: bytes) -> None:
+        return
+
+    def room(self, stream: Stream) -> int:
+        return 0
+
+    def full(self, stream: Stream) -> bool:
+        return True
+
+    def drop(self, stream: Stream, count: int) -> None:
+        return
 
 
 class Starter:
@@ -25,6 +47,7 @@ class Starter:
         self._known: set[str] = set()
         self._warm: set[str] = set()
         self._cold: set[str] = set()
+        self._source_is_there = False
 
     def start(self, request: ExecRequest, output: Output) -> Start:
         """Start a request. Raises ConfigError, LanguageError, LinkLost."""
@@ -52,6 +75,28 @@ class Starter:
         self._link.source(BOOT, warm_source())
         self._link.ahead(StartRequest(argv=(lowered.interpreter, "-c", ""), flags=Flag.WARM))
 
+    def restart(self, state: str, interpreter: str | None, seconds: float) -> None:
+        """End a named interpreter with all that is below it. Raises LinkLost."""
+        if interpreter is None or not self._source_is_there:
+            return
+        # One that has code may be ended, and whatever it was before ends with it.
+        request = StartRequest(
+            argv=(interpreter, "-c", ""), flags=Flag.NAMED, blob=_WAIT, name=state
+        )
+        execution = self._link.start(request, Nothing())
+        execution.kill()
+        until = time.monotonic() + seconds
+
+        def left() -> float:
+            if time.monotonic() > until:
+                raise TimeoutError("the interpreter did not end")
+            return until - time.monotonic()
+
+        try:
+            execution.wait(left)
+        finally:
+            self._link.forget(execution)
+
     def learn(self, interpreter: str, *, worked: bool) -> None:
         """One that never worked (a Python without sockets) is not tried again."""
         with self._lock:
@@ -66,6 +111,7 @@ class Starter:
             argv = (argv[0], "-c", "", *argv[3:])  # it is made of that text already
             flags = Flag.NAMED if lowered.state is not None else Flag.WARM
             self._link.source(BOOT, warm_source())
+            self._source_is_there = True
         words = StartRequest(
             argv=argv,
             cwd=lowered.cwd,
@@ -74,7 +120,8 @@ class Starter:
             blob=lowered.blob,
             name=lowered.state or "",
         )
-        return self._link.start(words, output, lowered.stdin)
+        show = output.show if lowered.state is not None else None
+        return self._link.start(words, output, lowered.stdin, show)
 
 
 class Start:

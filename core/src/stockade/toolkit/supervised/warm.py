@@ -33,5 +33,6 @@ def warm_source() -> str:
     behind to be forked; what few need, where they do.
     """
     texts = "".join(f"exec({inside_text(name)!r})\n" for name in _MODULES)
-    later = {"NAMED": inside_text(f"{_INSIDE}.named"), "COLD": inside_text(*COLD)}
+    named = inside_text(*(f"{_INSIDE}.{name}" for name in ("shown", "cells", "named")))
+    later = {"NAMED": named, "COLD": inside_text(*COLD)}
     return texts + "".join(f"{name} = {text!r}\n" for name, text in later.items())

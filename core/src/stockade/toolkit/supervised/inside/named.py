@@ -12,15 +12,23 @@ import sys
 
 from stockade.lowering.inside.program import (
     CODE,
-    execute,
     from_others,
     new_main,
     read_code,
+    report,
     text_of,
 )
 from stockade.toolkit.supervised.inside.boot import BOOT
+from stockade.toolkit.supervised.inside.cells import (
+    be_notebook,
+    own_part,
+    report_error,
+    run_text,
+    show_the_rest,
+)
 from stockade.toolkit.supervised.inside.children import fork
 from stockade.toolkit.supervised.inside.ending import attempt, exit_status, flushed
+from stockade.toolkit.supervised.inside.shown import showing
 from stockade.toolkit.supervised.inside.surroundings import (
     STREAMS,
     forget_missing,
@@ -44,12 +52,17 @@ from stockade.toolkit.supervised.inside.warm import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     source: bytes  # the text that this process was started with, by BOOT
 
 #: Where an interpreter has its socket, out of the way of what its programs open.
 OWN = 10
+#: What the job that runs shows goes here.
+SHOWN = 11
+#: A job's descriptors.
+DESCRIPTORS = 5
 #: How often its parent looks whether it has ended with its socket still open elsewhere.
 LOOK_SECONDS = 0.2
 GONE = 0
@@ -69,7 +82,7 @@ def serve_named(warm: WarmInterpreter, host: "_socket.socket") -> "_socket.socke
     say(host, READY, os.getpid())
     pid, ours = 0, host
     while True:
-        execution = take(host)
+        execution = take(host, DESCRIPTORS)
         if pid and os.waitpid(pid, os.WNOHANG)[0]:
             pid = 0  # something ended it between two executions: its variables are gone
         for _ in range(TRIES):
@@ -222,34 +235,65 @@ def keep(connection: "_socket.socket") -> int:
     else:
         connection.detach()
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, OWN)
+    close_shown()
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=lambda: attempt(connection.close))
+        os.register_at_fork(after_in_child=close_shown)
     if sys.version_info < (3, 13):
         sys.excepthook = sys.__excepthook__ = show_lines
     handler: object = _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
     pid = os.getpid()
     variables = new_main(from_others())
     texts = Texts()
+    be_notebook()
     sys.argv[1:] = []
     while True:
-        execution = take(connection)
+        execution = take(connection, DESCRIPTORS)
         entered = execution.enter(connection)
+        mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, [_signal.SIGINT])
         if entered:
+            # From here on an interrupt is this execution's: it waits until there is something
+            # to be interrupted.
             say(connection, TAKEN, pid)
             flush_all()  # what threads wrote since the last execution is not this one's (D16)
             execution.settle()
+            show_to(execution.descriptors[4])
         for descriptor in execution.descriptors:
             if descriptor != CODE:
                 os.close(descriptor)
         if not entered:
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
             continue
         data = read_code()
         around = Surroundings(execution)
-        status, ended, handler = run_cell(data, texts.add(data), variables, handler)
+        name = texts.add(data)
+        status, ended, handler = run_cell(data, name, variables, handler, mask)
         if ended or os.getpid() != pid:
             return status
         around.leave()
         say(connection, ENDED, -status if status < 0 else status << 8)
+
+
+def show_to(descriptor: int) -> None:
+    os.dup2(descriptor, SHOWN, False)
+    showing.pid = os.getpid()
+    showing.channel = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, SHOWN)
+
+
+def close_shown() -> None:
+    """Nothing is shown from now on; the number stays taken."""
+    if showing.channel is not None:
+        showing.channel.detach()
+        showing.channel = None
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for at in (CODE, SHOWN):
+        if at == SHOWN or not is_open(at):
+            os.dup2(nothing, at, False)
+    os.close(nothing)
+
+
+def is_open(descriptor: int) -> bool:
+    return attempt(lambda: os.fstat(descriptor))
 
 
 def flush_all() -> None:
@@ -258,14 +302,22 @@ def flush_all() -> None:
 
 
 def run_cell(
-    data: bytes, name: str, variables: "dict[str, object]", handler: "object"
+    data: bytes,
+    name: str,
+    variables: "dict[str, object]",
+    handler: "object",
+    mask: "set[_signal.Signals]",
 ) -> "tuple[int, bool, object]":
     """Run one execution's code: its status, whether it ends the program, and what handles an
     interrupt from now on. Between executions nothing does."""
     ended = False
-    try:
+
+    def begin() -> None:
         _signal.signal(_signal.SIGINT, handler)
-        status = execute(data, name, variables)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
+
+    try:
+        status = run_to_end(data, name, variables, begin)
     except SystemExit as stop:
         status, ended = exit_status(stop.code), True
     except KeyboardInterrupt:
@@ -275,6 +327,23 @@ def run_cell(
             return status, ended, _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
         except KeyboardInterrupt:
             pass
+
+
+def run_to_end(
+    data: bytes, name: str, variables: "dict[str, object]", begin: "Callable[[], object]"
+) -> int:
+    """The status of a text; an error is shown. Raises SystemExit where the program does."""
+    status = 0
+    try:
+        begin()  # an interrupt that came before is the text's own
+        run_text(data, name, variables)
+    except SystemExit:
+        raise
+    except BaseException:
+        report_error()
+        status = report(own_part)
+    show_the_rest()
+    return status
 
 
 class Surroundings:
@@ -298,6 +367,7 @@ class Surroundings:
     def leave(self) -> None:
         """What was written is written, and who waits for the streams' end waits no more."""
         flush_all()
+        close_shown()
         nothing = os.open(os.devnull, os.O_RDWR)
         for at in range(3):
             if at != nothing:

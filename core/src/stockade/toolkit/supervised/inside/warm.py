@@ -10,8 +10,8 @@ one of these:
 
 An execution arrives as a head (three numbers: the length of what follows, how many arguments,
 how many variables) and NUL-ended texts: the working folder, the arguments, ``NAME=value``.
-With its first bytes come four descriptors: the three standard streams and the code. Each
-answer is a kind and a value.
+With its first bytes come four descriptors: the three standard streams and the code; a named
+interpreter gets a fifth, for what its code shows. Each answer is a kind and a value.
 """
 
 import _signal  # type: ignore[import-not-found]
@@ -67,7 +67,8 @@ ROW_SECONDS = 0.1
 
 
 class Execution:
-    """What is to be run, and its descriptors: standard input, output, error, the code."""
+    """What is to be run, and its descriptors: standard input, output, error, the code, and of a
+    named interpreter's what it shows."""
 
     def __init__(self, message: bytes, descriptors: "list[int]") -> None:
         self.message = message
@@ -106,10 +107,11 @@ def number(data: bytes, at: int) -> int:
     return int.from_bytes(data[at : at + 4], "little")
 
 
-def take(connection: "_socket.socket") -> Execution:
-    """The next execution. Ends this process at the end of input, and at malformed input."""
+def take(connection: "_socket.socket", count: int = 4) -> Execution:
+    """The next execution, with so many descriptors. Ends this process at the end of input, and
+    at malformed input."""
     data, extra, flags, _ = connection.recvmsg(
-        1 << 16, _socket.CMSG_SPACE(16), _socket.MSG_CMSG_CLOEXEC
+        1 << 16, _socket.CMSG_SPACE(4 * count), _socket.MSG_CMSG_CLOEXEC
     )
     parts = [data]
     while data and len(data) < HEAD_BYTES:
@@ -124,7 +126,7 @@ def take(connection: "_socket.socket") -> Execution:
         if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS)
         for at in range(0, len(packed) - 3, 4)
     ]
-    if not 0 <= left <= MOST_BYTES or len(descriptors) != 4 or flags & _socket.MSG_CTRUNC:
+    if not 0 <= left <= MOST_BYTES or len(descriptors) != count or flags & _socket.MSG_CTRUNC:
         os._exit(2)
     while left:
         parts.append(received(connection, min(left, 1 << 20)))
