@@ -22,6 +22,7 @@ from conformance.mutants.overlapping import OVERLAPPING
 from conformance.mutants.selecting import SELECTING
 from conformance.mutants.sessions import SESSIONS
 from conformance.mutants.shown import SHOWN, shown_suite
+from conformance.mutants.watching import WATCHING
 from conftest import need
 from stockade.testing.clauses import CLAUSES, clause_of
 from stockade.testing.runner import checks_of
@@ -35,6 +36,7 @@ MUTANTS = [
     *FILING,
     *NAMED,
     *SHOWN,
+    *WATCHING,
     *OVERLAPPING,
 ]
 

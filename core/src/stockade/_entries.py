@@ -16,6 +16,7 @@ __all__ = [
     "LINK",
     "OTHER",
     "Entry",
+    "FileEvent",
     "FileInfo",
     "Missed",
     "Misses",
@@ -52,6 +53,18 @@ class FileInfo:
     def modified(self) -> float | None:
         """Seconds of Unix time at which the content was last changed."""
         return None if self.modified_ns is None else self.modified_ns / 1e9
+
+
+@attrs.frozen
+class FileEvent:
+    """One change below a folder that is watched (F6)."""
+
+    #: "created", "modified" (its content), "removed", "renamed", "attributes" (mode, owner,
+    #: time), or "missed": some changes that came after the last event were not seen.
+    kind: str
+    path: str  #: absolute; of "missed" the folder that is watched
+    is_dir: bool = False
+    old_path: str | None = None  #: of "renamed": what it was called before
 
 
 @attrs.frozen

@@ -70,7 +70,8 @@ class Feature(str, Enum):
     BACKGROUND = "background"  #: children outlive their execution [D7]
     PROCESS_HARDENING = "process-hardening"  #: capabilities, no_new_privs, seccomp, uid [E1]
     ALLOW_LIST = "allow-list"  #: egress to named hosts only [E10]
-    FILES = "files"  #: reading and writing files [F]
+    FILES = "files"  #: reading and writing files [F1 to F5]
+    WATCH = "watch"  #: changes below a folder, reported [F6]
     SNAPSHOT = "snapshot"  #: save files, start from them [G1]
     PAUSE = "pause"  #: freeze and resume [G2]
     TERMINAL = "terminal"  #: an interactive terminal

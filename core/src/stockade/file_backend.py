@@ -17,7 +17,18 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from stockade._entries import DIR, FILE, LINK, Entry, FileInfo, Missed, Misses, Piece, TreeItem
+from stockade._entries import (
+    DIR,
+    FILE,
+    LINK,
+    Entry,
+    FileEvent,
+    FileInfo,
+    Missed,
+    Misses,
+    Piece,
+    TreeItem,
+)
 from stockade.errors import CancelledError, FileTooLargeError
 
 __all__ = ["FileBackend", "FileCall", "FileInfo", "reason_of"]
@@ -146,6 +157,23 @@ class FileBackend(abc.ABC):
     @abc.abstractmethod
     def remove(self, path: str, call: FileCall, *, tree: bool) -> None:
         """Remove a file, a link, or an empty folder; with ``tree`` a whole one."""
+
+    def watch(
+        self,
+        path: str,
+        receive: Callable[[FileEvent], None],
+        ready: Callable[[], None],
+        call: FileCall,
+        *,
+        recursive: bool,
+    ) -> bool:
+        """Report what changes in a folder, with ``recursive`` below it too, until the call is
+        over or the folder gone; ``ready`` is called once, when nothing is missed any more (F6).
+
+        Called where the wall claims ``watch``. False, the default, where there is no way to
+        have changes reported: core then looks, by ``list``.
+        """
+        return False
 
     # -- by means of the above ---------------------------------------------------
 

@@ -7,8 +7,8 @@ import functools
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from stockade.aio.calls import submit
-from stockade.files import Files
+from stockade.aio.calls import Call, submit
+from stockade.files import FileEvent, Files, Watch
 from stockade.files._api import PIECE_BYTES
 from stockade.files._arguments import InsidePath
 from stockade.files._calls import Scope, Timeout, cancellable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from stockade.session import Session
     from stockade.sessions._runtime import Runtime
 
-__all__ = ["AsyncFiles", "call_awaited"]
+__all__ = ["AsyncFiles", "AsyncWatch", "call_awaited"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -55,6 +55,59 @@ def _awaited(
     return call
 
 
+class AsyncWatch:
+    """See :class:`stockade.files.Watch`: ``async for event in changes``."""
+
+    def __init__(self, watch: Watch, runtime: Runtime) -> None:
+        self._watch = watch
+        self._runtime = runtime
+
+    def poll(self) -> tuple[FileEvent | None, bool]:
+        """The next event where there is one, without waiting, and whether no more comes."""
+        return self._watch.poll()
+
+    def listen(self, listener: Callable[[], None] | None) -> None:
+        """As ``Watch.listen``; ``take`` takes its place."""
+        self._watch.listen(listener)
+
+    async def take(self, timeout: float | None = None) -> FileEvent | None:
+        """The next event; None at the end, or when ``timeout`` seconds have passed first."""
+        loop, woken = asyncio.get_running_loop(), asyncio.Event()
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(woken.set)
+
+        self._watch.listen(wake)
+        until = None if timeout is None else loop.time() + timeout
+        try:
+            while True:
+                woken.clear()
+                event, over = self._watch.poll()
+                if event is not None or over:
+                    return event
+                left = None if until is None else max(0.0, until - loop.time())
+                try:
+                    await asyncio.wait_for(woken.wait(), left)
+                except asyncio.TimeoutError:
+                    return self._watch.poll()[0]
+        finally:
+            self._watch.listen(None)
+
+    async def close(self) -> None:
+        """Watch no more; may be called again."""
+        self._watch.close()
+
+    async def __aiter__(self) -> AsyncIterator[FileEvent]:
+        while (event := await self.take()) is not None:
+            yield event
+
+    async def __aenter__(self) -> AsyncWatch:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._watch.close()
+
+
 class AsyncFiles:
     """See :class:`stockade.files.Files`: every call of it is here, awaited."""
 
@@ -77,6 +130,23 @@ class AsyncFiles:
     get_tree = _awaited(Files.get_tree)
     put_archive = _awaited(Files.put_archive)
     get_archive = _awaited(Files.get_archive)
+
+    def watch(
+        self, path: InsidePath = ".", *, recursive: bool = False, timeout: float | None = None
+    ) -> Call[AsyncWatch]:
+        """As ``Files.watch``: ``async with session.files.watch(…) as changes``."""
+        begin = functools.partial(self._files.watch, path, recursive=recursive, timeout=timeout)
+        return Call(self._begin(begin))
+
+    async def _begin(self, begin: Callable[[], Watch]) -> AsyncWatch:
+        future = submit(self._runtime.workers, begin)
+        try:
+            return AsyncWatch(await asyncio.shield(future), self._runtime)
+        except asyncio.CancelledError:
+            await asyncio.wait([future])
+            if not future.cancelled() and future.exception() is None:
+                future.result().close()
+            raise
 
     async def read_pieces(
         self, path: InsidePath, *, offset: int = 0, timeout: Timeout = "session"

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from stockade._entries import FileInfo, Missed
+from stockade._entries import FileEvent, FileInfo, Missed
 from stockade.files._api import DEFAULT_MAX_BYTES, Archive, Files
 from stockade.files._calls import Timeout
+from stockade.files._watching import Watch
 
-__all__ = ["DEFAULT_MAX_BYTES", "Archive", "FileInfo", "Files", "Missed", "Timeout"]
+__all__ = [
+    "DEFAULT_MAX_BYTES",
+    "Archive",
+    "FileEvent",
+    "FileInfo",
+    "Files",
+    "Missed",
+    "Timeout",
+    "Watch",
+]

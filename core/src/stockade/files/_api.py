@@ -9,15 +9,17 @@ from typing import TypeVar
 import attrs
 
 from stockade._entries import FileInfo, Missed, Misses, TreeItem
+from stockade.capabilities import Capabilities, Feature
 from stockade.config import MIB
 from stockade.errors import ConfigError, TransferError
 from stockade.file_backend import FileBackend, FileCall
 from stockade.files import _tar as tar
-from stockade.files._arguments import Data, InsidePath, check_mode, count, inside
+from stockade.files._arguments import Data, InsidePath, check_mode, count, inside, plain
 from stockade.files._arguments import pieces as as_pieces
 from stockade.files._calls import FileCalls, Timeout
 from stockade.files._host import FolderWriter, read_folder
 from stockade.files._limits import TreeLimit
+from stockade.files._watching import Watch, look_for_changes
 
 __all__ = ["DEFAULT_MAX_BYTES", "Archive", "Files"]
 
@@ -50,9 +52,11 @@ class Files:
     SessionStateError, SandboxLostError, ConfigError. Safe from any thread.
     """
 
-    def __init__(self, calls: FileCalls, backend: FileBackend) -> None:
+    def __init__(self, calls: FileCalls, backend: FileBackend, have: Capabilities) -> None:
+        """``have``: what the wall can do."""
         self._calls = calls
         self._backend = backend
+        self._have = have
 
     # -- one file ------------------------------------------------------------
 
@@ -234,6 +238,40 @@ class Files:
             f"copying {ours!r}", timeout, lambda call: self._backend.copy(ours, theirs, call)
         )
         return _or_raised(ours, missed, strict)
+
+    def watch(
+        self, path: InsidePath = ".", *, recursive: bool = False, timeout: float | None = None
+    ) -> Watch:
+        """Report what changes in a folder, with ``recursive`` in all folders below it too (F6).
+
+        Returns once nothing is missed any more: iterate over it for :class:`FileEvent`, and
+        close it. ``timeout``: seconds after which reading raises TimeoutError; by default
+        none. Where no kernel reports changes, the folder is looked at now and then. Raises
+        UnsupportedError, NotADirectoryError, and as every call.
+
+            with session.files.watch("src", recursive=True) as changes:
+                for event in changes:
+                    print(event.kind, event.path)
+        """
+        self._have.require(
+            Feature.WATCH, self._calls.home.provider, "look with session.files.list."
+        )
+        there = plain(self._inside(path))
+        watch = Watch()
+
+        def work(call: FileCall) -> None:
+            if not self._backend.watch(
+                there, watch.receive, watch.ready, call, recursive=recursive
+            ):
+                look_for_changes(self._backend, there, watch, call, recursive=recursive)
+
+        self._calls.begin(timeout, lambda call: watch.run(there, call, work))
+        try:
+            watch.begin(self._calls.home.config.timeout_seconds)
+        except BaseException:
+            watch.close()
+            raise
+        return watch
 
     # -- whole folders -------------------------------------------------------
 

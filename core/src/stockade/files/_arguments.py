@@ -10,7 +10,7 @@ from typing import IO
 from stockade.config import MIB
 from stockade.errors import ConfigError
 
-__all__ = ["Data", "InsidePath", "check_mode", "count", "inside", "pieces"]
+__all__ = ["Data", "InsidePath", "check_mode", "count", "inside", "pieces", "plain"]
 
 #: A path inside: text, or of the pathlib kind.
 InsidePath = str | os.PathLike[str]
@@ -32,6 +32,11 @@ def inside(path: object, base: str) -> str:
     if not path or "\0" in path:
         raise ConfigError(f"path={path!r:.80} is not allowed: it is empty or holds NUL.")
     return path if path.startswith("/") else f"{base.rstrip('/')}/{path}"
+
+
+def plain(path: str) -> str:
+    """An absolute path without what says nothing: ``.`` and doubled slashes."""
+    return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
 
 
 def count(name: str, value: object) -> None:

@@ -138,6 +138,24 @@ class FileCalls:
                 ended.wait(_GRACE_SECONDS)
             self.home.leave(call)
 
+    def begin(self, timeout: Timeout, work: Callable[[FileCall], None]) -> None:
+        """Do ``work``, which raises nothing, beside the caller. Raises SessionStateError where
+        the session can do nothing now, ConfigError, CapacityError."""
+        call = FileCall(_seconds(timeout, self.home.config.timeout_seconds))
+
+        def drive() -> None:
+            try:
+                work(call)
+            finally:
+                self.home.leave(call)
+
+        self.home.enter(call)
+        try:
+            self._workers.run(drive)
+        except BaseException:
+            self.home.leave(call)
+            raise
+
 
 @contextmanager
 def _settled() -> Iterator[None]:

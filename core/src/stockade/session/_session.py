@@ -203,13 +203,14 @@ class Session:
 
     @functools.cached_property
     def files(self) -> Files:
-        """The sandbox's files (F1 to F5). Raises UnsupportedError where it has none."""
+        """The sandbox's files (F1 to F6). Raises UnsupportedError where it has none."""
         record, wall = self._record, self._provider.wall
         wall.capabilities.require(
             Feature.FILES, record.provider, "print what you need on standard output."
         )
         backend = self._sandbox().files() or ShellFiles(self.start)
-        return Files(FileCalls(self._provider.runtime.workers, record), backend)
+        calls = FileCalls(self._provider.runtime.workers, record)
+        return Files(calls, backend, wall.capabilities)
 
     # -- the whole of it -----------------------------------------------------
 

@@ -93,6 +93,7 @@ _ALL = (
     Clause("F3", "planted links lead nowhere", (_F.FILES,)),
     Clause("F4", "listings and whole folders", (_F.FILES,)),
     Clause("F5", "what a file is; parts, moves and copies", (_F.FILES,)),
+    Clause("F6", "changes below a folder are reported", (_F.WATCH,)),
     Clause("G1", "snapshots", (_F.SNAPSHOT,)),
     Clause("G2", "pausing", (_F.PAUSE,)),
 )

@@ -184,6 +184,7 @@ _PLAIN = Capabilities(
         "shell": "emulated",
         "code": "emulated",
         "files": "emulated",
+        "watch": ("emulated", "the folder is looked at now and then"),
         "durable": ("native", "a session is a folder, whichever processes come and go"),
         "background": ("unsupported", "what a program leaves behind ends with it"),
         "network": ("native", "the host's own"),

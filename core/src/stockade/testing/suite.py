@@ -25,6 +25,7 @@ from stockade.testing.checks.e_mounts import Mounts
 from stockade.testing.checks.e_ports import Ports
 from stockade.testing.checks.f_files import FilesInAndOut
 from stockade.testing.checks.f_trees import FilesAsTheyAre
+from stockade.testing.checks.f_watch import Watching
 from stockade.testing.checks.g_snapshots import SnapshotsAndPausing
 
 __all__ = ["ProviderConformance"]
@@ -53,6 +54,7 @@ class ProviderConformance(
     HostFiles,
     FilesInAndOut,
     FilesAsTheyAre,
+    Watching,
     SnapshotsAndPausing,
     ConformanceBase,
 ):

@@ -69,6 +69,7 @@ CAPABILITIES = Capabilities(
         "background": "native",
         "process-hardening": "native",
         "files": ("emulated", "by programs inside; the engine's copy fails on a read-only root"),
+        "watch": "native",
         "memory": "native",
         "cpu": "native",
         "processes": "native",

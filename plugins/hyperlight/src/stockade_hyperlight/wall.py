@@ -80,6 +80,7 @@ class HyperlightWall(Wall):
             "code": ("native", "Python or JavaScript, as the target says"),
             "stateful": ("emulated", "a microVM for each named interpreter; Python alone"),
             "notebook": ("unsupported", "print what you need"),
+            "watch": ("unsupported", "nobody reports changes of the two folders"),
             "files": ("native", "two folders, /input (read-only inside) and /output"),
             "snapshot": ("emulated", "the files; the guest itself starts clean each time"),
             "pause": ("native", "the microVMs' processes are stopped"),

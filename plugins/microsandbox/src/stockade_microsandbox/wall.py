@@ -55,6 +55,7 @@ class MicrosandboxWall(Wall):
             "notebook": "native",
             "background": "native",
             "files": ("emulated", "by the supervisor inside"),
+            "watch": "native",
             "memory": ("native", "a control group in the guest, in a VM of little more"),
             "cpu": ("native", "a control group in the guest, in a VM of so many cpus"),
             "processes": ("native", "a control group in the guest"),

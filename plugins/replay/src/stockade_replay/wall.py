@@ -41,6 +41,7 @@ _LACKING = frozenset(
         Feature.TERMINAL,
         Feature.PORTS,
         Feature.DURABLE,
+        Feature.WATCH,
     }
 )
 _HELD = Capabilities(

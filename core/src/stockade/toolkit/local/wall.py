@@ -120,6 +120,7 @@ class LocalWall(Wall):
                 "terminal": "native",
                 "process-hardening": "native",
                 "files": "native",
+                "watch": "native",
                 "snapshot": ("emulated", "an archive made inside"),
                 "memory": self._level("memory", "watched 100 times a second over the session"),
                 "cpu": self._level(

@@ -1,4 +1,4 @@
-"""The files of a sandbox whose supervisor serves them (F1 to F5).
+"""The files of a sandbox whose supervisor serves them (F1 to F6).
 
 The supervisor runs its file server (``supervisor/src/files.c``) as a builtin: a forked child
 with the session's user, inside the sandbox's root, that needs no program of the image. Paths
@@ -12,11 +12,18 @@ import posixpath
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
-from stockade._entries import FileInfo, Missed, Misses, TreeItem
+from stockade._entries import FileEvent, FileInfo, Missed, Misses, TreeItem
 from stockade.errors import FileTooLargeError, StockadeError
 from stockade.file_backend import FileBackend, FileCall
 from stockade.toolkit.supervised.codes import failed
-from stockade.toolkit.supervised.records import Decoder, encode, infos_to, items_to, missed_to
+from stockade.toolkit.supervised.records import (
+    Decoder,
+    changes_to,
+    encode,
+    infos_to,
+    items_to,
+    missed_to,
+)
 
 __all__ = ["Builtin", "SupervisedFiles"]
 
@@ -24,6 +31,8 @@ __all__ = ["Builtin", "SupervisedFiles"]
 _MAX_LIST_BYTES = 64 << 20
 #: What of a tree is reported as left out.
 _MAX_MISSED = 100_000
+#: What a kernel says that reports no changes, or whose user has no more to watch with.
+_NO_WATCHES = (errno.ENOSYS, errno.EMFILE, errno.ENFILE, errno.ENOSPC)
 #: What is sent at once.
 _PIECE_BYTES = 256 * 1024
 
@@ -114,6 +123,25 @@ class SupervisedFiles(FileBackend):
 
     def remove(self, path: str, call: FileCall, *, tree: bool) -> None:
         self._run(call, ["remove", path, "tree" if tree else "one"], _no_answer)
+
+    def watch(
+        self,
+        path: str,
+        receive: Callable[[FileEvent], None],
+        ready: Callable[[], None],
+        call: FileCall,
+        *,
+        recursive: bool,
+    ) -> bool:
+        decoder = Decoder(changes_to(path, receive, ready))
+        command = ["watch", path, "below" if recursive else "itself"]
+        try:
+            self._run(call, command, decoder.feed)
+        except OSError as error:
+            if error.errno in _NO_WATCHES:
+                return False
+            raise
+        return True
 
     # -- two places ----------------------------------------------------------
 

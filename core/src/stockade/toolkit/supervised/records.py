@@ -7,6 +7,7 @@ numbers have their low byte first. ``supervisor/src/files_io.c`` is the other en
   lengths of name and target, then both
 - ``P``: a piece of the file whose entry came last: its offset, then the bytes
 - ``M``: what could not be brought: why, then the path
+- ``W``: what has changed: what, whether a folder, lengths of two paths, then both
 
 What comes in was written behind a wall, so the decoder holds no more than one record and
 believes none of its numbers before it has looked at them.
@@ -14,6 +15,7 @@ believes none of its numbers before it has looked at them.
 
 from __future__ import annotations
 
+import posixpath
 import struct
 from collections.abc import Callable, Iterable, Iterator
 
@@ -24,6 +26,7 @@ from stockade._entries import (
     LINK,
     OTHER,
     Entry,
+    FileEvent,
     FileInfo,
     Missed,
     Piece,
@@ -33,12 +36,13 @@ from stockade._entries import (
 from stockade.errors import ArchiveError
 from stockade.toolkit.supervised.codes import words
 
-__all__ = ["Decoder", "encode", "infos_to", "items_to"]
+__all__ = ["Decoder", "changes_to", "encode", "infos_to", "items_to"]
 
 _HEAD = struct.Struct("<IB")
 _ENTRY = struct.Struct("<BBHIIQqIHH")
 _OFFSET = struct.Struct("<Q")
 _WHY = struct.Struct("<I")
+_CHANGE = struct.Struct("<cBHH")
 _PIECE_BYTES = 65536
 _MAX_RECORD = _OFFSET.size + _PIECE_BYTES
 #: Bytes that are handed on at once where entries are small.
@@ -128,7 +132,7 @@ class Decoder:
         with memoryview(self._held) as view:
             while len(view) - at >= _HEAD.size:
                 length, kind = _HEAD.unpack_from(view, at)
-                if length > _MAX_RECORD or kind not in b"EPM":
+                if length > _MAX_RECORD or kind not in b"EPMW":
                     raise _damaged("something that is no record")
                 end = at + _HEAD.size + length
                 if end > len(view):
@@ -199,6 +203,50 @@ def missed_to(receive: Callable[[Missed], None]) -> Callable[[int, memoryview], 
         receive(_missed(content))
 
     return take
+
+
+_CHANGES = {
+    b"c": "created",
+    b"m": "modified",
+    b"r": "removed",
+    b"n": "renamed",
+    b"a": "attributes",
+    b"o": "missed",
+}
+
+
+def changes_to(
+    top: str, receive: Callable[[FileEvent], None], ready: Callable[[], None]
+) -> Callable[[int, memoryview], None]:
+    """For a decoder: what changes below ``top``."""
+
+    def take(kind: int, content: memoryview) -> None:
+        if kind != ord("W") or len(content) < _CHANGE.size:
+            raise _damaged("more than changes")
+        what, folder, length, before = _CHANGE.unpack_from(content)
+        texts = bytes(content[_CHANGE.size :])
+        if len(texts) != length + before or b"\0" in texts:
+            raise _damaged("a change that is as long as none")
+        if what == b"y":
+            ready()
+            return
+        if what not in _CHANGES:
+            raise _damaged("a change of no kind")
+        paths = [_below(top, _text(text)) for text in (texts[:length], texts[length:])]
+        old = paths[1] if what == b"n" else None
+        receive(FileEvent(_CHANGES[what], paths[0], bool(folder), old))
+
+    return take
+
+
+def _below(top: str, path: str) -> str:
+    if not path:
+        return top
+    try:
+        clean_parts(path)
+    except ValueError as error:
+        raise _damaged(f"the path {path!r:.80}: {error}") from None
+    return posixpath.join(top, path)
 
 
 class _Head:
