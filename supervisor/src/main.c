@@ -1,7 +1,9 @@
 /* The supervisor: one process, one connection, any number of executions.
  *
  *     supervisor serve            frames on the standard streams, until the input ends
+ *     supervisor serve TIE        the same, as a child of the keeper that holds the socket TIE
  *     supervisor hold [SECONDS]   the first process of a sandbox that others come to serve
+ *     supervisor keep ...         a sandbox's keeper on the host: see hostkeeper.c
  *     supervisor which NAME...    and other commands of its own: see builtin.c
  */
 #include <errno.h>
@@ -430,12 +432,14 @@ static _Noreturn void hold(const char *seconds) {
 
 int main(int argc, char **argv) {
     if (argc >= 2 && !strcmp(argv[1], "hold")) hold(argc > 2 ? argv[2] : NULL);
-    if (argc == 2 && !strcmp(argv[1], "serve")) {
+    if (argc >= 2 && !strcmp(argv[1], "keep")) return keep_main(argc - 1, argv + 1);
+    if ((argc == 2 || argc == 3) && !strcmp(argv[1], "serve")) {
+        if (argc == 3) tie(atoi(argv[2]));
         prepare();
         serve();
     }
     if (argc == 2 && !strcmp(argv[1], "lend")) return lend_main();
     if (argc >= 2) return builtin_main(argc - 1, argv + 1);
-    fprintf(stderr, "usage: %s serve | hold [SECONDS] | lend | COMMAND\n", argv[0]);
+    fprintf(stderr, "usage: %s serve [TIE] | hold [SECONDS] | lend | keep ... | COMMAND\n", argv[0]);
     return 2;
 }

@@ -235,6 +235,9 @@ extern int listener;
 
 /* lend.c */
 int lend_main(void);
+/* hostkeeper.c */
+int keep_main(int argc, char **argv);
+void tie(int fd);
 
 /* builtin.c */
 int builtin_main(int argc, char **argv);

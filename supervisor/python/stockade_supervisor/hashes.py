@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 HASHES: dict[str, str] = {
-    "aarch64": "5845f9d12f080c97351887a84d6febfe9aa80f901242a167dfe16635e699acf6",
-    "x86_64": "9e56c9d745a26cf39a42e6daa3e5b021d6996ec4fa1e8745f8f7e1484ef5d247",
+    "aarch64": "9246c8b882e9d1166329ae3499eb730527caa96746ab372c4be9ba94da466552",
+    "x86_64": "a85471f4a507f76e3b5be81d0c679e5b5c1782e55020b8f77598cf24f643dff4",
 }
