@@ -27,9 +27,18 @@ from stockade.values.options import (
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["MIB", "ConfigOptions", "Limits", "Mount", "OutputPolicy", "SandboxConfig"]
+__all__ = [
+    "DEFAULT_SNAPSHOT_BYTES",
+    "MIB",
+    "ConfigOptions",
+    "Limits",
+    "Mount",
+    "OutputPolicy",
+    "SandboxConfig",
+]
 
 MIB = 1024 * 1024  #: Bytes of a mebibyte.
+DEFAULT_SNAPSHOT_BYTES = 256 * MIB  #: What a snapshot holds at most, unless said otherwise.
 _DAY = 86_400.0
 
 

@@ -11,8 +11,8 @@ from stockade.aio.calls import Call, in_thread, submit
 from stockade.aio.execution import AsyncExecution, StreamCall
 from stockade.aio.files import AsyncFiles, call_awaited
 from stockade.aio.terminal import AsyncTerminal
+from stockade.config import DEFAULT_SNAPSHOT_BYTES
 from stockade.files._calls import Timeout
-from stockade.files._snapshots import DEFAULT_SNAPSHOT_BYTES
 
 if TYPE_CHECKING:
     from types import TracebackType

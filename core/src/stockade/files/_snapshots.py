@@ -18,7 +18,7 @@ import attrs
 
 from stockade._entries import HARD_LINK, Entry, Missed, Piece, TreeItem
 from stockade._exchange import Changes
-from stockade.config import MIB
+from stockade.config import DEFAULT_SNAPSHOT_BYTES
 from stockade.errors import ConfigError, StockadeError, UnsupportedError
 from stockade.file_backend import FileBackend, FileCall
 from stockade.files import _tar as tar
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_SNAPSHOT_BYTES", "Snapshot", "check_fits", "restore", "take"]
 
-DEFAULT_SNAPSHOT_BYTES = 256 * MIB
 _MAGIC = b"stockade snapshot 3\n"
 #: Kernels' file systems, which no session's programs keep anything in.
 _NO_FILES = ("/proc", "/sys", "/dev")

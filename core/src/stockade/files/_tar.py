@@ -10,7 +10,6 @@ damaged or leads out before it gives the first item.
 from __future__ import annotations
 
 import io
-import tarfile
 from collections.abc import Iterator
 
 import attrs
@@ -35,7 +34,8 @@ __all__ = ["Member", "Writer", "items", "members"]
 _BLOCK = 512
 _PIECE_BYTES = 1 << 20
 _KINDS = {b"0": FILE, b"\0": FILE, b"7": FILE, b"5": DIR, b"2": LINK, b"1": HARD_LINK}
-_TYPES = {DIR: tarfile.DIRTYPE, LINK: tarfile.SYMTYPE, HARD_LINK: tarfile.LNKTYPE}
+_REGULAR = b"0"
+_TYPES = {DIR: b"5", LINK: b"2", HARD_LINK: b"1"}
 #: What a path may be on the systems that we unpack on.
 _MAX_NAME = 4096
 #: Of one extended header; names are all that is taken from it.
@@ -341,8 +341,10 @@ def _above(path: str) -> Iterator[str]:
 
 
 def _header(entry: Entry, plain: bool) -> bytes:
+    import tarfile  # for whole folders alone
+
     member = tarfile.TarInfo(entry.path)
-    member.type = _TYPES.get(entry.kind, tarfile.REGTYPE)
+    member.type = _TYPES.get(entry.kind, _REGULAR)
     member.mode, member.linkname = entry.mode & 0o7777, entry.target
     member.size = entry.size if entry.kind == FILE else 0
     seconds, nanoseconds = divmod(entry.modified_ns or 0, 1_000_000_000)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import functools
-from importlib.resources import files
 
 __all__ = ["inside_text"]
 
@@ -21,6 +20,8 @@ def inside_text(*names: str) -> str:
     Imports among these modules, docstrings and annotations are left out. Called when a
     first request needs it.
     """
+    from importlib.resources import files  # brings much, and most programs are no code
+
     body: list[ast.stmt] = []
     for name in names:
         package, _, module = name.rpartition(".")

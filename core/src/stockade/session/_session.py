@@ -9,21 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from stockade.capabilities import Feature
-from stockade.config import Limits, OutputPolicy
+from stockade.config import DEFAULT_SNAPSHOT_BYTES, Limits, OutputPolicy
 from stockade.errors import ConfigError, ForkedSessionError, SessionNotFoundError
 from stockade.executions import _forms as requests
 from stockade.executions import _named as named
 from stockade.executions._terminals import open_terminal
-from stockade.files import Files, Timeout
-from stockade.files._calls import FileCalls
-from stockade.files._shell import ShellFiles
-from stockade.files._snapshots import (
-    DEFAULT_SNAPSHOT_BYTES,
-    Snapshot,
-    check_fits,
-    restore,
-    take,
-)
 from stockade.results import SandboxResult, SessionStatus
 from stockade.sessions import _pausing as pausing
 from stockade.sessions._limits import limits_of
@@ -36,6 +26,8 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from stockade.executions._execution import Execution
+    from stockade.files import Files, Timeout
+    from stockade.files._snapshots import Snapshot
     from stockade.sessions._registry import SessionRecord
 
 __all__ = ["DEFAULT_AGENT", "RunOptions", "Session"]
@@ -204,6 +196,11 @@ class Session:
     @functools.cached_property
     def files(self) -> Files:
         """The sandbox's files (F1 to F6). Raises UnsupportedError where it has none."""
+        # Most programs have no use for them, and they are a tenth of what there is to import.
+        from stockade.files import Files
+        from stockade.files._calls import FileCalls
+        from stockade.files._shell import ShellFiles
+
         record, wall = self._record, self._provider.wall
         wall.capabilities.require(
             Feature.FILES, record.provider, "print what you need on standard output."
@@ -224,11 +221,15 @@ class Session:
         writes. ``timeout``: seconds, None for no limit, by default the session's. Raises
         UnsupportedError, FileTooLargeError, TimeoutError.
         """
+        from stockade.files._snapshots import take
+
         self._require_snapshots("bring the files out with session.files.get_tree.")
         return take(self.files, lambda: self._sandbox().changes(), max_bytes, timeout)
 
     def _restore(self, snapshot: Snapshot) -> None:
         """Start from a snapshot's files. Raises ConfigError where it does not fit."""
+        from stockade.files._snapshots import check_fits, restore
+
         check_fits(snapshot, self._record.config)
         self._require_snapshots("put files in with session.files.put_tree.")
         restore(self.files, snapshot)

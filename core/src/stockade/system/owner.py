@@ -12,8 +12,8 @@ import contextlib
 import functools
 import hashlib
 import os
+import platform
 import re
-import socket
 from enum import Enum
 
 import attrs
@@ -180,7 +180,7 @@ def _host() -> str:
 
 
 def _hashed(number: str) -> str:
-    name = f"stockade host\0{number}\0{socket.gethostname()}"
+    name = f"stockade host\0{number}\0{platform.node()}"
     return hashlib.sha256(name.encode()).hexdigest()[:16]
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 
 __all__ = ["pauses"]
 
 _FIRST_SECONDS, _MOST_SECONDS = 0.1, 2.0
-_random = random.SystemRandom()  # forked processes must not pause alike
 
 
 def pauses(count: int) -> Iterator[float]:
@@ -17,7 +15,10 @@ def pauses(count: int) -> Iterator[float]:
     Up to half of each is left to chance, so that those who failed together do not
     all come back together.
     """
+    import random  # where something has failed
+
+    chance = random.SystemRandom()  # forked processes must not pause alike
     longest = _FIRST_SECONDS
     for _ in range(count):
-        yield longest * _random.uniform(0.5, 1.0)
+        yield longest * chance.uniform(0.5, 1.0)
         longest = min(_MOST_SECONDS, longest * 2)

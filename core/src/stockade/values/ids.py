@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
+import os
 
 from stockade.errors import ConfigError
 
@@ -12,11 +12,11 @@ __all__ = ["agent_hash", "check_agent_id", "new_execution_id", "new_session_id"]
 
 def new_session_id() -> str:
     """160 random bits; letters, digits and ``-`` only, so that it is fit for a name."""
-    return "ses-" + secrets.token_hex(20)
+    return "ses-" + os.urandom(20).hex()
 
 
 def new_execution_id() -> str:
-    return "exe-" + secrets.token_hex(20)
+    return "exe-" + os.urandom(20).hex()
 
 
 def check_agent_id(agent_id: object) -> str:
