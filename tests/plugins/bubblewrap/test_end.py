@@ -118,11 +118,9 @@ def test_what_a_session_uses_is_reported(wall: str) -> None:
 
 
 def _keeper_of(pid: int) -> int:
-    """The keeper is the child of whichever thread opened the session."""
-    for task in os.listdir(f"/proc/{pid}/task"):
-        for child in Path(f"/proc/{pid}/task/{task}/children").read_text().split():
-            return int(child)
-    raise AssertionError("no keeper")
+    """Of a process with one session."""
+    (found,) = _keepers(pid)
+    return found
 
 
 def test_C11_a_lifetime_holds_though_its_owner_stands_still(wall: str) -> None:
@@ -215,14 +213,14 @@ def test_C5_a_start_that_fails_leaves_nothing_and_says_why(bubblewrap: str, shar
     shared.joinpath("work").chmod(0o644)
     with pytest.raises(SandboxStartError, match="bwrap: Can't mkdir"):
         stockade.open(f"{bubblewrap}:{shared}", working_dir="/work/here")
-    assert until(lambda: not _children())
+    assert until(lambda: not _keepers(os.getpid()))
 
 
-def _children() -> list[int]:
-    """This process's living children that are keepers."""
+def _keepers(pid: int) -> list[int]:
+    """A process's living children that are keepers, of whichever thread."""
     found = []
-    for task in os.listdir("/proc/self/task"):
-        for child in Path(f"/proc/self/task/{task}/children").read_text().split():
+    for task in os.listdir(f"/proc/{pid}/task"):
+        for child in Path(f"/proc/{pid}/task/{task}/children").read_text().split():
             line = Path(f"/proc/{child}/cmdline").read_bytes()
             if line.startswith(b"stockade-keeper"):
                 found.append(int(child))

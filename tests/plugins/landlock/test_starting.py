@@ -16,6 +16,7 @@ import pytest
 import stockade
 from plugins.landlock.processes import gone
 from stockade import SandboxStartError
+from stockade.toolkit.local import forked
 from stockade.toolkit.local.bare import keeper_command
 from stockade_landlock.wall import LandlockWall
 
@@ -74,7 +75,8 @@ def test_a_shortage_that_passes_is_not_even_seen(landlock: str) -> None:
 
 
 def _failing(monkeypatch: pytest.MonkeyPatch, code: str, times: int) -> list[int]:
-    """The first keepers do this instead; the ids of all that are started."""
+    """The first servers of keepers do this instead; the ids of all that are started."""
+    forked.close_servers()
     usual, started = subprocess.Popen, list[int]()
 
     def popen(argv: list[str], **options: Any) -> Any:
@@ -89,7 +91,7 @@ def _failing(monkeypatch: pytest.MonkeyPatch, code: str, times: int) -> list[int
         started.append(made.pid)
         return made
 
-    monkeypatch.setattr("stockade.toolkit.local.process.subprocess.Popen", popen)
+    monkeypatch.setattr("stockade.toolkit.local.forked.subprocess.Popen", popen)
     return started
 
 

@@ -11,7 +11,7 @@ import os
 
 import attrs
 
-from stockade.toolkit.local.limits import TERMINALS
+from stockade.toolkit.local.bounds import TERMINALS
 from stockade.toolkit.local.procfs import HIDDEN
 from stockade.toolkit.local.root import HOSTNAME, Root, Step, Writable
 from stockade.toolkit.local.spec import Shown

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import platform
 from collections.abc import Sequence
@@ -19,8 +18,9 @@ __all__ = ["BubblewrapWall"]
 #: setns with a pidfd came with it.
 _MIN_LINUX = (5, 8)
 #: Past the standard streams, in the numbers that bwrap is given: the supervisor's file, which
-#: the supervisor lets no program have, and what bwrap reads.
-_PROGRAM, _FIRST_TEXT = 3, 4
+#: the supervisor lets no program have, the socket by which it becomes the keeper's own child, and
+#: what bwrap reads.
+_PROGRAM, _TIE, _FIRST_TEXT = 3, 4, 5
 
 
 class BubblewrapWall(LocalWall):
@@ -29,7 +29,7 @@ class BubblewrapWall(LocalWall):
     name = "bubblewrap"
     isolation = Isolation.CONTAINER
     summary = "namespaces, a root of its own and seccomp, by bubblewrap; no daemon, no image"
-    depth = 1  # bwrap stays outside
+    depth = 1  # bwrap itself, which stays outside until the sandbox is made
     as_user = True
 
     def launch(self, plan: Plan) -> KeeperProcess:
@@ -50,10 +50,10 @@ class BubblewrapWall(LocalWall):
             ]
             # Not on the command line: the sandbox's first process shows it inside (E7).
             listed = "".join(word + "\0" for word in words).encode("utf-8", "surrogateescape")
-            started = [f"/proc/self/fd/{_PROGRAM}", "serve"]
+            started = [f"/proc/self/fd/{_PROGRAM}", "serve", str(_TIE)]
             argv = [bwrap, "--args", passed.number(listed), "--", *started]
             places = {_PROGRAM: supervisor.descriptor(), **passed.places}
-            spec = dataclasses.replace(plan.spec, argv=argv, scoped=plan.network)
+            spec = plan.spec._replace(argv=argv, tie=_TIE, scoped=plan.network)
             return KeeperProcess(spec, places)
 
     def modes(self, root: Root) -> Sequence[tuple[Sequence[str], int]]:

@@ -8,13 +8,12 @@ mounts belong to one that no program is in; there it is somebody that nobody on 
 
 from __future__ import annotations
 
-import dataclasses
 import fcntl
 import os
 import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from stockade.toolkit.local import calls, kernel, landlock
 from stockade.toolkit.local.kernel import (
@@ -40,8 +39,7 @@ _NAME = "sandbox"
 _MAP, _GO = b"m", b"g"
 
 
-@dataclasses.dataclass(frozen=True)
-class Birth:
+class Birth(NamedTuple):
     """What a sandbox is born with; the owner's side fills it in (wall.py)."""
 
     as_root: bool  #: the keeper is root on the host
@@ -62,7 +60,7 @@ class Birth:
         return self.inside if self.user_namespace else self.outside
 
     def to_message(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        return self._asdict()
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> Birth:

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from stockade.toolkit.local import kernel
+from stockade.toolkit.local.bounds import TERMINALS
 from stockade.toolkit.local.kernel import (
     MS_BIND,
     MS_NODEV,
@@ -24,7 +25,6 @@ from stockade.toolkit.local.kernel import (
     MS_REC,
     MS_REMOUNT,
 )
-from stockade.toolkit.local.limits import TERMINALS
 from stockade.toolkit.local.procfs import HIDDEN, READ_ONLY
 from stockade.toolkit.local.spec import Shown
 

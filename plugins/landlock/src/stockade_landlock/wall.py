@@ -7,7 +7,6 @@ process, the supervisor (birth.py).
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import platform
 import subprocess
@@ -63,9 +62,7 @@ class LandlockWall(LocalWall):
             filter=plan.filter.hex(),
             network=plan.network,
         )
-        spec = dataclasses.replace(
-            plan.spec, argv=["stockade-supervisor", "serve"], extra=birth.to_message()
-        )
+        spec = plan.spec._replace(argv=["stockade-supervisor", "serve"], extra=birth.to_message())
         return KeeperProcess(
             spec,
             {PROGRAM: supervisor.descriptor()},

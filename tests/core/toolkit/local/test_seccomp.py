@@ -10,7 +10,7 @@ import struct
 
 import pytest
 
-from stockade.toolkit.local import calls, limits, seccomp
+from stockade.toolkit.local import bounds, calls, limits, seccomp
 from stockade.toolkit.local.seccomp import ALLOWED, DONE, FORBIDDEN, RULES, Is, Rule
 from stockade.toolkit.local.table import MACHINES, NEWEST, NUMBERS
 
@@ -199,13 +199,13 @@ def test_E5_memory_that_is_nobodys_is_refused_where_it_is_watched(
     for flags in (0x01, 0x02, 0x22, 0x4022):  # a file's, or private
         assert asks("mmap", 0, 4096, 3, flags, 3) == ALLOW
     sizes = (212_992, 4 << 20)
-    monkeypatch.setattr(limits, "_sizes", lambda kind: sizes)
+    monkeypatch.setattr(bounds, "_sizes", lambda kind: sizes)
     assert asks("setsockopt", 3, 1, 7) == asks("setsockopt", 3, 1, 8) == 0x00050000
     assert asks("setsockopt", 3, 1, 9) == asks("setsockopt", 3, 6, 7) == ALLOW
-    assert limits.buffer_bytes("wmem") == 2 * 212_992
+    assert bounds.buffer_bytes("wmem") == 2 * 212_992
     sizes = (212_992, 212_992)
     assert asks("setsockopt", 3, 1, 7) == ALLOW
-    assert limits.buffer_bytes("wmem") == 4 * 212_992
+    assert bounds.buffer_bytes("wmem") == 4 * 212_992
 
 
 def test_E8_limits_of_a_process_s_own_alone(machine: Machine) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -33,7 +32,7 @@ class Bare(LocalWall):
 
     def launch(self, plan: Plan) -> KeeperProcess:
         argv = [f"/proc/self/fd/{_PROGRAM}", "serve"]
-        spec = dataclasses.replace(plan.spec, argv=argv, env={"PATH": "/usr/bin:/bin"})
+        spec = plan.spec._replace(argv=argv, env={"PATH": "/usr/bin:/bin"})
         return KeeperProcess(spec, {_PROGRAM: supervisor.descriptor()})
 
 

@@ -16,7 +16,7 @@ import struct
 from collections.abc import Iterator, Mapping
 
 from stockade.toolkit.local import calls
-from stockade.toolkit.local.limits import buffer_bytes
+from stockade.toolkit.local.bounds import buffer_bytes
 
 __all__ = ["Buffers"]
 
@@ -62,7 +62,7 @@ class Buffers:
     @classmethod
     def of(cls, pid: int, ids: tuple[int, int] | None) -> Buffers:
         """Of the network namespace that a sandbox's process is in; ``ids`` as in
-        ``calls.limit``. Raises OSError where the kernel does not report it."""
+        ``calls.settle``. Raises OSError where the kernel does not report it."""
         ours, theirs = socket.socketpair()
 
         def make() -> bytes:

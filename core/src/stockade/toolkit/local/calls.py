@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import os
 import resource
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +16,6 @@ from stockade.toolkit.local import tree
 __all__ = [
     "become_subreaper",
     "call",
-    "configure",
     "enter",
     "enter_as_root",
     "filter_calls",
@@ -24,8 +23,8 @@ __all__ = [
     "give_up_privileges",
     "hide_command_line",
     "in_fork",
-    "limit",
-    "remount",
+    "settle",
+    "show_environment",
     "show_files",
     "take_ids",
 ]
@@ -65,12 +64,30 @@ def hide_command_line(name: bytes) -> None:
     A fork on its way into a sandbox is in sight there before it becomes the program; of
     all that it has of the host's only the command line can be read then.
     """
+    start, end = _place(45)  # arg_start and arg_end of proc(5)
+    if 0 < start < end:
+        _overwrite(start, end, name[: end - start - 1])
+
+
+def show_environment(variables: Mapping[str, str]) -> None:
+    """Have this process show these variables and no others, as its /proc/PID/environ has them,
+    in the place of those that it was started with. Raises OSError where there is less room."""
+    text = b"".join(f"{name}={value}\0".encode() for name, value in variables.items())
+    start, end = _place(47)  # env_start and env_end
+    if len(text) > end - start:
+        raise OSError(errno.E2BIG, "the keeper's marks are too long")
+    _overwrite(start, end, text)
+
+
+def _place(field: int) -> tuple[int, int]:
+    """Two addresses that this process's /proc/PID/stat tells, counted behind its name."""
     with open("/proc/self/stat", "rb") as file:
         fields = file.read().rpartition(b")")[2].split()
-    start, end = int(fields[45]), int(fields[46])  # arg_start and arg_end of proc(5)
-    if 0 < start < end:
-        shown = name[: end - start - 1]
-        ctypes.memmove(start, shown + bytes(end - start - len(shown)), end - start)
+    return int(fields[field]), int(fields[field + 1])
+
+
+def _overwrite(start: int, end: int, text: bytes) -> None:
+    ctypes.memmove(start, text + bytes(end - start - len(text)), end - start)
 
 
 def take_ids(ids: tuple[int, int]) -> None:
@@ -127,8 +144,8 @@ def in_fork(act: Callable[[], bytes]) -> str:
         try:
             os.close(answer)
             os.write(into, b"+" + act() + b"\0")
-        except BaseException:
-            os.write(into, traceback.format_exc(limit=-2).encode()[-2000:] + b"\0")
+        except BaseException as error:
+            os.write(into, f"{type(error).__name__}: {error}".encode()[:2000] + b"\0")
         finally:
             os._exit(0)
     os.close(into)
@@ -144,59 +161,103 @@ def in_fork(act: Callable[[], bytes]) -> str:
     return words[1:]
 
 
-def remount(
+def settle(
     pid: int,
     ids: tuple[int, int] | None,
+    limits: Sequence[tuple[int, int]],
     modes: Sequence[tuple[Sequence[str], int]],
-    mounts: Sequence[tuple[Sequence[str], str]],
+    remounts: Sequence[tuple[Sequence[str], str]],
+    settings: Mapping[str, str],
 ) -> None:
-    """Set modes of what the sandbox with the process ``pid`` has for its own, and then the
-    options of file systems that it has mounted itself; all of them are given, ``nosuid`` and
-    the like too. Raises OSError."""
+    """What the sandbox of process ``pid`` gets once it is up, in one fork. Raises OSError.
+
+    ``limits``: lower limits of that process and of all below it, resource and value.
+    ``modes``: of what the sandbox has for its own; after them ``remounts``: file systems that
+    it has mounted itself, and all their options, ``nosuid`` and the like too. ``settings``:
+    what its network and its user namespace have for their own, paths below /proc/sys, and
+    values; of this process's own ones nothing is set.
+    ``ids``: who has the rights over it, where that is not this process's user.
+    """
+    network = {} if _is_own(f"/proc/{pid}/ns/net") else _below(settings, "net/")
+    user = {} if _is_own(f"/proc/{pid}/ns/user") else _below(settings, "user/")
 
     def change() -> bytes:
-        enter(pid, ids, "mnt")
-        for paths, mode in modes:
-            for path in paths:
-                os.chmod(path, mode)
-        for paths, options in mounts:
-            for path in paths:
-                _set_options(path, options)
+        if ids is not None:  # they have the rights, which root of a container may lack
+            take_ids(ids)
+        _lower_all(pid, limits)
+        wanted = {"net": network, "mnt": modes or remounts, "user": user}
+        into = _Namespaces(pid, [kind for kind, given in wanted.items() if given])
+        if network:
+            into.enter("net")
+            into.write(network)
+        if modes or remounts:
+            into.enter("mnt")
+            for paths, mode in modes:
+                for path in paths:
+                    os.chmod(path, mode)
+            for paths, options in remounts:
+                _remount(paths, options)
+        if user:
+            # Last: over the others' owner it has no rights.
+            into.become(into.at["user"])
+            into.write(user)
         return b"done"
 
-    if modes or mounts:
+    if limits or network or modes or remounts or user:
         in_fork(change)
 
 
-def _set_options(path: str, options: str) -> None:
+def _below(settings: Mapping[str, str], part: str) -> dict[str, str]:
+    """Those of a part of /proc/sys, by their paths there."""
+    root = "/proc/sys/"
+    return {
+        path.removeprefix(root): value
+        for path, value in settings.items()
+        if path.startswith(root + part)
+    }
+
+
+class _Namespaces:
+    """A process's, for a fork that goes into them; opened while /proc is still this machine's."""
+
+    def __init__(self, pid: int, kinds: Sequence[str]) -> None:
+        self.at = {
+            kind: os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in kinds
+        }
+        self._settings = os.open("/proc/sys", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._user = _identity("/proc/self/ns/user")
+        call("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+    def become(self, user: int) -> None:
+        """Go into a user namespace, where this process is not in it already."""
+        if _identity(user) != self._user:
+            call("setns", user, _NEW_USER)
+            self._user = _identity(user)
+
+    def enter(self, kind: str) -> None:
+        """Into "net" or "mnt", with the rights of its owner."""
+        self.become(fcntl.ioctl(self.at[kind], _NS_GET_USERNS))
+        call("setns", self.at[kind], _KINDS[kind])
+
+    def write(self, settings: Mapping[str, str]) -> None:
+        """They are those of whoever looks."""
+        for path, value in settings.items():
+            file = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=self._settings)
+            os.write(file, value.encode())
+            os.close(file)
+
+
+def _identity(namespace: int | str) -> tuple[int, int]:
+    found = os.stat(namespace)
+    return found.st_dev, found.st_ino
+
+
+def _remount(paths: Sequence[str], options: str) -> None:
     words = options.split(",")
     flags = _MS_REMOUNT | sum(_MOUNT_FLAGS.get(word, 0) for word in words)
     data = ",".join(word for word in words if word not in _MOUNT_FLAGS)
-    call("mount", b"none", os.fsencode(path), None, flags, data.encode())
-
-
-def configure(pid: int, ids: tuple[int, int] | None, settings: Mapping[str, str]) -> None:
-    """Set what the network and the user namespace of the process ``pid`` have for their own:
-    paths below /proc/sys, and values. Of this process's own ones nothing is set.
-    Raises OSError."""
-    network, user = (not _is_own(f"/proc/{pid}/ns/{kind}") for kind in ("net", "user"))
-
-    def change() -> bytes:
-        if ids is not None:  # who has the rights, which root of a container may lack
-            take_ids(ids)
-        # Settings of a user namespace are those of whoever looks.
-        own = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-        if network:
-            enter(pid, None, "net")
-            _write_all(settings, "/proc/sys/net/")
-        if user:
-            if not _is_own(own):
-                call("setns", own, _NEW_USER)
-            _write_all(settings, "/proc/sys/user/")
-        return b"done"
-
-    if settings and (network or user):
-        in_fork(change)
+    for path in paths:
+        call("mount", b"none", os.fsencode(path), None, flags, data.encode())
 
 
 def enter(pid: int, ids: tuple[int, int] | None, name: str) -> None:
@@ -230,29 +291,14 @@ def _is_own(namespace: int | str) -> bool:
     return any((each.st_dev, each.st_ino) == (other.st_dev, other.st_ino) for each in own)
 
 
-def _write_all(settings: Mapping[str, str], below: str) -> None:
-    for path, value in settings.items():
-        if path.startswith(below):
-            with open(path, "w") as file:
-                file.write(value)
-
-
-def limit(pid: int, ids: tuple[int, int] | None, limits: Sequence[tuple[int, int]]) -> None:
-    """Lower limits of a process that runs and of all below it: resource and value.
-    Raises OSError."""
-
-    def change() -> bytes:
-        if ids is not None:  # their own user may, and root may lack the right
-            take_ids(ids)
-        _lower(pid, limits)
-        # Looked for only now: whatever it forks from here on has them already.
-        for child in tree.descendants(pid):
-            with contextlib.suppress(ProcessLookupError):
-                _lower(child, limits)
-        return b"done"
-
-    if limits:
-        in_fork(change)
+def _lower_all(pid: int, limits: Sequence[tuple[int, int]]) -> None:
+    if not limits:
+        return
+    _lower(pid, limits)
+    # Looked for only now: whatever it forks from here on has them already.
+    for child in tree.descendants(pid):
+        with contextlib.suppress(ProcessLookupError):
+            _lower(child, limits)
 
 
 def _lower(pid: int, limits: Sequence[tuple[int, int]]) -> None:

@@ -10,7 +10,6 @@ import contextlib
 import functools
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -111,9 +110,10 @@ def parents() -> Mapping[str, str]:
 
 def attempt(found: Mapping[str, str]) -> Mapping[str, str]:
     """Those of the folders in which a group can be made that takes a process in."""
-    from stockade.toolkit.processes.children import (
-        run,  # keepers import this module, and need it not
-    )
+    # Keepers import this module, and need neither.
+    import subprocess
+
+    from stockade.toolkit.processes.children import run
 
     usable = {}
     for name, folder in found.items():

@@ -13,7 +13,7 @@ import contextlib
 import os
 from collections.abc import Collection, Mapping, Sequence
 
-from stockade.toolkit.local.limits import buffer_bytes
+from stockade.toolkit.local.bounds import buffer_bytes
 
 __all__ = ["Charges", "Status", "status_of"]
 

@@ -4,7 +4,10 @@ It makes the session's cgroup, starts one program with what it is passed, watche
 limits that no cgroup holds, and ends it all: when the owner closes its control socket or
 dies, when the lifetime is over, and by the kernel's hand when it is killed itself (where the
 program asks for that, by PR_SET_PDEATHSIG). No byte of a program's output passes through it.
-It has one thread, since forks of it enter namespaces.
+It has one thread, since forks of it enter namespaces. It is itself the fork of a server
+that has imported all this (forkserver.py), and the owner's child. Where nothing has to be
+watched it becomes the supervisor's ``keep`` once the sandbox is up, which does the rest in a
+hundredth of the memory.
 """
 
 from __future__ import annotations
@@ -16,55 +19,56 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable
 from typing import Any
 
 from stockade.toolkit.local import calls, messages
+from stockade.toolkit.local.forkserver import serve_forks
+from stockade.toolkit.local.marks import marks
 from stockade.toolkit.local.program import Program
-from stockade.toolkit.local.spec import KeeperSpec
+from stockade.toolkit.local.spec import KeeperSpec, milliseconds_until
 from stockade.toolkit.local.watch import Watch
 
-__all__ = ["Keeper", "main"]
+__all__ = ["KEEP", "Keeper", "main"]
 
+#: The place of the supervisor's file for the keeper's own use; no program gets it.
+KEEP = -1
 _OPEN_FILES = 4096
-#: The keeper's own end of a lifetime comes after core's (C11).
-_EXPIRY_GRACE_SECONDS = 2.0
 
 
 class Keeper:
     """Serves the owner until it closes its control socket."""
 
-    def __init__(self, owner: socket.socket, program: Program, parent: int) -> None:
-        """``parent`` is the owner's process id, as it numbers itself."""
+    def __init__(
+        self, owner: socket.socket, program: Program, parent: int, supervisor: int = -1
+    ) -> None:
+        """``parent`` is the owner's process id, as it numbers itself, and ``supervisor`` a
+        descriptor of its file."""
         spec = program.spec
         self._control = owner
         self._program = program
         self._parent = parent
+        self._supervisor = supervisor
+        self._owner = -1
         self._stop = False
         self._over_at: float | None = None
-        self._expire({"at": spec.expires_at})
+        self._expire(milliseconds_until(spec.expires_at))
+        memory, share = spec.watched
+        self._watches = memory is not None or share is not None
         self._watch = Watch(
-            None if "memory" in spec.held else spec.memory_bytes,
-            None if "cpu" in spec.held else spec.cpu_share,
+            memory,
+            share,
             processes=program.processes,
             count=program.count_kills,
             buffers=program.buffers,
         )
-        self._does: dict[str, Callable[[dict[str, Any]], dict[str, Any] | None]] = {
-            "ready": self._ready,
-            "state": self._state,
-            "killed": self._killed,
-            "freeze": self._freeze,
-            "expire": self._expire,
-            "end": self._end,
-        }
 
     def serve(self) -> None:
         """Until the owner is gone, the lifetime is over, or an end was asked for."""
         poll = select.poll()
         woken = self._wake_at_signals()
-        owner = os.pidfd_open(self._parent) if os.getppid() == self._parent else -1
-        for descriptor in (self._control.fileno(), woken, owner):
+        if os.getppid() == self._parent:
+            self._owner = os.pidfd_open(self._parent)
+        for descriptor in (self._control.fileno(), woken, self._owner):
             if descriptor >= 0:
                 poll.register(descriptor, select.POLLIN)
         while not self._stop:
@@ -74,10 +78,10 @@ class Keeper:
                     os.read(woken, 4096)
             self._program.reap()
             # A fork of the owner may hold the socket open, so the owner itself is looked at too.
-            if owner in ready or self._is_over():
+            if self._owner in ready or self._is_over():
                 return
             if self._control.fileno() in ready:
-                received = messages.receive(self._control)
+                received = messages.receive_packet(self._control)
                 if received is None:
                     return
                 self._serve_one(received[0])
@@ -107,11 +111,17 @@ class Keeper:
             until.append(min(max(0.0, left), 3600.0) + 0.001)
         return min(until) * 1000 if until else None
 
-    def _serve_one(self, message: dict[str, Any]) -> None:
-        if message["op"] == "expect":  # the one that waits for no answer
+    def _serve_one(self, packet: bytes) -> None:
+        asked = messages.taken(packet)
+        if asked is None:
+            worked = messages.answer_with(self._control, lambda: self._ready(messages.read(packet)))
+            if worked and not self._watches:
+                self._become_small()
+        elif asked[0] == messages.EXPECT:
             self._watch.expect()
-            return
-        answer_with(self._control, lambda: self._does[message["op"]](message))
+        else:
+            with contextlib.suppress(OSError):
+                messages.send_answer(self._control, self._answer(*asked))
 
     def _ready(self, message: dict[str, Any]) -> dict[str, Any]:
         self._program.ready(
@@ -122,48 +132,45 @@ class Keeper:
         )
         return {"first": self._program.first}
 
-    def _state(self, message: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "ended": self._program.status,
-            "kills": self._program.kills() + self._watch.kills,
-        }
+    def _answer(self, what: int, value: int) -> messages.Answer:
+        try:
+            if what == messages.KILLED:
+                return messages.Answer(True, int(self._program.killed(value)))
+            if what == messages.EXPIRE:
+                self._expire(value)
+            if what == messages.END:
+                self._program.end()
+                self._stop = True
+        except OSError as error:
+            return messages.Answer(False, words=str(error))
+        ended = self._program.status
+        return messages.Answer(True, self._watch.kills, -1 if ended is None else ended)
 
-    def _killed(self, message: dict[str, Any]) -> dict[str, Any]:
-        return {"killed": self._program.killed(message["pid"])}
+    def _expire(self, left: int) -> None:
+        """In milliseconds, -1 for never; by a clock that nobody sets (C11)."""
+        self._over_at = None if left < 0 else time.monotonic() + left / 1000
 
-    def _freeze(self, message: dict[str, Any]) -> None:
-        self._program.freeze(message["yes"])
-
-    def _expire(self, message: dict[str, Any]) -> None:
-        """By a clock that nobody sets (C11)."""
-        at: float | None = message["at"]
-        self._over_at = (
-            None
-            if at is None
-            else time.monotonic() + max(0.0, at - time.time()) + _EXPIRY_GRACE_SECONDS
-        )
-
-    def _end(self, message: dict[str, Any]) -> None:
-        self._program.end()
-        self._stop = True
-
-
-def answer_with(owner: socket.socket, act: Callable[[], dict[str, Any] | None]) -> bool:
-    """Do it, and answer with what it gives or with how it failed; whether it worked."""
-    answer: dict[str, Any]
-    try:
-        answer = {**(act() or {}), "ok": True}
-    except Exception as error:
-        passing = isinstance(error, OSError) and messages.is_passing(error)
-        answer = {"ok": False, "error": f"{type(error).__name__}: {error}", "passing": passing}
-    with contextlib.suppress(OSError):
-        messages.send(owner, answer)
-    return bool(answer["ok"])
+    def _become_small(self) -> None:
+        """Nothing has to be watched: be the supervisor's keeper, in this process's place. It
+        adopts, and is ended with, as this one is. Where that cannot be this one goes on."""
+        if self._supervisor < 0 or self._program.status is not None:
+            return
+        left = -1
+        if self._over_at is not None:
+            left = max(0, int((self._over_at - time.monotonic()) * 1000))
+        passed = [self._control.fileno(), self._owner]
+        words = [*passed, self._program.pid, left]
+        spec = self._program.spec
+        for descriptor in passed:
+            if descriptor >= 0:
+                os.set_inheritable(descriptor, True)
+        argv = ["stockade-keeper", "keep", *map(str, words), *self._program.folders]
+        with contextlib.suppress(OSError):
+            os.execve(self._supervisor, argv, marks(spec.wall, spec.session, spec.owner))
 
 
 def _set_up() -> None:
     calls.become_subreaper()
-    calls.hide_command_line(b"stockade-keeper")
     os.umask(0o022)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = _OPEN_FILES if most == resource.RLIM_INFINITY else min(_OPEN_FILES, most)
@@ -174,13 +181,8 @@ def _set_up() -> None:
         signal.signal(number, lambda *_: None)
 
 
-def main(descriptor: int, kind: type[Program] = Program) -> None:
-    """Run in the keeper's process (process.py), with the number of its end of the control socket.
-
-    A wall whose programs are of another kind calls it from a ``main`` of its own.
-    """
-    owner = socket.socket(fileno=descriptor)
-    owner.set_inheritable(False)
+def _keep(owner: socket.socket, kind: type[Program]) -> None:
+    """In the keeper's process."""
     _set_up()
     received = messages.receive(owner)
     if received is None:
@@ -188,13 +190,22 @@ def main(descriptor: int, kind: type[Program] = Program) -> None:
     message, passed = received
     program = kind(KeeperSpec.from_message(message["spec"]))
     places = dict(zip(message["places"], passed, strict=True))
+    supervisor = places.pop(KEEP, -1)
     try:
-        started = answer_with(owner, lambda: program.start(places))
-        for held in passed:
+        started = messages.answer_with(owner, lambda: program.start(places))
+        for held in places.values():
             os.close(held)
         if started:
-            Keeper(owner, program, message["owner"]).serve()
+            Keeper(owner, program, message["owner"], supervisor).serve()
     finally:
         with contextlib.suppress(OSError):
             program.end()
         os._exit(0)
+
+
+def main(descriptor: int, kind: type[Program] = Program) -> None:
+    """Run in the fork server's process (forked.py), with the number of its end of the messages.
+
+    A wall whose programs are of another kind calls it from a ``main`` of its own.
+    """
+    serve_forks(descriptor, lambda owner: _keep(owner, kind))

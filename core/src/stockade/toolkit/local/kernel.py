@@ -11,7 +11,6 @@ import ctypes
 import errno
 import fcntl
 import os
-import platform
 import socket
 import struct
 from typing import Any
@@ -91,7 +90,7 @@ def _checked(result: int, name: str) -> int:
 
 
 def _number(name: str) -> int:
-    number = NUMBERS[name][MACHINES[platform.machine()][0]]
+    number = NUMBERS[name][MACHINES[os.uname().machine][0]]
     assert number is not None, f"this machine has no {name}"
     return number
 

@@ -17,22 +17,14 @@ import time
 from stockade.errors import DestroyError
 from stockade.toolkit.local import tree
 from stockade.toolkit.local.cgroups import Group, group_name, named
+from stockade.toolkit.local.marks import OWNER, SESSION, WALL
 from stockade.wall import Leftover, Usage
 
-__all__ = ["Leftovers", "counter_path", "marks"]
+__all__ = ["Leftovers", "counter_path"]
 
-_WALL = "STOCKADE_KEEPER_WALL"
-_SESSION = "STOCKADE_KEEPER_SESSION"
-_OWNER = "STOCKADE_KEEPER_OWNER"
 _REMOVE_SECONDS = 8.0
 #: Folders that every user may enter, wherever temporary files go here.
 _SHARED_FOLDERS = ("/dev/shm", "/tmp")
-
-
-def marks(wall: str, session: str, owner: str) -> dict[str, str]:
-    """The variables that a keeper's environment has so that it is found; nothing below the
-    keeper may inherit them (E7). ``owner`` is OpenRequest's."""
-    return {_WALL: wall, _SESSION: session, _OWNER: owner}
 
 
 def counter_path(wall: str, session: str) -> str:
@@ -119,10 +111,10 @@ class Leftovers:
         found: dict[str, _Found] = {}
         for name in filter(str.isdigit, os.listdir("/proc")):
             has = _marks_of(int(name))
-            if has.get(_WALL) == self._wall and _SESSION in has and tree.alive(int(name)):
-                one = found.setdefault(has[_SESSION], _Found())
+            if has.get(WALL) == self._wall and SESSION in has and tree.alive(int(name)):
+                one = found.setdefault(has[SESSION], _Found())
                 one.keepers.append(int(name))
-                one.owner = one.owner or has.get(_OWNER, "")
+                one.owner = one.owner or has.get(OWNER, "")
         for session, folder, owner in named(self._wall):
             one = found.setdefault(session, _Found())
             one.groups.append(folder)
@@ -138,4 +130,4 @@ def _marks_of(pid: int) -> dict[str, str]:
     except OSError:
         return {}
     pairs = (entry.decode("utf-8", "replace").partition("=") for entry in entries)
-    return {name: value for name, _, value in pairs if name in (_WALL, _SESSION, _OWNER)}
+    return {name: value for name, _, value in pairs if name in (WALL, SESSION, OWNER)}

@@ -21,15 +21,14 @@ import resource
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from stockade.toolkit.local.bounds import grows_far
 from stockade.toolkit.local.seccomp import DONE, OWN_PROCESS, Is, Rule, program
 
 __all__ = [
     "LIMITS",
     "NETWORK",
-    "TERMINALS",
     "UNOWNED",
     "USERS",
-    "buffer_bytes",
     "session_filter",
     "unowned_rules",
 ]
@@ -67,8 +66,6 @@ NETWORK: Mapping[str, str] = MappingProxyType(
 #: Settings of a user namespace of the sandbox's own: it is the last one, whatever call asks
 #: for another; the filter of system calls refuses that as well (E1).
 USERS: Mapping[str, str] = MappingProxyType({"/proc/sys/user/max_user_namespaces": "0"})
-#: Of a sandbox's own; this machine has some thousands for all.
-TERMINALS = 64
 
 
 def session_filter(*, watched: bool, pinned: bool, writes: bool = False) -> bytes:
@@ -103,32 +100,10 @@ def unowned_rules() -> dict[str, Rule]:
         ),
         "landlock_create_ruleset": Rule([], otherwise=errno.ENOSYS),
     }
-    if _grows_far():
+    if grows_far():
         rules["setsockopt"] = Rule(
             [[Is(1, _SOL_SOCKET), Is(2, name)] for name in (_SO_SNDBUF, _SO_RCVBUF)],
             then=DONE,
             otherwise=0,
         )
     return rules
-
-
-def buffer_bytes(kind: str) -> int:
-    """What a socket's buffer holds at most under these rules: ``wmem`` of what it sends, or
-    ``rmem``. A program that enlarges one gets twice the size that it asks for, and asks for no
-    more than this machine's largest; and a buffer takes one more message while it has room."""
-    usual, most = _sizes(kind)
-    return 2 * (usual if _grows_far() else 2 * most)
-
-
-def _grows_far() -> bool:
-    """Whether the largest size was set far above the usual one, as for fast networks."""
-    return any(most > 2 * usual for usual, most in map(_sizes, ("wmem", "rmem")))
-
-
-def _sizes(kind: str) -> tuple[int, int]:
-    """The usual size of a socket's buffer on this machine, and the largest."""
-    found = []
-    for name in ("default", "max"):
-        with open(f"/proc/sys/net/core/{kind}_{name}") as file:
-            found.append(int(file.read()))
-    return found[0], found[1]

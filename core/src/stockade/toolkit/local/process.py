@@ -7,21 +7,22 @@ import dataclasses
 import logging
 import os
 import socket
-import subprocess
 import threading
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from stockade.errors import DestroyError, SandboxStartError
-from stockade.toolkit.local import messages
-from stockade.toolkit.local.bare import keeper_command
+from stockade.toolkit.local import messages, supervisor
 from stockade.toolkit.local.cgroups import Group, group_name
-from stockade.toolkit.local.leftovers import marks
-from stockade.toolkit.local.spec import KeeperSpec
+from stockade.toolkit.local.forked import ForkError, fork
+from stockade.toolkit.local.keeper import KEEP
+from stockade.toolkit.local.marks import marks
+from stockade.toolkit.local.spec import KeeperSpec, milliseconds_until
 
 __all__ = ["KeeperLostError", "KeeperProcess", "State"]
 
 _log = logging.getLogger(__name__)
+_Given = TypeVar("_Given")
 
 _ANSWER_SECONDS = 20.0
 _REMOVE_SECONDS = 8.0
@@ -65,18 +66,21 @@ class KeeperProcess:
         Raises SandboxStartError, and then nothing is left (C5).
         """
         self._spec = spec
+        name = group_name(spec.wall, spec.session)
+        self._group = Group(spec.cgroups, name) if spec.cgroups else None
         self._module, self._packages = module, packages
         self._asking = threading.Lock()
         self._ended = False
         try:
             ours, theirs, self._said, said = _streams()
         except OSError as error:
-            raise _not_started(spec, error) from error
+            raise _not_started(spec, error, retryable=messages.is_passing(error)) from error
         #: The other end of the program's standard input and output; the caller's to close.
         self.connection = ours
         try:
             with theirs:
                 places = {0: theirs.fileno(), 1: theirs.fileno(), 2: said, **(passed or {})}
+                places |= _own_program()
                 self._start(places)
         except BaseException:
             self._close_words()
@@ -89,12 +93,18 @@ class KeeperProcess:
         try:
             self._control, theirs = messages.pair()
         except OSError as error:
-            raise _not_started(self._spec, error) from error
+            retryable = messages.is_passing(error)
+            raise _not_started(self._spec, error, retryable=retryable) from error
+        spec = self._spec
         try:
             with theirs:
-                command = keeper_command(self._module, theirs.fileno(), self._packages)
-                self._process = _started(theirs, command, self._spec)
-            self._control.settimeout(self._spec.startup_seconds)
+                found = marks(spec.wall, spec.session, spec.owner)
+                seconds = spec.startup_seconds
+                try:
+                    self._process = fork(self._module, self._packages, found, theirs, seconds)
+                except ForkError as error:
+                    raise _not_started(spec, error, retryable=error.passing) from error
+            self._control.settimeout(spec.startup_seconds)
             message = {
                 "spec": self._spec.to_message(),
                 "places": list(places),
@@ -142,38 +152,52 @@ class KeeperProcess:
         Raises KeeperLostError.
         """
         message = {
-            "op": "ready",
             "limits": list(limits),
             "modes": list(modes),
             "remounts": list(remounts),
             "settings": dict(settings or {}),
         }
-        return int(self.ask(message)["first"])
+        with self._asking:
+            if self._ended:
+                raise KeeperLostError("the session is closed")
+            return int(self._ask(message)["first"])
 
     def state(self) -> State:
         """Raises KeeperLostError."""
-        answer = self.ask({"op": "state"})
-        return State(answer["ended"], answer["kills"])
+        answer = self._answer(messages.STATE)
+        kills = answer.number + self._kernels_kills()
+        return State(None if answer.ended < 0 else answer.ended, kills)
+
+    def _kernels_kills(self) -> int:
+        return 0 if self._group is None else self._group.kills()
 
     def killed(self, pid: int) -> bool:
         """Whether the watch ended an execution's program, or another process of it, for
         memory. ``pid``: the program's, as it is numbered inside. A cgroup's kills are the
         kernel's, which only counts them. Raises KeeperLostError."""
-        return bool(self.ask({"op": "killed", "pid": pid})["killed"])
+        return bool(self._answer(messages.KILLED, pid).number)
 
     def freeze(self, yes: bool) -> None:
         """Stop everything inside, or let it go on; needs the cgroup controller ``freezer``.
         Raises KeeperLostError."""
-        self.ask({"op": "freeze", "yes": yes})
+        with self._asking:
+            if self._ended:
+                raise KeeperLostError("the session is closed")
+            if self._group is None or "freezer" not in self._spec.held:
+                raise KeeperLostError("there is no cgroup that freezes", passing=False)
+            try:
+                self._group.freeze(yes)
+            except OSError as error:
+                raise KeeperLostError(str(error)) from error
 
     def expire_at(self, when: float | None) -> None:
         """A new end of its lifetime, in seconds since the epoch. Raises KeeperLostError."""
-        self.ask({"op": "expire", "at": when})
+        self._answer(messages.EXPIRE, milliseconds_until(when))
 
     def expect(self) -> None:
         """An execution is about to start: the watch looks more often. Never waits or raises."""
         with contextlib.suppress(OSError):
-            messages.send(self._control, {"op": "expect"})
+            self._control.send(messages.question(messages.EXPECT), socket.MSG_NOSIGNAL)
 
     def words(self) -> str:
         """What the program said on its standard error since the last call; at most 64 KiB
@@ -182,37 +206,54 @@ class KeeperProcess:
             return os.read(self._said, _WORDS_BYTES).decode(errors="replace").strip()
         return ""
 
-    def ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
-        """Its answer. Raises KeeperLostError."""
+    def _answer(self, what: int, value: int = 0) -> messages.Answer:
+        """To a question. Raises KeeperLostError."""
         with self._asking:
             if self._ended:
                 raise KeeperLostError("the session is closed")
-            return self._ask(message)
+            return self._question(what, value)
+
+    def _question(self, what: int, value: int = 0) -> messages.Answer:
+        def exchange() -> messages.Answer | None:
+            self._control.send(messages.question(what, value), socket.MSG_NOSIGNAL)
+            return messages.receive_answer(self._control)
+
+        answer = self._exchanged(exchange)
+        if not answer.ok:
+            raise KeeperLostError(answer.words)
+        return answer
 
     def _ask(self, message: Mapping[str, Any], passed: Sequence[int] = ()) -> dict[str, Any]:
-        try:
+        """While the sandbox is made; the answer. Raises KeeperLostError."""
+
+        def exchange() -> tuple[dict[str, Any], list[int]] | None:
             messages.send(self._control, message, passed)
-            received = messages.receive(self._control)
-        except TimeoutError:
-            self._process.kill()  # its next answer would be taken for another's
-            raise KeeperLostError("the keeper does not answer") from None
-        except OSError as error:
-            raise KeeperLostError(f"the keeper has ended ({error.strerror})") from error
-        if received is None:
-            raise KeeperLostError("the keeper has ended")
-        answer, descriptors = received
+            return messages.receive(self._control)
+
+        answer, descriptors = self._exchanged(exchange)
         for descriptor in descriptors:
             os.close(descriptor)
         if not answer["ok"]:
             raise KeeperLostError(answer["error"], passing=answer["passing"])
         return answer
 
+    def _exchanged(self, exchange: Callable[[], _Given | None]) -> _Given:
+        try:
+            given = exchange()
+        except TimeoutError:
+            self._process.kill()  # its next answer would be taken for another's
+            raise KeeperLostError("the keeper does not answer") from None
+        except OSError as error:
+            raise KeeperLostError(f"the keeper has ended ({error.strerror})") from error
+        if given is None:
+            raise KeeperLostError("the keeper has ended")
+        return given
+
     def kill(self) -> None:
         """End the keeper by force. Where the program asked for that, the kernel ends it
         with the keeper; its cgroup is left for ``end``."""
         self._process.kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_ANSWER_SECONDS)
+        self._process.wait(_ANSWER_SECONDS)
 
     def end(self) -> None:
         """End the sandbox and remove all of it; may be called again. Raises DestroyError."""
@@ -243,44 +284,28 @@ class KeeperProcess:
         if spec.counter is not None and "memory" not in spec.held:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(spec.counter)
-        if spec.cgroups:
-            name = group_name(spec.wall, spec.session)
-            Group(spec.cgroups, name).remove(_REMOVE_SECONDS)
+        if self._group is not None:
+            self._group.remove(_REMOVE_SECONDS)
 
     def _end_by_keeper(self) -> None:
         try:
-            self._ask({"op": "end"})
+            self._question(messages.END)
             self._process.wait(_ANSWER_SECONDS)
-        except (KeeperLostError, subprocess.TimeoutExpired) as error:
+        except KeeperLostError as error:
             _log.warning("the keeper could not end its session, so it is killed: %s", error)
 
 
-def _started(
-    theirs: socket.socket, command: Sequence[str], spec: KeeperSpec
-) -> subprocess.Popen[bytes]:
-    try:
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env={
-                "PATH": "/usr/bin:/bin",
-                "LANG": "C.UTF-8",
-                **marks(spec.wall, spec.session, spec.owner),
-            },
-            cwd="/",
-            start_new_session=True,
-            pass_fds=(theirs.fileno(),),
-        )
-    except OSError as error:
-        raise _not_started(spec, error) from error
+def _own_program() -> dict[int, int]:
+    """The supervisor's file, for the keeper to become; without one it stays as it is."""
+    with contextlib.suppress(ImportError, LookupError, OSError):
+        return {KEEP: supervisor.descriptor()}
+    return {}
 
 
-def _not_started(spec: KeeperSpec, error: OSError) -> SandboxStartError:
+def _not_started(spec: KeeperSpec, error: Exception, *, retryable: bool) -> SandboxStartError:
     return SandboxStartError(
         f"the {spec.wall} keeper did not start: {error}.",
-        retryable=messages.is_passing(error),
+        retryable=retryable,
         nothing_began=True,
     )
 

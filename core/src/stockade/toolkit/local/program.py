@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import signal
+import socket
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -37,6 +38,7 @@ class Program:
         #: Folders of the host for the sandbox (shown.prepare), from ``start`` on; ``ready`` puts
         #: those inside that ``launch`` has not taken from here.
         self.mounts: list[int] = []
+        self._above = spec.depth
         name = group_name(spec.wall, spec.session)
         self._group = Group(spec.cgroups, name) if spec.cgroups else None
         self._buffers: Buffers | None = None  # where memory is watched, and the kernel lists it
@@ -56,6 +58,16 @@ class Program:
     def launch(self, descriptors: Mapping[int, int]) -> None:
         """Fork the program, set ``pid``, and return once it runs; its group is made and
         empty. Raises OSError with what failed."""
+        if self.spec.tie is None:
+            self._fork(descriptors)
+            return
+        ours, theirs = socket.socketpair()
+        with ours:
+            with theirs:
+                self._fork({**descriptors, self.spec.tie: theirs.fileno()})
+            self._adopt(ours)
+
+    def _fork(self, descriptors: Mapping[int, int]) -> None:
         failed, report = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
@@ -66,17 +78,55 @@ class Program:
         if said:
             raise OSError(f"the sandbox's first program did not start: {said}")
 
+    def _adopt(self, tie: socket.socket) -> None:
+        """Have the supervisor as a child of this process's own, and end those in between; where
+        they may not be ended they stay. Once it says that it waits it does not end with them,
+        and before it goes on it ends with this process again (hostkeeper.c)."""
+        tie.settimeout(self.spec.startup_seconds)
+        if not tie.recv(1):
+            return  # it has ended, which its link shows
+        first, above = self._below(self.pid)
+        try:
+            for pid in above:
+                os.kill(pid, signal.SIGKILL)
+        except PermissionError:
+            first = 0
+        if first:
+            os.waitpid(self.pid, 0)
+            self.pid, self._above = first, 0
+            self._limit_processes(self.spec.own_processes - len(above))
+        with contextlib.suppress(OSError):
+            tie.send(b"t")
+            tie.recv(1)  # its end: it ends with this process now
+
+    def _below(self, pid: int) -> tuple[int, list[int]]:
+        """The supervisor, and what stands between it and this process. Raises OSError."""
+        above = []
+        for _ in range(self._above):
+            below = tree.children(pid)
+            if not below:
+                raise OSError("the sandbox's first process has ended")
+            above.append(pid)
+            pid = below[0]
+        return pid, above
+
     def _make_group(self) -> None:
         if self._group is None:
             return
         spec = self.spec
         self._group.make(spec.owner)
-        processes = spec.max_processes
         self._group.limit(
             spec.memory_bytes if "memory" in spec.held else None,
-            processes + spec.own_processes if processes and "pids" in spec.held else None,
+            None,
             spec.cpu_limit if "cpu" in spec.held else None,
         )
+        self._limit_processes(spec.own_processes)
+
+    def _limit_processes(self, own: int) -> None:
+        """``own``: those that are the wall's, and are not counted."""
+        processes = self.spec.max_processes
+        if self._group is not None and processes and "pids" in self.spec.held:
+            self._group.limit(None, processes + own, None)
 
     @property
     def counter(self) -> str | None:
@@ -135,19 +185,12 @@ class Program:
     ) -> None:
         """The supervisor is up and nothing of the user's has run. Raises OSError."""
         self._forget_counter()
-        pid = self.pid
-        for _ in range(self.spec.depth):
-            below = tree.children(pid)
-            if not below:
-                raise OSError("the sandbox's first process has ended")
-            pid = below[0]
+        pid, _ = self._below(self.pid)
         self.first = pid
         if self.spec.memory_bytes is not None and "memory" not in self.spec.held:
             with contextlib.suppress(OSError):
                 self._buffers = Buffers.of(pid, self.spec.ids)
-        calls.limit(pid, self.spec.ids, limits)
-        calls.remount(pid, self.spec.ids, modes, remounts)
-        calls.configure(pid, self.spec.ids, settings)
+        calls.settle(pid, self.spec.ids, limits, modes, remounts, settings)
         shown.attach(pid, self.spec, self.mounts)
         self.mounts = []
 
@@ -188,15 +231,10 @@ class Program:
             return None if self._buffers is None else self._buffers.held()
         return None
 
-    def kills(self) -> int:
-        """How many programs the kernel ended for their memory."""
-        return 0 if self._group is None else self._group.kills()
-
-    def freeze(self, yes: bool) -> None:
-        """Raises OSError where no cgroup can."""
-        if self._group is None or "freezer" not in self.spec.held:
-            raise OSError("there is no cgroup that freezes")
-        self._group.freeze(yes)
+    @property
+    def folders(self) -> list[str]:
+        """Of its cgroup."""
+        return [] if self._group is None else self._group.folders
 
     def processes(self) -> tuple[list[int], list[int]]:
         """All of the sandbox, the supervisor first, and which of them are the user's: not

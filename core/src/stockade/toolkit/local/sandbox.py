@@ -57,7 +57,8 @@ class LocalSandbox(SupervisedSandbox):
     def __init__(self, keeper: KeeperProcess, plan: Plan) -> None:
         self.keeper = keeper
         spec = plan.spec
-        self._watched = not {"memory", "cpu"} <= spec.held
+        memory, share = spec.watched
+        self._watched = memory is not None or share is not None
         self._memory_watched = "memory" not in spec.held
         self._egress: Egress | None = None
         self._way_out: dict[str, str] = {}
