@@ -33,11 +33,16 @@ def show(title: str, medians: Mapping[str, float], baseline: str) -> None:
         print(f"  {name:<42} {value:8.2f} ms  {value / medians[baseline]:6.2f} x {baseline}")
 
 
-def arguments(rounds: int) -> argparse.Namespace:
+def parser_of(rounds: int) -> argparse.ArgumentParser:
+    """What every benchmark takes; ``rounds`` are its usual ones."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--json", type=Path, help="write the medians to a file")
-    return parser.parse_args()
+    return parser
+
+
+def arguments(rounds: int) -> argparse.Namespace:
+    return parser_of(rounds).parse_args()
 
 
 def save_rows(path: Path | None, rows: Mapping[str, Any]) -> None:
