@@ -74,6 +74,7 @@ def test_C9_killing_owner_and_keeper_at_once_leaves_what_is_found(wall: str) -> 
     with process:
         (before,) = listed(name)
         keeper = _keeper_of(process.pid)
+        os.kill(keeper, signal.SIGSTOP)  # it would be quicker than this test
         process.kill()
         os.kill(keeper, signal.SIGKILL)
         process.wait()
@@ -89,6 +90,7 @@ def test_C9_gc_keeps_what_has_an_owner_and_removes_what_has_none(grouped: str) -
     process, name = owner(grouped, mark)
     with process, stockade.open(grouped) as mine:
         keeper = _keeper_of(process.pid)
+        os.kill(keeper, signal.SIGSTOP)  # it would be quicker than this test
         process.kill()
         os.kill(keeper, signal.SIGKILL)
         process.wait()
