@@ -29,6 +29,8 @@ class TestGVisor(ProviderConformance):
         "D16_signals_to_who_waits_for_code_hold_none_up": LOST,
         "D16_limits_and_priorities_of_others_are_no_programs": "gVisor takes no filter of an "
         "engine's, and lets a program change the limits of others of its user",
+        "D19_keys_that_mean_a_signal_send_it": "gVisor's terminals make no signal of a key; a "
+        "caller sends it",
         "D6_a_bomb_of_forks_ends": "it meets the process limit, as in E4",
     }
     #: If the kill for memory comes late, the program's own end may be seen first.

@@ -19,6 +19,7 @@ from conformance.mutants.hostile import HOSTILE, Unharmed
 from conformance.mutants.isolating import ISOLATING
 from conformance.mutants.named import NAMED
 from conformance.mutants.overlapping import OVERLAPPING
+from conformance.mutants.running import RUNNING
 from conformance.mutants.selecting import SELECTING
 from conformance.mutants.sessions import SESSIONS
 from conformance.mutants.shown import SHOWN, shown_suite
@@ -31,6 +32,7 @@ MUTANTS = [
     *SELECTING,
     *SESSIONS,
     *EXECUTING,
+    *RUNNING,
     *HOSTILE,
     *ISOLATING,
     *FILING,

@@ -20,7 +20,7 @@ MOST_LINES = 400
 #: Modules and packages that count as one part.
 PARTS = {
     "words": "errors results config capabilities events _entries _leftover _place values system",
-    "wall": "wall _exchange file_backend _proposals plugin trait lowering",
+    "wall": "wall _exchange _programs file_backend _proposals plugin trait lowering",
 }
 #: Which parts one may import, beside itself.
 ARROWS = {

@@ -24,7 +24,7 @@ with stockade.open("x", agent_id="a", memory_mb=64, network_allow=["a.org"]) as 
     session.run(["a"], timeout=None, working_dir="sub")
     session.run(["a"], timout=1)  # call-arg
     session.shell("a", timeout="1")  # arg-type
-    session.start(shell="a", stdin="text")  # arg-type
+    session.start(shell="a", stdin=7)  # arg-type
 stockade.open("x", memry_mb=64)  # call-arg
 stockade.open("x", memory_mb="64")  # arg-type
 stockade.open("x", output_policy=OutputPolicy.END, mounts=(), labels={"a": "b"})
@@ -49,7 +49,7 @@ async def main() -> None:
         await session.files.read("f", max_byte=7)  # call-arg
         await session.files.write("f", "text")  # arg-type
         terminal = await session.terminal(["sh"], rows=3)
-        await terminal.write("text")  # arg-type
+        await terminal.write(7)  # arg-type
     await stockade.aio.open("x", cpu_limit="0.5")  # arg-type
     await stockade.aio.open("x", cpu=1)  # call-arg
     stockade.aio.AsyncPool("x", sise=2)  # call-arg

@@ -20,7 +20,7 @@ import pytest
 
 import stockade
 from conftest import need
-from stockade.wall import Terminal
+from stockade import TerminalExecution
 
 STOCKADE = [sys.executable, "-m", "stockade.cli"]
 #: A program that says each size that it is notified of.
@@ -198,14 +198,14 @@ def test_typing_passes_whole(wall: str) -> None:
         terminal.close()
 
 
-def everything(terminal: Terminal) -> bytes:
+def everything(terminal: TerminalExecution) -> bytes:
     shown = b""
     while piece := terminal.read():
         shown += piece
     return shown
 
 
-def shows(terminal: Terminal, words: bytes) -> bytes:
+def shows(terminal: TerminalExecution, words: bytes) -> bytes:
     shown = b""
     while words not in shown:
         piece = terminal.read()

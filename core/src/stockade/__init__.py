@@ -17,7 +17,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from stockade import errors
-from stockade.config import Mount, OutputPolicy, SandboxConfig
+from stockade.config import Mount, OutputKeep, OutputPolicy, SandboxConfig
 from stockade.errors import *  # noqa: F403
 from stockade.results import (
     Chunk,
@@ -32,10 +32,13 @@ from stockade.results import (
     Verdict,
 )
 from stockade.trait import SandboxProvider
+from stockade.values.pipe import PIPE
 
 if TYPE_CHECKING:
     from stockade import aio
     from stockade.executions._execution import Execution
+    from stockade.executions._output import OutputReader
+    from stockade.executions._terminals import TerminalExecution
     from stockade.files._snapshots import Snapshot
     from stockade.ledger._sqlite import SqliteLedger
     from stockade.policies._listing import inspect_plugins
@@ -59,12 +62,14 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 _LATE = {
     "AuditLog": ("stockade.policies.audit", "AuditLog"),
     "Execution": ("stockade.executions._execution", "Execution"),
+    "OutputReader": ("stockade.executions._output", "OutputReader"),
     "Pool": ("stockade.session._pool", "Pool"),
     "Runtime": ("stockade.sessions._runtime", "Runtime"),
     "Session": ("stockade.session", "Session"),
     "Settings": ("stockade.sessions._settings", "Settings"),
     "Snapshot": ("stockade.files._snapshots", "Snapshot"),
     "SqliteLedger": ("stockade.ledger._sqlite", "SqliteLedger"),
+    "TerminalExecution": ("stockade.executions._terminals", "TerminalExecution"),
     "aio": ("stockade.aio", None),
     "attach": ("stockade.session._attaching", "attach"),
     "collect": ("stockade.sessions._collecting", "collect"),
@@ -79,6 +84,7 @@ _LATE = {
 }
 
 __all__ = [
+    "PIPE",
     "AuditLog",
     "Chunk",
     "CodeError",
@@ -87,7 +93,9 @@ __all__ = [
     "ExecutionHandle",
     "ExecutionStatus",
     "Mount",
+    "OutputKeep",
     "OutputPolicy",
+    "OutputReader",
     "Pool",
     "Runtime",
     "SandboxConfig",
@@ -100,6 +108,7 @@ __all__ = [
     "Snapshot",
     "SqliteLedger",
     "Stream",
+    "TerminalExecution",
     "Verdict",
     "aio",
     "attach",

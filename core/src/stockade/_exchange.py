@@ -101,6 +101,13 @@ class ExecRequest:
     #: The named interpreter that runs the code and keeps its variables, or None for a clean one.
     state: str | None = None
     stdin: bytes = attrs.field(default=b"", repr=False)  #: never the host's (D8)
+    #: ``stdin`` is empty, and input comes later: by ``Running.write`` (``live-input``, D17).
+    live_input: bool = False
+    #: Standard error goes where standard output goes, inside, so that both are in the order in
+    #: which they were written (``merged-output``, D5).
+    merge: bool = False
+    #: ``UID[:GID]`` instead of the session's own (``execution-user``, D9); None: the session's.
+    user: str | None = None
     working_dir: str = "/workspace"  #: absolute, as the caller or the session has it (D9)
     #: The whole environment asked for: the session's and the execution's, merged (D9).
     env: Mapping[str, str] = attrs.field(factory=dict, repr=lambda env: f"<{len(env)} names>")

@@ -148,6 +148,7 @@ RULES: Mapping[str, _Rule] = {
     "output_policy": lambda new, old: (
         old.output_policy is OutputPolicy.END and new.output_policy is OutputPolicy.DRAIN
     ),
+    "output_keep": lambda _new, _old: False,  # either part is as much
     "lifetime_seconds": _limit("lifetime_seconds"),
     "idle_seconds": _limit("idle_seconds"),
     "durable": lambda new, old: new.durable and not old.durable,

@@ -74,7 +74,10 @@ class Feature(str, Enum):
     WATCH = "watch"  #: changes below a folder, reported [F6]
     SNAPSHOT = "snapshot"  #: save files, start from them [G1]
     PAUSE = "pause"  #: freeze and resume [G2]
-    TERMINAL = "terminal"  #: an interactive terminal
+    LIVE_INPUT = "live-input"  #: standard input that stays open [D17]
+    SIGNALS = "signals"  #: signals to running programs [D18]
+    MERGED_OUTPUT = "merged-output"  #: both streams as one, in the order of writing [D5]
+    TERMINAL = "terminal"  #: programs on a terminal of their own [D19]
     PORTS = "ports"  #: published ports on loopback
     # the limits and settings of the configuration
     MEMORY = "memory"  #: memory_mb [E5]
@@ -87,6 +90,7 @@ class Feature(str, Enum):
     READ_ONLY_ROOT = "read-only-root"  #: read_only_fs=True [E2]
     WRITABLE_ROOT = "writable-root"  #: read_only_fs=False
     USER = "user"  #: a user of the caller's choice
+    EXECUTION_USER = "execution-user"  #: another user for one execution [D9]
     WORKING_DIR = "working-dir"  #: a working folder other than /workspace
     MOUNTS = "mounts"  #: host folders inside [E9]
 

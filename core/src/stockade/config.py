@@ -52,6 +52,17 @@ class OutputPolicy(str, Enum):
         return self.value
 
 
+class OutputKeep(str, Enum):
+    """Which part of a stream is kept that is longer than the limit (D5)."""
+
+    HEAD = "head"  #: its first bytes
+    TAIL = "tail"  #: its last bytes
+    BOTH = "both"  #: half of the limit of each
+
+    def __str__(self) -> str:
+        return self.value
+
+
 def _wrong(field: str, value: object, allowed: str) -> ConfigError:
     return ConfigError(f"{field}={value!r} is not allowed: {allowed}.")
 
@@ -179,6 +190,13 @@ def _policy(value: Any) -> OutputPolicy:
         raise _wrong("output_policy", value, "'drain' or 'end'") from None
 
 
+def _keep(value: Any) -> OutputKeep:
+    try:
+        return OutputKeep(value)
+    except ValueError:
+        raise _wrong("output_keep", value, "'head', 'tail' or 'both'") from None
+
+
 def _field(convert: Callable[[str], Any], **kwargs: Any) -> Any:
     """A field that a provider string can set, through ``convert``."""
     return attrs.field(metadata={"convert": convert}, **kwargs)
@@ -233,6 +251,8 @@ class SandboxConfig:
     )
     #: What becomes of a program that prints more (D5).
     output_policy: OutputPolicy = _field(as_text, default=OutputPolicy.DRAIN, converter=_policy)
+    #: Which part of a longer stream is kept (D5).
+    output_keep: OutputKeep = _field(as_text, default=OutputKeep.HEAD, converter=_keep)
     #: Seconds from creation after which a session is destroyed, busy or not (C11).
     lifetime_seconds: float | None = _field(
         as_float, default=3600.0, validator=_number(0.1, 365 * _DAY, optional=True)
@@ -315,6 +335,7 @@ class ConfigOptions(TypedDict, total=False):
     max_processes: int | None  #: at one time
     output_limit_bytes: int  #: kept of each stream
     output_policy: OutputPolicy | str  #: past that limit
+    output_keep: OutputKeep | str  #: of what is longer
     lifetime_seconds: float | None  #: from creation
     idle_seconds: float | None  #: without an execution
     durable: bool  #: outlive the process

@@ -30,9 +30,11 @@ __all__ = [
     "ConfigError",
     "DestroyError",
     "DuplicateProviderError",
+    "ExecutionEndedError",
     "ExecutionNotFoundError",
     "FileTooLargeError",
     "ForkedSessionError",
+    "InputClosedError",
     "LanguageError",
     "LedgerError",
     "MiddlewareError",
@@ -232,6 +234,21 @@ class SessionNotFoundError(StockadeError, LookupError):
 
 class ExecutionNotFoundError(StockadeError, LookupError):
     """No such execution in the session."""
+
+
+class ExecutionEndedError(StockadeError, ProcessLookupError):
+    """Something was asked of a program that has ended (D17, D18); its result is there."""
+
+    def __init__(self, execution_id: str) -> None:
+        self.execution_id = execution_id
+        super().__init__(
+            f"execution {execution_id} has ended, so nothing reaches its program any more; "
+            "its result says how."
+        )
+
+
+class InputClosedError(StockadeError, BrokenPipeError):
+    """Input was written to an execution whose input is closed, or was never open (D17)."""
 
 
 class SessionStateError(StockadeError):

@@ -57,7 +57,8 @@ class Verdict(_Word):
     """How an execution ended (D3): exactly one holds."""
 
     EXITED = "exited"  #: the program ended by itself, with whatever code
-    SIGNALLED = "signalled"  #: a signal ended it that stockade did not send
+    #: A signal ended it that stockade did not send, or that a caller had it sent (D18).
+    SIGNALLED = "signalled"
     TIMED_OUT = "timed out"  #: the deadline passed
     OUT_OF_MEMORY = "out of memory"  #: the memory limit was passed
     OUTPUT_LIMIT = "output limit"  #: it printed more than allowed, policy "end"
@@ -95,10 +96,20 @@ def signal_name(number: int) -> str:
 
 @attrs.frozen
 class Chunk:
-    """One piece of live output (D13): which stream, and its exact bytes."""
+    """One piece of live output (D13, D18): which stream, and its exact bytes."""
 
-    stream: Stream  #: which of the program's streams it was written to
-    data: bytes  #: as the program wrote it, cut anywhere
+    stream: Stream  #: the one that it came from
+    data: bytes  #: its exact bytes (D4)
+    #: Where it begins in the output of both streams, in the order in which it came.
+    offset: int = attrs.field(default=0, kw_only=True)
+    #: Bytes just before it that this reader cannot have any more. The last piece of all may
+    #: have nothing but these.
+    dropped: int = attrs.field(default=0, kw_only=True)
+
+    @property
+    def end(self) -> int:
+        """The offset from which a later reader goes on."""
+        return self.offset + len(self.data)
 
     @property
     def text(self) -> str:
@@ -125,6 +136,10 @@ class SandboxResult:
     stderr_total_bytes: int = 0  #: the same of standard error
     stdout_truncated: bool = False  #: whether some were dropped
     stderr_truncated: bool = False  #: the same of standard error
+    #: Where in ``stdout_bytes`` bytes are missing (at its end, its beginning or between the head
+    #: and the tail, by ``output_keep``); None where none are (D5).
+    stdout_gap: int | None = None
+    stderr_gap: int | None = None  #: the same of standard error
     #: Of code in a named interpreter (D20): what its last expression is, None where that is
     #: None or there is none; what it displayed beside that, in order; whether some was dropped,
     #: since it was more than the output limit or makes no sense; and what nobody caught.
@@ -164,6 +179,16 @@ class SandboxResult:
     def stderr(self) -> str:
         """Standard error decoded as UTF-8, with U+FFFD for what is none (D4)."""
         return self.stderr_bytes.decode("utf-8", "replace")
+
+    @property
+    def stdout_dropped_bytes(self) -> int:
+        """How many bytes of standard output are missing in ``stdout_bytes``."""
+        return self.stdout_total_bytes - len(self.stdout_bytes)
+
+    @property
+    def stderr_dropped_bytes(self) -> int:
+        """How many bytes of standard error are missing in ``stderr_bytes``."""
+        return self.stderr_total_bytes - len(self.stderr_bytes)
 
     @property
     def truncated(self) -> bool:

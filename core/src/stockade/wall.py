@@ -44,6 +44,7 @@ from stockade._exchange import (
 )
 from stockade._leftover import Leftover, Usage
 from stockade._place import Place
+from stockade._programs import Running, Terminal, unwritten
 from stockade.capabilities import Capabilities, Isolation
 from stockade.config import SandboxConfig
 from stockade.errors import ProviderUnavailableError, UnsupportedError
@@ -70,70 +71,6 @@ __all__ = [
     "Usage",
     "Wall",
 ]
-
-
-def unwritten(wall: object, method: str, feature: str = "") -> NotImplementedError:
-    """What a method raises that the wall's author must write."""
-    instead = f", or leave the claim to {feature!r} out" if feature else ""
-    return NotImplementedError(
-        f"{type(wall).__name__} has no {method}(): write it{instead}, as stockade.wall says."
-    )
-
-
-class Running(abc.ABC):
-    """One execution that was started."""
-
-    @abc.abstractmethod
-    def wait(self) -> Exit:
-        """Block until the program itself has exited and its output is handed over.
-
-        Called once, from one of core's threads. Returns when the program exits
-        even if a child of it still holds its output open (D7). Raises
-        SandboxLostError when the sandbox died (D14).
-        """
-
-    @abc.abstractmethod
-    def kill(self) -> None:
-        """End this execution's whole tree, at once, and nothing else (D6).
-
-        Called from any thread, any number of times, also after the end; returns
-        soon. ``wait`` then returns within a second.
-        """
-
-    def interrupt(self) -> None:
-        """Interrupt a named interpreter's code (``notebook``); from any thread, at any time."""
-        raise unwritten(self, "interrupt", "notebook")
-
-
-class Terminal(abc.ABC):
-    """An interactive program's terminal; used from one thread, ``close`` from any."""
-
-    @abc.abstractmethod
-    def fileno(self) -> int:
-        """A descriptor that is readable when ``read`` would not wait."""
-
-    @abc.abstractmethod
-    def read(self) -> bytes:
-        """What it shows next, waiting for it; empty once the program, or its sandbox, has ended."""
-
-    @abc.abstractmethod
-    def write(self, data: bytes) -> None:
-        """Type bytes into it; blocks while the program does not read them."""
-
-    @abc.abstractmethod
-    def resize(self, rows: int, columns: int) -> None:
-        """Set the window's size, in characters; the program is notified (SIGWINCH)."""
-
-    @abc.abstractmethod
-    def exit_code(self) -> int:
-        """The program's exit code, 128+n after signal n; called once ``read`` gave nothing."""
-
-    @abc.abstractmethod
-    def close(self) -> None:
-        """Hang up and end the program's whole tree; from any thread, any number of times.
-
-        Called by the caller, by core at the end of the session, and past a limit.
-        """
 
 
 class Sandbox(abc.ABC):

@@ -142,6 +142,15 @@ class Changed(Running):
     def interrupt(self) -> None:
         self.inner.interrupt()
 
+    def signal(self, number: int, *, group: bool) -> None:
+        self.inner.signal(number, group=group)
+
+    def write(self, data: bytes, seconds: float) -> int:
+        return self.inner.write(data, seconds)
+
+    def close_input(self) -> None:
+        self.inner.close_input()
+
 
 class ChangedOutput:
     """Passes on to another output."""

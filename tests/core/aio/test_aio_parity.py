@@ -11,18 +11,24 @@ import pytest
 import stockade
 from stockade import aio
 from stockade.executions._execution import Execution
+from stockade.executions._output import OutputReader
+from stockade.executions._terminals import TerminalExecution
 from stockade.files import Files
 from stockade.session import Session
 from stockade.session._pool import Pool
-from stockade.wall import Terminal
 
+#: Core's own calls.
+OF_CORE = {"begin", "stop", "abort", "conclude", "write_unless"}
+LISTENING = {"listen", "forget", "refresh", "wake", "has_more"}
 #: Of the second what the first has not, and why.
 PAIRS: list[tuple[type, type, set[str]]] = [
     (aio.AsyncSession, Session, set()),
-    (aio.AsyncExecution, Execution, {"begin", "stop", "abort", "conclude"}),  # core's own calls
+    (aio.AsyncExecution, Execution, OF_CORE),
     (aio.AsyncFiles, Files, set()),
     (aio.AsyncPool, Pool, {"offer", "take_back", "hand_over"}),  # what ``open`` is made of
-    (aio.AsyncTerminal, Terminal, set()),
+    (aio.AsyncTerminal, TerminalExecution, {*OF_CORE, "asked", "begun", "pace"}),
+    # ``number`` is the output's own; the others are what awaiting is made of.
+    (aio.AsyncOutputReader, OutputReader, {"number", "poll", *LISTENING}),
 ]
 
 

@@ -193,6 +193,7 @@ LOOSER: dict[str, Any] = {
     "max_processes": {"max_processes": None},
     "output_limit_bytes": {"output_limit_bytes": 2**21},
     "output_policy": {"output_policy": "drain"},
+    "output_keep": None,
     "lifetime_seconds": {"lifetime_seconds": None},
     "idle_seconds": {"idle_seconds": None},
     "durable": {"durable": True},

@@ -34,7 +34,6 @@ class Wall(ScriptedWall):
 
 
 class Screen(Terminal):
-    def fileno(self): return 0
     def read(self): return b"x"
     def write(self, data): ...
     def resize(self, rows, columns): ...
@@ -138,6 +137,10 @@ def test_C12_every_use_in_the_child_raises_at_once(tmp_path: Path) -> None:
                 lambda: session.port(1),
                 terminal.read, terminal.close, lambda: terminal.write(b"x"), terminal.exit_code,
                 running.result, running.cancel, running.handle, running.take,
+                running.follow, running.close_stdin, session.executions,
+                lambda: session.execution("x"),
+                lambda: running.signal(15), lambda: running.write(b"x"),
+                lambda: terminal.resize(1, 1), terminal.fileno,
                 lambda: running.future, lambda: running.status, lambda: list(running),
                 lambda: handle.status,
                 lambda: chosen.execute_code("agent", handle.session_id, "true"),

@@ -32,9 +32,7 @@ class PipeTerminal(Terminal):
         self._read, self.shows = os.pipe()
         self.typed: list[bytes] = []
         self.closed = 0
-
-    def fileno(self) -> int:
-        return self._read
+        self.ended_once = False
 
     def read(self) -> bytes:
         return os.read(self._read, 65536)
@@ -48,12 +46,13 @@ class PipeTerminal(Terminal):
         return 7
 
     def end(self) -> None:
-        os.close(self.shows)
+        if not self.ended_once:
+            self.ended_once = True
+            os.close(self.shows)
 
     def close(self) -> None:
         self.closed += 1
-        if self.closed == 1:
-            self.end()
+        self.end()
 
 
 class TerminalSandbox(ScriptedSandbox):
@@ -129,7 +128,6 @@ def test_observers_hear_how_it_ended_and_the_session_executes_meanwhile() -> Non
         terminal.write(b"typed")
         assert sandbox.made[0].typed == [b"typed"]
         sandbox.made[0].end()
-        sandbox.made[0].closed = 1
         assert terminal.read() == b"" and terminal.exit_code() == 7
         assert session.status is SessionStatus.READY
         terminal.close()

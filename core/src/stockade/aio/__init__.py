@@ -18,6 +18,7 @@ from stockade.aio.calls import Call
 from stockade.aio.execution import AsyncExecution, StreamCall
 from stockade.aio.files import AsyncFiles
 from stockade.aio.opening import attach, open
+from stockade.aio.output import AsyncOutputReader
 from stockade.aio.pool import AsyncPool
 from stockade.aio.session import AsyncSession
 from stockade.aio.terminal import AsyncTerminal
@@ -25,6 +26,7 @@ from stockade.aio.terminal import AsyncTerminal
 __all__ = [
     "AsyncExecution",
     "AsyncFiles",
+    "AsyncOutputReader",
     "AsyncPool",
     "AsyncSession",
     "AsyncTerminal",

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from stockade.aio.calls import Call, in_thread, submit
+from stockade.aio.output import AsyncOutputReader
 from stockade.executions._execution import KILL_GRACE_SECONDS
 from stockade.results import Chunk, ExecutionHandle, ExecutionStatus, SandboxResult
 
 if TYPE_CHECKING:
     from stockade.executions._execution import Execution
     from stockade.sessions._runtime import Runtime
+    from stockade.values.signals import SignalLike
 
 __all__ = ["AsyncExecution", "StreamCall"]
 
@@ -47,6 +50,34 @@ class AsyncExecution:
     def handle(self) -> ExecutionHandle:
         """The trait's record of this execution, as it is now."""
         return self._execution.handle()
+
+    async def signal(self, number: SignalLike, *, group: bool = False) -> None:
+        """Send the program a signal, by number (Linux') or name (D18)."""
+        call = functools.partial(self._execution.signal, number, group=group)
+        await in_thread(self._runtime, call)
+
+    async def write(self, data: bytes | str) -> None:
+        """Write to its open standard input (D17); a part of it may be written when the await
+        is cancelled."""
+        cancelled = threading.Event()
+        call = functools.partial(self._execution.write_unless, data, cancelled.is_set)
+        future = submit(self._runtime.workers, call)
+        try:
+            await asyncio.shield(future)
+        except asyncio.CancelledError:
+            cancelled.set()
+            await asyncio.wait([future])
+            if not future.cancelled():
+                future.exception()
+            raise
+
+    async def close_stdin(self) -> None:
+        """End its standard input, after what was written; may be called again."""
+        await in_thread(self._runtime, self._execution.close_stdin)
+
+    def follow(self, offset: int | None = 0) -> AsyncOutputReader:
+        """Read its output beside others, from an offset on (D18): ``async for`` pieces."""
+        return AsyncOutputReader(self._execution.follow(offset))
 
     def cancel(self) -> None:
         """End it, tree and all; await ``result()`` for the end."""

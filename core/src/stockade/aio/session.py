@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from stockade.aio.calls import Call, in_thread, submit
 from stockade.aio.execution import AsyncExecution, StreamCall
@@ -13,6 +13,7 @@ from stockade.aio.files import AsyncFiles, call_awaited
 from stockade.aio.terminal import AsyncTerminal
 from stockade.config import DEFAULT_SNAPSHOT_BYTES
 from stockade.files._calls import Timeout
+from stockade.wall import Form
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -21,11 +22,12 @@ if TYPE_CHECKING:
 
     from stockade.config import Limits
     from stockade.executions._execution import Execution
+    from stockade.executions._terminals import TerminalExecution
     from stockade.files._snapshots import Snapshot
     from stockade.results import SandboxResult, SessionStatus
     from stockade.session import RunOptions, Session
     from stockade.sessions._providers import WallProvider
-    from stockade.wall import Sandbox, Terminal
+    from stockade.wall import Sandbox
 
 __all__ = ["AsyncSession"]
 
@@ -83,17 +85,21 @@ class AsyncSession:
 
     async def run(self, argv: Sequence[str], **options: Unpack[RunOptions]) -> SandboxResult:
         """Run an argument vector, without a shell, to its end; cancelling ends it (D12)."""
-        return await (await self.start(argv, **options)).result()
+        return await self._run(Form.ARGV, argv=argv, **options)
 
     async def shell(self, line: str, **options: Unpack[RunOptions]) -> SandboxResult:
         """Run a line (or a whole script) with the sandbox's ``sh``; else like ``run``."""
-        return await (await self.start(shell=line, **options)).result()
+        return await self._run(Form.SHELL, script=line, **options)
 
     async def code(
         self, text: str, language: str = "python", **options: Unpack[RunOptions]
     ) -> SandboxResult:
         """Run code in a language; else like ``run``."""
-        return await (await self.start(code=text, language=language, **options)).result()
+        return await self._run(Form.CODE, script=text, language=language, **options)
+
+    async def _run(self, form: Form, **options: Any) -> SandboxResult:
+        start = functools.partial(self._session._start, form, joinable=False, **options)
+        return await (await self._begin(start)).result()
 
     def start(
         self,
@@ -151,6 +157,14 @@ class AsyncSession:
         """End a named interpreter, so that the next code finds a new one (D20)."""
         await self._call(functools.partial(self._session.restart, state, language))
 
+    def executions(self) -> tuple[AsyncExecution, ...]:
+        """Those that this process runs in the session now (D18)."""
+        return tuple(AsyncExecution(one, self._runtime) for one in self._session.executions())
+
+    def execution(self, execution_id: str) -> AsyncExecution:
+        """The running one of that id. Raises ExecutionNotFoundError."""
+        return AsyncExecution(self._session.execution(execution_id), self._runtime)
+
     # -- files, and the whole of it --------------------------------------------
 
     @functools.cached_property
@@ -185,6 +199,7 @@ class AsyncSession:
         columns: int = 80,
         env: Mapping[str, str] | None = None,
         working_dir: str | None = None,
+        timeout: float | None = None,
     ) -> Call[AsyncTerminal]:
         """Start a program, by default the shell, on a terminal of its own (D19)."""
         start = functools.partial(
@@ -194,10 +209,11 @@ class AsyncSession:
             columns=columns,
             env=env,
             working_dir=working_dir,
+            timeout=timeout,
         )
         return Call(self._terminal(start))
 
-    async def _terminal(self, call: Callable[[], Terminal]) -> AsyncTerminal:
+    async def _terminal(self, call: Callable[[], TerminalExecution]) -> AsyncTerminal:
         future = submit(self._runtime.workers, call)
         try:
             return AsyncTerminal(await asyncio.shield(future), self._runtime)

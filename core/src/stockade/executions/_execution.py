@@ -19,16 +19,22 @@ from stockade.errors import (
     WallError,
 )
 from stockade.executions._interrupting import Interruptible
-from stockade.executions._verdicts import checked, judge, status_of
-from stockade.results import Chunk, ExecutionHandle, ExecutionStatus, SandboxResult, Stream, Verdict
+from stockade.executions._program import Program
+from stockade.executions._reaching import Reachable
+from stockade.executions._verdicts import LOST, checked, judge, result_of, status_of
+from stockade.results import Chunk, ExecutionHandle, ExecutionStatus, SandboxResult, Verdict
 from stockade.values.shown import named
 from stockade.wall import ExecRequest, Exit, Running
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from stockade.capabilities import Capabilities
     from stockade.executions._home import Home
     from stockade.executions._output import BoundedOutput
     from stockade.executions._passage import Passage
     from stockade.system.threads import Clock, Timer, Workers
+    from stockade.wall import Sandbox
 
 __all__ = ["KILL_GRACE_SECONDS", "Execution"]
 
@@ -39,7 +45,7 @@ _log = logging.getLogger(__name__)
 KILL_GRACE_SECONDS = 10.0
 
 
-class Execution(Interruptible):
+class Execution(Interruptible, Reachable):
     """A running or ended execution; made by a session's ``start`` and ``stream``.
 
     Iterating it hands out live output as :class:`Chunk` pieces (D13) where it
@@ -55,11 +61,14 @@ class Execution(Interruptible):
         clock: Clock,
         workers: Workers,
         on_end: Callable[[SandboxResult | StockadeError], None],
+        have: Capabilities,
         passage: Passage | None = None,
     ) -> None:
-        self._home = home
+        """``have``: what the wall can do."""
+        live = request.live_input
+        program = Program(home.provider, request.execution_id, open_input=live)
+        super().__init__(home, program, output, have)
         self._request = request
-        self._output = output
         self._clock = clock
         self._workers = workers
         self._on_end = on_end
@@ -141,7 +150,7 @@ class Execution(Interruptible):
         self._home.here()
         return self._output.take()
 
-    def __enter__(self) -> Execution:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -256,18 +265,22 @@ class Execution(Interruptible):
                 return Exit(signal=9)
             if self._passage is not None:
                 self._passage.in_wall = True
-        running = sandbox.start(self._request, self._output)
+        running = self._started_in(sandbox)
         if not isinstance(running, Running):
             raise WallError(f"start() returned {running!r}, not a Running; report it to its author")
         with self._lock:
             self._running = running
             stopped, interrupted = self._stop is not None, self._interrupted
+        self._program.begun(running)
         if stopped:
             self._kill(running)
         elif interrupted:
             running.interrupt()
         ended = running.wait()
         return checked(ended)
+
+    def _started_in(self, sandbox: Sandbox) -> Running:
+        return sandbox.start(self._request, self._output)
 
     def _kill(self, running: Running) -> None:
         try:
@@ -319,23 +332,9 @@ class Execution(Interruptible):
         self, ended: Exit, verdict: Verdict | None = None, *, unseen: bool = False
     ) -> SandboxResult:
         """``unseen``: no middleware passes it, so there is no output in it."""
-        verdict, code, signal = judge(ended, self._stop) if verdict is None else (verdict, 137, 9)
-        output = self._output
-        kept = {stream: b"" if unseen else output.data(stream) for stream in Stream}
-        total = {stream: output.total(stream) for stream in Stream}
-        return SandboxResult(
-            exit_code=code,
-            verdict=verdict,
-            signal=signal,
-            stdout_bytes=kept[Stream.STDOUT],
-            stderr_bytes=kept[Stream.STDERR],
-            duration_seconds=time.monotonic() - self._started,
-            stdout_total_bytes=total[Stream.STDOUT],
-            stderr_total_bytes=total[Stream.STDERR],
-            stdout_truncated=total[Stream.STDOUT] > len(kept[Stream.STDOUT]),
-            stderr_truncated=total[Stream.STDERR] > len(kept[Stream.STDERR]),
-            **({} if unseen else output.shown.fields()),
-        )
+        judged = LOST if verdict is Verdict.LOST else judge(ended, self._stop)
+        seconds = time.monotonic() - self._started
+        return result_of(judged, self._output, seconds, unseen=unseen)
 
     def _made(self, ended: Exit, *, unseen: bool = False) -> SandboxResult | StockadeError:
         try:
@@ -381,6 +380,7 @@ class Execution(Interruptible):
             timers, self._timers = self._timers, []
         for timer in timers:
             timer.cancel()
+        self._program.ended()
         self._output.end(show)
         return True
 

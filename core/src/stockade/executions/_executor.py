@@ -15,6 +15,8 @@ from stockade.executions._passage import Passage
 from stockade.results import Verdict
 
 if TYPE_CHECKING:
+    from stockade.capabilities import Capabilities
+    from stockade.config import SandboxConfig
     from stockade.executions._home import Home
     from stockade.policies._hooks import Hooks
     from stockade.system.threads import Clock, Workers
@@ -45,11 +47,17 @@ class Executor:
         home: Home,
         request: ExecRequest,
         *,
-        output_limit: int,
-        output_policy: OutputPolicy,
+        have: Capabilities,
+        limits: SandboxConfig,
         live: bool = False,
+        joinable: bool = True,
     ) -> Execution:
-        """Ask the policies, then start the request; returns at once."""
+        """Ask the policies, then start the request; returns at once.
+
+        ``have``: what the wall can do. ``limits``: the session's, with the request's own
+        output limit, policy and choice of what is kept. ``joinable``: callers are given the
+        execution before its end, so that they may read its output whenever they like.
+        """
         home.here()
         if home.paused:
             raise SessionStateError(
@@ -61,7 +69,7 @@ class Executor:
                 provider=home.provider,
                 session_id=home.session_id,
                 request=request,
-                output_limit_bytes=output_limit,
+                output_limit_bytes=limits.output_limit_bytes,
             )
         )
         execution: Execution
@@ -70,9 +78,11 @@ class Executor:
             execution.stop(Verdict.OUTPUT_LIMIT)
 
         output = BoundedOutput(
-            proposal.output_limit_bytes or output_limit,
+            proposal.output_limit_bytes or limits.output_limit_bytes,
+            keep=limits.output_keep,
             live=live,
-            on_excess=excess if output_policy is OutputPolicy.END else None,
+            joinable=joinable,
+            on_excess=excess if limits.output_policy is OutputPolicy.END else None,
         )
         execution = Execution(
             home,
@@ -81,6 +91,7 @@ class Executor:
             clock=self.clock,
             workers=self.workers,
             on_end=self.journal.ended(home, request),
+            have=have,
             passage=self._passage(home, proposal, output, live),
         )
         home.add(execution)

@@ -9,14 +9,16 @@ from enum import Enum
 from typing import Any, Literal
 
 from stockade.capabilities import Feature
-from stockade.config import MIB, OutputPolicy, SandboxConfig, check_env, check_path
+from stockade.config import MIB, OutputKeep, OutputPolicy, SandboxConfig, check_env, check_path
 from stockade.errors import ConfigError, LanguageError
 from stockade.executions._execution import Execution
 from stockade.executions._executor import Executor
 from stockade.executions._home import Home
 from stockade.executions._languages import has_language, languages_of
+from stockade.executions._reaching import as_bytes
 from stockade.lowering.argv import KNOWN
 from stockade.values.ids import new_execution_id
+from stockade.values.pipe import PIPE, Pipe
 from stockade.wall import ExecRequest, Form, Language, Wall
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "check_argv",
     "check_form",
     "check_state",
+    "deadline",
     "environment",
     "start",
     "working_folder",
@@ -77,13 +80,17 @@ def start(
     script: str = "",
     language: str | None = None,
     state: str | None = None,
-    stdin: bytes = b"",
+    stdin: bytes | str | Pipe = b"",
     env: Mapping[str, str] | None = None,
     working_dir: str | None = None,
+    user: str | None = None,
     timeout: float | _LeftOut | None = _Left.OUT,
     output_limit_bytes: int | None = None,
     output_policy: OutputPolicy | str | None = None,
+    output_keep: OutputKeep | str | None = None,
+    merge: bool = False,
     live: bool = False,
+    joinable: bool = True,
 ) -> Execution:
     """Check everything, then start the request. Raises ConfigError, UnsupportedError,
     LanguageError, PolicyRefusedError, SessionStateError.
@@ -97,7 +104,23 @@ def start(
         argv = check_argv(argv)
     elif not isinstance(script, str):
         raise ConfigError(f"the {form} to run is text, not {type(script).__name__}.")
-    config = _execution_config(home.config, timeout, output_limit_bytes, output_policy)
+    config = _execution_config(
+        home.config,
+        timeout,
+        output_limit_bytes=output_limit_bytes,
+        output_policy=output_policy,
+        output_keep=output_keep,
+        user=user,
+    )
+    for feature, asked, instead in (
+        (Feature.LIVE_INPUT, stdin is PIPE, "give stdin as bytes."),
+        (Feature.MERGED_OUTPUT, merge, "read both streams."),
+        (Feature.EXECUTION_USER, user is not None, "open the session with user=…."),
+    ):
+        if asked:
+            wall.capabilities.require(feature, home.provider, instead)
+    if stdin is PIPE and not joinable:
+        raise ConfigError("stdin=PIPE is for start and stream: here nobody could write to it.")
     seconds = None if timeout is None else config.timeout_seconds
     info = None
     if form is Form.CODE:
@@ -113,7 +136,10 @@ def start(
         interpreter=home.interpreters.get(language or ""),
         language_info=info,
         state=state,
-        stdin=_stdin(stdin),
+        stdin=b"" if isinstance(stdin, Pipe) else _stdin(stdin),
+        live_input=stdin is PIPE,
+        merge=bool(merge),
+        user=user,
         working_dir=working_folder(home.config, working_dir),
         env=environment(home.config, env),
         timeout_seconds=seconds,
@@ -121,28 +147,31 @@ def start(
     return executor.execute(
         home,
         request,
-        output_limit=config.output_limit_bytes,
-        output_policy=config.output_policy,
+        have=wall.capabilities,
+        limits=config,
         live=live,
+        joinable=joinable,
     )
 
 
 def _execution_config(
     config: SandboxConfig,
     timeout: float | _LeftOut | None,
-    output_limit: int | None,
-    policy: OutputPolicy | str | None,
+    **own: Any,
 ) -> SandboxConfig:
     """The session's limits with the execution's own, checked by the same rules (B2)."""
-    changes: dict[str, Any] = {
-        "timeout_seconds": None if timeout is _Left.OUT else timeout,
-        "output_limit_bytes": output_limit,
-        "output_policy": policy,
-    }
-    changes = {name: value for name, value in changes.items() if value is not None}
+    own["timeout_seconds"] = None if timeout is _Left.OUT else timeout
+    changes = {name: value for name, value in own.items() if value is not None}
     if isinstance(timeout, float) and math.isinf(timeout):
         raise ConfigError("timeout=inf is not allowed: give seconds, or None for no deadline.")
     return config.with_(**changes) if changes else config
+
+
+def deadline(config: SandboxConfig, timeout: float | None) -> float | None:
+    """A deadline of an execution's own, checked as the session's is. Raises ConfigError."""
+    if timeout is None:
+        return None
+    return _execution_config(config, timeout).timeout_seconds
 
 
 def _language(executor: Executor, home: Home, language: str) -> tuple[str, Language | None]:
@@ -178,9 +207,7 @@ def check_state(home: Home, wall: Wall, state: object, language: str | None) -> 
 
 
 def _stdin(stdin: object) -> bytes:
-    if not isinstance(stdin, (bytes, bytearray, memoryview)):
-        raise ConfigError(f"stdin is bytes, not {type(stdin).__name__}; encode text first.")
-    data = bytes(stdin)
+    data = as_bytes("stdin", stdin)
     if len(data) > MAX_STDIN_BYTES:
         raise ConfigError(
             f"stdin of {len(data)} bytes is not allowed: {MAX_STDIN_BYTES} at most; "

@@ -1,45 +1,34 @@
-"""A program on a terminal, asked of the policies and reported as executions are (D19).
+"""A program on a terminal: an execution, for people and for programs (D19).
 
-It makes its session executing, so it is seen, is no idleness, and ends with the session.
+It is asked of the policies and reported as executions are, is listed and joined as they are, and
+ends with the session.
 """
 
 from __future__ import annotations
 
-import logging
-import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
-from typing import TYPE_CHECKING
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from stockade._proposals import ExecutionProposal
 from stockade.capabilities import Feature
-from stockade.errors import (
-    CancelledError,
-    ConfigError,
-    SessionNotFoundError,
-    SessionStateError,
-    StockadeError,
-    WallError,
-)
-from stockade.executions._forms import check_argv, environment, working_folder
-from stockade.results import SandboxResult, Verdict
+from stockade.config import OutputKeep
+from stockade.errors import ConfigError, SessionNotFoundError, SessionStateError, WallError
+from stockade.executions._execution import Execution
+from stockade.executions._forms import check_argv, deadline, environment, working_folder
+from stockade.executions._output import BoundedOutput, OutputReader
+from stockade.results import Stream, Verdict
 from stockade.values.ids import new_execution_id
-from stockade.values.shown import named
-from stockade.wall import ExecRequest, Form, Terminal, TerminalRequest
+from stockade.wall import ExecRequest, Exit, Form, Running, Terminal, TerminalRequest
 
 if TYPE_CHECKING:
     from stockade.executions._executor import Executor
     from stockade.executions._home import Home
-    from stockade.system.threads import Timer
     from stockade.wall import Sandbox, Wall
 
-__all__ = ["open_terminal"]
-
-_log = logging.getLogger(__name__)
+__all__ = ["TerminalExecution", "open_terminal"]
 
 _FORM = "terminal"
-_KILLED = 137
 _LARGEST = 65535
 
 
@@ -53,7 +42,8 @@ def open_terminal(
     columns: int,
     env: Mapping[str, str] | None,
     working_dir: str | None = None,
-) -> Terminal:
+    timeout: float | None = None,
+) -> TerminalExecution:
     """What ``Session.terminal`` does. Raises ConfigError, UnsupportedError,
     PolicyRefusedError, PolicyError, SessionStateError, SandboxLostError, WallError."""
     wall.capabilities.require(Feature.TERMINAL, home.provider, "use run or shell.")
@@ -68,19 +58,51 @@ def open_terminal(
         raise SessionStateError(
             f"session {home.session_id} is paused; resume it before it executes."
         )
-    proposal = executor.journal.judged(_proposal(home, request))
-    watched = _Watched(executor, home, proposal)
-    sandbox = home.sandbox
-    if sandbox is None:
+    proposal = executor.journal.judged(_proposal(home, request, deadline(home.config, timeout)))
+    if home.sandbox is None:
         raise SessionNotFoundError(home.session_id)
-    home.add(watched)
+    terminal = _made(executor, wall, home, proposal, request)
+    home.add(terminal)
     try:
         executor.journal.begun(home, proposal.request, _FORM)
-        watched.begin(sandbox, request)
+        terminal.begin()
+        terminal.begun()
     except BaseException as error:
-        watched.abort(error)
+        terminal.abort(error)
         raise
-    return watched
+    return terminal
+
+
+def _made(
+    executor: Executor,
+    wall: Wall,
+    home: Home,
+    proposal: ExecutionProposal,
+    request: TerminalRequest,
+) -> TerminalExecution:
+    terminal: TerminalExecution
+
+    def excess() -> None:
+        terminal.stop(Verdict.OUTPUT_LIMIT)
+
+    limit = proposal.output_limit_bytes
+    output = BoundedOutput(
+        limit or home.config.output_limit_bytes,
+        keep=OutputKeep.TAIL if limit is None else OutputKeep.HEAD,
+        joinable=True,
+        on_excess=None if limit is None else excess,
+    )
+    terminal = TerminalExecution(
+        home,
+        proposal.request,
+        output,
+        clock=executor.clock,
+        workers=executor.workers,
+        on_end=executor.journal.ended(home, proposal.request, _FORM),
+        have=wall.capabilities,
+    )
+    terminal.asked = request
+    return terminal
 
 
 def _size(name: str, value: object) -> int:
@@ -89,7 +111,7 @@ def _size(name: str, value: object) -> int:
     return value
 
 
-def _proposal(home: Home, request: TerminalRequest) -> ExecutionProposal:
+def _proposal(home: Home, request: TerminalRequest, seconds: float | None) -> ExecutionProposal:
     """What policies judge: the same fields as of any request."""
     return ExecutionProposal(
         agent_id=home.agent_id,
@@ -101,175 +123,167 @@ def _proposal(home: Home, request: TerminalRequest) -> ExecutionProposal:
             argv=request.argv or ("sh",),
             working_dir=request.working_dir,
             env=request.env,
-            timeout_seconds=None,
+            timeout_seconds=seconds,
+            live_input=True,
+            merge=True,
         ),
         output_limit_bytes=None,
         terminal=True,
     )
 
 
-class _Watched(Terminal):
-    """The wall's terminal, within the limits that the policies set; one of the session's
-    executions until it ends."""
+class TerminalExecution(Execution):
+    """An execution on a terminal of its own; made by a session's ``terminal``.
 
-    def __init__(self, executor: Executor, home: Home, proposal: ExecutionProposal) -> None:
-        self._executor = executor
-        self._home = home
-        self._request = proposal.request
-        self._limit = proposal.output_limit_bytes
-        self._on_end: Callable[[SandboxResult | StockadeError], None] = executor.journal.ended(
-            home, proposal.request, _FORM
-        )
-        self._lock = threading.Lock()
-        self._inner: Terminal | None = None
-        self._started = time.monotonic()
-        self._shown = 0
-        self._stop: Verdict | None = None
-        self._over = False
-        self._timer: Timer | None = None
-        self._future: Future[SandboxResult] = Future()
+    ``read`` and ``write`` are the terminal's two directions; all that an execution has is there
+    too: ``signal``, ``follow``, ``result``, ``cancel``. What nobody has read yet, and the
+    result's ``stdout``, are the last ``output_limit_bytes``; from the first ``read`` on a slow
+    reader holds the program back, and nothing is missed.
+    """
 
-    # -- as the registry counts it ---------------------------------------------
+    #: What the wall is asked for.
+    asked: TerminalRequest
 
-    @property
-    def execution_id(self) -> str:
-        return self._request.execution_id
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._own: OutputReader = self._output.reader
+        self._readable: _Readable | None = None
 
-    @property
-    def future(self) -> Future[SandboxResult]:
-        return self._future
+    # -- what callers use ------------------------------------------------------
 
-    def begin(self, sandbox: Sandbox, request: TerminalRequest) -> None:
-        """Have the wall start it; whoever calls aborts it where this raises."""
-        try:
-            inner = sandbox.terminal(request)
-        except StockadeError:
-            raise
-        except Exception as error:
-            raise WallError(
-                f"the wall {self._home.provider!r} failed at a terminal: "
-                f"{named(error)}. Report it to its author."
-            ) from error
-        seconds = self._request.timeout_seconds
-        with self._lock:
-            self._inner = inner
-            stopped = self._stop is not None
-            if seconds is not None and not stopped:
-                deadline = self._started + seconds
-                late = lambda: self.stop(Verdict.TIMED_OUT)  # noqa: E731
-                self._timer = self._executor.clock.at(deadline, late)
-        if stopped:
-            self._hang_up()
+    def read(self, timeout: float | None = None) -> bytes:
+        """What it shows next, waiting for it; empty when the program has ended.
 
-    def abort(self, error: BaseException) -> None:
-        """Its start failed or was interrupted: end it, whatever there is of it by now."""
-        if self._inner is not None:
-            with self._lock:
-                self._stop = self._stop or Verdict.CANCELLED
-            self._hang_up()
-        reported = (
-            error
-            if isinstance(error, StockadeError)
-            else CancelledError("the terminal was broken off at its start; open it again.")
-        )
-        self._settle(reported)
-
-    def stop(self, why: Verdict) -> None:
-        with self._lock:
-            if self._stop is not None or self._over:
-                return
-            self._stop = why
-            begun = self._inner is not None
-        if begun:
-            self._executor.workers.run_anyhow(self._hang_up)
-
-    def conclude(self) -> None:
-        with self._lock:
-            self._stop = self._stop or Verdict.CANCELLED
-        self._settle(None)
-
-    def _hang_up(self) -> None:
-        assert self._inner is not None
-        try:
-            self._inner.close()
-        except Exception:
-            _log.exception("closing terminal %s failed", self.execution_id)
-        finally:
-            self._settle(None)
-
-    def _settle(self, error: StockadeError | None) -> None:
-        """It has ended; only the first end counts."""
-        with self._lock:
-            if self._over:
-                return
-            self._over = True
-            timer = self._timer
-        if timer is not None:
-            timer.cancel()
-        end = error or self._result()
-        try:  # all of it, whatever the ledger or an observer raises
-            self._home.discard(self)
-        finally:
-            try:
-                self._on_end(end)
-            finally:
-                self._future.set_result(self._result())
-
-    def _result(self) -> SandboxResult:
-        code = _KILLED
-        if self._stop is None and self._inner is not None:
-            try:
-                code = self._inner.exit_code()
-            except Exception:  # whoever waits for the end must not do so for ever
-                _log.exception("terminal %s has no exit code", self.execution_id)
-        return SandboxResult(
-            exit_code=code,
-            verdict=self._stop or Verdict.EXITED,
-            duration_seconds=time.monotonic() - self._started,
-            stdout_total_bytes=self._shown,
-        )
-
-    # -- as its user has it ----------------------------------------------------
-
-    def _wall(self) -> Terminal:
+        Raises TimeoutError when ``timeout`` seconds pass first.
+        """
         self._home.here()
-        assert self._inner is not None  # it was handed out only once it was there
-        return self._inner
-
-    def fileno(self) -> int:
-        return self._wall().fileno()
-
-    def read(self) -> bytes:
-        if self._stopped():
-            return b""
-        data = self._wall().read()
-        if self._stopped():
-            return b""
-        if not data:
-            self._settle(None)
-            return b""
-        self._shown += len(data)
-        excess = 0 if self._limit is None else self._shown - self._limit
-        if excess > 0:
-            self.stop(Verdict.OUTPUT_LIMIT)
-            return data[:-excess] if excess < len(data) else b""
-        return data
-
-    def _stopped(self) -> bool:
-        return self._stop is not None
-
-    def write(self, data: bytes) -> None:
-        self._wall().write(data)
+        self._output.pace()
+        while True:
+            chunk = self._own.take(timeout)
+            self._own.refresh()
+            if chunk is None and not self._own.over:
+                raise TimeoutError(f"the terminal showed nothing within {timeout} s")
+            if chunk is None:
+                self._future.exception()  # its end has been reported when this returns
+                return b""
+            if chunk.data:
+                return chunk.data
 
     def resize(self, rows: int, columns: int) -> None:
-        self._wall().resize(_size("rows", rows), _size("columns", columns))
+        """Report the window's size to the program. Raises ConfigError, ExecutionEndedError."""
+        self._home.here()
+        size = _size("rows", rows), _size("columns", columns)
+        self._program.ask("resize", lambda running: _on_terminal(running).resize(*size))
 
     def exit_code(self) -> int:
-        return _KILLED if self._stopped() else self._wall().exit_code()
+        """The program's exit code, waiting for its end. Raises SandboxLostError."""
+        return self.result().exit_code
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when ``read`` would not wait, until ``close``."""
+        self._home.here()
+        if self._readable is None:
+            self._output.pace()
+            self._readable = _Readable(self._own)
+        return self._readable.fileno()
 
     def close(self) -> None:
+        """Hang up: the program is ended, with its tree; may be called again."""
         self._home.here()
-        with self._lock:
-            if not self._over and self._stop is None:
-                self._stop = Verdict.CANCELLED
-        self._hang_up()
+        self.__exit__()
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        if self._home.pid != os.getpid():
+            return
+        readable, self._readable = self._readable, None
+        if readable is not None:
+            readable.close()
+
+    def pace(self) -> OutputReader:
+        """Its own reader, which misses nothing from now on; for the awaitable face."""
+        self._output.pace()
+        return self._own
+
+    # -- what core uses --------------------------------------------------------
+
+    def begun(self) -> None:
+        """Wait until it has begun; raises why it could not."""
+        self._program.started()
+        if self._future.done() or self._settled:
+            error = self._future.exception()
+            if error is not None:
+                raise error
+
+    def _started_in(self, sandbox: Sandbox) -> Running:
+        terminal = sandbox.terminal(self.asked)
+        if not isinstance(terminal, Terminal):
+            raise WallError(f"terminal() returned {terminal!r}, not a Terminal; report it")
+        return _OnTerminal(terminal, self._output)
+
+
+class _OnTerminal(Running):
+    """A wall's terminal, as any program that runs."""
+
+    def __init__(self, terminal: Terminal, output: BoundedOutput) -> None:
+        self._terminal = terminal
+        self._output = output
+
+    def wait(self) -> Exit:
+        try:
+            while data := self._terminal.read():
+                self._output.write(Stream.STDOUT, data)
+            return self._terminal.ended()
+        finally:
+            self._terminal.close()
+
+    def kill(self) -> None:
+        self._terminal.close()
+
+    def signal(self, number: int, *, group: bool) -> None:
+        self._terminal.signal(number, group=group)
+
+    def write(self, data: bytes, seconds: float) -> int:
+        return self._terminal.offer(data, seconds)
+
+    def close_input(self) -> None:
+        self._terminal.write(b"\x04")
+
+    def resize(self, rows: int, columns: int) -> None:
+        self._terminal.resize(rows, columns)
+
+
+def _on_terminal(running: Running) -> _OnTerminal:
+    assert isinstance(running, _OnTerminal)
+    return running
+
+
+class _Readable:
+    """A descriptor that says whether a reader would wait."""
+
+    def __init__(self, reader: OutputReader) -> None:
+        self._reader = reader
+        self._read, self._write = os.pipe()
+        self._says = False
+        reader.listen(self._update)
+        reader.refresh()
+
+    def _update(self) -> None:
+        """Called under the reader's lock."""
+        if self._read < 0:
+            return
+        ready = self._reader.has_more()
+        if ready and not self._says:
+            os.write(self._write, b"!")
+        elif self._says and not ready:
+            os.read(self._read, 1)
+        self._says = ready
+
+    def fileno(self) -> int:
+        return self._read
+
+    def close(self) -> None:
+        self._reader.forget(self._update)
+        os.close(self._read)
+        os.close(self._write)
+        self._read = -1

@@ -1,14 +1,21 @@
-"""From how a program ended to the one verdict that says so (D2, D3)."""
+"""From how a program ended to the one verdict that says so, and to its result (D2, D3)."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from stockade.errors import CancelledError, StockadeError, WallError
-from stockade.results import ExecutionStatus, SandboxResult, Verdict
+from stockade.results import ExecutionStatus, SandboxResult, Stream, Verdict
 from stockade.wall import Exit
 
-__all__ = ["checked", "judge", "status_of"]
+if TYPE_CHECKING:
+    from stockade.executions._output import BoundedOutput
+
+__all__ = ["LOST", "checked", "judge", "result_of", "status_of"]
 
 _SIGKILL = 9
+#: What is judged of a program whose sandbox is gone.
+LOST = (Verdict.LOST, 128 + _SIGKILL, _SIGKILL)
 
 
 def judge(ended: Exit, stop: Verdict | None) -> tuple[Verdict, int, int | None]:
@@ -37,6 +44,38 @@ def status_of(end: SandboxResult | StockadeError) -> ExecutionStatus:
     if end.verdict is Verdict.CANCELLED:
         return ExecutionStatus.CANCELLED
     return ExecutionStatus.COMPLETED if end.success else ExecutionStatus.FAILED
+
+
+def result_of(
+    judged: tuple[Verdict, int, int | None],
+    output: BoundedOutput,
+    seconds: float,
+    *,
+    unseen: bool = False,
+) -> SandboxResult:
+    """The result; ``unseen``: no middleware passes it, so there is no output in it."""
+    verdict, code, signal = judged
+    kept = {stream: b"" if unseen else output.data(stream) for stream in Stream}
+    total = {stream: output.total(stream) for stream in Stream}
+    gap = {
+        stream: (0 if total[stream] else None) if unseen else output.gap(stream)
+        for stream in Stream
+    }
+    return SandboxResult(
+        exit_code=code,
+        verdict=verdict,
+        signal=signal,
+        stdout_bytes=kept[Stream.STDOUT],
+        stderr_bytes=kept[Stream.STDERR],
+        duration_seconds=seconds,
+        stdout_total_bytes=total[Stream.STDOUT],
+        stderr_total_bytes=total[Stream.STDERR],
+        stdout_truncated=total[Stream.STDOUT] > len(kept[Stream.STDOUT]),
+        stderr_truncated=total[Stream.STDERR] > len(kept[Stream.STDERR]),
+        stdout_gap=gap[Stream.STDOUT],
+        stderr_gap=gap[Stream.STDERR],
+        **({} if unseen else output.shown.fields()),
+    )
 
 
 def checked(ended: object) -> Exit:

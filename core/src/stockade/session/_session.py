@@ -9,16 +9,17 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from stockade.capabilities import Feature
-from stockade.config import DEFAULT_SNAPSHOT_BYTES, Limits, OutputPolicy
+from stockade.config import DEFAULT_SNAPSHOT_BYTES, Limits, OutputKeep, OutputPolicy
 from stockade.errors import ConfigError, ForkedSessionError, SessionNotFoundError
 from stockade.executions import _forms as requests
 from stockade.executions import _named as named
-from stockade.executions._terminals import open_terminal
+from stockade.executions._listing import find, running
+from stockade.executions._terminals import TerminalExecution, open_terminal
 from stockade.results import SandboxResult, SessionStatus
 from stockade.sessions import _pausing as pausing
 from stockade.sessions._limits import limits_of
 from stockade.sessions._providers import WallProvider
-from stockade.wall import Form, Sandbox, Terminal
+from stockade.wall import Form, Sandbox
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from stockade.files import Files, Timeout
     from stockade.files._snapshots import Snapshot
     from stockade.sessions._registry import SessionRecord
+    from stockade.values.pipe import Pipe
 
 __all__ = ["DEFAULT_AGENT", "RunOptions", "Session"]
 
@@ -41,7 +43,9 @@ class RunOptions(TypedDict, total=False):
     #: Seconds; default the session's timeout_seconds (D6). None: no deadline, and the
     #: session's lifetimes alone end it (D15).
     timeout: float | None
-    stdin: bytes  #: default empty (D8)
+    #: Bytes, or text that is encoded as UTF-8; default empty (D8). ``stockade.PIPE``: it stays
+    #: open, for ``Execution.write`` (D17).
+    stdin: bytes | str | Pipe
     env: Mapping[str, str]  #: on top of the session's (D9)
     working_dir: str  #: default the session's, which is where a relative one starts (D9, D15)
     output_limit_bytes: int  #: of each stream; default the session's (D5)
@@ -50,6 +54,11 @@ class RunOptions(TypedDict, total=False):
     #: (timeout, memory, its own exit) the variables are gone and the next starts anew.
     state: str
     output_policy: OutputPolicy | str  #: "drain" or "end"; default the session's (D5)
+    #: What is kept of longer output, "head", "tail" or "both"; default the session's (D5).
+    output_keep: OutputKeep | str
+    #: Both streams as one, on standard output, in the order in which they were written (D5).
+    merge: bool
+    user: str  #: ``UID[:GID]``; default the session's (D9)
 
 
 class Session:
@@ -105,17 +114,17 @@ class Session:
         Raises ConfigError, UnsupportedError, WorkingDirectoryError,
         SessionStateError, SandboxLostError, PolicyRefusedError.
         """
-        return self._start(Form.ARGV, argv=argv, **options).result()
+        return self._run(Form.ARGV, argv=argv, **options)
 
     def shell(self, line: str, **options: Unpack[RunOptions]) -> SandboxResult:
         """Run a line (or a whole script) with the sandbox's ``sh``; else like ``run``."""
-        return self._start(Form.SHELL, script=line, **options).result()
+        return self._run(Form.SHELL, script=line, **options)
 
     def code(
         self, text: str, language: str = "python", **options: Unpack[RunOptions]
     ) -> SandboxResult:
         """Run code in a language; else like ``run``. Raises LanguageError too (D1)."""
-        return self._start(Form.CODE, script=text, language=language, **options).result()
+        return self._run(Form.CODE, script=text, language=language, **options)
 
     def start(
         self,
@@ -185,6 +194,18 @@ class Session:
         if shell is not None:
             return self._start(Form.SHELL, script=shell, **options)
         return self._start(Form.CODE, script=code, language=language, **options)
+
+    def _run(self, form: Form, **options: Any) -> SandboxResult:
+        return self._start(form, joinable=False, **options).result()
+
+    def executions(self) -> tuple[Execution, ...]:
+        """Those that this process runs in the session now, programs on terminals too, in the
+        order in which they were started (D18)."""
+        return running(self._record)
+
+    def execution(self, execution_id: str) -> Execution:
+        """The running one of that id. Raises ExecutionNotFoundError."""
+        return find(self._record, execution_id)
 
     def _start(self, form: Form, **options: Any) -> Execution:
         return requests.start(
@@ -273,14 +294,20 @@ class Session:
         columns: int = 80,
         env: Mapping[str, str] | None = None,
         working_dir: str | None = None,
-    ) -> Terminal:
+        timeout: float | None = None,
+    ) -> TerminalExecution:
         """Start a program, by default the shell, on a terminal of its own, in ``working_dir``
-        (D15).
+        (D15, D19): for people, and for programs that speak to one which wants a terminal.
 
-        For people: no deadline and no output limit hold but those that a policy sets. It
-        is one of the session's executions until it ends or is closed, and ends with the
-        session. Raises ConfigError, UnsupportedError, PolicyRefusedError, PolicyError,
-        SessionStateError, SessionNotFoundError, SandboxLostError, WallError.
+            with session.terminal(["python3", "-q"]) as terminal:
+                terminal.write("6 * 7\n")
+                print(terminal.read(timeout=5))
+
+        No deadline (``timeout``, seconds) and no limit of its output hold but those that are
+        given or that a policy sets. It is one of the session's executions until it ends or is
+        closed, and ends with the session. Raises ConfigError, UnsupportedError,
+        PolicyRefusedError, PolicyError, SessionStateError, SessionNotFoundError,
+        SandboxLostError, WallError.
         """
         return open_terminal(
             self._provider.runtime.executor,
@@ -291,6 +318,7 @@ class Session:
             columns=columns,
             env=env,
             working_dir=working_dir,
+            timeout=timeout,
         )
 
     def _sandbox(self) -> Sandbox:

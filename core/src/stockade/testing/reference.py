@@ -186,17 +186,30 @@ _PLAIN = Capabilities(
         "files": "emulated",
         "watch": ("emulated", "the folder is looked at now and then"),
         "durable": ("native", "a session is a folder, whichever processes come and go"),
+        "live-input": "native",
+        "signals": "native",
+        "merged-output": "native",
+        "terminal": "native",
         "background": ("unsupported", "what a program leaves behind ends with it"),
         "network": ("native", "the host's own"),
         "writable-root": ("native", "the host's own"),
     }
+)
+#: What a script cannot answer.
+_LACKING = (
+    Feature.LIVE_INPUT,
+    Feature.SIGNALS,
+    Feature.TERMINAL,
+    Feature.PORTS,
+    Feature.DURABLE,
+    Feature.SNAPSHOT,
 )
 #: Nothing is executed, so whatever an application asks for is held.
 _SCRIPTED = Capabilities(
     {
         feature: ("emulated", "nothing is executed: the answers are scripted")
         for feature in Feature
-        if feature not in (Feature.TERMINAL, Feature.PORTS, Feature.DURABLE, Feature.SNAPSHOT)
+        if feature not in _LACKING
     }
 )
 

@@ -10,11 +10,13 @@ import contextlib
 import json
 import os
 import re
+import secrets
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from typing import ClassVar
 
 import attrs
@@ -23,9 +25,19 @@ from stockade._leftover import Leftover
 from stockade.errors import SandboxLostError, WorkingDirectoryError
 from stockade.lowering import lower
 from stockade.system.moments import moment, read_moment
+from stockade.testing.terminals import PlainTerminal
 from stockade.toolkit.processes.children import Child
 from stockade.toolkit.processes.pump import LocalRunning
-from stockade.wall import ExecRequest, Exit, OpenRequest, Output, Running, Sandbox
+from stockade.wall import (
+    ExecRequest,
+    Exit,
+    OpenRequest,
+    Output,
+    Running,
+    Sandbox,
+    Terminal,
+    TerminalRequest,
+)
 
 __all__ = ["PlainSandbox", "leftovers", "missing", "remove"]
 
@@ -86,23 +98,41 @@ class PlainSandbox(Sandbox):
         return Child(
             ["sh", "-c", _ENTER, "sh", *map(self._real, request.argv)],
             cwd=self._real(request.working_dir),
-            env={
-                "PATH": os.environ.get("PATH", os.defpath),
-                "HOME": self._root,
-                "TMPDIR": self._folders.get("/tmp", "/tmp"),
-                **request.env,
-                _MARK: self.mark(request),
-            },
+            env=self._variables(request.env, self.mark(request)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=subprocess.STDOUT if request.merge else subprocess.PIPE,
             start_new_session=True,
+        )
+
+    def _variables(self, own: Mapping[str, str], mark: str) -> dict[str, str]:
+        return {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": self._root,
+            "TMPDIR": self._folders.get("/tmp", "/tmp"),
+            **own,
+            _MARK: mark,
+        }
+
+    def terminal(self, request: TerminalRequest) -> Terminal:
+        if not self._alive:
+            raise SandboxLostError("the reference sandbox is gone; open a new session.")
+        folder = self._real(request.working_dir)
+        if not os.path.isdir(folder):
+            raise WorkingDirectoryError(request.working_dir)
+        mark = f"{self._root}/terminal-{secrets.token_hex(8)}"
+        return PlainTerminal(
+            [*map(self._real, request.argv)] or ["sh"],
+            cwd=folder,
+            env=self._variables(request.env, mark),
+            size=(request.rows, request.columns),
+            end_tree=lambda: _end_all(mark),
         )
 
     def serve(
         self, process: subprocess.Popen[bytes], request: ExecRequest, output: Output
     ) -> Running:
-        return _PlainRunning(process, request.stdin, output, self, self.mark(request))
+        return _PlainRunning(process, request, output, self, self.mark(request))
 
     def mark(self, request: ExecRequest) -> str:
         """What every process of an execution has in its environment."""
@@ -171,12 +201,13 @@ class _PlainRunning(Running):
     def __init__(
         self,
         process: subprocess.Popen[bytes],
-        data: bytes,
+        request: ExecRequest,
         output: Output,
         sandbox: PlainSandbox,
         mark: str,
     ) -> None:
-        self._inner = LocalRunning(process, data, output)
+        live = request.live_input
+        self._inner = LocalRunning(process, request.stdin, output, live_input=live)
         self._sandbox = sandbox
         self._mark = mark
 
@@ -190,6 +221,15 @@ class _PlainRunning(Running):
     def kill(self) -> None:
         self._inner.kill()
         _end_all(self._mark)
+
+    def signal(self, number: int, *, group: bool) -> None:
+        self._inner.signal(number, group=group)
+
+    def write(self, data: bytes, seconds: float) -> int:
+        return self._inner.write(data, seconds)
+
+    def close_input(self) -> None:
+        self._inner.close_input()
 
 
 def _end_all(mark: str) -> None:

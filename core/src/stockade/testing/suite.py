@@ -14,7 +14,9 @@ from stockade.testing.checks.d_hostile import Hostile
 from stockade.testing.checks.d_kept import KeptLanguages
 from stockade.testing.checks.d_named import NamedInterpreters
 from stockade.testing.checks.d_output import Output
+from stockade.testing.checks.d_running import Running
 from stockade.testing.checks.d_shown import Notebooks
+from stockade.testing.checks.d_terminals import Terminals
 from stockade.testing.checks.d_trees import Trees
 from stockade.testing.checks.e_egress import Egress
 from stockade.testing.checks.e_files import HostFiles
@@ -40,6 +42,8 @@ class ProviderConformance(
     Forked,
     Execution,
     Output,
+    Running,
+    Terminals,
     Trees,
     Hostile,
     NamedInterpreters,

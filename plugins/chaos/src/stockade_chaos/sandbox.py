@@ -25,6 +25,9 @@ __all__ = ["ChaosSandbox"]
 
 _log = logging.getLogger(__name__)
 
+#: How soon somebody who waits for the real one finds out that it will not come.
+_ASK_SECONDS = 0.1
+
 
 class ChaosSandbox(Sandbox):
     """Another wall's sandbox, and the faults that are drawn for it."""
@@ -135,14 +138,19 @@ class _ChaosRunning(Running):
         self._running: Running | None = None
         self._killed = threading.Event()  # by core
         self._struck = threading.Event()
+        self._there = threading.Event()  # the real one has begun
+        self._input_closed = False
 
     def start(self) -> Running:
         """Start the real one; raises what that raises."""
         running = self._sandbox.inner.start(self._request, self._output)
         with self._lock:
             self._running = running
+        self._there.set()
         if self._killed.is_set():
             running.kill()
+        if self._input_closed:
+            running.close_input()
         return running
 
     def wait(self) -> Exit:
@@ -169,6 +177,28 @@ class _ChaosRunning(Running):
             running = self._running
         if running is not None:
             running.interrupt()
+
+    def signal(self, number: int, *, group: bool) -> None:
+        self._real().signal(number, group=group)
+
+    def write(self, data: bytes, seconds: float) -> int:
+        if self._running is None:  # it is late: nothing is taken meanwhile
+            self._killed.wait(seconds)
+            return 0
+        return self._running.write(data, seconds)
+
+    def close_input(self) -> None:
+        self._input_closed = True
+        if self._running is not None:
+            self._running.close_input()
+
+    def _real(self) -> Running:
+        """The real one, which a signal waits for."""
+        while not self._there.wait(_ASK_SECONDS):
+            if self._killed.is_set():
+                raise ProcessLookupError("it was ended before it began")
+        assert self._running is not None
+        return self._running
 
     def _ended(self, running: Running) -> Exit:
         """Wait for the real one while its fault comes over it."""

@@ -59,6 +59,7 @@ class GVisorWall(ContainerWall):
         ),
         memory=("native", "one kernel holds all: past the limit the session ends so"),
         processes=("emulated", _PROCESSES),
+        terminal=("native", "keys such as ^C make no signal in gVisor: send one (D18)"),
     )
 
     def runtime(self, info: EngineInfo) -> str | None:
@@ -91,6 +92,7 @@ class GVisorWall(ContainerWall):
 
     def verify(self, sandbox: ContainerSandbox, info: EngineInfo) -> None:
         """An engine may take a runtime's name and run another: ask the kernel itself."""
+        sandbox.resizes_silently = True
         kernel = sandbox.hello.kernel
         if not kernel.startswith(_KERNEL):
             raise SandboxStartError(

@@ -64,7 +64,9 @@ def describe(request: ExecRequest, session_folder: str, salt: bytes) -> dict[str
     if f"{folder}/".startswith(f"{session_folder}/"):
         folder = posixpath.relpath(folder, session_folder)
     variables = sorted(request.env.items())
+    rarely = {"live_input": request.live_input, "merge": request.merge, "user": request.user}
     return {
+        **{name: value for name, value in rarely.items() if value},
         "form": str(request.form),
         "argv": list(request.argv),
         "script": request.script,

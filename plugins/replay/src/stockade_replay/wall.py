@@ -38,6 +38,8 @@ _LACKING = frozenset(
         Feature.FILES,
         Feature.SNAPSHOT,
         Feature.PAUSE,
+        Feature.LIVE_INPUT,
+        Feature.SIGNALS,
         Feature.TERMINAL,
         Feature.PORTS,
         Feature.DURABLE,
@@ -184,4 +186,13 @@ def _bounded(result: SandboxResult, limit: int) -> SandboxResult:
         stderr_bytes=stderr,
         stdout_truncated=result.stdout_total_bytes > len(stdout),
         stderr_truncated=result.stderr_total_bytes > len(stderr),
+        stdout_gap=_gap(result.stdout_gap, result.stdout_total_bytes, stdout),
+        stderr_gap=_gap(result.stderr_gap, result.stderr_total_bytes, stderr),
     )
+
+
+def _gap(recorded: int | None, total: int, kept: bytes) -> int | None:
+    """Where bytes are missing now: where they were already, or behind what is kept."""
+    if total == len(kept):
+        return None
+    return len(kept) if recorded is None else min(recorded, len(kept))

@@ -58,7 +58,7 @@ def _there() -> bool:
 
 def test_a_terminal_that_nobody_reads_is_ended(sandbox: Plain, no_threads: None) -> None:
     with pytest.raises(CapacityError):
-        SupervisedTerminal(sandbox.link, TerminalRequest(argv=("sleep", MARK), working_dir="/"))
+        SupervisedTerminal(sandbox, TerminalRequest(argv=("sleep", MARK), working_dir="/"))
     until = time.monotonic() + 5
     while _there() and time.monotonic() < until:
         time.sleep(0.05)

@@ -25,7 +25,7 @@ from stockade.cli.work import Work, work_options
 from stockade.errors import StockadeError
 
 if TYPE_CHECKING:
-    from stockade.wall import Terminal
+    from stockade.executions._terminals import TerminalExecution
 
 __all__ = ["shell"]
 
@@ -103,7 +103,7 @@ def _raw() -> Iterator[None]:
         termios.tcsetattr(0, termios.TCSADRAIN, before)
 
 
-def _relay(terminal: Terminal) -> None:
+def _relay(terminal: TerminalExecution) -> None:
     """Pass bytes both ways until the program ends; window sizes too."""
     woken, wake = os.pipe()
     os.set_blocking(wake, False)

@@ -153,6 +153,21 @@ class Execution(ConformanceBase):
             seen = session.shell('printf %s "$A$B"', env={"A": "2"}).stdout
             expect(seen == "2", "D9", "an execution's own, and for it alone", seen)
 
+    def test_D9_a_user_of_one_execution(self) -> None:
+        self.need(Feature.EXECUTION_USER, Feature.SHELL)
+        with self.shared() as session:
+            own = session.shell("id -u").stdout
+            seen = session.shell("id -u; id -g", user="23456:23457").stdout.split()
+            expect(seen == ["23456", "23457"], "D9", "that user and group", seen)
+            expect(session.shell("id -u").stdout == own, "D9", "for it alone", own)
+
+    def test_D9_another_user_is_refused_where_there_can_be_none(self) -> None:
+        if self.claims(Feature.EXECUTION_USER):
+            pytest.skip("the wall takes a user for one execution")
+        with self.shared() as session:
+            call = lambda: self.run(session, say("x"), user="23456")  # noqa: E731
+            self.refused("D9", call, Feature.EXECUTION_USER)
+
     def test_D9_a_folder_that_is_missing_is_named(self) -> None:
         with self.shared() as session:
             with pytest.raises(FileNotFoundError, match="/no/such/folder"):

@@ -88,6 +88,49 @@ class Output(ConformanceBase):
             kept = len(result.stdout_bytes)
             expect(kept == 10_000, "D5", "10000 bytes kept", kept)
 
+    def test_D5_the_tail_or_both_ends_by_choice(self) -> None:
+        self.need(Feature.SHELL)
+        line = "printf begin; head -c 200000 /dev/zero; printf end"
+        with self.shared() as session:
+            for keep, begins, gap in (
+                ("head", True, 1000),
+                ("tail", False, 0),
+                ("both", True, 500),
+            ):
+                result = session.shell(line, output_limit_bytes=1000, output_keep=keep)
+                kept = result.stdout_bytes
+                ends = (kept.startswith(b"begin"), kept.endswith(b"end"))
+                right = (begins, keep != "head")
+                expect(ends == right, "D5", f"{keep}: begin and end kept: {right}", kept[-20:])
+                seen = (len(kept), result.stdout_gap, result.stdout_dropped_bytes)
+                told = (1000, gap, 199_008)
+                expect(seen == told, "D5", f"{keep}: kept, gap, dropped: {told}", seen)
+            whole = session.shell("printf all", output_keep="tail")
+            seen_whole = (whole.stdout, whole.stdout_gap)
+            expect(seen_whole == ("all", None), "D5", "all, and no gap", seen_whole)
+
+    def test_D5_both_streams_merged_in_the_order_of_writing(self) -> None:
+        self.need(Feature.MERGED_OUTPUT, Feature.SHELL)
+        line = "for i in 1 2 3 4 5 6 7 8 9; do echo out$i; echo err$i >&2; done"
+        right = "".join(f"out{i}\nerr{i}\n" for i in range(1, 10))
+        with self.shared() as session:
+            result = session.shell(line, merge=True)
+            seen = (result.stdout, result.stderr)
+            expect(seen == (right, ""), "D5", "both in order, on standard output", seen)
+
+    def test_D5_merging_is_refused_where_it_cannot_be(self) -> None:
+        if self.claims(Feature.MERGED_OUTPUT):
+            pytest.skip("the wall merges")
+        with self.shared() as session:
+            call = lambda: self.run(session, say("x"), merge=True)  # noqa: E731
+            self.refused("D5", call, Feature.MERGED_OUTPUT)
+
+    def test_D8_text_is_input_as_utf8(self) -> None:
+        self.need(Feature.SHELL)
+        with self.shared() as session:
+            seen = session.shell("cat", stdin="gr\u00fcn").stdout_bytes
+            expect(seen == b"gr\xc3\xbcn", "D8", "the text as UTF-8", seen)
+
     def test_D8_input_of_fifty_mebibytes(self) -> None:
         self.need(Feature.SHELL)
         data = b"\0\xff\n" * (50 * 1024 * 1024 // 3)

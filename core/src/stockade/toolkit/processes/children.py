@@ -91,6 +91,11 @@ class Child(subprocess.Popen[Any]):
         assert code is not None
         return code
 
+    @property
+    def apart(self) -> bool:
+        """Whether ``pid`` is not the program's own, but its process group's."""
+        return self._report >= 0
+
     def send_signal(self, sig: int) -> None:
         """Send it a signal, unless it has ended."""
         if self._report < 0:

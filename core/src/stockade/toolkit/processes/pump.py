@@ -14,7 +14,8 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import IO
 
 from stockade.results import Stream
 from stockade.system.threads import start_thread
@@ -89,13 +90,21 @@ class _Pump:
     """One execution's pipes; every descriptor is closed at the end."""
 
     def __init__(
-        self, stdin: int, data: bytes, streams: dict[int, Stream], output: Output, ended: Waker
+        self,
+        stdin: int,
+        data: bytes,
+        streams: dict[int, Stream],
+        output: Output,
+        ended: Waker,
+        fed: Callable[[], None] | None = None,
     ) -> None:
+        """``fed`` is called when all of ``data`` has been handed over, or nobody reads it."""
         self._stdin = stdin
         self._left = memoryview(data)
         self._streams = dict(streams)
         self._output = output
         self._ended = ended
+        self._fed = fed
         self._ready = _Ready()
 
     def run(self) -> None:
@@ -181,6 +190,8 @@ class _Pump:
             self._ready.forget(self._stdin)
             os.close(self._stdin)
             self._stdin = -1
+            if self._fed is not None:
+                self._fed()
 
 
 def pump(stdin: int, data: bytes, stdout: int, stderr: int, output: Output, ended: Waker) -> None:
@@ -191,6 +202,37 @@ def pump(stdin: int, data: bytes, stdout: int, stderr: int, output: Output, ende
     behind may hold its output open (D7). Called by a wall's ``Running.wait``.
     """
     _Pump(stdin, data, {stdout: Stream.STDOUT, stderr: Stream.STDERR}, output, ended).run()
+
+
+class _OpenInput:
+    """A program's input that stays open (D17): what its pipe holds is all that waits."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._lock = threading.Lock()
+        #: What goes before it has been handed over.
+        self.ready = threading.Event()
+        os.set_blocking(descriptor, False)
+
+    def write(self, data: bytes, seconds: float) -> int:
+        if not self.ready.wait(seconds):
+            return 0
+        with self._lock:  # nobody closes it meanwhile
+            if self._descriptor < 0:
+                raise ProcessLookupError("the program has ended")
+            select.select([], [self._descriptor], [], seconds)
+            try:
+                return os.write(self._descriptor, data)
+            except BlockingIOError:
+                return 0
+            except BrokenPipeError:  # it reads no more
+                return len(data)
+
+    def close(self) -> None:
+        with self._lock:
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+                self._descriptor = -1
 
 
 class LocalRunning(Running):
@@ -204,9 +246,21 @@ class LocalRunning(Running):
     """
 
     def __init__(
-        self, process: subprocess.Popen[bytes], data: bytes, output: Output, *, mark: int = 0
+        self,
+        process: subprocess.Popen[bytes],
+        data: bytes,
+        output: Output,
+        *,
+        mark: int = 0,
+        live_input: bool = False,
     ) -> None:
-        """``process`` has pipes for all three streams and ``start_new_session=True``."""
+        """``process`` has pipes for all three streams, or ``stderr=STDOUT`` where they are
+        merged, and ``start_new_session=True``. ``live_input``: ``write`` is used (D17)."""
+        assert process.stdin is not None
+        self._input: _OpenInput | None = None
+        if live_input:
+            self._input = _OpenInput(os.dup(process.stdin.fileno()))
+        self._gone = threading.Event()
         self._process = process
         self._data = data
         self._output = output
@@ -230,14 +284,17 @@ class LocalRunning(Running):
         *,
         working_dir: str,
         env: Mapping[str, str],
+        live_input: bool = False,
+        merge: bool = False,
     ) -> LocalRunning:
         """Start a program of this machine; ``env`` is all that it sees of variables.
 
         Called by ``Sandbox.start``, with a request that ``lower`` has put into the argv
         form; a wall that is a program (firejail, nsjail) puts its own words before it. A
         missing program exits with 127, one that may not be executed with 126 (D2), for
-        which a ``sh`` is needed. Raises FileNotFoundError or NotADirectoryError for the
-        working folder, CapacityError where there is no thread to watch it.
+        which a ``sh`` is needed. ``live_input`` and ``merge`` as the request has them.
+        Raises FileNotFoundError or NotADirectoryError for the working folder, CapacityError
+        where there is no thread to watch it.
         """
         mark = take_mark()
         word = "exec env --" if argv[0].startswith("-") else "exec"
@@ -248,9 +305,9 @@ class LocalRunning(Running):
             start_new_session=True,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=subprocess.STDOUT if merge else subprocess.PIPE,
         )
-        return cls(process, stdin, output, mark=mark * 1024)
+        return cls(process, stdin, output, mark=mark * 1024, live_input=live_input)
 
     def _reap(self) -> None:
         """Notice the end of the program, in a thread of its own."""
@@ -262,16 +319,21 @@ class LocalRunning(Running):
             self._process.wait()
             with self._lock:  # at once: nobody can have the group's id so soon
                 self._end_tree()
+        self._gone.set()
         self._ended.set()
 
     def wait(self) -> Exit:
         process = self._process
         assert process.stdin is not None and process.stdout is not None
-        assert process.stderr is not None
-        ends = [os.dup(file.fileno()) for file in (process.stdin, process.stdout, process.stderr)]
-        for file in (process.stdin, process.stdout, process.stderr):
-            file.close()
-        pump(ends[0], self._data, ends[1], ends[2], self._output, self._ended)
+        stdin = _taken(process.stdin)
+        streams = {_taken(process.stdout): Stream.STDOUT}
+        if process.stderr is not None:
+            streams[_taken(process.stderr)] = Stream.STDERR
+        try:
+            fed = None if self._input is None else self._input.ready.set
+            _Pump(stdin, self._data, streams, self._output, self._ended, fed).run()
+        finally:
+            self.close_input()
         with self._lock:
             self._end_tree()  # what it left behind ends with it
             code = process.wait()
@@ -282,6 +344,21 @@ class LocalRunning(Running):
         with self._lock:
             if self._process.returncode is None:
                 self._end_tree()
+
+    def signal(self, number: int, *, group: bool) -> None:
+        with self._lock:  # until it is reaped, its number is nobody else's
+            if self._gone.is_set() or self._process.returncode is not None:
+                raise ProcessLookupError("the program has ended")
+            apart = isinstance(self._process, Child) and self._process.apart
+            (os.killpg if group or apart else os.kill)(self._process.pid, number)
+
+    def write(self, data: bytes, seconds: float) -> int:
+        assert self._input is not None  # core writes to what was asked for alone
+        return self._input.write(data, seconds)
+
+    def close_input(self) -> None:
+        if self._input is not None:
+            self._input.close()
 
     def _end_tree(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -296,3 +373,10 @@ class LocalRunning(Running):
                 for pid in found:
                     with contextlib.suppress(ProcessLookupError, PermissionError):
                         os.kill(pid, number)
+
+
+def _taken(file: IO[bytes]) -> int:
+    """A file's descriptor, as this module's own."""
+    descriptor = os.dup(file.fileno())
+    file.close()
+    return descriptor

@@ -27,6 +27,8 @@ __all__ = [
 #: What a stream may send before the other side has granted more, either way.
 OUTPUT_WINDOW = 1024 * 1024
 INPUT_WINDOW = 256 * 1024
+#: How long a signal waits for a program that is being started.
+_START_SECONDS = 5.0
 _STREAMS = (Stream.STDOUT, Stream.STDERR)
 #: The number of the stream beside these.
 SHOWN = 2
@@ -123,6 +125,7 @@ class LinkExecution:
         self._input_ended = False
         self._sending = threading.Lock()
         self.killed_at: float | None = None  #: monotonic
+        self.given_up = False  #: it did not end in time when told to
 
     # -- input -----------------------------------------------------------------
 
@@ -142,6 +145,26 @@ class LinkExecution:
         self.feed(data, end=False)
         with self._changed:
             self._changed.wait_for(lambda: not self._input or self._over())
+
+    def offer(self, data: bytes, seconds: float) -> int:
+        """Queue some of the bytes; how many. Waits up to ``seconds`` for the program to have
+        started and for room, so that no more than a window's worth waits here (D17).
+
+        Raises ProcessLookupError where it has ended.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._over() or self._room() > 0, seconds)
+            if self._over():
+                raise ProcessLookupError("the program has ended")
+            most = self._room()
+        if most > 0:
+            self.feed(data[:most], end=False)
+        return max(0, min(most, len(data)))
+
+    def _room(self) -> int:
+        """An order that was refused is given once more, so nothing is queued before the start."""
+        waiting = sum(map(len, self._input))
+        return 0 if not self.pid else INPUT_WINDOW - waiting
 
     def _over(self) -> bool:
         return self._outcome is not None or self._lost is not None
@@ -165,6 +188,7 @@ class LinkExecution:
             else:
                 self._input.popleft()
             self._input_credit -= len(piece)
+            self._changed.notify_all()
             return piece, False
 
     def _send_input(self) -> None:
@@ -193,6 +217,15 @@ class LinkExecution:
     def signal(self, number: int, *, group: bool = False) -> None:
         """Send the program a signal, or all of its process group (D18)."""
         self._link.send(Kind.SIGNAL, self.id, _NUMBER.pack(number), int(group))
+
+    def reach(self, number: int, *, group: bool) -> None:
+        """As ``signal``, once there is a program to hear it, so that none of several is lost.
+        Raises ProcessLookupError where it has ended."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.pid or self._over(), _START_SECONDS)
+            if self._over():
+                raise ProcessLookupError("the program has ended")
+        self.signal(number, group=group)
 
     def resize(self, rows: int, columns: int) -> None:
         """Report the size of a terminal's window (D19)."""
@@ -245,7 +278,9 @@ class LinkExecution:
         elif frame.kind == Kind.OUTPUT:
             self._take_output(_STREAMS[frame.arg & 1], frame.body)
         elif frame.kind == Kind.STARTED:
-            self.pid = _NUMBER.unpack(frame.body)[0]
+            with self._changed:
+                self.pid = _NUMBER.unpack(frame.body)[0]
+                self._changed.notify_all()
         elif frame.kind == Kind.INPUT_CREDIT:
             with self._changed:
                 self._input_credit += _NUMBER.unpack(frame.body)[0]

@@ -47,7 +47,10 @@ class LoweredRequest:
     cwd: str
     #: What the program finds on descriptor 9, from offset 0, or None for no such descriptor.
     blob: bytes | None = attrs.field(default=None, repr=False)
-    stdin: bytes = attrs.field(default=b"", repr=False)
+    #: None: it stays open (D17).
+    stdin: bytes | None = attrs.field(default=b"", repr=False)
+    merge: bool = False  #: one stream for both outputs (D5)
+    user: tuple[int, int] | None = None  #: uid and gid, where they are not the sandbox's own
     #: Whether a warm interpreter may run it with the same result: then the blob is the code,
     #: and ``argv`` the cold start that does the same.
     warm: bool = False
@@ -86,7 +89,7 @@ def _python(request: ExecRequest, program: str, text: bytes) -> LoweredRequest:
     lowered = _lowered(request, argv, text)
     return attrs.evolve(
         lowered,
-        warm=as_at_start or request.state is not None,
+        warm=(as_at_start and request.user is None) or request.state is not None,
         state=request.state,
         interpreter=program,
     )
@@ -98,5 +101,14 @@ def _lowered(request: ExecRequest, argv: tuple[str, ...], blob: bytes | None) ->
         env=request.env,
         cwd=request.working_dir,
         blob=blob,
-        stdin=request.stdin,
+        stdin=None if request.live_input else request.stdin,
+        merge=request.merge,
+        user=_user(request.user),
     )
+
+
+def _user(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    uid, _, gid = text.partition(":")
+    return int(uid), int(gid or uid)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from typing import TYPE_CHECKING, Protocol
 
 import attrs
@@ -40,8 +39,6 @@ class Death:
 class Holder(Protocol):
     """The sandbox in which it runs."""
 
-    kill_seconds: float
-
     @property
     def died_of_memory(self) -> bool: ...
 
@@ -51,7 +48,7 @@ class Holder(Protocol):
 
     def done(self, execution: LinkExecution) -> None: ...
 
-    def overdue(self) -> None: ...
+    def left(self, execution: LinkExecution) -> float | None: ...
 
     def loss(self, error: BaseException) -> SandboxLostError: ...
 
@@ -66,8 +63,8 @@ class SupervisedRunning(Running):
         self._started = started
         self._output = output
         self._request = request
-        self._overdue = False
         self._killed = threading.Event()
+        self._input_closed = False
 
     def wait(self) -> Exit:
         try:
@@ -75,6 +72,8 @@ class SupervisedRunning(Running):
             if not self._killed.is_set() and self._started.again(outcome):
                 if self._killed.is_set():
                     self._sandbox.kill_execution(self._execution)
+                if self._input_closed:
+                    self._execution.feed(b"", end=True)
                 outcome = self._ended()
         except LinkLost as error:
             return self._lost(error)
@@ -97,15 +96,8 @@ class SupervisedRunning(Running):
             self._started.ended()
 
     def _left(self) -> float | None:
-        """How long the program may still take to end; then its sandbox is ended (D6)."""
-        if self._execution.killed_at is None or self._overdue:
-            return None
-        left = self._execution.killed_at + self._sandbox.kill_seconds - time.monotonic()
-        if left <= 0:
-            self._overdue = True
-            self._sandbox.overdue()
-            return None
-        return left
+        """How long an order to end it may still take; then its sandbox is ended (D6)."""
+        return self._sandbox.left(self._execution)
 
     def _failed(self, outcome: FailedToStart) -> Exit:
         if outcome.why == Failure.NO_FOLDER:
@@ -131,6 +123,16 @@ class SupervisedRunning(Running):
     def kill(self) -> None:
         self._killed.set()
         self._sandbox.kill_execution(self._execution)
+
+    def signal(self, number: int, *, group: bool) -> None:
+        self._execution.reach(number, group=group)
+
+    def write(self, data: bytes, seconds: float) -> int:
+        return self._execution.offer(data, seconds)
+
+    def close_input(self) -> None:
+        self._input_closed = True
+        self._execution.feed(b"", end=True)
 
 
 _WORDS = {

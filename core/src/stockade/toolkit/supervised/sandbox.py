@@ -43,6 +43,8 @@ class SupervisedSandbox(Sandbox):
 
     #: Seconds that a program may take to end once it is killed; then its sandbox is ended (D6).
     kill_seconds: float = 0.9
+    #: Whether its kernel sends no SIGWINCH when a terminal's size changes: then this side does.
+    resizes_silently: bool = False
     #: How long a paused sandbox is let go on to end one program.
     thaw_seconds: float = 0.2
 
@@ -153,7 +155,7 @@ class SupervisedSandbox(Sandbox):
 
     def terminal(self, request: TerminalRequest) -> Terminal:
         try:
-            return SupervisedTerminal(self.link, request)
+            return SupervisedTerminal(self, request)
         except LinkLost as error:
             raise self.loss(error) from error
 
@@ -249,6 +251,18 @@ class SupervisedSandbox(Sandbox):
     def done(self, execution: LinkExecution) -> None:
         """An execution has ended, and its end was taken."""
         self.link.forget(execution)
+
+    def left(self, execution: LinkExecution) -> float | None:
+        """How long an order to end it may still take; then its sandbox is ended (D6). None
+        where none was given."""
+        if execution.killed_at is None or execution.given_up:
+            return None
+        left = execution.killed_at + self.kill_seconds - time.monotonic()
+        if left > 0:
+            return left
+        execution.given_up = True
+        self.overdue()
+        return None
 
     def overdue(self) -> None:
         """A program outlived its end: the supervisor is stopped, or worse; called once for

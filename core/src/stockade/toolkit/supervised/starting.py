@@ -112,6 +112,9 @@ class Starter:
             flags = Flag.NAMED if lowered.state is not None else Flag.WARM
             self._link.source(BOOT, warm_source())
             self._source_is_there = True
+        flags |= Flag.MERGE if lowered.merge else 0
+        flags |= 0 if lowered.user is None else Flag.USER
+        uid, gid = lowered.user or (0, 0)
         words = StartRequest(
             argv=argv,
             cwd=lowered.cwd,
@@ -119,6 +122,8 @@ class Starter:
             flags=flags,
             blob=lowered.blob,
             name=lowered.state or "",
+            uid=uid,
+            gid=gid,
         )
         show = output.show if lowered.state is not None else None
         return self._link.start(words, output, lowered.stdin, show)

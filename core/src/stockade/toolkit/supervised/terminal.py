@@ -6,13 +6,17 @@ import contextlib
 import os
 import threading
 from collections import deque
+from typing import TYPE_CHECKING, Protocol
 
+from stockade.errors import SandboxLostError
 from stockade.results import Stream
 from stockade.system.threads import start_thread
 from stockade.toolkit.supervised.execution import End, LinkExecution, LinkLost
-from stockade.toolkit.supervised.link import Link
 from stockade.toolkit.supervised.request import Flag, StartRequest
-from stockade.wall import Terminal, TerminalRequest
+from stockade.wall import Exit, Terminal, TerminalRequest
+
+if TYPE_CHECKING:
+    from stockade.toolkit.supervised.link import Link
 
 __all__ = ["SupervisedTerminal"]
 
@@ -21,29 +25,48 @@ _MOST_BYTES = 256 * 1024
 #: The shell that an image has, the better one first.
 _SHELL = ("sh", "-c", "exec $(command -v bash || echo sh)")
 _NO_ANSWER = 125
+_KILLED = 9
+_SIGWINCH = 28
+
+
+class Holder(Protocol):
+    """The sandbox in which it runs."""
+
+    resizes_silently: bool
+
+    @property
+    def link(self) -> Link: ...
+
+    @property
+    def died_of_memory(self) -> bool: ...
+
+    def kill_execution(self, execution: LinkExecution) -> None: ...
+
+    def out_of_memory(self, execution: LinkExecution, end: End) -> bool: ...
+
+    def done(self, execution: LinkExecution) -> None: ...
+
+    def left(self, execution: LinkExecution) -> float | None: ...
+
+    def loss(self, error: BaseException) -> SandboxLostError: ...
 
 
 class _Screen:
-    """What the program has shown; a descriptor is readable while there is some."""
+    """What the program has shown, and nobody has read yet."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._pieces: deque[bytes] = deque()
         self._size = 0
         self._ended = False
-        self._readable, self._wake = os.pipe()
-        self._closed = False
 
     def write(self, stream: Stream, data: bytes) -> None:
         with self._changed:
             self._changed.wait_for(lambda: self._size < _MOST_BYTES or self._ended)
-            if self._ended or not data:
-                return
-            if not self._pieces:
-                os.write(self._wake, b"!")
-            self._pieces.append(data)
-            self._size += len(data)
-            self._changed.notify_all()
+            if not self._ended and data:
+                self._pieces.append(data)
+                self._size += len(data)
+                self._changed.notify_all()
 
     def room(self, stream: Stream) -> int:
         with self._changed:
@@ -58,42 +81,25 @@ class _Screen:
     def read(self) -> bytes:
         with self._changed:
             self._changed.wait_for(lambda: self._pieces or self._ended)
-            if not self._pieces:
-                return b""
             data = b"".join(self._pieces)
             self._pieces.clear()
             self._size = 0
-            if not self._ended:
-                os.read(self._readable, 1)
             self._changed.notify_all()
             return data
 
     def end(self) -> None:
-        """Nothing more is shown: the descriptor stays readable from now on."""
+        """Nothing more is shown."""
         with self._changed:
-            if not self._ended:
-                self._ended = True
-                os.write(self._wake, b"!")
+            self._ended = True
             self._changed.notify_all()
-
-    def fileno(self) -> int:
-        return self._readable
-
-    def close(self) -> None:
-        self.end()
-        with self._changed:
-            if not self._closed:
-                self._closed = True
-                os.close(self._readable)
-                os.close(self._wake)
 
 
 class SupervisedTerminal(Terminal):
     """Made by :class:`SupervisedSandbox`; ends with its session."""
 
-    def __init__(self, link: Link, request: TerminalRequest) -> None:
+    def __init__(self, sandbox: Holder, request: TerminalRequest) -> None:
         """Raises LinkLost, CapacityError where there is no thread to read it."""
-        self._link = link
+        self._sandbox = sandbox
         self._screen = _Screen()
         start = StartRequest(
             argv=request.argv or _SHELL,
@@ -103,8 +109,9 @@ class SupervisedTerminal(Terminal):
             rows=request.rows,
             columns=request.columns,
         )
-        self._execution: LinkExecution = link.start(start, self._screen, None)
-        self._code = _NO_ANSWER
+        self._execution: LinkExecution = sandbox.link.start(start, self._screen, None)
+        self._exit = Exit(code=_NO_ANSWER)
+        self._lost: SandboxLostError | None = None
         self._ended = threading.Event()
         try:
             start_thread(
@@ -112,28 +119,39 @@ class SupervisedTerminal(Terminal):
             )
         except BaseException:
             self._execution.kill()  # nobody would notice its end, or end it
-            link.forget(self._execution)
-            self._screen.close()
+            sandbox.done(self._execution)
             raise
 
     def _drive(self) -> None:
         try:
-            outcome = self._execution.wait(lambda: None)
+            outcome = self._execution.wait(lambda: self._sandbox.left(self._execution))
             if isinstance(outcome, End):
-                code = os.waitstatus_to_exitcode(outcome.status)
-                self._code = 128 - code if code < 0 else code
+                self._exit = self._judged(outcome)
             else:
                 reason = os.strerror(outcome.errno) if outcome.errno else "it was refused"
                 self._screen.write(Stream.STDOUT, f"stockade: no terminal: {reason}\r\n".encode())
-        except LinkLost:
-            pass
+        except LinkLost as error:
+            self._judge_loss(error)
         finally:
-            self._link.forget(self._execution)
+            self._sandbox.done(self._execution)
             self._ended.set()
             self._screen.end()
 
-    def fileno(self) -> int:
-        return self._screen.fileno()
+    def _judged(self, end: End) -> Exit:
+        if self._sandbox.out_of_memory(self._execution, end):
+            return Exit(signal=_KILLED, out_of_memory=True)
+        code = os.waitstatus_to_exitcode(end.status)
+        return Exit(signal=-code) if code < 0 else Exit(code=code)
+
+    def _judge_loss(self, error: LinkLost) -> None:
+        if self._execution.killed_at is not None:
+            self._exit = Exit(signal=_KILLED)
+            return
+        loss = self._sandbox.loss(error)
+        if self._sandbox.died_of_memory:
+            self._exit = Exit(signal=_KILLED, out_of_memory=True)
+        else:
+            self._lost = loss
 
     def read(self) -> bytes:
         return self._screen.read()
@@ -141,16 +159,28 @@ class SupervisedTerminal(Terminal):
     def write(self, data: bytes) -> None:
         self._execution.write(data)
 
+    def offer(self, data: bytes, seconds: float) -> int:
+        return self._execution.offer(data, seconds)
+
     def resize(self, rows: int, columns: int) -> None:
         self._execution.resize(rows, columns)
+        if self._sandbox.resizes_silently:
+            self._execution.signal(_SIGWINCH, group=True)
+
+    def signal(self, number: int, *, group: bool) -> None:
+        self._execution.reach(number, group=group)
+
+    def ended(self) -> Exit:
+        self._ended.wait()
+        if self._lost is not None:
+            raise self._lost
+        return self._exit
 
     def exit_code(self) -> int:
-        self._ended.wait()
-        return self._code
+        ended = self.ended()
+        return ended.code if ended.code is not None else 128 + (ended.signal or _KILLED)
 
     def close(self) -> None:
         with contextlib.suppress(LinkLost):
-            self._execution.kill()
+            self._sandbox.kill_execution(self._execution)
         self._screen.end()
-        if self._ended.wait(5.0):
-            self._screen.close()
