@@ -63,7 +63,7 @@ class FileEvent:
     #: time), or "missed": some changes that came after the last event were not seen.
     kind: str
     path: str  #: absolute; of "missed" the folder that is watched
-    is_dir: bool = False
+    is_dir: bool = False  #: whether it is, or was, a folder
     old_path: str | None = None  #: of "renamed": what it was called before
 
 

@@ -140,13 +140,13 @@ class SandboxResult:
     #: and the tail, by ``output_keep``); None where none are (D5).
     stdout_gap: int | None = None
     stderr_gap: int | None = None  #: the same of standard error
-    #: Of code in a named interpreter (D20): what its last expression is, None where that is
-    #: None or there is none; what it displayed beside that, in order; whether some was dropped,
-    #: since it was more than the output limit or makes no sense; and what nobody caught.
+    #: Of code in a named interpreter (D20): the value of its last expression; None where that
+    #: is None or there is no such expression.
     value: Display | None = None
-    displays: tuple[Display, ...] = ()
+    displays: tuple[Display, ...] = ()  #: what that code displayed beside its value, in order
+    #: Whether some of it was dropped: past the output limit, or not in the form expected.
     displays_truncated: bool = False
-    error: CodeError | None = None
+    error: CodeError | None = None  #: the exception that nobody caught, if one ended that code
 
     @property
     def success(self) -> bool:

@@ -44,11 +44,13 @@ class Display:
 
     @property
     def html(self) -> str | None:
+        """The ``text/html`` form, as it came from inside; None where there is none."""
         found = self.data.get("text/html")
         return found if isinstance(found, str) else None
 
     @property
     def png(self) -> bytes | None:
+        """The ``image/png`` form's bytes, which nobody has checked; None where there is none."""
         found = self.data.get("image/png")
         return found if isinstance(found, bytes) else None
 
@@ -57,6 +59,7 @@ class Display:
 class CodeError:
     """What nobody caught: the exception's name, its message and its traceback."""
 
-    name: str
-    message: str
+    name: str  #: the exception's class, such as ``ValueError``
+    message: str  #: the exception as text; it may be empty and may hold several lines
+    #: As the interpreter shows it, without colours; it was written behind a wall.
     traceback: str = attrs.field(repr=False)
