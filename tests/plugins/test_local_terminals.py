@@ -63,6 +63,19 @@ class Person:
     def types(self, keys: str) -> None:
         os.write(self._control, keys.encode())
 
+    def pastes(self, data: bytes) -> None:
+        """Type all of it, as fast as it is taken, and look at what is shown meanwhile."""
+        left = memoryview(data)
+        os.set_blocking(self._control, False)
+        while left:
+            ready = select.select([self._control], [self._control], [], 30)
+            assert ready[0] or ready[1], f"{len(left)} bytes of the paste are not taken"
+            if ready[0]:
+                self.shown = (self.shown + os.read(self._control, 65536))[-4096:]
+            if ready[1]:
+                left = left[os.write(self._control, left[:4096]) :]
+        os.set_blocking(self._control, True)
+
     def sees(self, words: str, seconds: float = 30) -> bytes:
         """What was shown up to these words, which are what is awaited; they are seen once."""
         deadline = time.monotonic() + seconds
@@ -180,6 +193,41 @@ def test_this_terminal_is_as_it_was_afterwards(wall: str) -> None:
         assert first == last, control.shown
     finally:
         control.leave()
+
+
+#: One that prints for long before it reads, on a terminal that takes every byte as it is.
+PRINTS_FIRST = """
+import os, sys, tty
+tty.setraw(0)
+print("pasted", flush=True)
+os.read(0, 1)
+for _ in range(64): os.write(1, b"x" * 65536)
+left = int(sys.argv[1])
+while left: left -= len(os.read(0, min(left, 65536)))
+os.write(1, b"all of it")
+"""
+
+
+def test_a_paste_waits_for_no_program_that_prints(wall: str) -> None:
+    """More on both ways than all that lies between: neither may hold the other up."""
+    length = 3 << 20
+    argv = [*STOCKADE, "shell", "-p", wall, "--", "python3", "-c", PRINTS_FIRST, str(length)]
+    person = Person(*argv)
+    try:
+        person.sees("pasted")
+        person.pastes(b"y" * (length + 1))
+        person.sees("all of it")
+        assert person.ends() == 0
+    finally:
+        person.leave()
+
+
+def test_sigterm_leaves_this_terminal_as_it_was(wall: str) -> None:
+    with at_a_shell(wall) as person:
+        raw = person.settings()
+        os.kill(person.pid, signal.SIGTERM)
+        assert person.ends() == 143
+        assert person.settings() != raw
 
 
 def test_typing_passes_whole(wall: str) -> None:

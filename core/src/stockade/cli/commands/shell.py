@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from stockade.cli.choosing import (
 from stockade.cli.commands.run import isolation_reported_here, report_isolation
 from stockade.cli.console import failed
 from stockade.cli.work import Work, work_options
-from stockade.errors import StockadeError
+from stockade.errors import ExecutionEndedError, InputClosedError, StockadeError
 
 if TYPE_CHECKING:
     from stockade.executions._terminals import TerminalExecution
@@ -52,34 +53,37 @@ def shell(command: tuple[str, ...], **options: Any) -> None:
       stockade shell -p gvisor:debian -- top
       stockade shell --lifetime none --mount .:rw --allow api.example.com -- agent
     """
-    import stockade
-
     if not sys.stdin.isatty():
         raise click.UsageError("standard input is no terminal; use `stockade run` for programs.")
     work = Work.of(options)
     try:
-        preference = wanted(options["provider"])
-        with isolation_reported_here():
-            session = stockade.open(
-                preference, agent_id=options["agent"], needs=["terminal"], **work.fields()
-            )
-        with session:
-            report_taken(session.provider, preference, options["verbose"])
-            report_isolation(session.provider)
-            rows, columns = _size()
-            work.bring(session)
-            terminal = session.terminal(command, rows=rows, columns=columns, **work.start())
-            try:
-                with _raw():
-                    _relay(terminal)
-                code = terminal.exit_code()
-            finally:
-                terminal.close()
-            work.fetch(session)
+        code = _run(command, work, options)
     except (StockadeError, OSError) as error:
         failed(error)
         code = _FAILED
     sys.exit(code)
+
+
+def _run(command: tuple[str, ...], work: Work, options: dict[str, Any]) -> int:
+    """The program's exit code."""
+    import stockade
+
+    preference = wanted(options["provider"])
+    with isolation_reported_here():
+        session = stockade.open(
+            preference, agent_id=options["agent"], needs=["terminal"], **work.fields()
+        )
+    with session:
+        report_taken(session.provider, preference, options["verbose"])
+        report_isolation(session.provider)
+        rows, columns = _size()
+        work.bring(session)
+        with session.terminal(command, rows=rows, columns=columns, **work.start()) as terminal:
+            with _raw():
+                _relay(terminal)
+            code = terminal.exit_code()
+        work.fetch(session)
+    return code
 
 
 def _size() -> tuple[int, int]:
@@ -113,29 +117,49 @@ def _relay(terminal: TerminalExecution) -> None:
             os.write(wake, b"w")
 
     previous = signal.signal(signal.SIGWINCH, resized)
-    sources = [0, woken, terminal.fileno()]
+    sources = [woken, terminal.fileno()]
     try:
-        while True:
-            ready, _, _ = select.select(sources, [], [])
-            if woken in ready:
-                os.read(woken, 64)
-                rows, columns = _size()
-                terminal.resize(rows, columns)
-            if 0 in ready:
-                typed = os.read(0, 4096)
-                if typed:
-                    terminal.write(typed)
-                else:
-                    sources.remove(0)
-            if terminal.fileno() in ready:
-                shown = terminal.read()
-                if not shown:
-                    return
-                _show(shown)
+        with _typing(terminal):
+            while True:
+                ready, _, _ = select.select(sources, [], [])
+                if woken in ready:
+                    os.read(woken, 64)
+                    with contextlib.suppress(ExecutionEndedError):
+                        terminal.resize(*_size())
+                if terminal.fileno() in ready:
+                    shown = terminal.read()
+                    if not shown:
+                        return
+                    _show(shown)
     finally:
         signal.signal(signal.SIGWINCH, previous)
         os.close(woken)
         os.close(wake)
+
+
+@contextlib.contextmanager
+def _typing(terminal: TerminalExecution) -> Iterator[None]:
+    """Pass on what is typed, in a thread: a program that reads nothing for now may still print,
+    and what it prints has to be read before it reads on."""
+    over, end = os.pipe()
+
+    def run() -> None:
+        with contextlib.suppress(ExecutionEndedError, InputClosedError, OSError):
+            while over not in (ready := select.select([0, over], [], [])[0]):
+                typed = os.read(0, 4096) if ready else b""
+                if not typed:
+                    return
+                terminal.write(typed)
+
+    thread = threading.Thread(target=run, name="stockade-typing", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        os.close(end)
+        terminal.close()  # a write that waits for the program ends with that
+        thread.join()
+        os.close(over)
 
 
 def _show(data: bytes) -> None:
