@@ -24,7 +24,7 @@
 #include "run.h"
 #include "wire.h"
 
-/* toolkit/local/link.py has the same. */
+/* toolkit/local/messages.py has the same. */
 enum { Q_STATE = 1, Q_KILLED = 2, Q_EXPIRE = 3, Q_END = 4, Q_EXPECT = 5 };
 #define QUESTION_BYTES 12
 #define ANSWER_BYTES 16

@@ -1,4 +1,4 @@
-"""Checks of G (snapshots, pausing) and of named interpreters."""
+"""Checks of G: snapshots, pausing."""
 
 from __future__ import annotations
 
@@ -105,36 +105,3 @@ class SnapshotsAndPausing(ConformanceBase):
             expect(result.verdict is Verdict.TIMED_OUT, "G2", "timed out", result)
             session.resume()
             self.usable(session, "G2")
-
-    def test_D1_a_named_interpreter_keeps_its_variables(self) -> None:
-        self.need(Feature.CODE)
-        with self.shared() as session:
-            self.need_python(session)
-            if not session.provider.wall.capabilities[Feature.STATEFUL]:
-                self.refused("D1", lambda: session.code("1", state="a"), Feature.STATEFUL)
-                return
-        with self.session() as session:
-            session.code("x = 41", state="a")
-            seen = session.code("x += 1; print(x)", state="a")
-            expect(seen.stdout == "42\n", "D1", "42", seen)
-            for other in (session.code("print(x)", state="b"), session.code("print(x)")):
-                expect("NameError" in other.stderr, "D1", "x is known to one alone", other)
-            failed = session.code("y = 1\nraise ValueError('no')", state="a")
-            expect(failed.exit_code == 1, "D1", "1 for an exception", failed)
-            seen = session.code("print(x, y)", state="a")
-            expect(seen.stdout == "42 1\n", "D1", "variables outlive an exception", seen)
-
-    def test_D6_a_named_interpreter_past_its_deadline(self) -> None:
-        self.need(Feature.STATEFUL)
-        with self.shared() as session:
-            self.need_python(session)
-        with self.session() as session:
-            session.code("x = 1", state="a")
-            began = time.monotonic()
-            result = session.code(
-                "import time\nwhile True: time.sleep(1)", state="a", timeout=self.scaled(1.0)
-            )
-            self.within("D6", 2.0, began, "the end")
-            expect(result.verdict is Verdict.TIMED_OUT, "D6", "timed out", result)
-            seen = session.code("print('x' in globals())", state="a")
-            expect(seen.stdout == "False\n", "D6", "an interpreter that starts anew", seen)
