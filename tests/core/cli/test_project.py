@@ -46,6 +46,14 @@ def test_own_files_and_roots_are_read(tmp_path: Path) -> None:
     assert find(tmp_path) == ("landlock", [])
 
 
+def test_the_servers_table_in_the_file_is_none_of_its_business(tmp_path: Path) -> None:
+    table = '[serve.templates.base]\nprovider = "docker:x"\n'
+    (tmp_path / "stockade.toml").write_text(table)
+    assert find(tmp_path) == (None, [])
+    (tmp_path / "stockade.toml").write_text(f'provider = "landlock"\n{table}')
+    assert find(tmp_path) == ("landlock", [])
+
+
 @pytest.mark.usefixtures("foreign")
 def test_another_users_file_is_not_used_and_that_is_said(tmp_path: Path) -> None:
     """As one that somebody left in /tmp, above the folder in which one stands."""

@@ -25,7 +25,8 @@ __all__ = ["find"]
 _NAMES = ("stockade.toml", "pyproject.toml")
 #: A file past this is none that somebody wrote.
 _MOST_BYTES = 1 << 20
-_KEYS = ("provider",)
+#: Those that may stand in it: ``serve`` is the server's table, which nobody reads here.
+_KEYS = ("provider", "serve")
 _NEVER_WAIT = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 _OTHERWISE = "mend it, or name the provider with -p or STOCKADE_PROVIDER"
 
