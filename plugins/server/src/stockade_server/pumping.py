@@ -1,0 +1,118 @@
+"""An execution's output, handed to all who listen at the time.
+
+A listener holds the program back while it is behind, as a pipe would; without one the output goes
+nowhere and the program runs on. A listener that goes away changes nothing for the execution.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+
+from stockade.aio import AsyncExecution, AsyncTerminal
+from stockade.results import SandboxResult
+
+__all__ = ["Listener", "Piece", "Pump", "pieces_of"]
+
+#: The kind ("stdout", "stderr", "pty") and the bytes.
+Piece = tuple[str, bytes]
+#: Pieces that wait for a listener.
+_MOST_WAITING = 4
+
+
+class Listener:
+    """One reader of a pump: ``take`` until None, then ``close``."""
+
+    def __init__(self, left: Callable[[Listener], None]) -> None:
+        self._left = left
+        self._pieces: deque[Piece] = deque()
+        self._came = asyncio.Event()
+        self._room = asyncio.Event()
+        self._over = False
+        self._closed = False
+
+    async def put(self, piece: Piece) -> None:
+        """Called by the pump: waits for room."""
+        while len(self._pieces) >= _MOST_WAITING and not self._closed:
+            self._room.clear()
+            await self._room.wait()
+        if not self._closed:
+            self._pieces.append(piece)
+            self._came.set()
+
+    def end(self) -> None:
+        """Called by the pump: nothing more comes."""
+        self._over = True
+        self._came.set()
+
+    async def take(self, timeout: float | None = None) -> Piece | None:
+        """The next piece, None at the end. Raises asyncio.TimeoutError."""
+        while True:
+            if self._pieces:
+                self._room.set()
+                return self._pieces.popleft()
+            if self._over or self._closed:
+                return None
+            self._came.clear()
+            await asyncio.wait_for(self._came.wait(), timeout)
+
+    def close(self) -> None:
+        """Listen no more; nobody is held back by it any more."""
+        self._closed = True
+        self._pieces.clear()
+        self._room.set()
+        self._came.set()
+        self._left(self)
+
+
+class Pump:
+    """Reads an execution from its start to its end, in a task of its own."""
+
+    def __init__(self, execution: AsyncExecution, ended: Callable[[], None]) -> None:
+        """``ended`` is called once, at the execution's end."""
+        self.execution = execution
+        self.result: SandboxResult | None = None
+        self.error: BaseException | None = None
+        self.over = False
+        self._ended = ended
+        self._listeners: set[Listener] = set()
+        self._task = asyncio.ensure_future(self._run())
+
+    def listen(self) -> Listener:
+        """Hear what comes from now on."""
+        listener = Listener(self._listeners.discard)
+        if self.over:
+            listener.end()
+        else:
+            self._listeners.add(listener)
+        return listener
+
+    async def wait(self) -> None:
+        """Wait for the end."""
+        await asyncio.wait({self._task})
+
+    async def _run(self) -> None:
+        try:
+            async for piece in pieces_of(self.execution):
+                for listener in tuple(self._listeners):
+                    await listener.put(piece)
+            self.result = await self.execution.result()
+        except Exception as error:
+            self.error = error  # whoever listens reports it
+        finally:
+            self.over = True
+            self._ended()
+            for listener in self._listeners:
+                listener.end()
+
+
+async def pieces_of(execution: AsyncExecution) -> AsyncIterator[Piece]:
+    """What an execution prints, or a terminal shows."""
+    if isinstance(execution, AsyncTerminal):
+        while data := await execution.read():
+            yield "pty", data
+        return
+    while (chunk := await execution.take()) is not None:
+        if chunk.data:
+            yield str(chunk.stream), chunk.data

@@ -1,0 +1,76 @@
+"""A server that runs until it is ended."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+import stockade
+from stockade.errors import ConfigError
+from stockade_server.app import make_app
+from stockade_server.sandboxes import Sandboxes
+from stockade_server.settings import Settings
+
+__all__ = ["check", "listen", "serve"]
+
+_MOST_CONNECTIONS = 2000
+_KEPT_SECONDS = (
+    75  #: that a connection may wait for its next request: longer than the SDKs keep one
+)
+_GRACE_SECONDS = 5
+
+
+class _Server(uvicorn.Server):
+    """Ends the sandboxes first: then no answer is left to be waited for."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        sandboxes: Sandboxes = self.config.app.state.sandboxes  # type: ignore[union-attr]
+        await sandboxes.close()
+        await super().shutdown(sockets)
+
+
+def check(settings: Settings) -> dict[str, str]:
+    """What wall stands behind each template. Raises what ``stockade.open`` would."""
+    return {
+        name: stockade.provider(one.provider, check_available=True).name
+        for name, one in settings.templates.items()
+    }
+
+
+def listen(settings: Settings) -> socket.socket:
+    """The socket at which it is reached. Raises ConfigError."""
+    try:
+        family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
+        server = socket.socket(family)
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind((settings.host, settings.port))
+        server.listen(128)
+    except OSError as error:
+        raise ConfigError(
+            f"{settings.host}, port {settings.port}: {error.strerror}; name another with --port."
+        ) from None
+    return server
+
+
+def serve(settings: Settings, listening: socket.socket, ready: Callable[[], None]) -> None:
+    """Serve until SIGINT or SIGTERM; then all sandboxes are ended. ``ready`` is called when
+    callers are answered."""
+    logging.basicConfig(level=logging.WARNING, format="stockade: %(message)s")
+    config = uvicorn.Config(
+        make_app(settings),
+        http="h11",
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=_MOST_CONNECTIONS,
+        timeout_keep_alive=_KEPT_SECONDS,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
+    ready()  # the socket listens: whoever connects from now on is answered
+    _Server(config).run(sockets=[listening])

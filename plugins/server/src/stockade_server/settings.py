@@ -1,0 +1,229 @@
+"""What the operator has named: templates, keys and limits, from a file or from options."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import stat
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+
+from stockade.errors import ConfigError
+from stockade.values.options import nearest
+from stockade_server.keys import Key, check_name
+
+__all__ = [
+    "MIB",
+    "Settings",
+    "Template",
+    "append_key",
+    "is_loopback",
+    "read_settings",
+]
+
+MIB = 1 << 20
+_MOST_FILE_BYTES = MIB
+_TEMPLATE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}")
+
+
+def _check_template(_: object, __: attrs.Attribute[str], name: str) -> None:
+    if not isinstance(name, str) or not _TEMPLATE.fullmatch(name):
+        raise ConfigError(
+            f"{name!r:.80} is no name of a template: letters, digits and '_.:/-', 128 at most."
+        )
+
+
+@attrs.frozen(kw_only=True)
+class Template:
+    """What a caller may ask for: a name for a provider string of the operator's."""
+
+    name: str = attrs.field(validator=_check_template)
+    #: As in ``stockade.open``: a string, or several in the order of preference. Its limits and
+    #: its ``lifetime_seconds`` are the most that a caller gets.
+    provider: str | tuple[str, ...]
+    #: Variables of every command, below the caller's own.
+    env: Mapping[str, str] = attrs.field(factory=dict, repr=lambda env: f"<{len(env)}>")
+
+
+def _at_least(low: int) -> Callable[[object, attrs.Attribute[int], object], None]:
+    def check(_: object, attribute: attrs.Attribute[int], value: object) -> None:
+        if isinstance(value, bool) or not isinstance(value, int) or value < low:
+            raise ConfigError(f"{attribute.name}={value!r} is not allowed: a number from {low}.")
+
+    return check
+
+
+def _check_text(_: object, attribute: attrs.Attribute[str], value: object) -> None:
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"{attribute.name}={value!r} is not allowed: a text.")
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """What a server serves, to whom, and how much of it. Raises ConfigError when built."""
+
+    templates: Mapping[str, Template]
+    keys: Mapping[str, Key] = attrs.field(factory=dict)
+    #: Nobody needs a key. For loopback alone.
+    insecure: bool = False
+    host: str = attrs.field(default="127.0.0.1", validator=_check_text)
+    port: int = attrs.field(default=3000, validator=_at_least(0))
+    #: Sandboxes that a key may have at one time, unless the key says otherwise.
+    max_sandboxes: int = attrs.field(default=20, validator=_at_least(1))
+    #: Commands, terminals and code that may run in one sandbox at one time.
+    max_commands: int = attrs.field(default=128, validator=_at_least(1))
+    #: Bytes of a request that is no upload.
+    max_body_bytes: int = attrs.field(default=8 * MIB, validator=_at_least(1024))
+    #: Bytes of an upload, unpacked, and of one stream of input.
+    max_upload_bytes: int = attrs.field(default=512 * MIB, validator=_at_least(1024))
+    #: Seconds for which a client may leave a body unfinished, or a stream unread.
+    idle_seconds: int = attrs.field(default=60, validator=_at_least(1))
+
+    def __attrs_post_init__(self) -> None:
+        if not self.templates:
+            raise ConfigError("there is no template; name one: --template base=local.")
+        if self.insecure and not is_loopback(self.host):
+            raise ConfigError(
+                f"--insecure serves loopback alone, and {self.host!r} is none; make a key with "
+                "`stockade serve key add NAME --config FILE`."
+            )
+        if not self.keys and not self.insecure:
+            raise ConfigError(
+                "there is no key, so nobody could call; make one with "
+                "`stockade serve key add NAME --config FILE`."
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen at is this machine's own alone."""
+    import ipaddress
+
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+# -- the file ------------------------------------------------------------------
+
+_LIMITS = ("max_sandboxes", "max_commands", "max_body_bytes", "max_upload_bytes", "idle_seconds")
+_KEYS = ("host", "port", "templates", "keys", *_LIMITS)
+
+
+def read_settings(path: str) -> dict[str, Any]:
+    """Fields of :class:`Settings` from the table ``[serve]`` of a file. Raises ConfigError.
+
+    The file says which folders are mounted and whose keys are taken, so it must be this user's
+    (or root's), and nobody else's to write.
+    """
+    table = _parsed(path, _content(path)).get("serve")
+    if not isinstance(table, dict):
+        raise ConfigError(f"{path} has no table [serve].")
+    _known(path, "[serve]", table, _KEYS)
+    found: dict[str, Any] = {
+        name: table[name] for name in (*_LIMITS, "host", "port") if name in table
+    }
+    found["templates"] = {
+        name: _template(path, name, given) for name, given in _tables(path, table, "templates")
+    }
+    found["keys"] = {name: _key(path, name, given) for name, given in _tables(path, table, "keys")}
+    return found
+
+
+def _content(path: str) -> bytes:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
+    with os.fdopen(descriptor, "rb") as file:
+        info = os.fstat(descriptor)
+        if not stat.S_ISREG(info.st_mode):
+            raise ConfigError(f"{path} is no file.")
+        if hasattr(os, "geteuid") and info.st_uid not in (0, os.geteuid()):
+            raise ConfigError(f"{path} belongs to user {info.st_uid}, so it is not used.")
+        if info.st_mode & (stat.S_IWOTH | stat.S_IWGRP):
+            raise ConfigError(
+                f"others may write to {path}, so it is not used; run: chmod go-w {path}"
+            )
+        data = file.read(_MOST_FILE_BYTES + 1)
+    if len(data) > _MOST_FILE_BYTES:
+        raise ConfigError(f"{path} is larger than {_MOST_FILE_BYTES} bytes.")
+    return data
+
+
+def _parsed(path: str, data: bytes) -> dict[str, Any]:
+    """The file's content. Raises ConfigError."""
+    for name in ("tomllib", "tomli"):
+        try:
+            loads = importlib.import_module(name).loads
+        except ModuleNotFoundError:
+            continue
+        try:
+            content: dict[str, Any] = loads(data.decode("utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"{path} is no TOML: {error}.") from None
+        return content
+    raise ConfigError("Python before 3.11 needs tomli for TOML; run: pip install 'stockade[cli]'")
+
+
+def _known(path: str, where: str, table: Mapping[str, Any], keys: tuple[str, ...]) -> None:
+    for key in table:
+        if key not in keys:
+            raise ConfigError(f"{path}: {where} has no key {key!r}{nearest(key, keys)}.")
+
+
+def _tables(path: str, table: Mapping[str, Any], name: str) -> list[tuple[str, dict[str, Any]]]:
+    found = table.get(name, {})
+    if not isinstance(found, dict) or not all(isinstance(one, dict) for one in found.values()):
+        raise ConfigError(f"{path}: [serve.{name}] holds tables, one a name.")
+    return list(found.items())
+
+
+def _template(path: str, name: str, given: dict[str, Any]) -> Template:
+    where = f"[serve.templates.{name}]"
+    _known(path, where, given, ("provider", "env"))
+    provider, env = given.get("provider"), given.get("env", {})
+    if isinstance(provider, list) and provider and all(isinstance(one, str) for one in provider):
+        provider = tuple(provider)
+    elif not isinstance(provider, str):
+        raise ConfigError(f"{path}: provider of {where} is a string or a list of strings.")
+    if not isinstance(env, dict) or not all(isinstance(one, str) for one in env.values()):
+        raise ConfigError(f"{path}: env of {where} is a table of texts.")
+    return Template(name=name, provider=provider, env=env)
+
+
+def _key(path: str, name: str, given: dict[str, Any]) -> Key:
+    check_name(name)
+    _known(path, f"[serve.keys.{name}]", given, ("sha256", "max_sandboxes"))
+    most = given.get("max_sandboxes")
+    if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 0):
+        raise ConfigError(f"{path}: max_sandboxes of the key {name} is a whole number.")
+    return Key(given.get("sha256", ""), most)
+
+
+def append_key(path: str, name: str, sha256: str) -> None:
+    """Add a key to a file, which is made, for this user alone, where there is none.
+
+    Raises ConfigError where the name is taken, or the file would be none any more.
+    """
+    check_name(name)
+    data = _content(path) if os.path.exists(path) else b""
+    keys = _parsed(path, data).get("serve", {}).get("keys", {})
+    if name in keys:
+        raise ConfigError(f"{path} has a key {name!r} already; take another name, or remove it.")
+    start = b"\n" if data else b""
+    if data and not data.endswith(b"\n"):
+        start = b"\n\n"
+    addition = start + f'[serve.keys."{name}"]\nsha256 = "{sha256}"\n'.encode()
+    _parsed(path, data + addition)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        with os.fdopen(descriptor, "ab") as file:
+            file.write(addition)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}.") from None
