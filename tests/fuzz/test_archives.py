@@ -202,12 +202,12 @@ def test_bombs_cost_little(name: str) -> None:
     data = BOMBS[name]()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with tempfile.TemporaryDirectory() as folder:
-        began = time.process_time()
+        began = time.thread_time()
         try:
             unpack(data, Path(folder, "out"))
         except ArchiveError:
             pass
-        assert time.process_time() - began < 10
+        assert time.thread_time() - began < 10
         written = sum(
             path.lstat().st_blocks * 512 for path in Path(folder).rglob("*") if path.is_file()
         )

@@ -293,10 +293,10 @@ def test_an_engine_without_room(engine: docker.APIClient) -> None:
 def _without_room(own: OwnEngine, disk: Path) -> None:
     live = stockade.open(own.string)
     filler = disk / "filler"
-    with filler.open("wb") as file, contextlib.suppress(OSError):
+    # Unbuffered: what did not fit is not tried again when the file is closed.
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
             file.write(bytes(1 << 16))
-            file.flush()
     began = time.monotonic()
     with pytest.raises(SandboxStartError) as caught:
         stockade.open(own.string)
