@@ -93,13 +93,13 @@ def test_C9_what_a_dead_process_left_is_found_and_removed(tmp_path: Path) -> Non
     made = files.__enter__()
     try:
         wall = DockerWall()
-        (found,) = [one for one in wall.leftovers() if one.session_id == "ses-left"]
+        (found,) = [one for one in wall.leftovers() if one.session_id == "etc-ses-left"]
         assert found.owner == "1:me:::1:1" and not found.running and made.folder in found.words
         assert wall.usage(found) is None
         wall.remove(found)
         wall.remove(found)  # gone already is well too
         assert not os.path.lexists(made.folder)
-        assert not [one for one in etc.leftovers() if one.session_id == "ses-left"]
+        assert not [one for one in etc.leftovers() if one.session_id == "etc-ses-left"]
     finally:
         files.__exit__(None, None, None)
 

@@ -121,8 +121,14 @@ def _leftover(entry: os.DirEntry[str]) -> Leftover:
         owner = os.readlink(entry.path)
     except OSError:
         owner = ""
+    # By a name of its own: the session's record is about its container, which a slow engine may
+    # make after this look; it must be known then, whatever became of the folder (C9).
     return Leftover(
-        session_id=session_id, handle=folder, owner=owner, running=False, words=f"folder {folder}"
+        session_id=f"etc-{session_id}",
+        handle=folder,
+        owner=owner,
+        running=False,
+        words=f"folder {folder}",
     )
 
 
