@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import fcntl
 import os
 import shutil
 import signal
@@ -72,6 +71,11 @@ def _machine_alone(request: pytest.FixtureRequest) -> Iterator[None]:
     """What looks over the whole machine for what was left, and mutants that leave something,
     run one at a time, whichever of a run's processes they are in."""
     if "C9" not in request.node.name:
+        yield
+        return
+    try:
+        import fcntl
+    except ImportError:  # a system that is played here: nothing runs beside it
         yield
         return
     with open(__file__, "rb") as lock:

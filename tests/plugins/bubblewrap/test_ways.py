@@ -62,7 +62,7 @@ def page(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 _ASK = """
 import urllib.error, urllib.request
-for name in ("allowed.example", "evil.example", "127.0.0.1"):
+for name in ("allowed.example", "evil.example", "192.0.2.1"):
     try: print(urllib.request.urlopen(f"http://{name}/x", timeout=10).read().decode())
     except urllib.error.HTTPError as error: print(error.code)
 """

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import select
 import struct
 import subprocess
-import termios
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
@@ -72,6 +70,9 @@ class PlainTerminal(Terminal):
             os.write(self._master, data)
 
     def resize(self, rows: int, columns: int) -> None:
+        import fcntl  # not everywhere, where the reference wall is
+        import termios
+
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def signal(self, number: int, *, group: bool) -> None:

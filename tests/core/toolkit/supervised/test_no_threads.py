@@ -76,7 +76,7 @@ def test_a_connection_is_refused_and_the_session_goes_on(
 ) -> None:
     """As with the forwarder's last descriptor: it is one connection's bad luck."""
     egress = Egress(sandbox.link, Names.of(["example.org"]))
-    (address, *_) = set(egress.open(10).values())
+    address = egress.open(10)["http_proxy"]
     start = threading.Thread.start
     for allowed in range(3):  # a connection takes three threads
         left = [allowed]
