@@ -16,6 +16,7 @@ import pytest
 
 from stockade.testing.circumstances import original_of
 from stockade.testing.clauses import clause_of
+from stockade.testing.machine.left import leave
 from stockade.testing.report.data import CheckResult, describe
 from stockade.testing.report.recorder import REPORTS_VARIABLE, Recorder, file_recorder
 from stockade.values.shown import named
@@ -150,6 +151,7 @@ def in_time(call: Callable[[], object], seconds: float, name: str) -> BaseExcept
     thread.start()
     thread.join(seconds)
     if thread.is_alive():
+        leave(thread)
         frame = sys._current_frames().get(thread.ident or 0)
         stack = traceback.extract_stack(frame) if frame else []
         at = next((f for f in reversed(stack) if f.name.startswith("test_")), None)

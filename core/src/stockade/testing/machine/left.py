@@ -6,10 +6,13 @@ import contextlib
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
+from weakref import WeakSet
 
-__all__ = ["Leftovers"]
+__all__ = ["Leftovers", "leave"]
 
 
 class Leftovers:
@@ -17,26 +20,45 @@ class Leftovers:
 
     Inside the block ``tempfile`` works in a folder of its own. Processes are seen
     where there is ``/proc``: children of this process, and theirs.
+
+    A check that took too long is left behind in its thread, maybe inside its block: :func:`leave`
+    gives ``tempfile`` back to the others, and that thread enters no further block.
     """
 
+    #: What ``tempfile`` had before each block that has not ended, by the block's folder.
+    before: ClassVar[dict[str, str | None]] = {}
+    left_behind: ClassVar[WeakSet[threading.Thread]] = WeakSet()
+
     def __enter__(self) -> Leftovers:
-        self._before = _family()
-        self._usual = tempfile.tempdir
+        if threading.current_thread() in self.left_behind:
+            raise TimeoutError("this check took too long, and others run now")
+        self._family = _family()
+        usual = tempfile.tempdir
         self._folder = tempfile.mkdtemp(prefix="stockade-leftovers-")
+        self.before[self._folder] = usual
         tempfile.tempdir = self._folder
         return self
 
     def __exit__(self, *_: object) -> None:
-        tempfile.tempdir = self._usual
+        usual = self.before.pop(self._folder)
+        if tempfile.tempdir == self._folder:
+            tempfile.tempdir = usual
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def left(self) -> list[str]:
         """What came since the start of the block and is still there."""
         files = [f"{self._folder}/{name}" for name in sorted(os.listdir(self._folder))]
         processes = [
-            f"process {pid}: {name}" for pid, name in _family().items() if pid not in self._before
+            f"process {pid}: {name}" for pid, name in _family().items() if pid not in self._family
         ]
         return files + processes
+
+
+def leave(thread: threading.Thread) -> None:
+    """Leave the folders of all blocks that have not ended: ``thread`` hangs, maybe inside."""
+    Leftovers.left_behind.add(thread)
+    while tempfile.tempdir in Leftovers.before:
+        tempfile.tempdir = Leftovers.before[tempfile.tempdir]
 
 
 def _family() -> dict[int, str]:
