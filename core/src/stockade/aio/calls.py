@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 from collections.abc import Callable, Coroutine, Generator
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from stockade.sessions._runtime import Runtime
     from stockade.system.threads import Narrow, Workers
 
-__all__ = ["Call", "in_thread", "submit"]
+__all__ = ["Call", "in_thread", "submit", "until_done"]
 
 _T = TypeVar("_T")
 
@@ -21,22 +22,55 @@ _T = TypeVar("_T")
 def submit(workers: Workers | Narrow, call: Callable[[], _T]) -> asyncio.Future[_T]:
     """Start a call in one of core's threads, in the context of the one who awaits it: what
     observers and policies find there (a trace, say) is the caller's."""
-    context = contextvars.copy_context()
-    return asyncio.wrap_future(workers.submit(functools.partial(context.run, call)))
+    return asyncio.wrap_future(workers.submit(_in_context(call)))
+
+
+def _in_context(call: Callable[[], _T]) -> Callable[[], _T]:
+    return functools.partial(contextvars.copy_context().run, call)
 
 
 async def in_thread(
-    runtime: Runtime, call: Callable[[], _T], workers: Workers | Narrow | None = None
+    runtime: Runtime,
+    call: Callable[[], _T],
+    workers: Workers | Narrow | None = None,
+    *,
+    cancel: Callable[[], object] | None = None,
+    undo: Callable[[_T], object] | None = None,
 ) -> _T:
-    """Run a blocking call in one of core's threads; its end is awaited even when cancelled."""
+    """Run a blocking call in one of core's threads; its end is awaited even when cancelled.
+
+    When it is cancelled, ``cancel`` is called first, which may not block, so that the call ends
+    soon. Where it gave something all the same, ``undo`` ends that in a thread, awaited too.
+    """
     future = submit(workers or runtime.workers, call)
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
-        await asyncio.wait([future])
-        if not future.cancelled():
-            future.exception()
+        if cancel is not None:
+            cancel()
+        await until_done(future)
+        if undo is not None and not future.cancelled() and future.exception() is None:
+            work = _in_context(functools.partial(undo, future.result()))
+            undone = asyncio.wrap_future(runtime.workers.submit(work, anyhow=True))
+            await until_done(undone)
+            undone.result()
         raise
+
+
+async def until_done(future: asyncio.Future[Any], seconds: float | None = None) -> None:
+    """Wait for the end of something, ``seconds`` at most, however often that is cancelled.
+
+    For what has to end before a cancellation goes on (D12, C5). asyncio cancels a task once, but
+    a cancel scope of anyio's cancels its every further await until the task has left the scope.
+    """
+    loop = asyncio.get_running_loop()
+    until = None if seconds is None else loop.time() + seconds
+    while not future.done() and (until is None or loop.time() < until):
+        left = None if until is None else until - loop.time()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait([future], timeout=left)
+    if future.done() and not future.cancelled():
+        future.exception()  # looked at: asyncio warns of errors that nobody looked at
 
 
 class _Entered(Protocol):

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-from stockade.aio.calls import Call, in_thread, submit
+from stockade.aio.calls import Call, in_thread, submit, until_done
 from stockade.aio.output import AsyncOutputReader
 from stockade.executions._execution import KILL_GRACE_SECONDS
 from stockade.results import Chunk, ExecutionHandle, ExecutionStatus, SandboxResult
@@ -61,15 +61,7 @@ class AsyncExecution:
         is cancelled."""
         cancelled = threading.Event()
         call = functools.partial(self._execution.write_unless, data, cancelled.is_set)
-        future = submit(self._runtime.workers, call)
-        try:
-            await asyncio.shield(future)
-        except asyncio.CancelledError:
-            cancelled.set()
-            await asyncio.wait([future])
-            if not future.cancelled():
-                future.exception()
-            raise
+        await in_thread(self._runtime, call, cancel=cancelled.set)
 
     async def close_stdin(self) -> None:
         """End its standard input, after what was written; may be called again."""
@@ -123,9 +115,7 @@ class AsyncExecution:
     ) -> None:
         """The await was cancelled: end the execution, and wait for what was awaited."""
         self._execution.cancel()
-        await asyncio.wait([waiting], timeout=_END_SECONDS)
-        if waiting.done() and not waiting.cancelled():
-            waiting.exception()
+        await until_done(waiting, _END_SECONDS)
 
     async def __aiter__(self) -> AsyncIterator[Chunk]:
         """Live pieces until the end; leaving the loop early cancels the execution."""

@@ -7,7 +7,7 @@ import functools
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from stockade.aio.calls import Call, submit
+from stockade.aio.calls import Call, in_thread
 from stockade.files import FileEvent, Files, Watch
 from stockade.files._api import PIECE_BYTES
 from stockade.files._arguments import InsidePath
@@ -23,7 +23,9 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
-async def call_awaited(runtime: Runtime, call: Callable[[], _T]) -> _T:
+async def call_awaited(
+    runtime: Runtime, call: Callable[[], _T], *, undo: Callable[[_T], object] | None = None
+) -> _T:
     """Make file calls in one of core's threads; cancelling the await ends them at once."""
     scope = Scope()
 
@@ -31,15 +33,7 @@ async def call_awaited(runtime: Runtime, call: Callable[[], _T]) -> _T:
         with cancellable(scope):
             return call()
 
-    future = submit(runtime.workers, work)
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        scope.cancel()
-        await asyncio.wait([future])
-        if not future.cancelled():
-            future.exception()
-        raise
+    return await in_thread(runtime, work, cancel=scope.cancel, undo=undo)
 
 
 def _awaited(
@@ -139,14 +133,8 @@ class AsyncFiles:
         return Call(self._begin(begin))
 
     async def _begin(self, begin: Callable[[], Watch]) -> AsyncWatch:
-        future = submit(self._runtime.workers, begin)
-        try:
-            return AsyncWatch(await asyncio.shield(future), self._runtime)
-        except asyncio.CancelledError:
-            await asyncio.wait([future])
-            if not future.cancelled() and future.exception() is None:
-                future.result().close()
-            raise
+        watch = await call_awaited(self._runtime, begin, undo=Watch.close)
+        return AsyncWatch(watch, self._runtime)
 
     async def read_pieces(
         self, path: InsidePath, *, offset: int = 0, timeout: Timeout = "session"

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from stockade.aio.calls import Call, in_thread, submit
+from stockade.aio.calls import Call, in_thread
 from stockade.aio.session import AsyncSession
 from stockade.errors import CapacityError
 from stockade.selection._alternatives import PASSED_OVER
@@ -94,14 +94,8 @@ async def _attach(
     call = functools.partial(
         attach_session, session_id, agent_id=agent_id, runtime=runtime, env_vars=env_vars
     )
-    future = asyncio.wrap_future(runtime.workers.submit(call))
-    try:
-        return AsyncSession(await asyncio.shield(future))
-    except asyncio.CancelledError:
-        await asyncio.wait([future])
-        if future.exception() is None and session_id not in held:
-            await in_thread(runtime, future.result().detach)
-        raise
+    let_go = None if session_id in held else Session.detach
+    return AsyncSession(await in_thread(runtime, call, undo=let_go))
 
 
 async def start(
@@ -141,11 +135,4 @@ async def take_permit(runtime: Runtime, agent_id: str, permit: Permit | None = N
 
 async def opened(runtime: Runtime, call: Callable[[], Session]) -> AsyncSession:
     """The session that ``call`` gives; closed when nobody awaits it any more."""
-    future = submit(runtime.workers, call)
-    try:
-        return AsyncSession(await asyncio.shield(future))
-    except asyncio.CancelledError:
-        await asyncio.wait([future])
-        if future.exception() is None:
-            await in_thread(runtime, future.result().close)
-        raise
+    return AsyncSession(await in_thread(runtime, call, undo=Session.close))

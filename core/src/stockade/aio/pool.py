@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from stockade.config import ConfigOptions
     from stockade.selection._spec import PreferenceLike
     from stockade.sessions._providers import WallProvider
+    from stockade.sessions._registry import SessionRecord
     from stockade.sessions._runtime import Runtime
 
 __all__ = ["AsyncPool"]
@@ -45,11 +46,11 @@ class AsyncPool:
         needs: Iterable[Feature | str] = (),
         **config: Unpack[ConfigOptions],
     ) -> None:
+        self._runtime = runtime
         self._make = functools.partial(
             Pool,
             preference,
             size=size,
-            runtime=runtime,
             max_age_seconds=max_age_seconds,
             needs=needs,
             **config,
@@ -100,8 +101,13 @@ class AsyncPool:
     async def _open(self, agent_id: str) -> AsyncSession:
         pool = self.sync
         runtime = pool.runtime
+
+        def give_back(record: SessionRecord | None) -> None:
+            if record is not None:
+                pool.warm.take_back(record, agent_id, asyncio.CancelledError())
+
         offer = functools.partial(pool.warm.offer, agent_id)
-        record = await in_thread(runtime, offer, runtime.preparing)
+        record = await in_thread(runtime, offer, runtime.preparing, undo=give_back)
         if record is None:
             return await start(pool.provider, agent_id)
         try:
@@ -122,7 +128,11 @@ class AsyncPool:
         await in_thread(self.runtime, self.sync.close)
 
     async def __aenter__(self) -> AsyncPool:
-        self._pool = await asyncio.get_running_loop().run_in_executor(None, self._make)
+        from stockade.sessions._runtime import default_runtime
+
+        runtime = self._runtime or default_runtime()
+        make = functools.partial(self._make, runtime=runtime)
+        self._pool = await in_thread(runtime, make, undo=Pool.close)
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from stockade.aio.calls import Call, in_thread, submit
+from stockade.aio.calls import Call, in_thread
 from stockade.aio.execution import AsyncExecution, StreamCall
 from stockade.aio.files import AsyncFiles, call_awaited
 from stockade.aio.terminal import AsyncTerminal
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncSession"]
 
 _T = TypeVar("_T")
+_X = TypeVar("_X", bound="Execution")
 
 
 class AsyncSession:
@@ -139,15 +139,11 @@ class AsyncSession:
         return StreamCall(self._begin(start))
 
     async def _begin(self, call: Callable[[], Execution]) -> AsyncExecution:
-        future = submit(self._runtime.workers, call)
-        try:
-            execution = await asyncio.shield(future)
-        except asyncio.CancelledError:
-            await asyncio.wait([future])
-            if future.exception() is None:  # it did start: nobody will await it
-                future.result().cancel()
-            raise
-        return AsyncExecution(execution, self._runtime)
+        return AsyncExecution(await self._started(call), self._runtime)
+
+    async def _started(self, call: Callable[[], _X]) -> _X:
+        """What ``call`` starts; where nobody awaits it any more it ends, with its tree (D12)."""
+        return await in_thread(self._runtime, call, undo=lambda execution: execution.__exit__())
 
     async def interrupt(self, state: str, language: str = "python") -> bool:
         """Interrupt what a named interpreter runs (D20)."""
@@ -214,14 +210,7 @@ class AsyncSession:
         return Call(self._terminal(start))
 
     async def _terminal(self, call: Callable[[], TerminalExecution]) -> AsyncTerminal:
-        future = submit(self._runtime.workers, call)
-        try:
-            return AsyncTerminal(await asyncio.shield(future), self._runtime)
-        except asyncio.CancelledError:
-            await asyncio.wait([future])
-            if future.exception() is None:
-                await self._call(future.result().close)
-            raise
+        return AsyncTerminal(await self._started(call), self._runtime)
 
     # -- the end -------------------------------------------------------------
 

@@ -142,6 +142,8 @@ class FileCalls:
         """Do ``work``, which raises nothing, beside the caller. Raises SessionStateError where
         the session can do nothing now, ConfigError, CapacityError."""
         call = FileCall(_seconds(timeout, self.home.config.timeout_seconds))
+        if (scope := _scope.get()) is not None:
+            scope.adopt(call)
 
         def drive() -> None:
             try:
