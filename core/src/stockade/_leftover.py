@@ -11,7 +11,9 @@ __all__ = ["Leftover", "Usage"]
 class Leftover:
     """A sandbox as another process finds it in the engine or the system."""
 
-    session_id: str  #: as it stands on it
+    #: As it stands on it. With what bears it the session's record goes: what else is left of a
+    #: session is listed by a name of its own.
+    session_id: str
     #: The wall's own word for it, by which ``Wall.remove`` ends this one and no other.
     handle: str
     owner: str = ""  #: OpenRequest.owner as it stands on it; empty where nothing does

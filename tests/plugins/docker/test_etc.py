@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +20,11 @@ from plugins.docker.own_engine import own_engine
 from plugins.docker.test_seccomp import PODMAN
 from stockade.config import Mount
 from stockade.errors import SandboxStartError
+from stockade.ledger._sqlite import SqliteLedger
+from stockade.sessions._runtime import Runtime
 from stockade.wall import OpenRequest
 from stockade_docker import etc
+from stockade_docker.create import LABEL
 from stockade_docker.wall import DockerWall
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("engine")]
@@ -102,6 +107,56 @@ def test_C9_what_a_dead_process_left_is_found_and_removed(tmp_path: Path) -> Non
         assert not [one for one in etc.leftovers() if one.session_id == "etc-ses-left"]
     finally:
         files.__exit__(None, None, None)
+
+
+#: Dies in one of docker-py's calls, or when its container has started and its files are here.
+_DIES = """
+import os, sys
+import docker, stockade
+from stockade_docker import etc
+
+def die(*_, **__):
+    os.kill(os.getpid(), 9)
+
+if sys.argv[2] == "started":
+    etc.remove = die
+else:
+    docker.APIClient.create_container = die
+stockade.open(sys.argv[1], durable=True)
+"""
+
+
+@pytest.mark.parametrize("when", ["started", "asked for"])
+def test_C9_a_container_and_its_files_are_found_each_by_itself(
+    when: str, engine: docker.APIClient, tmp_path: Path
+) -> None:
+    """Both are listed in one pass, or a slow engine makes the container after it."""
+    path = tmp_path / "ledger.sqlite"
+    done = subprocess.run(
+        [sys.executable, "-c", _DIES, f"docker:{BUSYBOX}?pull=never", when],
+        env={**os.environ, "STOCKADE_LEDGER": str(path), "STOCKADE_GC": "off"},
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL
+    runtime = Runtime(discover_plugins=False, ledger=SqliteLedger(path))
+    assert runtime.ledger is not None
+    (record,) = runtime.ledger.sessions()
+
+    def there() -> list[str]:
+        wanted = {"label": f"{LABEL}session={record.session_id}"}
+        found = [str(one["Id"]) for one in engine.containers(all=True, filters=wanted)]
+        return [*found, *(one.handle for one in etc.leftovers() if one.owner == record.owner)]
+
+    assert len(there()) == (2 if when == "started" else 1)
+    assert not stockade.collect(runtime=runtime).failed
+    assert not there() and not runtime.ledger.sessions()
+    if when == "asked for":
+        words = {"session": record.session_id, "owner": record.owner, "durable": "1"}
+        labels = {f"{LABEL}{name}": word for name, word in words.items()}
+        engine.create_container(BUSYBOX, ["true"], labels=labels)
+        assert there()
+        stockade.collect(runtime=runtime)
+        assert not there()
 
 
 def test_E2_temporary_files_beside_mounts(tmp_path: Path) -> None:

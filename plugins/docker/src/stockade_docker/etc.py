@@ -121,8 +121,8 @@ def _leftover(entry: os.DirEntry[str]) -> Leftover:
         owner = os.readlink(entry.path)
     except OSError:
         owner = ""
-    # By a name of its own: the session's record is about its container, which a slow engine may
-    # make after this look; it must be known then, whatever became of the folder (C9).
+    # By a name of its own: whoever removes what bears the session's takes its record with it, and
+    # that is its container's, which would be nobody's then (C9).
     return Leftover(
         session_id=f"etc-{session_id}",
         handle=folder,
