@@ -334,6 +334,9 @@ def test_awaited_readers_take_no_thread_and_lose_nothing() -> None:
             same = opened_.execution(execution.execution_id)
             readers = [same.follow() for _ in range(50)]
             assert {(await reader.take()).data for reader in readers} == {b"one"}  # type: ignore[union-attr]
+            at_once = same.follow()
+            assert (await at_once.take(timeout=0)).data == b"one"  # type: ignore[union-attr]
+            assert await at_once.take(timeout=0) is None
             before = threading.active_count()
             waiting = [asyncio.create_task(reader.take()) for reader in readers[1:]]
             assert await readers[0].take(timeout=0.05) is None

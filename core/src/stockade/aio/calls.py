@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from stockade.sessions._runtime import Runtime
     from stockade.system.threads import Narrow, Workers
 
-__all__ = ["Call", "in_thread", "submit", "until_done"]
+__all__ = ["Call", "in_thread", "next_of", "submit", "until_done"]
 
 _T = TypeVar("_T")
+_C_co = TypeVar("_C_co", covariant=True)
 
 
 def submit(workers: Workers | Narrow, call: Callable[[], _T]) -> asyncio.Future[_T]:
@@ -71,6 +72,45 @@ async def until_done(future: asyncio.Future[Any], seconds: float | None = None) 
             await asyncio.wait([future], timeout=left)
     if future.done() and not future.cancelled():
         future.exception()  # looked at: asyncio warns of errors that nobody looked at
+
+
+class _Source(Protocol[_C_co]):
+    """Something that comes from another thread, piece by piece."""
+
+    def poll(self) -> tuple[_C_co | None, bool]: ...
+
+    def listen(self, listener: Callable[[], None], /) -> None: ...
+
+
+async def next_of(
+    source: _Source[_T], forget: Callable[[Callable[[], None]], None], timeout: float | None
+) -> _T | None:
+    """The next piece, without a thread that waits for it; None at the end, or when ``timeout``
+    seconds have passed first. ``forget`` ends what ``listen`` began."""
+    loop, woken, late = asyncio.get_running_loop(), asyncio.Event(), False
+
+    def wake() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(woken.set)
+
+    def be_late() -> None:
+        nonlocal late
+        late = True
+        woken.set()
+
+    source.listen(wake)
+    timer = None if timeout is None else loop.call_later(timeout, be_late)
+    try:
+        while True:
+            woken.clear()
+            found, over = source.poll()
+            if found is not None or over or late:
+                return found
+            await woken.wait()
+    finally:
+        forget(wake)
+        if timer is not None:
+            timer.cancel()
 
 
 class _Entered(Protocol):

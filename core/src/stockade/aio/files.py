@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from stockade.aio.calls import Call, in_thread
+from stockade.aio.calls import Call, in_thread, next_of
 from stockade.files import FileEvent, Files, Watch
 from stockade.files._api import PIECE_BYTES
 from stockade.files._arguments import InsidePath
@@ -66,26 +65,7 @@ class AsyncWatch:
 
     async def take(self, timeout: float | None = None) -> FileEvent | None:
         """The next event; None at the end, or when ``timeout`` seconds have passed first."""
-        loop, woken = asyncio.get_running_loop(), asyncio.Event()
-
-        def wake() -> None:
-            loop.call_soon_threadsafe(woken.set)
-
-        self._watch.listen(wake)
-        until = None if timeout is None else loop.time() + timeout
-        try:
-            while True:
-                woken.clear()
-                event, over = self._watch.poll()
-                if event is not None or over:
-                    return event
-                left = None if until is None else max(0.0, until - loop.time())
-                try:
-                    await asyncio.wait_for(woken.wait(), left)
-                except asyncio.TimeoutError:
-                    return self._watch.poll()[0]
-        finally:
-            self._watch.listen(None)
+        return await next_of(self._watch, lambda _: self._watch.listen(None), timeout)
 
     async def close(self) -> None:
         """Watch no more; may be called again."""

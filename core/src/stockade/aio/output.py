@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
+
+from stockade.aio.calls import next_of
 
 if TYPE_CHECKING:
     from stockade.executions._output import OutputReader
@@ -23,7 +23,6 @@ class AsyncOutputReader:
 
     def __init__(self, reader: OutputReader) -> None:
         self._reader = reader
-        self._woken: asyncio.Event | None = None
 
     @property
     def position(self) -> int:
@@ -38,34 +37,7 @@ class AsyncOutputReader:
     async def take(self, timeout: float | None = None) -> Chunk | None:
         """The next piece; None at the end, after ``close``, or when ``timeout`` seconds have
         passed first."""
-        if timeout is None:
-            return await self._take()
-        try:
-            return await asyncio.wait_for(self._take(), timeout)
-        except (asyncio.TimeoutError, TimeoutError):
-            return None
-
-    async def _take(self) -> Chunk | None:
-        woken = self._listen()
-        while True:
-            woken.clear()
-            chunk, over = self._reader.poll()
-            if chunk is not None or over:
-                return chunk
-            await woken.wait()
-
-    def _listen(self) -> asyncio.Event:
-        """Wake this task whenever there may be more, from whichever thread."""
-        if self._woken is None:
-            loop = asyncio.get_running_loop()
-            woken = self._woken = asyncio.Event()
-
-            def wake() -> None:
-                with contextlib.suppress(RuntimeError):  # the loop has ended
-                    loop.call_soon_threadsafe(woken.set)
-
-            self._reader.listen(wake)
-        return self._woken
+        return await next_of(self._reader, self._reader.forget, timeout)
 
     def close(self) -> None:
         """Read no more; may be called again. Who waits gets None."""
