@@ -58,19 +58,15 @@ class Executor:
         output limit, policy and choice of what is kept. ``joinable``: callers are given the
         execution before its end, so that they may read its output whenever they like.
         """
-        home.here()
-        if home.paused:
-            raise SessionStateError(
-                f"session {home.session_id} is paused; resume it before it executes."
-            )
-        proposal = self.journal.judged(
+        proposal = self.judged(
+            home,
             ExecutionProposal(
                 agent_id=home.agent_id,
                 provider=home.provider,
                 session_id=home.session_id,
                 request=request,
                 output_limit_bytes=limits.output_limit_bytes,
-            )
+            ),
         )
         execution: Execution
 
@@ -94,14 +90,32 @@ class Executor:
             have=have,
             passage=self._passage(home, proposal, output, live),
         )
+        self.begin(home, execution, request)
+        return execution
+
+    def judged(self, home: Home, proposal: ExecutionProposal) -> ExecutionProposal:
+        """As ``Journal.judged``; raises SessionStateError where the session may not execute."""
+        home.here()
+        if home.paused:
+            raise SessionStateError(
+                f"session {home.session_id} is paused; resume it before it executes."
+            )
+        return self.journal.judged(proposal)
+
+    def begin(
+        self, home: Home, execution: Execution, request: ExecRequest, form: str | None = None
+    ) -> None:
+        """Count it, report its beginning and start it; what fails at that ends it.
+
+        ``form`` is what it is called where it is none of the three.
+        """
         home.add(execution)
         try:
-            self.journal.begun(home, request)
+            self.journal.begun(home, request, form)
             execution.begin()
         except BaseException as error:
             execution.abort(error)
             raise
-        return execution
 
     def _passage(
         self, home: Home, proposal: ExecutionProposal, output: BoundedOutput, live: bool

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from stockade._proposals import ExecutionProposal
 from stockade.capabilities import Feature
 from stockade.config import OutputKeep
-from stockade.errors import ConfigError, SessionNotFoundError, SessionStateError, WallError
+from stockade.errors import ConfigError, SessionNotFoundError, WallError
 from stockade.executions._execution import Execution
 from stockade.executions._forms import check_argv, deadline, environment, working_folder
 from stockade.executions._output import BoundedOutput, OutputReader
@@ -54,22 +54,11 @@ def open_terminal(
         working_dir=working_folder(home.config, working_dir),
         env=environment(home.config, env),
     )
-    if home.paused:
-        raise SessionStateError(
-            f"session {home.session_id} is paused; resume it before it executes."
-        )
-    proposal = executor.journal.judged(_proposal(home, request, deadline(home.config, timeout)))
+    proposal = executor.judged(home, _proposal(home, request, deadline(home.config, timeout)))
     if home.sandbox is None:
         raise SessionNotFoundError(home.session_id)
     terminal = _made(executor, wall, home, proposal, request)
-    home.add(terminal)
-    try:
-        executor.journal.begun(home, proposal.request, _FORM)
-        terminal.begin()
-        terminal.begun()
-    except BaseException as error:
-        terminal.abort(error)
-        raise
+    executor.begin(home, terminal, proposal.request, _FORM)
     return terminal
 
 
@@ -207,8 +196,9 @@ class TerminalExecution(Execution):
 
     # -- what core uses --------------------------------------------------------
 
-    def begun(self) -> None:
-        """Wait until it has begun; raises why it could not."""
+    def begin(self) -> None:
+        """Start it, and wait until it has begun; raises why it could not."""
+        super().begin()
         self._program.started()
         if self._future.done() or self._settled:
             error = self._future.exception()
