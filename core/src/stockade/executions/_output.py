@@ -3,7 +3,7 @@
 Host memory stays bounded whatever is printed: of each stream at most ``limit`` bytes are kept
 for the result, and of both together the last ``limit`` bytes for readers that come or fall
 behind. The reader of a stream (``live``) misses nothing: the program is held back until it has
-caught up. Readers that joined hold nobody back, and are told what they missed.
+caught up. Readers that joined hold nobody back, and learn what they missed.
 """
 
 from __future__ import annotations

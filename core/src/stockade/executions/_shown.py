@@ -1,7 +1,7 @@
 """What code shows beside its output, taken from records that were written behind a wall (D20).
 
 The records' form is described where they are made, in the toolkit's ``inside/shown.py``. Nothing
-in them is believed: what makes no sense ends the reading, and no more is kept than is allowed.
+in them is believed: bytes of any other form end the reading, and only what is allowed is kept.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Shown:
             self._end_if_broken()
 
     def _end_if_broken(self) -> None:
-        """Of what makes no sense nothing more is read."""
+        """After bytes of another form read nothing more."""
         if self._broken:
             self._held.clear()
             self.truncated = True

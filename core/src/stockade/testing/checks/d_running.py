@@ -240,8 +240,8 @@ class Running(ConformanceBase):
             expect(not ends, "D17", "a writer that waits", ends)
             execution.cancel()
             writer.join(self.scaled(10))
-            told = isinstance(ends[0], ExecutionEndedError) if ends else False
-            expect(told, "D17", "an error that says that it has ended", ends)
+            reported = isinstance(ends[0], ExecutionEndedError) if ends else False
+            expect(reported, "D17", "an error that says that it has ended", ends)
 
     def test_D17_a_program_that_has_ended_takes_nothing(self) -> None:
         self.need(Feature.LIVE_INPUT)

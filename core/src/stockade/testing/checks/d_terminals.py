@@ -93,9 +93,9 @@ class Terminals(ConformanceBase):
             try:
                 self._shows(terminal, b"ready")
                 listed = session.execution(terminal.execution_id)
-                said = listed.follow().take(self.scaled(10))
-                told = said.data if said else b""
-                expect(told.startswith(b"ready"), "D19", "what was shown, read again", told)
+                piece = listed.follow().take(self.scaled(10))
+                shown = piece.data if piece else b""
+                expect(shown.startswith(b"ready"), "D19", "what was shown, read again", shown)
                 with pytest.raises(TimeoutError):
                     terminal.read(timeout=0.05)
                 result = terminal.result(seconds + self.scaled(5))

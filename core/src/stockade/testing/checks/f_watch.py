@@ -140,7 +140,7 @@ class Watching(ConformanceBase):
                 pass
         except kind:
             return
-        expect(False, "F6", f"{kind.__name__} of one who reads", "none")
+        expect(False, "F6", f"{kind.__name__} for its reader", "none")
 
     def _raises_at_once(self, watch: Callable[[], Watch], kind: type[BaseException]) -> None:
         try:

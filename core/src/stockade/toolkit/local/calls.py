@@ -80,7 +80,7 @@ def show_environment(variables: Mapping[str, str]) -> None:
 
 
 def _place(field: int) -> tuple[int, int]:
-    """Two addresses that this process's /proc/PID/stat tells, counted behind its name."""
+    """Two addresses that this process's /proc/PID/stat shows, counted behind its name."""
     with open("/proc/self/stat", "rb") as file:
         fields = file.read().rpartition(b")")[2].split()
     return int(fields[field]), int(fields[field + 1])

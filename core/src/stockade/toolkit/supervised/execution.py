@@ -125,7 +125,7 @@ class LinkExecution:
         self._input_ended = False
         self._sending = threading.Lock()
         self.killed_at: float | None = None  #: monotonic
-        self.given_up = False  #: it did not end in time when told to
+        self.given_up = False  #: it did not end in time, though it was asked to
 
     # -- input -----------------------------------------------------------------
 
