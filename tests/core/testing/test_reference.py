@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,31 @@ def test_scripts_nest_and_end() -> None:
             assert session.shell("a").stdout == "1"
     with stockade.open(NAME) as session:
         assert session.shell("echo $((6*7))").stdout == "42\n"
+
+
+def test_D19_a_program_that_reads_nothing_is_ended_all_the_same() -> None:
+    ends: list[Exception] = []
+
+    def write() -> None:
+        try:
+            terminal.write(bytes(1 << 20))
+        except stockade.ExecutionEndedError as error:
+            ends.append(error)
+
+    with stockade.open(NAME) as session:
+        line = "stty raw; echo ready; exec sleep 60"
+        terminal = session.terminal(["sh", "-c", line])
+        shown = b""
+        while b"ready" not in shown:
+            shown += terminal.read(timeout=10)
+        writer = threading.Thread(target=write, daemon=True)
+        writer.start()
+        writer.join(0.5)
+        assert writer.is_alive(), "nobody takes the rest"
+        terminal.close()
+        assert terminal.result(5).verdict is Verdict.CANCELLED
+        writer.join(5)
+        assert len(ends) == 1
 
 
 def test_nobody_takes_it_for_a_wall() -> None:

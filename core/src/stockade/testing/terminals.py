@@ -7,6 +7,7 @@ import select
 import struct
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from stockade.system.threads import start_thread
@@ -18,6 +19,8 @@ __all__ = ["PlainTerminal"]
 
 #: A session's first process that opens a terminal has it for its own.
 _ON_IT = 'exec <"$0" >"$0" 2>&1; exec "$@"'
+#: How soon a program that does not read is given the rest again.
+_FULL_SECONDS = 0.02
 
 
 class PlainTerminal(Terminal):
@@ -35,6 +38,7 @@ class PlainTerminal(Terminal):
         self._end_tree = end_tree
         # The program's end stays open here: until it has opened its own there is nobody's else.
         self._master, self._slave = os.openpty()
+        os.set_blocking(self._master, False)
         self._lock = threading.Lock()
         self._gone = False
         self._ended = Waker()
@@ -64,22 +68,34 @@ class PlainTerminal(Terminal):
         return os.read(self._master, 65536) if self._master in ready else b""
 
     def write(self, data: bytes) -> None:
-        with self._lock:
-            if self._gone:
-                raise ProcessLookupError("the program has ended")
-            os.write(self._master, data)
+        while data:
+            with self._lock:
+                self._check()
+                try:
+                    data = data[os.write(self._master, data) :]
+                    continue
+                except BlockingIOError:
+                    pass
+            time.sleep(_FULL_SECONDS)
 
     def resize(self, rows: int, columns: int) -> None:
         import fcntl  # not everywhere, where the reference wall is
         import termios
 
-        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        size = struct.pack("HHHH", rows, columns, 0, 0)
+        with self._lock:
+            self._check()
+            fcntl.ioctl(self._master, termios.TIOCSWINSZ, size)
 
     def signal(self, number: int, *, group: bool) -> None:
         with self._lock:
-            if self._gone:
-                raise ProcessLookupError("the program has ended")
+            self._check()
             (os.killpg if group or self._process.apart else os.kill)(self._process.pid, number)
+
+    def _check(self) -> None:
+        """Under the lock: that the descriptors and the number are still the program's."""
+        if self._gone:
+            raise ProcessLookupError("the program has ended")
 
     def ended(self) -> Exit:
         self._end_tree()
