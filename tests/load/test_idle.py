@@ -51,12 +51,15 @@ def resting(find: Callable[[], list[int]]) -> list[int]:
     """The processes, once they do nothing at all and stay the same."""
     until = time.monotonic() + _SETTLE_SECONDS
     while time.monotonic() < until:
-        pids = find()
-        before = switches(pids)
-        time.sleep(_LOOK_SECONDS)
-        if find() == pids and switches(pids) == before:
-            return pids
-    raise AssertionError(f"processes {find()} do not rest")
+        try:
+            pids = find()
+            before = switches(pids)
+            time.sleep(_LOOK_SECONDS)
+            if find() == pids and switches(pids) == before:
+                return pids
+        except OSError:
+            continue  # one of them ended meanwhile
+    raise AssertionError("its processes do not rest")
 
 
 @pytest.mark.parametrize("limits", ["auto", "watch"])

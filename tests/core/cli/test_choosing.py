@@ -217,9 +217,9 @@ def test_doctor_says_what_would_be_taken(here: Path, landlock: str) -> None:
     assert f"\n{landlock} would be taken" in done.stdout
     done = run(here, "doctor", "--json", "-p", f"{ABSENT}?labels=a=b", "-p", f"{ABSENT}:y")
     assert done.returncode == 1
-    ran = json.loads(done.stdout)
-    assert [wall["available"] for wall in ran["walls"]] == [False, False]
-    selection = ran["selection"]
+    printed = json.loads(done.stdout)
+    assert [wall["available"] for wall in printed["walls"]] == [False, False]
+    selection = printed["selection"]
     assert selection["taken"] is None and selection["error"].count("no installed") == 2
     assert (selection["wanted"], selection["source"]) == (f"{ABSENT} | {ABSENT}:y", "-p")
     (here / "stockade.toml").write_text(f'provider = "{ABSENT}"\n')

@@ -85,7 +85,6 @@ class ConformanceBase:
     #: Seconds that one check may take, widened by ``time_factor``.
     check_seconds: ClassVar[float] = 60.0
 
-    #: Whether a class has every check: of a part of them there is no report.
     #: Whether it is the whole suite: a report is written of that alone.
     whole: ClassVar[bool] = False
 

@@ -188,7 +188,7 @@ def test_what_is_watched_is_kept_by_who_watches(start: Callable[..., KeeperProce
     assert "stockade-supervisor" not in program_of(keeper)
 
 
-def test_the_small_keeper_tells_how_it_ended(start: Callable[..., KeeperProcess]) -> None:
+def test_the_small_keeper_reports_how_it_ended(start: Callable[..., KeeperProcess]) -> None:
     keeper = start("read -r _; exit 3")
     keeper.ready()
     keeper.connection.sendall(b"\n")

@@ -127,9 +127,6 @@ def test_one_after_the_other_and_others_beside(here: Here, language: str) -> Non
 
 
 def test_a_folder_that_is_not_there(here: Here, language: str) -> None:
-    raised: list[BaseException] = []
-    code = Code.__new__(Code)
-    code.output = BoundedOutput(100)
     request = ExecRequest(
         execution_id="x",
         form=Form.CODE,
@@ -138,12 +135,9 @@ def test_a_folder_that_is_not_there(here: Here, language: str) -> None:
         state="a",
         working_dir="/no/such",
     )
-    running = here.start(request, code.output)
-    try:
+    running = here.start(request, BoundedOutput(100))
+    with pytest.raises(WorkingDirectoryError):
         running.wait()
-    except WorkingDirectoryError as error:
-        raised.append(error)
-    assert raised
     assert run(here, as_child("echo on", language), language)[1] == b"on\n"
 
 

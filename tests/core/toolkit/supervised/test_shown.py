@@ -286,7 +286,7 @@ LIBRARIES = {
 
 
 def test_figures_and_ipythons_display(named: Double, tmp_path: Path) -> None:
-    """Stand-ins with the same methods; the real ones are run in test_shown_libraries."""
+    """Stand-ins with the same methods."""
     for name, text in LIBRARIES.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(textwrap.dedent(text))

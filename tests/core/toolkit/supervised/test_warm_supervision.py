@@ -130,7 +130,7 @@ def test_a_job_may_come_in_any_pieces(mode: str) -> None:
 BROKEN = {
     "no descriptors": (message_of("/", (), {}), 0),
     "three descriptors": (message_of("/", (), {}), 3),
-    "six descriptors": (message_of("/", (), {}), 6),
+    "one descriptor more": (message_of("/", (), {}), 5),
     "more than it says": (message_of("/", (), {}) + b"x", 4),
     "no number of texts": (struct.pack("<III", 2, 1, 0) + b"/\0", 4),
     "no end of a text": (struct.pack("<III", 1, 0, 0) + b"/", 4),
@@ -145,7 +145,7 @@ def test_what_is_no_job_ends_it(name: str, mode: str) -> None:
     double = made(mode)
     nothing = os.open(os.devnull, os.O_RDWR)
     # A named interpreter's has one more, by which it shows values.
-    double.send(message, [nothing] * (count + (mode == NAMED and count == 4)))
+    double.send(message, [nothing] * (count + (mode == NAMED and count >= 4)))
     assert double.hear() == (GONE, 0)
     os.close(nothing)
     double.close()

@@ -159,7 +159,8 @@ class Execution(ConformanceBase):
             own = session.shell("id -u").stdout
             seen = session.shell("id -u; id -g", user="23456:23457").stdout.split()
             expect(seen == ["23456", "23457"], "D9", "that user and group", seen)
-            expect(session.shell("id -u").stdout == own, "D9", "for it alone", own)
+            after = session.shell("id -u").stdout
+            expect(after == own, "D9", f"for it alone: {own!r} again", after)
 
     def test_D9_another_user_is_refused_where_there_can_be_none(self) -> None:
         if self.claims(Feature.EXECUTION_USER):

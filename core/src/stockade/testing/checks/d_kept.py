@@ -96,7 +96,8 @@ class KeptLanguages(ConformanceBase):
     def _is_anew(self, session: Session, language: str, words: _Words) -> None:
         seen = session.code(words.look, language, state="a")
         expect(seen.stdout == "[]\n", "D20", "a new interpreter after its end", seen)
-        session.code(words.keep, language, state="a")
+        kept = session.code(words.keep, language, state="a")
+        expect(kept.success, "D20", "code that the new one runs", kept)
 
     def test_D20_their_code_has_input_and_variables_of_its_own(self) -> None:
         for session, language, words in self._sessions():
