@@ -1,4 +1,4 @@
-"""What all tests share: a wall that CI promises must be there."""
+"""What all tests share: walls that CI promises must be there, and waiting."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,16 @@ def _machine_alone(request: pytest.FixtureRequest) -> Iterator[None]:
     with open(__file__, "rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def until(what: Callable[[], object], seconds: float = 20.0) -> bool:
+    """Wait until it is so; whether it came to be."""
+    deadline = time.monotonic() + seconds
+    while not what():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def need(name: str) -> None:

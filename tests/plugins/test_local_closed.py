@@ -5,15 +5,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
-from pathlib import Path
 
-import attrs
 import pytest
 
-import stockade
-import stockade_supervisor
 from conftest import need
+from core.toolkit.local.others import python_for_others, run_as_other
 
 #: An ordinary user's process from which no namespace can be made, for each way that can be
 #: had here: what is done before anything is asked.
@@ -53,17 +49,9 @@ print(json.dumps(reported))
     ],
 )
 def test_A8_every_local_wall_names_the_switch(closed: str, switch: str, opens: str) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root can become the ordinary user")
-    program, path = found()
-    done = subprocess.run(
-        [program, "-c", _ASK, _CLOSED[closed]],
-        env={"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd="/",
-    )
+    need("landlock")
+    need("bubblewrap")
+    done = run_as_other(_ASK, _CLOSED[closed])
     assert done.returncode == 0, done.stderr
     reported = json.loads(done.stdout)
     assert set(reported) == {"bubblewrap", "landlock", "local"}
@@ -71,22 +59,6 @@ def test_A8_every_local_wall_names_the_switch(closed: str, switch: str, opens: s
         assert not available and switch in reason and opens in reason, reason
     # What Landlock alone would break is said as well, by name.
     assert "modes, owners, times and attributes of the host's files (E2)" in reported["landlock"][1]
-
-
-def found() -> tuple[str, str]:
-    """A Python that every user may run, and where it finds stockade; skips without."""
-    need("landlock")
-    need("bubblewrap")
-    # This interpreter may live in root's home; the system's own of the same version will do.
-    program = f"/usr/bin/python{sys.version_info[0]}.{sys.version_info[1]}"
-    modules = (stockade, attrs, stockade_supervisor)
-    folders = [Path(module.__file__ or "").parent for module in modules]
-    if not all(step.stat().st_mode & 1 for path in folders for step in (path, *path.parents)):
-        pytest.skip("stockade is installed where other users may not read")
-    if not os.path.exists(program):
-        pytest.skip(f"needs {program}, which other users may run")
-    paths = [path for path in sys.path if path and not path.startswith("/root")]
-    return program, ":".join([*paths, *(str(folder.parent) for folder in folders)])
 
 
 _REASON = """
@@ -128,15 +100,17 @@ def test_A8_in_a_container_what_is_said_opens_them(
     options: list[str], says: dict[str, str]
 ) -> None:
     need("docker")
-    program, path = found()
-    shown = {"/usr", "/etc", "/bin", "/lib", "/lib64", *path.split(":")}
+    need("landlock")
+    need("bubblewrap")
+    program, variables = python_for_others()
+    shown = {"/usr", "/etc", "/bin", "/lib", "/lib64", *variables["PYTHONPATH"].split(":")}
     mounts = [
         word
         for place in sorted(shown)
         if os.path.isdir(place)
         for word in ("--volume", f"{os.path.realpath(place)}:{place}:ro")
     ]
-    environment = {"HOME": "/tmp", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": path}
+    environment = {**variables, "HOME": "/tmp", "PATH": "/usr/bin:/bin"}
     command = [
         *("docker", "run", "--rm", "--network=none", "--tmpfs=/tmp", *options, *mounts),
         *(f"--env={name}={value}" for name, value in environment.items()),

@@ -6,19 +6,16 @@ import json
 import os
 import shutil
 import socket
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 
 import stockade
-import stockade_supervisor
 from conftest import need
+from core.toolkit.local.others import run_as_other
 from stockade import ConfigError, Mount, SandboxStartError
 
 
@@ -233,23 +230,7 @@ def test_E9_of_an_ordinary_user(wall: str, folder: Path) -> None:
     folder.chmod(0o755)
     for path in (folder / "project", folder / "project" / "file"):
         os.chown(path, 4711, 4712)
-    # This interpreter may live in root's home; the system's own of the same version will do.
-    program = f"/usr/bin/python{sys.version_info[0]}.{sys.version_info[1]}"
-    modules = (stockade, attrs, stockade_supervisor)
-    folders = [Path(module.__file__ or "").parent for module in modules]
-    if not all(step.stat().st_mode & 1 for path in folders for step in (path, *path.parents)):
-        pytest.skip("stockade is installed where other users may not read")
-    if not os.path.exists(program):
-        pytest.skip(f"needs {program}, which other users may run")
-    paths = [path for path in sys.path if path and not path.startswith("/root")]
-    paths += [str(folder.parent) for folder in folders]
-    done = subprocess.run(
-        [program, "-c", _AS_A_USER, wall, str(folder / "project")],
-        env={"PYTHONPATH": ":".join(paths), "PYTHONDONTWRITEBYTECODE": "1", "PATH": "/usr/bin"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_as_other(_AS_A_USER, wall, str(folder / "project"))
     assert done.returncode == 0, done.stderr
     written, read, options, refused = json.loads(done.stdout)
     assert (written, read) == ("of the host\n1000\n", "of the host\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import logging
 import os
@@ -12,12 +13,11 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import attrs
 import pytest
 
 import stockade
-import stockade_supervisor
 from conftest import need
+from core.toolkit.local.others import run_as_other
 from stockade import UnsupportedError
 from stockade.toolkit.local import cgroups, landlock
 
@@ -94,15 +94,21 @@ with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as c
 """
 
 
+@contextlib.contextmanager
+def listening(mark: str) -> Iterator[None]:
+    """An abstract unix socket of each kind, as ``_REACH`` asks for them."""
+    with contextlib.ExitStack() as held:
+        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET):
+            made = held.enter_context(socket.socket(socket.AF_UNIX, kind))
+            made.bind(f"\0{mark}-{int(kind)}")
+            if kind != socket.SOCK_DGRAM:
+                made.listen()
+        yield
+
+
 def test_E3_abstract_unix_sockets_of_others_are_out_of_reach(networked: str) -> None:
     mark = f"stockade-network-{os.getpid()}-{networked}"
-    kinds = (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET)
-    sockets = [socket.socket(socket.AF_UNIX, kind) for kind in kinds]
-    for made, kind in zip(sockets, kinds, strict=True):
-        made.bind(f"\0{mark}-{int(kind)}")
-        if kind != socket.SOCK_DGRAM:
-            made.listen()
-    with stockade.open(networked, network_enabled=True) as session:
+    with listening(mark), stockade.open(networked, network_enabled=True) as session:
         result = session.run(["python3", "-c", _REACH, mark])
         assert result.stdout == "its own\n", result
         # Nor those of another session on the same network (E8).
@@ -119,10 +125,8 @@ def test_E3_abstract_unix_sockets_of_others_are_out_of_reach(networked: str) -> 
             refused = other.run(["python3", "-c", knock])
             assert "PermissionError" in refused.stderr, refused
         holding.cancel()
-        # And as an ordinary user has it here, this machine is reached as before.
+        # The network changes nothing of a program's rights (E1).
         assert "NoNewPrivs:\t1" in session.run(["cat", "/proc/self/status"]).stdout
-    for made in sockets:
-        made.close()
 
 
 def test_E3_nothing_of_the_network_is_changed(networked: str) -> None:
@@ -182,30 +186,7 @@ with stockade.open(sys.argv[1], network_enabled=True, memory_mb=None) as s:
 def test_E3_an_ordinary_users_reaches_no_more(wall: str, page: int) -> None:
     if not landlock.has_scopes(landlock.abi()):
         pytest.skip("needs Landlock 6 (Linux 6.12)")
-    # This interpreter may live in root's home; the system's own of the same version will do.
-    program = f"/usr/bin/python{sys.version_info[0]}.{sys.version_info[1]}"
-    modules = (stockade, attrs, stockade_supervisor)
-    folders = [Path(module.__file__ or "").parent for module in modules]
-    if not all(step.stat().st_mode & 1 for path in folders for step in (path, *path.parents)):
-        pytest.skip("stockade is installed where other users may not read")
-    if not os.path.exists(program):
-        pytest.skip(f"needs {program}, which other users may run")
-    paths = [path for path in sys.path if path and not path.startswith("/root")]
-    paths += [str(folder.parent) for folder in folders]
     mark = f"stockade-network-{os.getpid()}-user"
-    kinds = (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET)
-    sockets = [socket.socket(socket.AF_UNIX, kind) for kind in kinds]
-    for made, kind in zip(sockets, kinds, strict=True):
-        made.bind(f"\0{mark}-{int(kind)}")
-        if kind != socket.SOCK_DGRAM:
-            made.listen()
-    done = subprocess.run(
-        [program, "-c", _AS_A_USER, wall, _REACH, mark, ASK.format(port=page)],
-        env={"PYTHONPATH": ":".join(paths), "PYTHONDONTWRITEBYTECODE": "1", "PATH": "/usr/bin"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    for made in sockets:
-        made.close()
+    with listening(mark):
+        done = run_as_other(_AS_A_USER, wall, _REACH, mark, ASK.format(port=page))
     assert done.stdout == "its own\nof this machine\n", done

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import time
 import urllib.request
-from collections.abc import Callable
 
 import pytest
 
 import stockade
-from conftest import need
+from conftest import need, until
 from stockade import ConfigError, UnsupportedError
 
 
@@ -20,13 +18,6 @@ from stockade import ConfigError, UnsupportedError
 def wall(request: pytest.FixtureRequest) -> str:
     need(request.param)
     return str(request.param)
-
-
-def until(condition: Callable[[], object], seconds: float = 20) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return bool(condition())
 
 
 def page(address: tuple[str, int]) -> bytes:

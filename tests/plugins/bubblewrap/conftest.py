@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import conftest
 import stockade
 from conftest import need
 from stockade import Session
@@ -16,6 +17,8 @@ from stockade.toolkit.local import LocalSandbox, cgroups
 
 #: The wall with limits held in either way; by a cgroup only where one can be made.
 BOTH = ("bubblewrap", "bubblewrap?limits=watch")
+
+until = functools.partial(conftest.until, seconds=30.0)
 
 
 @pytest.fixture
@@ -50,16 +53,6 @@ def inner(session: Session) -> LocalSandbox:
     return sandbox
 
 
-def until(what: Callable[[], object], seconds: float = 30.0) -> bool:
-    """Wait until it is so; whether it came to be."""
-    deadline = time.monotonic() + seconds
-    while not what():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
-
 def marked(mark: str) -> dict[int, str]:
     """The host's living processes whose command line holds ``mark``, this one aside."""
     found = {}
@@ -80,7 +73,7 @@ def marked(mark: str) -> dict[int, str]:
 
 
 def gone(mark: str, seconds: float = 30.0) -> bool:
-    return until(lambda: not marked(mark), seconds)
+    return until(lambda: not marked(mark), seconds=seconds)
 
 
 def leftover_name(session: str) -> str:

@@ -12,10 +12,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import attrs
 import pytest
 
 import stockade
+from core.toolkit.local.others import run_as_other
 from plugins.bubblewrap.conftest import gone, groups, inner, leftover_name, marked, until
 from stockade import (
     SandboxLostError,
@@ -24,7 +24,7 @@ from stockade import (
     UnsupportedError,
     Verdict,
 )
-from stockade.toolkit.local import closed, host
+from stockade.toolkit.local import closed
 from stockade.wall import Leftover
 from stockade_bubblewrap import program
 
@@ -306,34 +306,9 @@ with stockade.open("bubblewrap?limits=watch", memory_mb=128) as s:
 
 
 def test_an_ordinary_user_has_the_same_wall(bubblewrap: str) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("the other tests run as an ordinary user already")
-    # This interpreter may live in root's home; the system's own of the same version will do.
-    program = f"/usr/bin/python{sys.version_info[0]}.{sys.version_info[1]}"
-    paths = [path for path in sys.path if path and not path.startswith("/root")]
-    modules = (stockade, attrs, sys.modules["stockade_bubblewrap"])
-    folders = [str(Path(module.__file__ or "").parent) for module in modules]
-    paths += [os.path.dirname(folder) for folder in folders]
-    if not all(host.reachable(folder, 65534, by_path=True) for folder in folders):
-        pytest.skip("stockade is installed where other users may not read")
-    if not os.path.exists(program):
-        pytest.skip(f"needs {program}, which other users may run")
-    env = {
-        "PYTHONPATH": ":".join(paths),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "PATH": os.environ["PATH"],
-    }
     # Of what the user's sessions share, one has no more than that (E8).
     quarter = int(Path("/proc/sys/fs/inotify/max_user_instances").read_text()) // 4
-    done = subprocess.run(
-        [program, "-c", _AS_NOBODY],
-        env=env,
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd="/",
-        timeout=100,
-    )
+    done = run_as_other(_AS_NOBODY)
     assert done.stdout.splitlines() == [
         "['1000', 'x', '1']",
         "out of memory",

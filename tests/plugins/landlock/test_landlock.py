@@ -13,11 +13,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import attrs
 import pytest
 
 import stockade
-import stockade_supervisor
+from core.toolkit.local.others import run_as_other
 from plugins.landlock.processes import gone, marked
 from stockade import SandboxLostError, Session, UnsupportedError, Verdict
 from stockade.toolkit.local import LocalSandbox
@@ -350,25 +349,7 @@ with stockade.open("landlock") as s:
 
 
 def test_an_ordinary_user_without_an_account_has_the_same_wall(landlock: str) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("the other tests run as an ordinary user already")
-    # This interpreter may live in root's home; the system's own of the same version will do.
-    program = f"/usr/bin/python{sys.version_info[0]}.{sys.version_info[1]}"
-    modules = (stockade, attrs, stockade_supervisor)
-    folders = [Path(module.__file__ or "").parent for module in modules]
-    if not all(step.stat().st_mode & 1 for path in folders for step in (path, *path.parents)):
-        pytest.skip("stockade is installed where other users may not read")
-    if not os.path.exists(program):
-        pytest.skip(f"needs {program}, which other users may run")
-    paths = [path for path in sys.path if path and not path.startswith("/root")]
-    paths += [str(folder.parent) for folder in folders]
-    done = subprocess.run(
-        [program, "-c", _AS_NOBODY],
-        env={"PYTHONPATH": ":".join(paths), "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_as_other(_AS_NOBODY)
     said, verdict, watchers = done.stdout.splitlines()
     assert (said, verdict) == ("['1000', 'x', '1']", "out of memory"), done.stderr
     # A quarter of the user's, so that one session cannot use it up for the others (E8).

@@ -9,13 +9,13 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from core.toolkit.local.others import run_as_other
 from stockade.toolkit.local import landlock
 from stockade_landlock import versions
 
@@ -99,6 +99,8 @@ print(json.dumps({
 def host() -> Iterator[tuple[Path, Path, int, str]]:
     """A folder of an ordinary user's, one of the session's, a process of that user's, and the
     name of an abstract socket."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become the ordinary user")
     made = Path(tempfile.mkdtemp(prefix="stockade-test-", dir="/var/tmp"))
     made.chmod(0o755)
     name = f"stockade-test-{os.getpid()}"
@@ -122,27 +124,13 @@ def host() -> Iterator[tuple[Path, Path, int, str]]:
 def test_each_promise_is_kept_from_its_version_on(
     host: tuple[Path, Path, int, str], version: int
 ) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root can become the ordinary user")
     if version > landlock.abi():
         pytest.skip("this kernel's Landlock does not know that version")
-    program = f"/usr/bin/python{sys.version_info[0]}.{sys.version_info[1]}"
-    if not os.path.exists(program):
-        pytest.skip(f"needs {program}, which other users may run")
     folder, own, other, name = host
     (folder / "file").write_text("of the host\n")
     os.chown(folder / "file", 4711, 4711)
-    done = subprocess.run(
-        [program, "-c", _TRIES, str(folder), str(own), name, str(version), str(other)],
-        env={
-            "PYTHONPATH": ":".join(path for path in sys.path if path and "pyenv" not in path),
-            "PYTHONDONTWRITEBYTECODE": "1",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd="/",
-    )
+    arguments = (str(folder), str(own), name, str(version), str(other))
+    done = run_as_other(_TRIES, *arguments, reads=False)
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout)
     for word, kept in seen.items():

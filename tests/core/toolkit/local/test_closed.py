@@ -5,12 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from core.toolkit.local.others import run_as_other
 from stockade.toolkit.local import closed
 
 #: What each cause does before it asks, in a process of its own that begins as root. The
@@ -60,22 +59,7 @@ print(json.dumps([found.ok, found.detail, found.remedy]))
 
 
 def asked(cause: str) -> tuple[str, str]:
-    if os.geteuid() != 0:
-        pytest.skip("only root can make these causes")
-    program = f"/usr/bin/python{sys.version_info[0]}.{sys.version_info[1]}"
-    if not os.path.exists(program):
-        pytest.skip(f"needs {program}, which other users may run")
-    done = subprocess.run(
-        [program, "-c", _ASK, _CAUSES[cause]],
-        env={
-            "PYTHONPATH": ":".join(path for path in sys.path if path and "pyenv" not in path),
-            "PYTHONDONTWRITEBYTECODE": "1",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd="/",
-    )
+    done = run_as_other(_ASK, _CAUSES[cause], reads=False)
     assert done.returncode == 0, done.stderr
     ok, detail, remedy = json.loads(done.stdout)
     assert not ok and "its own words" in detail

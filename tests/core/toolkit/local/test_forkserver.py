@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from conftest import until
 from stockade.toolkit.local import KeeperLostError, KeeperProcess, KeeperSpec, forked
 from stockade.toolkit.local.leftovers import Leftovers
 from stockade.toolkit.local.marks import OWNER, SERVES, SESSION, WALL
@@ -41,15 +42,6 @@ def start() -> Iterator[Callable[..., KeeperProcess]]:
     for keeper in made:
         keeper.end()
         keeper.connection.close()
-
-
-def until(what: Callable[[], object], seconds: float = 20.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not what():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def parent(pid: int) -> int:

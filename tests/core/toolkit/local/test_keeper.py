@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 import stockade_supervisor
+from conftest import until
 from stockade.errors import SandboxStartError
 from stockade.executions._output import BoundedOutput
 from stockade.toolkit.local import KeeperLostError, KeeperProcess, KeeperSpec, cgroups
@@ -53,15 +54,6 @@ def start() -> Iterator[Callable[..., KeeperProcess]]:
     for keeper in made:
         keeper.end()
         keeper.connection.close()
-
-
-def until(what: Callable[[], object], seconds: float = 20.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not what():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def running(mark: str) -> list[int]:
