@@ -7,10 +7,8 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parents[2]
 #: Walls that are made of what Linux alone has.
@@ -30,9 +28,9 @@ print("imported")
 """
 
 
-def test_all_of_core_imports() -> None:
+def check_imports(program: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PROGRAM],
+        [sys.executable, "-W", "error", "-c", program],
         cwd=ROOT / "tests",
         capture_output=True,
         text=True,
@@ -40,6 +38,29 @@ def test_all_of_core_imports() -> None:
         check=False,
     )
     assert done.stdout == "imported\n", done.stderr
+
+
+def check_tests(arguments: Sequence[str], *, more_than: int) -> None:
+    """None fails, and more of them than that pass."""
+    with tempfile.TemporaryDirectory(prefix="bare-") as folder:
+        # A socket's path may have 107 bytes, and pytest's own folders are long.
+        own = ["-p", "portability.bare", "-p", "no:cacheprovider", f"--basetemp={folder}/base"]
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", *own, *arguments],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    found = re.search(r"(\d+) passed", done.stdout)
+    assert found is not None and int(found[1]) > more_than, done.stdout[-500:]
+
+
+def test_all_of_core_imports() -> None:
+    check_imports(PROGRAM)
 
 
 #: What is quick and asks no wall; the plug-in says what of it needs Linux.
@@ -57,39 +78,9 @@ UNITS = (
 )
 
 
-@pytest.fixture
-def short() -> Iterator[str]:
-    """A folder with a short path: a socket's may have 107 bytes, and pytest's own are long."""
-    with tempfile.TemporaryDirectory(prefix="bare-") as folder:
-        yield folder
-
-
-def test_cores_unit_tests_run(short: str) -> None:
+def test_cores_unit_tests_run() -> None:
     files = [f"tests/core/{folder}test_{name}.py" for folder, names in UNITS for name in names]
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-p",
-            "portability.bare",
-            "-p",
-            "no:cacheprovider",
-            "--basetemp",
-            f"{short}/base",
-            *files,
-        ],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-    found = re.search(r"(\d+) passed", done.stdout)
-    assert found is not None and int(found[1]) > 600, done.stdout[-500:]
+    check_tests(files, more_than=600)
 
 
 CONTAINERS = """
@@ -107,42 +98,10 @@ print("imported")
 CONTAINER_UNITS = ("identity", "images", "remedies", "seccomp", "ways_there", "container")
 
 
-def test_the_container_walls_import_and_their_unit_tests_run(short: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", CONTAINERS],
-        cwd=ROOT / "tests",
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.stdout == "imported\n", done.stderr
+def test_the_container_walls_import_and_their_unit_tests_run() -> None:
+    check_imports(CONTAINERS)
     files = [f"tests/plugins/docker/test_{name}.py" for name in CONTAINER_UNITS]
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-p",
-            "portability.bare",
-            "-p",
-            "no:cacheprovider",
-            f"--basetemp={short}/base",
-            "-m",
-            "not engine",
-            *files,
-        ],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-    found = re.search(r"(\d+) passed", done.stdout)
-    assert found is not None and int(found[1]) > 10, done.stdout[-500:]
+    check_tests(["-m", "not engine", *files], more_than=10)
 
 
 def test_classifiers_say_only_what_is_so() -> None:
