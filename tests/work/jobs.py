@@ -43,6 +43,12 @@ def _text(**files: str) -> dict[str, bytes]:
     return {name.replace("__", "."): text.encode() for name, text in files.items()}
 
 
+#: A server in the background and a client; the server is ``$server``.
+_SERVES = """echo here > page
+python3 -m http.server 8000 --bind 127.0.0.1 > log 2>&1 & server=$!
+curl -s --retry 30 --retry-connrefused --retry-delay 1 http://localhost:8000/page
+curl -sS http://127.0.0.1:8000/page
+"""
 _NAMED = "git config --global user.name A; git config --global user.email a@b.example\n"
 
 JOBS: Sequence[Job] = (
@@ -214,19 +220,13 @@ stat -c '%a %h %Y' copy/hard; readlink copy/soft""",
     Job(
         name="a web server and a client",
         needs="curl --version\npython3 --version",
-        script="""echo here > page
-python3 -m http.server 8000 --bind 127.0.0.1 > log 2>&1 & server=$!
-curl -s --retry 30 --retry-connrefused --retry-delay 1 http://localhost:8000/page
-curl -sS http://127.0.0.1:8000/page; kill $server""",
+        script=_SERVES + "kill $server",
         prints="here\nhere\n",
     ),
     Job(
         name="the same while a host is allowed",
         needs="curl --version\npython3 --version",
-        script="""echo here > page
-python3 -m http.server 8000 --bind 127.0.0.1 > log 2>&1 & server=$!
-curl -s --retry 30 --retry-connrefused --retry-delay 1 http://localhost:8000/page
-curl -sS http://127.0.0.1:8000/page; curl -sS http://files.internal:$PORT/page; kill $server""",
+        script=_SERVES + "curl -sS http://files.internal:$PORT/page; kill $server",
         prints="here\nhere\nfrom the host's server\n",
         hosts=("files.internal",),
     ),
