@@ -15,12 +15,15 @@ from stockade.results import SandboxResult, Stream, Verdict
 from stockade.testing.base import ConformanceBase, expect
 from stockade.testing.programs import Program, chatter, say
 
-_PIECES = Program(
-    name="pieces",
-    sh="for i in 1 2 3; do echo $i; sleep {gap:g}; done; echo e >&2",
-    python="import sys, time\nfor i in (1, 2, 3):\n    print(i, flush=True)\n"
-    "    time.sleep({gap:g})\nprint('e', file=sys.stderr)",
-)
+
+def _pieces(gap: float) -> Program:
+    """Print three lines, so many seconds apart, then something on the other stream."""
+    return Program(
+        name="pieces",
+        sh=f"for i in 1 2 3; do echo $i; sleep {gap:g}; done; echo e >&2",
+        python="import sys, time\nfor i in (1, 2, 3):\n    print(i, flush=True)\n"
+        f"    time.sleep({gap:g})\nprint('e', file=sys.stderr)",
+    )
 
 
 class Output(ConformanceBase):
@@ -152,14 +155,9 @@ class Output(ConformanceBase):
 
     def test_D13_pieces_come_as_they_are_printed(self) -> None:
         gap = self.scaled(0.7)
-        program = Program(
-            name="pieces",
-            sh=_PIECES.sh.replace("{gap:g}", f"{gap:g}"),
-            python=_PIECES.python.replace("{gap:g}", f"{gap:g}"),
-        )
         with self.shared() as session:
             seen: list[tuple[float, Stream, bytes]] = []
-            with self.stream(session, program, timeout=self.scaled(40)) as execution:
+            with self.stream(session, _pieces(gap), timeout=self.scaled(40)) as execution:
                 for chunk in execution:
                     seen.append((time.monotonic(), chunk.stream, chunk.data))
                 result: SandboxResult = execution.result(self.scaled(20))

@@ -27,12 +27,16 @@ trap 'echo heard two' USR2
 echo ready
 while :; do sleep 0.05; done
 """
-_TWICE = Program(
-    name="twice",
-    sh="echo one; sleep {gap:g}; echo two",
-    python="import time\nprint('one', flush=True)\ntime.sleep({gap:g})\nprint('two')",
-)
 _WORDS = b"one\ntwo\n"
+
+
+def _twice(gap: float) -> Program:
+    """Print two lines, so many seconds apart."""
+    return Program(
+        name="twice",
+        sh=f"echo one; sleep {gap:g}; echo two",
+        python=f"import time\nprint('one', flush=True)\ntime.sleep({gap:g})\nprint('two')",
+    )
 
 
 class Running(ConformanceBase):
@@ -103,12 +107,7 @@ class Running(ConformanceBase):
             execution.cancel()
 
     def test_D18_output_is_joined_late_and_several_times(self) -> None:
-        gap = self.scaled(1.0)
-        program = Program(
-            name="twice",
-            sh=_TWICE.sh.replace("{gap:g}", f"{gap:g}"),
-            python=_TWICE.python.replace("{gap:g}", f"{gap:g}"),
-        )
+        program = _twice(self.scaled(1.0))
         with self.shared() as session:
             execution = self.start(session, program, timeout=self.scaled(40))
             with execution.follow() as first:
