@@ -16,6 +16,7 @@ import docker
 import pytest
 
 import stockade
+from core.threads import few_threads
 from plugins.docker.conftest import BUSYBOX, until
 from plugins.docker.own_engine import own_engine
 from stockade.errors import CapacityError, ConfigError, ProviderUnavailableError, SandboxLostError
@@ -251,12 +252,8 @@ def test_no_thread_no_program(monkeypatch: pytest.MonkeyPatch) -> None:
         made.append(popen(*args, **kwargs))
         return made[-1]
 
-    def refuse(_: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
     monkeypatch.setattr("stockade_docker.transport.subprocess.Popen", keep)
-    monkeypatch.setattr(threading.Thread, "start", refuse)
-    with pytest.raises(CapacityError):
+    with few_threads(), pytest.raises(CapacityError):
         transport._through(["sleep", "60"], 5)
     assert [process.returncode for process in made] == [-9]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import socket
 import subprocess
-import threading
-import time
 from collections.abc import Iterator
 
 import pytest
 
 import stockade_supervisor
+from conftest import until
+from core.threads import few_threads
 from stockade import CapacityError
 from stockade.toolkit.egress import Names
 from stockade.toolkit.supervised import SocketTransport, SupervisedSandbox
@@ -44,11 +44,9 @@ def sandbox() -> Iterator[Plain]:
 
 
 @pytest.fixture
-def no_threads(monkeypatch: pytest.MonkeyPatch, sandbox: Plain) -> None:
-    def refuse(_: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(threading.Thread, "start", refuse)
+def no_threads(sandbox: Plain) -> Iterator[None]:
+    with few_threads():
+        yield
 
 
 def _there() -> bool:
@@ -59,10 +57,7 @@ def _there() -> bool:
 def test_a_terminal_that_nobody_reads_is_ended(sandbox: Plain, no_threads: None) -> None:
     with pytest.raises(CapacityError):
         SupervisedTerminal(sandbox, TerminalRequest(argv=("sleep", MARK), working_dir="/"))
-    until = time.monotonic() + 5
-    while _there() and time.monotonic() < until:
-        time.sleep(0.05)
-    assert not _there()
+    assert until(lambda: not _there(), 5)
 
 
 @pytest.mark.parametrize("why", ["overdue", "_broken"])
@@ -71,25 +66,12 @@ def test_a_sandbox_that_must_end_ends(sandbox: Plain, no_threads: None, why: str
     assert sandbox.ended == 1
 
 
-def test_a_connection_is_refused_and_the_session_goes_on(
-    sandbox: Plain, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_connection_is_refused_and_the_session_goes_on(sandbox: Plain) -> None:
     """As with the forwarder's last descriptor: it is one connection's bad luck."""
     egress = Egress(sandbox.link, Names.of(["example.org"]))
     address = egress.open(10)["http_proxy"]
-    start = threading.Thread.start
     for allowed in range(3):  # a connection takes three threads
-        left = [allowed]
-
-        def refuse(thread: threading.Thread, left: list[int] = left) -> None:
-            if thread.name == "stockade-egress":
-                left[0] -= 1
-                if left[0] < 0:
-                    raise RuntimeError("can't start new thread")
-            start(thread)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(threading.Thread, "start", refuse)
+        with few_threads(allowed, "stockade-egress"):
             host, _, port = address.removeprefix("http://").partition(":")
             with socket.create_connection((host, int(port)), 10) as connection:
                 connection.settimeout(10)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+import conftest
+from core.threads import few_threads
 from stockade import SandboxLostError, SandboxStartError
 from stockade.toolkit.supervised import Link, LinkLost
 from stockade.toolkit.supervised.egress import carry
@@ -19,12 +21,7 @@ from stockade.toolkit.supervised.ports import Published
 
 MANY = bytes(range(256)) * (4096 * 3)
 
-
-def until(condition: Callable[[], object], seconds: float = 10) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return bool(condition())
+until = functools.partial(conftest.until, seconds=10.0)
 
 
 @contextlib.contextmanager
@@ -254,36 +251,18 @@ def test_C12_a_forked_child_holds_no_port(opened: Callable[..., Published]) -> N
         client.close()
 
 
-def test_without_a_thread_it_is_not_opened(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
+def test_without_a_thread_it_is_not_opened(link: Link) -> None:
     published = Published(link)
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", refuse)
-        with pytest.raises(SandboxStartError, match="no thread"):
-            published.open([80])
+    with few_threads(), pytest.raises(SandboxStartError, match="no thread"):
+        published.open([80])
     assert [listener.fileno() for listener in published._listeners.values()] == [-1]
 
 
-def test_without_a_thread_a_connection_is_refused(
-    opened: Callable[..., Published], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    start = threading.Thread.start
+def test_without_a_thread_a_connection_is_refused(opened: Callable[..., Published]) -> None:
     with serving(echo) as port:
         published = opened(port)
         for allowed in range(2):  # each takes two
-            left = [allowed]
-
-            def refuse(thread: threading.Thread, left: list[int] = left) -> None:
-                if thread.name == "stockade-ports":
-                    left[0] -= 1
-                    if left[0] < 0:
-                        raise RuntimeError("can't start new thread")
-                start(thread)
-
-            with monkeypatch.context() as patch:
-                patch.setattr(threading.Thread, "start", refuse)
+            with few_threads(allowed, "stockade-ports"):
                 assert refused(published, port)
         assert until(lambda: not published._held)
         with connected(published, port) as client:
