@@ -1,4 +1,5 @@
-"""A supervisor as this machine's own process, with nothing around it."""
+"""What the tests of supervised sandboxes share: supervisors as processes of this machine, with
+nothing around them, and interpreters as the supervisor has them."""
 
 from __future__ import annotations
 
@@ -12,8 +13,11 @@ from pathlib import Path
 import pytest
 
 import stockade_supervisor
+from core.toolkit.supervised.double import Double
 from core.toolkit.supervised.file_server import Inside, Served
+from core.toolkit.supervised.programs import PYTHONS, SOURCE
 from stockade.toolkit.supervised import Link, SocketTransport
+from stockade.toolkit.supervised.warm import BOOT, NAMED
 
 
 @pytest.fixture
@@ -56,3 +60,14 @@ def elsewhere() -> Iterator[Path]:
     made.mkdir()
     yield made
     shutil.rmtree(made)
+
+
+@pytest.fixture(scope="module", params=PYTHONS)
+def python(request: pytest.FixtureRequest) -> str:
+    return PYTHONS[request.param]
+
+
+@pytest.fixture
+def named(python: str) -> Iterator[Double]:
+    with Double(python, BOOT, SOURCE, NAMED) as double:
+        yield double

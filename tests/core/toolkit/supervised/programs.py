@@ -6,7 +6,12 @@ import glob
 import os
 import sys
 
-__all__ = ["PYTHONS", "SAME", "STATUS_ALONE", "TRACEBACKS"]
+from stockade.toolkit.supervised.warm import warm_source
+
+__all__ = ["PYTHONS", "SAME", "SOURCE", "STATUS_ALONE", "TRACEBACKS"]
+
+#: What a warm interpreter runs.
+SOURCE = warm_source().encode()
 
 _FOUND = {
     ".".join(path.split("/")[-3].split(".")[:2]): path

@@ -12,10 +12,8 @@ from typing import Any
 import pytest
 
 from core.toolkit.supervised.double import ENDED, Outcome
-from core.toolkit.supervised.programs import SAME, STATUS_ALONE, TRACEBACKS
-from stockade.toolkit.supervised.warm import BOOT, FRESH, NAMED, warm_source
-
-SOURCE = warm_source().encode()
+from core.toolkit.supervised.programs import SAME, SOURCE, STATUS_ALONE, TRACEBACKS
+from stockade.toolkit.supervised.warm import BOOT, FRESH, NAMED
 
 IMAGE = "stockade-test/python"
 HERE = Path(__file__).parent

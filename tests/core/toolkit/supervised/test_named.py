@@ -6,27 +6,13 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from core.toolkit.supervised.double import ENDED, GONE, NOWHERE, TAKEN, Double
-from core.toolkit.supervised.programs import PYTHONS, SAME
-from stockade.toolkit.supervised.warm import BOOT, NAMED, warm_source
-
-SOURCE = warm_source().encode()
-
-
-@pytest.fixture(scope="module", params=PYTHONS)
-def python(request: pytest.FixtureRequest) -> str:
-    return PYTHONS[request.param]
-
-
-@pytest.fixture
-def named(python: str) -> Iterator[Double]:
-    with Double(python, BOOT, SOURCE, NAMED) as double:
-        yield double
+from core.toolkit.supervised.programs import SAME, SOURCE
+from stockade.toolkit.supervised.warm import BOOT, NAMED
 
 
 def test_it_keeps_its_variables(named: Double) -> None:

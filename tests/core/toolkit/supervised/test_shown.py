@@ -5,29 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from core.toolkit.supervised.double import TAKEN, Double, Outcome
-from core.toolkit.supervised.programs import PYTHONS
 from stockade.executions._shown import Shown
 from stockade.results import CodeError, Display
-from stockade.toolkit.supervised.warm import BOOT, NAMED, warm_source
-
-SOURCE = warm_source().encode()
-
-
-@pytest.fixture(scope="module", params=PYTHONS)
-def python(request: pytest.FixtureRequest) -> str:
-    return PYTHONS[request.param]
-
-
-@pytest.fixture
-def named(python: str) -> Iterator[Double]:
-    with Double(python, BOOT, SOURCE, NAMED) as double:
-        yield double
 
 
 class Seen:

@@ -13,18 +13,11 @@ from pathlib import Path
 import pytest
 
 from core.toolkit.supervised.double import ENDED, GONE, NOWHERE, READY, TAKEN, Double
-from core.toolkit.supervised.programs import PYTHONS, SAME, STATUS_ALONE, TRACEBACKS
+from core.toolkit.supervised.programs import SAME, SOURCE, STATUS_ALONE, TRACEBACKS
 from core.toolkit.supervised.starting import Ended, carry_out, code
-from stockade.toolkit.supervised.warm import BOOT, FRESH, warm_source
-
-SOURCE = warm_source().encode()
+from stockade.toolkit.supervised.warm import BOOT, FRESH
 
 INPUT = b"line\n\0rest"
-
-
-@pytest.fixture(scope="module", params=PYTHONS)
-def python(request: pytest.FixtureRequest) -> str:
-    return PYTHONS[request.param]
 
 
 @pytest.fixture(scope="module")

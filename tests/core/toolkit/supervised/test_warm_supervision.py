@@ -13,9 +13,8 @@ import time
 import pytest
 
 from core.toolkit.supervised.double import ENDED, GONE, TAKEN, Double, message_of
-from stockade.toolkit.supervised.warm import BOOT, FRESH, NAMED, warm_source
-
-SOURCE = warm_source().encode()
+from core.toolkit.supervised.programs import SOURCE
+from stockade.toolkit.supervised.warm import BOOT, FRESH, NAMED
 
 MODES = (FRESH, NAMED)
 PYTHON = sys.executable
