@@ -55,12 +55,22 @@ def send(ours: socket.socket, pieces: list[bytes], descriptors: int) -> None:
     os.close(nothing)
 
 
+def nothings() -> set[int]:
+    """The descriptors of what is sent: others belong to threads of other tests, maybe."""
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            if os.readlink(f"/proc/self/fd/{name}") == os.devnull:
+                found.add(int(name))
+    return found
+
+
 def taken(pieces: list[bytes], descriptors: int) -> warm.Execution | int:
     """What the reader makes of it: an execution, or the status with which it leaves."""
     with sockets() as (ours, theirs):
         sender = threading.Thread(target=send, args=(ours, pieces, descriptors))
+        before = nothings()
         sender.start()
-        before = set(os.listdir("/proc/self/fd"))
         try:
             execution = warm.take(theirs)
         except Left as left:
@@ -68,9 +78,8 @@ def taken(pieces: list[bytes], descriptors: int) -> warm.Execution | int:
         finally:
             theirs.close()
             sender.join()
-            for name in set(os.listdir("/proc/self/fd")) - before:
-                with contextlib.suppress(OSError):
-                    os.close(int(name))
+            for number in nothings() - before:
+                os.close(number)
         return execution
 
 
