@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import secrets
 import signal
@@ -196,6 +198,27 @@ def test_C11_the_small_keeper_holds_a_lifetime(start: Callable[..., KeeperProces
     assert until(lambda: first._process.poll() is not None)
     assert until(lambda: second._process.poll() is not None)
     assert not mine()
+
+
+def _pidfds() -> int:
+    """How many processes are held by a descriptor here; of what nobody refers to any more none."""
+    gc.collect()
+    found = 0
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found += "pidfd" in os.readlink(f"/proc/self/fd/{name}")
+    return found
+
+
+def test_an_ended_keeper_holds_no_descriptor(start: Callable[..., KeeperProcess]) -> None:
+    """Also while its session is still referred to, or waits for the garbage collector."""
+    keeper = start()
+    keeper.ready()
+    there = _pidfds()
+    keeper.end()
+    assert until(lambda: _pidfds() < there)
+    keeper.kill()
+    assert keeper._process.wait(1)
 
 
 _OWNER = """

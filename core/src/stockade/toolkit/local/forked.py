@@ -34,7 +34,10 @@ class ForkError(Exception):
 
 
 class Forked:
-    """A child of this process that a fork server has made; safe from any thread."""
+    """A child of this process that a fork server has made; safe from any thread.
+
+    It holds a descriptor until ``poll`` has seen the end.
+    """
 
     def __init__(self, pid: int) -> None:
         """Raises OSError, and then nobody can wait for it by this."""
@@ -44,8 +47,9 @@ class Forked:
         self._descriptor = os.pidfd_open(pid)
 
     def __del__(self) -> None:
-        if descriptor := getattr(self, "_descriptor", 0):
-            os.close(descriptor)
+        # Without the lock: in a forked child somebody may hold it for ever.
+        if getattr(self, "_descriptor", -1) >= 0:
+            os.close(self._descriptor)
 
     def poll(self) -> int | None:
         """Its wait status once it has ended, 0 where somebody else has taken that."""
@@ -55,19 +59,24 @@ class Forked:
                     pid, status = os.waitpid(self.pid, os.WNOHANG)
                 except ChildProcessError:
                     pid, status = self.pid, 0
-                self._status = status if pid else None
+                if pid:
+                    self._status = status
+                    os.close(self._descriptor)
+                    self._descriptor = -1
             return self._status
 
     def kill(self) -> None:
         """Never raises."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
+        with self._lock, contextlib.suppress(ProcessLookupError, PermissionError):
+            if self._status is None:
+                signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
 
     def wait(self, seconds: float) -> bool:
         """Whether it has ended within that time."""
+        descriptor = self._descriptor  # open for as long as nobody has seen the end
         if self.poll() is None:
             waiting = select.poll()
-            waiting.register(self._descriptor, select.POLLIN)
+            waiting.register(descriptor, select.POLLIN)
             waiting.poll(seconds * 1000)
         return self.poll() is not None
 
