@@ -144,6 +144,7 @@ static void add_below(const char *path, int number, int depth, bool fresh) {
             seen_add(number, entry->d_name);
         }
         if (!is_folder) continue;
+        errno = ELOOP;
         int below = depth < MOST_DEPTH ? add(inner) : -1;
         if (below >= 0) add_below(inner, below, depth + 1, fresh);
         else if (errno != ENOENT && errno != EACCES) missed();

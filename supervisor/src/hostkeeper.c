@@ -1,13 +1,12 @@
 /* A sandbox's keeper on the host, once the sandbox is up: what made it executes this in its own
  * place, since it needs little memory and no cpu where nothing has to be watched.
  *
- *     supervisor keep LINK OWNER PROGRAM MILLISECONDS [FOLDER...]
+ *     supervisor keep CONTROL OWNER PROGRAM MILLISECONDS [FOLDER...]
  *
- * LINK and OWNER are descriptors: of the owner's questions and of the owner's process (-1: none).
+ * CONTROL and OWNER are descriptors: of the owner's questions and of its process (-1: none).
  * PROGRAM is the child that is the sandbox; MILLISECONDS are left of its lifetime (-1: no end);
  * FOLDERs are its control groups. It ends all of that with its owner, at the end of the lifetime,
  * or when it is asked to. */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -24,22 +23,22 @@
 #include "run.h"
 #include "wire.h"
 
-/* toolkit/local/messages.py has the same. */
-enum { Q_STATE = 1, Q_KILLED = 2, Q_EXPIRE = 3, Q_END = 4, Q_EXPECT = 5 };
+/* As in toolkit/local/messages.py, but for who was killed, which only a watch knows. */
+enum { Q_STATE = 1, Q_EXPIRE = 3, Q_END = 4, Q_EXPECT = 5 };
 #define QUESTION_BYTES 12
 #define ANSWER_BYTES 16
 #define WORDS_BYTES 256
 #define END_MS 8000
 #define LOOK_NS 2000000
 
-static int asking, owner;
+static int control, owner;
 static pid_t program;
 static int64_t ended = -1; /* the program's wait status */
 static int64_t over_at;    /* 0: never */
 static char **folders;
-static volatile sig_atomic_t told_to_end;
+static volatile sig_atomic_t asked_to_end;
 
-static void on_signal(int number) { told_to_end |= number == SIGTERM; }
+static void on_signal(int number) { asked_to_end |= number == SIGTERM; }
 
 /* False where no child is left. */
 static bool reap_children(void) {
@@ -96,41 +95,43 @@ static int end_all(void) {
     }
 }
 
-static void answer(int error) {
+/* `wrong`: what was not done, and `error` why; NULL where it was. */
+static void answer(const char *wrong, int error) {
     uint8_t body[ANSWER_BYTES + WORDS_BYTES] = {0};
-    put32(body, error ? 0 : 1);
+    put32(body, wrong ? 0 : 1);
     put64(body + 8, (uint64_t)ended);
-    int words = error ? snprintf((char *)body + ANSWER_BYTES, WORDS_BYTES,
-                                 "the sandbox does not end: %s", strerror(error))
-                      : 0;
-    (void)!send(asking, body, ANSWER_BYTES + (size_t)words, MSG_NOSIGNAL);
+    char *words = (char *)body + ANSWER_BYTES;
+    if (wrong) snprintf(words, WORDS_BYTES, "%s: %s", wrong, strerror(error));
+    (void)!send(control, body, ANSWER_BYTES + strlen(words), MSG_NOSIGNAL);
 }
 
 /* False where nobody asks any more, or an end was asked for and is done. */
 static bool serve_one(void) {
     uint8_t body[QUESTION_BYTES];
-    ssize_t got = recv(asking, body, sizeof body, MSG_DONTWAIT);
+    ssize_t got = recv(control, body, sizeof body, MSG_DONTWAIT);
     if (got < 0) return errno == EAGAIN || errno == EINTR;
     if (got < QUESTION_BYTES) return false;
     int64_t value = (int64_t)get64(body + 4);
-    int error = 0;
+    int error;
     switch (get32(body)) {
         case Q_EXPECT: return true; /* nothing is watched */
         case Q_EXPIRE: over_at = value < 0 ? 0 : now_ms() + value; break;
         case Q_STATE: break;
         case Q_END:
             error = end_all();
-            answer(error);
+            answer(error ? "the sandbox does not end" : NULL, error);
             return error != 0;
-        default: error = EINVAL;
+        default:
+            answer("this keeper watches nothing, and knows no such question", EINVAL);
+            return true;
     }
-    answer(error);
+    answer(NULL, 0);
     return true;
 }
 
 int keep_main(int argc, char **argv) {
     if (argc < 5) return 2;
-    asking = atoi(argv[1]);
+    control = atoi(argv[1]);
     owner = atoi(argv[2]);
     program = atoi(argv[3]);
     int64_t left = strtoll(argv[4], NULL, 10);
@@ -148,16 +149,16 @@ int keep_main(int argc, char **argv) {
     sigaction(SIGTERM, &action, NULL);
     for (int number = 1; number < 32; number++)
         if (number != SIGCHLD && number != SIGTERM) signal(number, SIG_IGN);
-    while (!told_to_end) {
+    while (!asked_to_end) {
         reap_children();
         int64_t now = now_ms();
         if (over_at && now >= over_at) break;
-        struct pollfd watched[2] = {{.fd = asking, .events = POLLIN},
+        struct pollfd watched[2] = {{.fd = control, .events = POLLIN},
                                     {.fd = owner, .events = POLLIN}};
         left = over_at ? over_at - now : 0;
         struct timespec time = {left / 1000, (long)(left % 1000) * 1000000};
         if (ppoll(watched, owner < 0 ? 1 : 2, over_at ? &time : NULL, &usual) <= 0) continue;
-        /* A fork of the owner may hold the link open, so the owner itself is looked at too. */
+        /* A fork of the owner may hold the socket open, so the owner itself is looked at too. */
         if (owner >= 0 && watched[1].revents) break;
         if (watched[0].revents && !serve_one()) break;
     }

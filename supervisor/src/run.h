@@ -92,6 +92,13 @@ struct run {
 extern struct run *runs;
 extern int highest_fd;
 
+/* frames.c */
+struct frame;
+void host_take(const struct frame *frame);
+extern bool hidden;      /* programs can neither read nor trace this process */
+extern bool leaving;     /* nobody is to be served any more */
+extern int64_t deadline; /* of the sandbox, in now_ms's time; 0: none */
+
 /* runs.c */
 struct run *run_find(uint32_t id);
 struct run *run_new(uint32_t id);

@@ -132,20 +132,27 @@ def test_parts_themselves_go_one_way() -> None:
     assert _circle({part: set(others.split()) for part, others in ARROWS.items()}) == []
 
 
-def _texts() -> dict[str, str]:
+def _texts(*endings: str) -> dict[str, str]:
     folders = ("core", "plugins", "supervisor", "tests", "benchmarks")
-    paths = [path for folder in folders for path in (REPOSITORY / folder).rglob("*.py")]
+    paths = [
+        path
+        for folder in folders
+        for ending in endings
+        for path in (REPOSITORY / folder).rglob(f"*.{ending}")
+    ]
     return {str(path.relative_to(REPOSITORY)): path.read_text() for path in paths}
 
 
 def test_the_package_holds_few_modules_and_no_long_ones() -> None:
     assert len(list(CORE.glob("*.py"))) <= MOST_MODULES
-    assert [name for name, text in _texts().items() if text.count("\n") > MOST_LINES] == []
+    texts = _texts("py", "c", "h")
+    assert "supervisor/src/main.c" in texts
+    assert [name for name, text in texts.items() if text.count("\n") > MOST_LINES] == []
 
 
 def test_nothing_is_kept_from_the_formatter() -> None:
     comment = "# fmt: " + "skip"
-    assert [name for name, text in _texts().items() if comment in text] == []
+    assert [name for name, text in _texts("py").items() if comment in text] == []
 
 
 def test_core_depends_on_three_packages() -> None:

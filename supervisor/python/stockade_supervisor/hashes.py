@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 HASHES: dict[str, str] = {
-    "aarch64": "9246c8b882e9d1166329ae3499eb730527caa96746ab372c4be9ba94da466552",
-    "x86_64": "a85471f4a507f76e3b5be81d0c679e5b5c1782e55020b8f77598cf24f643dff4",
+    "aarch64": "99db4969102cb550fbee9143150932fba1048cdfd8c457674ef3ae9b05b6dc95",
+    "x86_64": "fba6cbe81cf6c41f5bc7f4820c453e9157cfebe26b5cf1db5dc258fc9c8cef47",
 }
