@@ -4,6 +4,7 @@ the code that runs alone."""
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -24,6 +25,8 @@ from stockade.wall import ExecRequest, Exit, Form, Running
 class Here(SupervisedSandbox):
     """A supervisor as this machine's own process."""
 
+    forced = 0
+
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
@@ -36,6 +39,9 @@ class Here(SupervisedSandbox):
 
     def destroy(self) -> None:
         self._process.wait(20)
+
+    def force_end(self) -> None:
+        self.forced += 1
 
 
 class Code:
@@ -154,6 +160,31 @@ def test_its_end_is_all_of_its_tree(here: Here, language: str, tmp_path: Path) -
     size = beat.stat().st_size
     time.sleep(0.2)
     assert beat.stat().st_size == size
+
+
+def test_D6_an_end_that_comes_before_its_start_is_held_to_its_time(
+    here: Here, language: str
+) -> None:
+    """The supervisor is stopped: nothing starts, and nothing ends by itself."""
+    here._process.send_signal(signal.SIGSTOP)
+    try:
+        code = Code(here, "1", language)
+        time.sleep(0.2)
+        began = time.monotonic()
+        code.running.kill()
+        assert code.end()[0] == Exit(signal=9) and time.monotonic() - began < 2
+        assert here.forced == 1
+    finally:
+        here._process.send_signal(signal.SIGCONT)
+
+
+def test_a_variable_that_bash_cannot_have_is_refused(here: Here) -> None:
+    """To look for it would end the loop that reads codes, and the state with it."""
+    assert run(here, "x=3", "bash")[0] == Exit(code=0)
+    for name in ("a.b", "a b", "1a", "x[$(id)]", "\N{LATIN SMALL LETTER E WITH ACUTE}"):
+        with pytest.raises(UnsupportedError, match="leave it out"):
+            Code(here, "echo $x", "bash", env={name: "1"})
+    assert run(here, "echo $x $_A1", "bash", env={"_A1": "4"})[1] == b"3 4\n"
 
 
 def test_how_it_ends_is_how_its_code_ended(here: Here, language: str) -> None:

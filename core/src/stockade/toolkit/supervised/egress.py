@@ -12,7 +12,7 @@ from stockade.errors import CapacityError
 from stockade.results import Stream
 from stockade.system.threads import start_thread
 from stockade.toolkit.egress import Gateway, Names
-from stockade.toolkit.supervised.execution import LinkExecution, LinkLost
+from stockade.toolkit.supervised.execution import DirectSink, LinkExecution, LinkLost
 from stockade.toolkit.supervised.link import Link
 
 __all__ = ["Egress", "carry"]
@@ -63,8 +63,8 @@ class Egress:
         self._gateway.close()
 
 
-class _Relay:
-    """A sink that writes to a socket, in the thread that waits for the stream."""
+class _Relay(DirectSink):
+    """Writes to a socket."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -72,15 +72,6 @@ class _Relay:
     def write(self, stream: Stream, data: bytes) -> None:
         with contextlib.suppress(OSError):  # the gateway has closed it: the rest is for nobody
             self._connection.sendall(data)
-
-    def room(self, stream: Stream) -> int:
-        return 0
-
-    def full(self, stream: Stream) -> bool:
-        return False
-
-    def drop(self, stream: Stream, count: int) -> None:
-        return
 
 
 def carry(link: Link, number: int, connection: socket.socket) -> LinkExecution:

@@ -17,6 +17,7 @@ from stockade.toolkit.supervised.frames import BODY_BYTES, Frame, Kind
 __all__ = [
     "INPUT_WINDOW",
     "OUTPUT_WINDOW",
+    "DirectSink",
     "End",
     "FailedToStart",
     "Failure",
@@ -59,6 +60,20 @@ class Sink(Protocol):
     def full(self, stream: Stream) -> bool: ...
 
     def drop(self, stream: Stream, count: int) -> None: ...
+
+
+class DirectSink:
+    """A sink that keeps nothing: its ``write`` may wait for whoever reads, in the thread that
+    waits for the stream, and so holds up nobody else."""
+
+    def room(self, stream: Stream) -> int:
+        return 0
+
+    def full(self, stream: Stream) -> bool:
+        return False
+
+    def drop(self, stream: Stream, count: int) -> None:
+        return
 
 
 class Failure:
@@ -221,10 +236,9 @@ class LinkExecution:
     def reach(self, number: int, *, group: bool) -> None:
         """As ``signal``, once there is a program to hear it, so that none of several is lost.
         Raises ProcessLookupError where it has ended."""
-        with self._changed:
-            self._changed.wait_for(lambda: self.pid or self._over(), _START_SECONDS)
-            if self._over():
-                raise ProcessLookupError("the program has ended")
+        self.started(_START_SECONDS)
+        if self.over:
+            raise ProcessLookupError("the program has ended")
         self.signal(number, group=group)
 
     def resize(self, rows: int, columns: int) -> None:
@@ -236,6 +250,11 @@ class LinkExecution:
         """Whether it has ended, or its link is lost."""
         with self._changed:
             return self._over()
+
+    def started(self, seconds: float) -> bool:
+        """Wait up to so long for it to have started, or ended; whether it has."""
+        with self._changed:
+            return self._changed.wait_for(lambda: bool(self.pid) or self._over(), seconds)
 
     def settled(self, seconds: float) -> bool:
         """Wait up to so long for its end; whether it has come."""

@@ -13,18 +13,17 @@ import binascii
 import functools
 import json
 import os
+import re
 import secrets
 import threading
-import time
 from collections.abc import Mapping
 from importlib.resources import files
-from typing import Protocol
 
-from stockade.errors import SandboxLostError, UnsupportedError, WorkingDirectoryError
+from stockade.errors import UnsupportedError, WorkingDirectoryError
 from stockade.results import Stream
 from stockade.system.threads import start_thread
-from stockade.toolkit.supervised.execution import End, FailedToStart, LinkExecution, LinkLost
-from stockade.toolkit.supervised.link import Link
+from stockade.toolkit.supervised.execution import FailedToStart, LinkExecution, LinkLost
+from stockade.toolkit.supervised.holder import KILLED, Holder, exit_of, exit_of_lost
 from stockade.toolkit.supervised.request import StartRequest
 from stockade.wall import ExecRequest, Exit, Output, Running
 
@@ -36,37 +35,20 @@ _TEXTS = {"bash": "keep_bash.sh", "javascript": "keep_node.js"}
 _LENDER = ("/proc/self/exe", "lend")
 #: Variables that are read when an interpreter starts.
 _READ_AT_START = ("NODE_", "LD_", "LANG", "LC_", "HOME")
+#: What bash can have as a variable: to ask it for another one's value ends its loop.
+_BASH_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: What an interpreter may say before its line ends: a display in base64.
 _MOST_LINE = 4 << 20
 #: Linux' numbers, which are the sandbox's.
-_INTERRUPT, _KILLED, _LET_GO, _END = 2, 9, 10, 15
-_POLL_SECONDS = 0.002
+_INTERRUPT, _LET_GO, _END = 2, 10, 15
+#: How often it is seen whether one that is to end before it has started has ended.
+_LOOK_SECONDS = 0.1
 
 
 @functools.cache
 def _text(language: str) -> str:
     folder = files("stockade.toolkit.supervised.inside")
     return folder.joinpath(_TEXTS[language]).read_text(encoding="utf-8")
-
-
-class Holder(Protocol):
-    """The sandbox in which it runs."""
-
-    kill_seconds: float
-
-    @property
-    def link(self) -> Link: ...
-
-    @property
-    def died_of_memory(self) -> bool: ...
-
-    def kill_execution(self, execution: LinkExecution) -> None: ...
-
-    def out_of_memory(self, execution: LinkExecution, end: End) -> bool: ...
-
-    def overdue(self) -> None: ...
-
-    def loss(self, error: BaseException) -> SandboxLostError: ...
 
 
 class Kept:
@@ -113,33 +95,17 @@ class Kept:
 
     def _drive(self, execution: LinkExecution) -> None:
         """Wait for its end, which is its job's."""
-        reported = False
-
-        def left() -> float | None:
-            nonlocal reported
-            if execution.killed_at is None or reported:
-                return None
-            seconds = execution.killed_at + self._holder.kill_seconds - time.monotonic()
-            if seconds > 0:
-                return seconds
-            reported = True
-            self._holder.overdue()
-            return None
-
         ended: Exit | None = None
         try:
-            outcome = execution.wait(left)
+            outcome = execution.wait(lambda: self._holder.left(execution))
             if isinstance(outcome, FailedToStart):
                 ended = Exit(code=126)
-            elif self._holder.out_of_memory(execution, outcome):
-                ended = Exit(signal=_KILLED, out_of_memory=True)
             else:
-                code = os.waitstatus_to_exitcode(outcome.status)
-                ended = Exit(signal=-code) if code < 0 else Exit(code=code)
+                ended = exit_of(self._holder, execution, outcome)
         except LinkLost:
             pass  # the job's own execution is lost, too
         finally:
-            self._holder.link.forget(execution)
+            self._holder.done(execution)
             with self._lock:
                 job, self._job = self._job, None
                 if self._execution is execution:
@@ -218,6 +184,9 @@ class KeptRunning(Running):
     def __init__(
         self, holder: Holder, kept: Kept, request: ExecRequest, text: bytes, output: Output
     ) -> None:
+        """Raises UnsupportedError for variables that the interpreter cannot have."""
+        if kept.language == "bash":
+            _check_names(request.env)
         self._holder = holder
         self._kept = kept
         self._request = request
@@ -236,48 +205,46 @@ class KeptRunning(Running):
     def wait(self) -> Exit:
         while not self._kept.turn.acquire(timeout=0.05):
             if self._killed.is_set():
-                return Exit(signal=_KILLED)
+                return Exit(signal=KILLED)
         try:
             return self._run()
         except LinkLost as error:
             if self._killed.is_set():
-                return Exit(signal=_KILLED)
-            loss = self._holder.loss(error)
-            if self._holder.died_of_memory:
-                return Exit(signal=_KILLED, out_of_memory=True)
-            raise loss from error
+                return Exit(signal=KILLED)
+            return exit_of_lost(self._holder, error)
         finally:
             self._kept.turn.release()
 
     def _run(self) -> Exit:
         if self._killed.is_set():
-            return Exit(signal=_KILLED)
+            return Exit(signal=KILLED)
         request = self._request
         start = StartRequest(argv=_LENDER, cwd="/")
         lent = self._holder.link.start(start, self._output, request.stdin)
         try:
-            while not lent.pid and not lent.settled(_POLL_SECONDS):
-                pass
-            if lent.pid:
-                with self._lock:
-                    self._lent, self._began = lent, True
-                    killed = self._killed.is_set()
-                if killed:
-                    lent.kill()
-                else:
-                    self._kept.give(self, request.env, self._words(lent.pid))
-            outcome = lent.wait(lambda: None)
+            with self._lock:
+                self._lent = lent
+                killed = self._killed.is_set()
+            if killed:
+                self._holder.kill_execution(lent)
+            while not lent.started(_LOOK_SECONDS):
+                self._holder.left(lent)
+            with self._lock:
+                self._began = bool(lent.pid) and not self._killed.is_set()
+            if self._began:
+                self._kept.give(self, request.env, self._words(lent.pid))
+            outcome = lent.wait(lambda: self._holder.left(lent))
         finally:
-            self._holder.link.forget(lent)
+            self._holder.done(lent)
         if self._killed.is_set():
-            return Exit(signal=_KILLED)
+            return Exit(signal=KILLED)
         if self._nowhere:
             raise WorkingDirectoryError(request.working_dir)
         if isinstance(outcome, FailedToStart):
             reason = os.strerror(outcome.errno) if outcome.errno else "it was refused"
             self._output.write(Stream.STDERR, f"stockade: it does not start: {reason}\n".encode())
             return Exit(code=126)
-        return self._exit or Exit(signal=_KILLED)
+        return self._exit or Exit(signal=KILLED)
 
     def _words(self, lender: int) -> bytes:
         request = self._request
@@ -337,3 +304,12 @@ class KeptRunning(Running):
             self._kept.end()
         if lent is not None:
             self._holder.kill_execution(lent)
+
+
+def _check_names(env: Mapping[str, str]) -> None:
+    for name in env:
+        if not _BASH_NAME.fullmatch(name):
+            raise UnsupportedError(
+                f"a named bash cannot be given the variable {name!r}, which is no name in a shell: "
+                "leave it out of env, or run the code without state."
+            )

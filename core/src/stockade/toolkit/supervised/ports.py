@@ -19,7 +19,12 @@ from stockade.errors import CapacityError, SandboxLostError, SandboxStartError
 from stockade.results import Stream
 from stockade.system.forks import in_child
 from stockade.system.threads import start_thread
-from stockade.toolkit.supervised.execution import FailedToStart, LinkExecution, LinkLost
+from stockade.toolkit.supervised.execution import (
+    DirectSink,
+    FailedToStart,
+    LinkExecution,
+    LinkLost,
+)
 from stockade.toolkit.supervised.link import Link
 
 __all__ = ["Published"]
@@ -140,7 +145,7 @@ class Published:
             self._held.discard(passage)
 
 
-class _Passage:
+class _Passage(DirectSink):
     """A connection from outside and the stream over the link that it is carried by; the sink
     of what the server inside answers."""
 
@@ -233,14 +238,5 @@ class _Passage:
     # -- as the stream's sink --------------------------------------------------------
 
     def write(self, stream: Stream, data: bytes) -> None:
-        """In the thread of ``_outward``, which a slow reader holds up, and nobody else."""
+        """In the thread of ``_outward``."""
         self.connection.sendall(data)
-
-    def room(self, stream: Stream) -> int:
-        return 0
-
-    def full(self, stream: Stream) -> bool:
-        return False
-
-    def drop(self, stream: Stream, count: int) -> None:
-        return

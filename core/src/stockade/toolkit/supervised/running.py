@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -17,6 +17,7 @@ from stockade.toolkit.supervised.execution import (
     LinkExecution,
     LinkLost,
 )
+from stockade.toolkit.supervised.holder import KILLED, Holder, exit_of, exit_of_lost
 from stockade.wall import ExecRequest, Exit, Output, Running
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Death", "SupervisedRunning"]
 
-_KILLED = 9
 _INTERRUPT = 2
 
 
@@ -34,23 +34,6 @@ class Death:
 
     reason: str  #: why, in words, as SandboxLostError shows it
     out_of_memory: bool = False  #: whether the sandbox's memory limit ended it (E5)
-
-
-class Holder(Protocol):
-    """The sandbox in which it runs."""
-
-    @property
-    def died_of_memory(self) -> bool: ...
-
-    def kill_execution(self, execution: LinkExecution) -> None: ...
-
-    def out_of_memory(self, execution: LinkExecution, end: End) -> bool: ...
-
-    def done(self, execution: LinkExecution) -> None: ...
-
-    def left(self, execution: LinkExecution) -> float | None: ...
-
-    def loss(self, error: BaseException) -> SandboxLostError: ...
 
 
 class SupervisedRunning(Running):
@@ -79,10 +62,7 @@ class SupervisedRunning(Running):
             return self._lost(error)
         if isinstance(outcome, FailedToStart):
             return self._failed(outcome)
-        if self._sandbox.out_of_memory(self._execution, outcome):
-            return Exit(signal=_KILLED, out_of_memory=True)
-        code = os.waitstatus_to_exitcode(outcome.status)
-        return Exit(signal=-code) if code < 0 else Exit(code=code)
+        return exit_of(self._sandbox, self._execution, outcome)
 
     @property
     def _execution(self) -> LinkExecution:
@@ -90,14 +70,10 @@ class SupervisedRunning(Running):
 
     def _ended(self) -> End | FailedToStart:
         try:
-            return self._execution.wait(self._left)
+            return self._execution.wait(lambda: self._sandbox.left(self._execution))
         finally:
             self._sandbox.done(self._execution)
             self._started.ended()
-
-    def _left(self) -> float | None:
-        """How long an order to end it may still take; then its sandbox is ended (D6)."""
-        return self._sandbox.left(self._execution)
 
     def _failed(self, outcome: FailedToStart) -> Exit:
         if outcome.why == Failure.NO_FOLDER:
@@ -111,11 +87,8 @@ class SupervisedRunning(Running):
         if self._execution.killed_at is not None:
             # It was to end, and it has. What became of the sandbox is found out without
             # keeping the result back: an engine may not answer.
-            return Exit(signal=_KILLED)
-        loss = self._sandbox.loss(error)
-        if self._sandbox.died_of_memory:
-            return Exit(signal=_KILLED, out_of_memory=True)
-        raise loss
+            return Exit(signal=KILLED)
+        return exit_of_lost(self._sandbox, error)
 
     def interrupt(self) -> None:
         self._execution.signal(_INTERRUPT)

@@ -146,7 +146,7 @@ class SupervisedSandbox(Sandbox):
                 kept = self._kept.pop((language, state), None)
             execution = kept.end() if kept is not None else None
             if execution is not None and not execution.settled(self.kill_seconds):
-                self.overdue()
+                self.left(execution)
             return
         try:
             self._starter.restart(state, self.interpreter(language), self.kill_seconds)

@@ -6,17 +6,14 @@ import contextlib
 import os
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
 
 from stockade.errors import SandboxLostError
 from stockade.results import Stream
 from stockade.system.threads import start_thread
 from stockade.toolkit.supervised.execution import End, LinkExecution, LinkLost
+from stockade.toolkit.supervised.holder import KILLED, Holder, exit_of, exit_of_lost
 from stockade.toolkit.supervised.request import Flag, StartRequest
 from stockade.wall import Exit, Terminal, TerminalRequest
-
-if TYPE_CHECKING:
-    from stockade.toolkit.supervised.link import Link
 
 __all__ = ["SupervisedTerminal"]
 
@@ -25,30 +22,7 @@ _MOST_BYTES = 256 * 1024
 #: The shell that an image has, the better one first.
 _SHELL = ("sh", "-c", "exec $(command -v bash || echo sh)")
 _NO_ANSWER = 125
-_KILLED = 9
 _SIGWINCH = 28
-
-
-class Holder(Protocol):
-    """The sandbox in which it runs."""
-
-    resizes_silently: bool
-
-    @property
-    def link(self) -> Link: ...
-
-    @property
-    def died_of_memory(self) -> bool: ...
-
-    def kill_execution(self, execution: LinkExecution) -> None: ...
-
-    def out_of_memory(self, execution: LinkExecution, end: End) -> bool: ...
-
-    def done(self, execution: LinkExecution) -> None: ...
-
-    def left(self, execution: LinkExecution) -> float | None: ...
-
-    def loss(self, error: BaseException) -> SandboxLostError: ...
 
 
 class _Screen:
@@ -126,7 +100,7 @@ class SupervisedTerminal(Terminal):
         try:
             outcome = self._execution.wait(lambda: self._sandbox.left(self._execution))
             if isinstance(outcome, End):
-                self._exit = self._judged(outcome)
+                self._exit = exit_of(self._sandbox, self._execution, outcome)
             else:
                 reason = os.strerror(outcome.errno) if outcome.errno else "it was refused"
                 self._screen.write(Stream.STDOUT, f"stockade: no terminal: {reason}\r\n".encode())
@@ -137,20 +111,13 @@ class SupervisedTerminal(Terminal):
             self._ended.set()
             self._screen.end()
 
-    def _judged(self, end: End) -> Exit:
-        if self._sandbox.out_of_memory(self._execution, end):
-            return Exit(signal=_KILLED, out_of_memory=True)
-        code = os.waitstatus_to_exitcode(end.status)
-        return Exit(signal=-code) if code < 0 else Exit(code=code)
-
     def _judge_loss(self, error: LinkLost) -> None:
         if self._execution.killed_at is not None:
-            self._exit = Exit(signal=_KILLED)
+            self._exit = Exit(signal=KILLED)
             return
-        loss = self._sandbox.loss(error)
-        if self._sandbox.died_of_memory:
-            self._exit = Exit(signal=_KILLED, out_of_memory=True)
-        else:
+        try:
+            self._exit = exit_of_lost(self._sandbox, error)
+        except SandboxLostError as loss:
             self._lost = loss
 
     def read(self) -> bytes:
@@ -178,7 +145,7 @@ class SupervisedTerminal(Terminal):
 
     def exit_code(self) -> int:
         ended = self.ended()
-        return ended.code if ended.code is not None else 128 + (ended.signal or _KILLED)
+        return ended.code if ended.code is not None else 128 + (ended.signal or KILLED)
 
     def close(self) -> None:
         with contextlib.suppress(LinkLost):

@@ -91,6 +91,8 @@ class Children:
             return first.recv(1)
         except _socket.timeout:
             return None
+        except OSError:  # it was ended before it knew that it has the turn
+            return b""
 
     def take(self, last: bool) -> int:
         """The first, which waits no more; the turn is the next one's, if this is not the
