@@ -18,12 +18,9 @@ from typing import Any, NamedTuple, NoReturn
 from stockade.toolkit.local import calls, kernel, landlock
 from stockade.toolkit.local.kernel import (
     CLONE_NEWCGROUP,
-    CLONE_NEWIPC,
     CLONE_NEWNET,
-    CLONE_NEWNS,
-    CLONE_NEWPID,
     CLONE_NEWUSER,
-    CLONE_NEWUTS,
+    OWN_NAMESPACES,
 )
 from stockade.toolkit.local.spec import KeeperSpec
 from stockade_landlock import mounts
@@ -33,7 +30,6 @@ __all__ = ["PROGRAM", "Birth", "bear"]
 #: The number under which the owner passes the supervisor's file.
 PROGRAM = 3
 
-_NAMESPACES = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET
 _NAME = "sandbox"
 #: What the child asks for, and the answer when it is done; anything else is its last word.
 _MAP, _GO = b"m", b"g"
@@ -84,7 +80,7 @@ def bear(
     and then nothing is left.
     """
     ours, theirs = socket.socketpair()
-    namespaces = _NAMESPACES & ~CLONE_NEWNET if birth.network else _NAMESPACES
+    namespaces = OWN_NAMESPACES & ~(CLONE_NEWNET if birth.network else 0)
     pid = kernel.clone(namespaces | (0 if birth.as_root else CLONE_NEWUSER))
     if pid == 0:
         ours.close()

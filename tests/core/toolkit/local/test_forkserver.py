@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import resource
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -106,6 +108,40 @@ def test_a_server_that_was_started_as_somebody_else_makes_no_keeper(
     new = servers(os.getpid())
     assert len(new) == 1 and new != old and keeper.state().ended is None
     forked.close_servers()
+
+
+def test_a_server_that_was_started_under_other_limits_makes_no_keeper(
+    start: Callable[..., KeeperProcess],
+) -> None:
+    start()
+    old = servers(os.getpid())
+    before = resource.getrlimit(resource.RLIMIT_MSGQUEUE)
+    resource.setrlimit(resource.RLIMIT_MSGQUEUE, (before[0] - 1, before[1]))
+    try:
+        keeper = start()
+        new = servers(os.getpid())
+        assert len(new) == 1 and new != old
+        limit = resource.prlimit(keeper.pid, resource.RLIMIT_MSGQUEUE)
+        assert limit == (before[0] - 1, before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_MSGQUEUE, before)
+
+
+def test_a_server_that_does_not_answer_is_given_up_in_time(
+    start: Callable[..., KeeperProcess],
+) -> None:
+    """And no other is asked: two keepers would serve one socket."""
+    start()
+    (server,) = servers(os.getpid())
+    os.kill(server, signal.SIGSTOP)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        began = time.monotonic()
+        with pytest.raises(forked.ForkError) as failed:
+            forked.fork("stockade.toolkit.local.keeper", (), {}, theirs, 0.5)
+    assert failed.value.passing and time.monotonic() - began < 5
+    assert not servers(os.getpid())
+    assert start().state().ended is None
 
 
 _FORKS = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from core.toolkit.supervised.double import GONE, Double
 from core.toolkit.supervised.programs import PYTHONS
-from stockade.toolkit.supervised.inside.children import PAUSE_SECONDS
+from stockade.toolkit.supervised.inside.children import PAUSE_SECONDS, Children
 from stockade.toolkit.supervised.warm import BOOT, FRESH, warm_source
 
 MOST = 6
@@ -100,6 +101,16 @@ def test_one_that_waits_may_be_ended(which: int) -> None:
         while (said := double.hear())[0] != GONE and time.monotonic() < until:
             pass
         assert said[0] == GONE
+
+
+def test_one_that_is_ended_before_it_knows_of_its_turn_has_ended() -> None:
+    link, its = socket.socketpair()
+    with link:
+        several = Children(link)
+        several.waiting.append((1, link))
+        link.send(b"g")
+        its.close()
+        assert several.hear() == b""
 
 
 def test_what_was_installed_meanwhile_is_found(tmp_path: Path) -> None:

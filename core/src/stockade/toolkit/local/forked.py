@@ -21,8 +21,10 @@ __all__ = ["ForkError", "Forked", "close_servers", "fork"]
 
 #: More than a keeper's marks take.
 _ROOM_BYTES = 4096
-#: What a process is in and may do: a server that was started as something else is no use.
+#: What a process is in and may do, below /proc: a server that was started as something else is
+#: no use. Of its status these lines.
 _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
+_STATUS = (b"Uid:", b"Gid:", b"Groups:", b"Cap", b"NoNewPrivs:", b"Seccomp")
 
 
 class ForkError(Exception):
@@ -31,6 +33,10 @@ class ForkError(Exception):
     def __init__(self, message: str, *, passing: bool = True) -> None:
         super().__init__(message)
         self.passing = passing
+
+
+class _Gone(OSError):
+    """A server that has ended, so that its next one may do what was asked of it."""
 
 
 class Forked:
@@ -109,13 +115,17 @@ class _Server:
             raise
 
     def fork(self, marks: Mapping[str, str], theirs: socket.socket, seconds: float) -> Forked:
-        """Raises ForkError, and OSError where the server is gone or does not answer."""
+        """Raises ForkError, _Gone, TimeoutError where it does not answer (then it may have
+        forked, and nobody else may serve the same socket), and other OSErrors."""
         self._control.settimeout(seconds)
         cpus = sorted(os.sched_getaffinity(0))
-        messages.send(self._control, {"marks": dict(marks), "cpus": cpus}, [theirs.fileno()])
+        try:
+            messages.send(self._control, {"marks": dict(marks), "cpus": cpus}, [theirs.fileno()])
+        except ConnectionError as error:
+            raise _Gone("the fork server has ended") from error
         received = messages.receive(self._control)
         if received is None:
-            raise OSError("it has ended")
+            raise _Gone("the fork server has ended")
         answer, _ = received
         if not answer["ok"]:
             raise ForkError(answer["error"], passing=answer["passing"])
@@ -158,16 +168,16 @@ def fork(
     kind, standing = (module, tuple(packages)), _standing()
     with _lock:
         known = _servers.pop(kind, None)
-        if known is not None and known[0] == standing:
-            with contextlib.suppress(OSError):
-                return _forked(kind, standing, known[1], marks, theirs, seconds)
-        elif known is not None:
-            known[1].close()
         try:
+            if known is not None and known[0] == standing:
+                with contextlib.suppress(_Gone):
+                    return _forked(kind, standing, known[1], marks, theirs, seconds)
+            elif known is not None:
+                known[1].close()
             server = _Server(module, packages)
             return _forked(kind, standing, server, marks, theirs, seconds)
         except OSError as error:
-            passing = messages.is_passing(error) or _ended(error)
+            passing = messages.is_passing(error) or isinstance(error, _Gone | TimeoutError)
             raise ForkError(str(error), passing=passing) from error
 
 
@@ -189,20 +199,25 @@ def _forked(
     return made
 
 
-def _ended(error: OSError) -> bool:
-    """Whether a server ended or did not answer, which its next one may."""
-    return error.errno is None or isinstance(error, ConnectionError)
-
-
 def _standing() -> object:
-    """What this thread is allowed, how it is scheduled, and the namespaces that it is in."""
-    found = []
+    """What this thread is allowed and bounded by, and the namespaces that it is in."""
+    found: list[object] = [os.getpriority(os.PRIO_PROCESS, 0)]
     for kind in _NAMESPACES:
         with contextlib.suppress(OSError):
             at = os.stat(f"/proc/thread-self/ns/{kind}")
             found.append((at.st_dev, at.st_ino))
-    own = (os.getresuid(), os.getresgid(), os.getgroups())
-    return (*own, os.getpriority(os.PRIO_PROCESS, 0), found)
+    status = _read("status").splitlines()
+    return (*found, *filter(_counts, status), _read("cgroup"), _read("limits"))
+
+
+def _counts(line: bytes) -> bool:
+    return line.startswith(_STATUS)
+
+
+def _read(name: str) -> bytes:
+    with contextlib.suppress(OSError), open(f"/proc/thread-self/{name}", "rb") as file:
+        return file.read()
+    return b""
 
 
 @in_child

@@ -10,20 +10,15 @@ from collections.abc import Mapping
 
 from stockade.toolkit.local import calls, kernel
 from stockade.toolkit.local.kernel import (
-    CLONE_NEWIPC,
-    CLONE_NEWNET,
-    CLONE_NEWNS,
-    CLONE_NEWPID,
     CLONE_NEWUSER,
-    CLONE_NEWUTS,
     MS_NODEV,
     MS_NOEXEC,
     MS_NOSUID,
+    OWN_NAMESPACES,
 )
 
 __all__ = ["main"]
 
-_OTHERS = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET
 #: There on every system, to mount something on.
 _PLACE = "/proc"
 
@@ -44,7 +39,7 @@ def main(uid: int) -> None:
             step = "map"
             _map(own)
         step = "others"
-        kernel.unshare(_OTHERS)
+        kernel.unshare(OWN_NAMESPACES)
         step = "loopback"
         kernel.loopback_up()
         step = "mount"
