@@ -9,7 +9,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,8 @@ from stockade.errors import UnsupportedError, WorkingDirectoryError
 from stockade.executions._output import BoundedOutput
 from stockade.results import Stream
 from stockade.toolkit.supervised import SocketTransport, SupervisedSandbox
+from stockade.toolkit.supervised.execution import End, LinkExecution
+from stockade.toolkit.supervised.kept import Kept
 from stockade.wall import ExecRequest, Exit, Form, Running
 
 
@@ -26,6 +28,8 @@ class Here(SupervisedSandbox):
     """A supervisor as this machine's own process."""
 
     forced = 0
+    #: How late the end of an interpreter is noticed.
+    slow = 0.0
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
@@ -39,6 +43,10 @@ class Here(SupervisedSandbox):
 
     def destroy(self) -> None:
         self._process.wait(20)
+
+    def out_of_memory(self, execution: LinkExecution, end: End) -> bool:
+        time.sleep(self.slow)
+        return super().out_of_memory(execution, end)
 
     def force_end(self) -> None:
         self.forced += 1
@@ -176,6 +184,50 @@ def test_D6_an_end_that_comes_before_its_start_is_held_to_its_time(
         assert here.forced == 1
     finally:
         here._process.send_signal(signal.SIGCONT)
+
+
+def test_D6_an_end_that_does_not_come_is_held_to_its_time(here: Here, language: str) -> None:
+    """Of the interpreter and of who lends the streams alike, which become overdue together."""
+    assert run(here, "1", language)[0] is not None
+    code = Code(here, as_child("echo on; sleep 60", language), language)
+    while not code.output.data(Stream.STDOUT):
+        time.sleep(0.01)
+    here._process.send_signal(signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        code.running.kill()
+        assert code.end()[0] == Exit(signal=9) and time.monotonic() - began < 2
+    finally:
+        here._process.send_signal(signal.SIGCONT)
+
+
+def test_what_follows_an_end_has_a_new_interpreter(here: Here, language: str) -> None:
+    """Not the one that is being ended, and its exit code with it."""
+    here.slow = 0.3
+    keep = {"bash": "x=41; ", "javascript": "globalThis.x = 41; "}[language]
+    code = Code(here, keep + as_child("echo on; sleep 60", language), language)
+    while not code.output.data(Stream.STDOUT):
+        time.sleep(0.01)
+    code.running.kill()
+    assert code.end()[0] == Exit(signal=9)
+    look = {"bash": "echo $x.", "javascript": "console.log(`${globalThis.x ?? ''}.`)"}[language]
+    assert run(here, look, language)[:2] == (Exit(code=0), b".\n")
+
+
+def test_what_is_ended_while_its_interpreter_starts_does_not_run_on(
+    here: Here, language: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = Kept._begin
+
+    def end_and_begin(kept: Kept, env: Mapping[str, str]) -> LinkExecution:
+        monkeypatch.undo()
+        assert kept._job is not None
+        kept._job.kill()
+        return begin(kept, env)
+
+    monkeypatch.setattr(Kept, "_begin", end_and_begin)
+    assert run(here, as_child("sleep 60", language), language)[0] == Exit(signal=9)
+    assert run(here, as_child("echo on", language), language)[1] == b"on\n"
 
 
 def test_a_variable_that_bash_cannot_have_is_refused(here: Here) -> None:

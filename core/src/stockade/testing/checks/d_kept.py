@@ -28,6 +28,7 @@ class _Words:
     echo: str  #: prints a variable A and all of its input
     late: str  #: leaves a program that prints later
     wait: str  #: waits for longer than that, then prints
+    hang: str  #: prints ``begun`` and does not end
 
 
 _LANGUAGES = {
@@ -40,6 +41,7 @@ _LANGUAGES = {
         echo='echo "$A"; cat',
         late=f"({_LATE}) &",
         wait="sleep 0.8; echo now",
+        hang="echo begun; sleep 60",
     ),
     "javascript": _Words(
         keep="const x = 41; function f() { return x + 1 }",
@@ -52,6 +54,7 @@ _LANGUAGES = {
         late="require('child_process').spawn('sh', ['-c', "
         f"{_LATE!r}], {{stdio: 'inherit'}}); undefined",
         wait="require('child_process').execSync('sleep 0.8'); console.log('now')",
+        hang="console.log('begun'); require('child_process').execSync('sleep 60')",
     ),
 }
 
@@ -87,11 +90,19 @@ class KeptLanguages(ConformanceBase):
             ended = session.code(words.leave, language, state="a")
             expect(ended.exit_code == 7, "D20", "its end, with its code", ended)
             self._is_anew(session, language, words)
-            late = session.code(words.wait, language, state="a", timeout=0.2)
-            expect(late.verdict is Verdict.TIMED_OUT, "D6", "the end at the deadline", late)
+            self._is_timed_out(session, language, words)
             self._is_anew(session, language, words)
             session.restart("a", language)
             self._is_anew(session, language, words)
+
+    def _is_timed_out(self, session: Session, language: str, words: _Words) -> None:
+        """In the middle of its code: one that has not begun leaves the state as it was."""
+        for limit in (0.2, 2.0, 20.0):
+            late = session.code(words.hang, language, state="a", timeout=self.scaled(limit))
+            expect(late.verdict is Verdict.TIMED_OUT, "D6", "the end at the deadline", late)
+            if late.stdout:
+                break
+        expect(late.stdout == "begun\n", "D6", "the output until the deadline", late)
 
     def _is_anew(self, session: Session, language: str, words: _Words) -> None:
         seen = session.code(words.look, language, state="a")

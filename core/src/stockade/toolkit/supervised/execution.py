@@ -269,10 +269,8 @@ class LinkExecution:
         sandbox's end.
         """
         while True:
+            self._wait_for_more(overdue)
             with self._changed:
-                while not self._pending and not self._over() and not self._output_over:
-                    left = overdue()
-                    self._changed.wait(left)
                 if self._pending:
                     self._writing = True
                     stream, data = self._pending.popleft()
@@ -287,6 +285,20 @@ class LinkExecution:
             with self._changed:
                 self._writing = False
             self._taken(stream, len(data))
+
+    def _wait_for_more(self, overdue: Callable[[], float | None]) -> None:
+        while True:
+            with self._changed:
+                if not self._is_quiet():
+                    return
+                killed_at = self.killed_at
+            left = overdue()  # may end all executions, which need each other's locks for that
+            with self._changed:
+                if self._is_quiet() and self.killed_at == killed_at:
+                    self._changed.wait(left)
+
+    def _is_quiet(self) -> bool:
+        return not self._pending and not self._over() and not self._output_over
 
     # -- what the link's reader reports -----------------------------------------
 

@@ -59,7 +59,7 @@ class Kept:
         self.language = language
         self._program = program
         self.turn = threading.Lock()
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._execution: LinkExecution | None = None
         self._job: KeptRunning | None = None
         self._line = bytearray()
@@ -68,7 +68,8 @@ class Kept:
 
     def give(self, job: KeptRunning, env: Mapping[str, str], words: bytes) -> None:
         """Have it run a job, and start it where it is not there. Raises LinkLost."""
-        with self._lock:
+        self.settle()
+        with self._changed:
             self._job = job
             execution = self._execution
         if execution is None:
@@ -78,7 +79,7 @@ class Kept:
     def _begin(self, env: Mapping[str, str]) -> LinkExecution:
         flag = "-c" if self.language == "bash" else "-e"
         start = StartRequest(argv=(self._program, flag, _text(self.language)), cwd="/", env=env)
-        with self._lock:
+        with self._changed:
             self._line.clear()
             execution = self._execution = self._holder.link.start(start, self, None)
         thread = threading.Thread(
@@ -88,7 +89,7 @@ class Kept:
             start_thread(thread)
         except BaseException:
             execution.kill()  # nobody would notice its end
-            with self._lock:
+            with self._changed:
                 self._execution = None
             raise
         return execution
@@ -106,29 +107,42 @@ class Kept:
             pass  # the job's own execution is lost, too
         finally:
             self._holder.done(execution)
-            with self._lock:
+            with self._changed:
                 job, self._job = self._job, None
-                if self._execution is execution:
-                    self._execution = None
+                self._execution = None
+                self._changed.notify_all()
         if job is not None:
             job.ended(ended)
 
-    def end(self) -> LinkExecution | None:
-        """End it with all that is below it; its execution, where there was one."""
-        with self._lock:
-            execution = self._execution
+    def settle(self) -> None:
+        """Where it has ended or is to end, wait until nothing of it is left (D6): what the next
+        job was given would end with it."""
+        with self._changed:
+            self._changed.wait_for(self._is_settled)
+
+    def _is_settled(self) -> bool:
+        execution = self._execution
+        return execution is None or (execution.killed_at is None and not execution.over)
+
+    def end(self, job: KeptRunning | None = None) -> LinkExecution | None:
+        """End it with all that is below it, of a job alone while it runs that; its execution,
+        where there was one."""
+        execution = self._running(job)
         if execution is not None:
             self._holder.kill_execution(execution)
         return execution
 
-    def interrupt(self) -> None:
+    def _running(self, job: KeptRunning | None) -> LinkExecution | None:
+        with self._changed:
+            return self._execution if job in (None, self._job) else None
+
+    def interrupt(self, job: KeptRunning) -> None:
         if not KEPT[self.language]:
             raise UnsupportedError(
                 f"an interrupt would end {self.language} with its state; cancel() ends it, and "
                 "restart() begins anew."
             )
-        with self._lock:
-            execution = self._execution if self._job is not None else None
+        execution = self._running(job)
         if execution is not None:
             execution.signal(_INTERRUPT)
 
@@ -158,7 +172,7 @@ class Kept:
     def _hear(self, line: bytes) -> None:
         secret, _, line = line.partition(b" ")
         word, _, rest = line.partition(b" ")
-        with self._lock:
+        with self._changed:
             job = self._job
             if job is not None and job.secret != secret:
                 job = None
@@ -198,7 +212,6 @@ class KeptRunning(Running):
         self._killed = threading.Event()
         self._lock = threading.Lock()
         self._lent: LinkExecution | None = None
-        self._began = False
         self._exit: Exit | None = None
         self._nowhere = False
 
@@ -229,14 +242,15 @@ class KeptRunning(Running):
                 self._holder.kill_execution(lent)
             while not lent.started(_LOOK_SECONDS):
                 self._holder.left(lent)
-            with self._lock:
-                self._began = bool(lent.pid) and not self._killed.is_set()
-            if self._began:
+            if lent.pid and not self._killed.is_set():
                 self._kept.give(self, request.env, self._words(lent.pid))
+                if self._killed.is_set():  # perhaps while there was no interpreter to end
+                    self._kept.end(self)
             outcome = lent.wait(lambda: self._holder.left(lent))
         finally:
             self._holder.done(lent)
         if self._killed.is_set():
+            self._kept.settle()
             return Exit(signal=KILLED)
         if self._nowhere:
             raise WorkingDirectoryError(request.working_dir)
@@ -291,17 +305,13 @@ class KeptRunning(Running):
     # -- core's ------------------------------------------------------------------
 
     def interrupt(self) -> None:
-        with self._lock:
-            began = self._began
-        if began:
-            self._kept.interrupt()
+        self._kept.interrupt(self)
 
     def kill(self) -> None:
         with self._lock:
             self._killed.set()
-            lent, began = self._lent, self._began
-        if began:
-            self._kept.end()
+            lent = self._lent
+        self._kept.end(self)
         if lent is not None:
             self._holder.kill_execution(lent)
 
