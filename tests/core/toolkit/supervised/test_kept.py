@@ -133,6 +133,35 @@ def test_a_long_text_much_input_and_much_output(here: Here, language: str) -> No
     assert len(out) > 500_000
 
 
+def test_all_that_node_prints_is_the_code_s(here: Here) -> None:
+    """More than a pipe holds, in order, whether or not the interpreter has waited since."""
+    if shutil.which("node") is None:
+        pytest.skip("no node here")
+    for _ in range(2):
+        text = "console.log('x'.repeat(300000)); console.error('y'.repeat(300000)); console.log(1)"
+        ended, out, err = run(here, text, "javascript")
+        assert ended == Exit(code=0)
+        assert out == b"x" * 300_000 + b"\n1\n" and err == b"y" * 300_000 + b"\n"
+    kept = "globalThis.log = ''; process.stdout.write = (text) => { log += text; return true; }"
+    assert run(here, kept, "javascript")[0] == Exit(code=0)
+    assert run(here, "console.log('here'); console.error(log)", "javascript")[1:] == (
+        b"",
+        b"here\n\n",
+    )
+
+
+def test_an_interrupt_of_what_prints_leaves_it_its_streams(here: Here) -> None:
+    if shutil.which("node") is None:
+        pytest.skip("no node here")
+    for _ in range(20):
+        code = Code(here, "while (true) console.log('on')", "javascript")
+        while not code.output.data(Stream.STDOUT):
+            time.sleep(0.001)
+        code.running.interrupt()
+        assert code.end()[0] == Exit(code=1)
+        assert run(here, "console.log(3)", "javascript")[1] == b"3\n"
+
+
 def test_one_after_the_other_and_others_beside(here: Here, language: str) -> None:
     codes = [Code(here, as_child(f"sleep 0.1; echo {n}", language), language) for n in range(3)]
     beside = Code(here, as_child("echo beside", language), language, state="b")

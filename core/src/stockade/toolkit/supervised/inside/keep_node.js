@@ -3,7 +3,7 @@
 "use strict";
 (() => {
   const fs = require("fs"), util = require("util"), repl = require("repl");
-  const { PassThrough } = require("stream");
+  const { PassThrough, Writable } = require("stream");
   const { O_RDONLY, O_WRONLY } = fs.constants;
   const input = fs.openSync("/proc/self/fd/0", O_RDONLY);
   const output = fs.openSync("/proc/self/fd/1", O_WRONLY);
@@ -23,6 +23,34 @@
     put(number, from ? `/proc/${from}/fd/${number}` : "/dev/null", number ? O_WRONLY : O_RDONLY));
   streams(null);
 
+  // Written at once: what node's own streams keep for later is lost, or the next code's.
+  const pause = new Int32Array(new SharedArrayBuffer(4));
+  const write = (number, data) => {
+    while (data.length)
+      try { data = data.subarray(fs.writeSync(number, data)); }
+      catch (error) {
+        if (error.code !== "EAGAIN") return; // nobody reads
+        Atomics.wait(pause, 0, 0, 1);
+      }
+  };
+  const own = {};
+  const make = (name, number) => {
+    const before = own[name];
+    const stream = own[name] = new Writable({
+      autoDestroy: false, write: (data, _, done) => { write(number, data); done(); },
+    });
+    stream.fd = number;
+    Object.defineProperty(process, name,
+      { configurable: true, enumerable: true, get: () => stream });
+    if (before && console[`_${name}`] === before) console[`_${name}`] = stream;
+  };
+  make("stdout", 1);
+  make("stderr", 2);
+  // One that an interrupt has cut short waits for its own end for ever.
+  const mend = () => Object.keys(own).forEach((name) => {
+    if (own[name].writableLength && process[name] === own[name]) make(name, own[name].fd);
+  });
+
   const nothing = new PassThrough();
   nothing.resume();
   const server = repl.start({
@@ -31,7 +59,7 @@
   });
   server.removeAllListeners("exit");
   process.removeAllListeners("SIGINT");
-  const tell = (error) => fs.writeSync(2, "Uncaught " + shown(error) + "\n");
+  const tell = (error) => write(2, Buffer.from("Uncaught " + shown(error) + "\n"));
   const shown = (error) => {
     try {
       if (!(error instanceof Error) || !error.stack) return util.inspect(error);
@@ -94,6 +122,7 @@
     Object.assign(process.env, job.env);
     say("entered");
     const [found, value] = await evaluate(job.code, `<code ${++count}>`);
+    mend();
     if (found) { tell(found); error(found); }
     else if (value !== undefined) show("V", value);
     for (const [name, old] of before)
