@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,19 @@ def test_one_that_is_ended_before_it_knows_of_its_turn_has_ended() -> None:
         link.send(b"g")
         its.close()
         assert several.hear() == b""
+
+
+def test_one_that_cannot_be_forked_leaves_no_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails() -> int:
+        raise BlockingIOError("no more processes")
+
+    monkeypatch.setattr(os, "fork", fails)
+    link, its = socket.socketpair()
+    with link, its, warnings.catch_warnings(record=True) as left_open:
+        warnings.simplefilter("always", ResourceWarning)
+        several = Children(link)
+        assert several.add(once=True) is None
+    assert several.full and not several.waiting and left_open == []
 
 
 def test_what_was_installed_meanwhile_is_found(tmp_path: Path) -> None:

@@ -74,11 +74,13 @@ class Children:
             ours.close()
             return theirs
         theirs.close()
-        if pid != NONE:
-            self.quickest = min(self.quickest, time.monotonic() - began)
-            if not self.waiting:
-                ours.send(b"g")
-            self.waiting.append((pid, ours))
+        if pid == NONE:
+            ours.close()
+            return None
+        self.quickest = min(self.quickest, time.monotonic() - began)
+        if not self.waiting:
+            ours.send(b"g")
+        self.waiting.append((pid, ours))
         return None
 
     def hear(self) -> "Optional[bytes]":
