@@ -11,6 +11,7 @@ import struct
 import pytest
 
 from stockade.toolkit.local import bounds, calls, limits, seccomp
+from stockade.toolkit.local.messages import is_passing
 from stockade.toolkit.local.seccomp import ALLOWED, DONE, FORBIDDEN, RULES, Is, Rule
 from stockade.toolkit.local.table import MACHINES, NEWEST, NUMBERS
 
@@ -245,3 +246,17 @@ def test_the_kernel_takes_it_and_answers_so() -> None:
 
     assert calls.in_fork(look) == "EPERM ENOSYS ok ENOSYS"
     assert os.getpid()
+
+
+def test_a_shortage_of_room_for_filters_passes_and_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The kernel's answer is a number of its own then; many sandboxes at once bring it about."""
+
+    def full(*_: object) -> None:
+        raise OSError(524, "Unknown error 524", "prctl")
+
+    monkeypatch.setattr(calls, "call", full)
+    with pytest.raises(OSError, match=r"net\.core\.bpf_jit_limit") as raised:
+        calls.filter_calls(bytes(8))
+    assert is_passing(raised.value)

@@ -40,6 +40,8 @@ _MS_REMOUNT = 32
 _MOUNT_FLAGS = {"ro": 1, "nosuid": 2, "nodev": 4, "noexec": 8}
 _SECCOMP_FILTER = 2
 _LAST_CAPABILITY = 63
+#: The kernel's own number, in no errno.h, for what it could not compile.
+_ENOTSUPP = 524
 
 
 class _Filter(ctypes.Structure):
@@ -126,11 +128,18 @@ def gain_nothing() -> None:
 def filter_calls(code: bytes) -> None:
     """Install a filter (seccomp.program) for this process and all below it, for good.
 
-    It needs ``give_up_privileges`` before. Raises OSError.
+    It needs ``give_up_privileges`` before. Raises OSError: of ENOMEM, which passes, where the
+    kernel has no room to compile one more.
     """
     held = ctypes.create_string_buffer(code, len(code))
     filter_program = _Filter(len(code) // 8, ctypes.addressof(held))
-    call("prctl", _PR_SET_SECCOMP, _SECCOMP_FILTER, ctypes.byref(filter_program), 0, 0)
+    try:
+        call("prctl", _PR_SET_SECCOMP, _SECCOMP_FILTER, ctypes.byref(filter_program), 0, 0)
+    except OSError as error:
+        if error.errno != _ENOTSUPP:
+            raise
+        words = "the kernel has no room for one more seccomp filter (net.core.bpf_jit_limit)"
+        raise OSError(errno.ENOMEM, words) from error
 
 
 def in_fork(act: Callable[[], bytes]) -> str:
