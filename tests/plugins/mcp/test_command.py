@@ -95,6 +95,8 @@ def test_a_project_s_file_chooses_the_wall(tmp_path: Path, landlock: str) -> Non
         (["-p", REFERENCE, "--http", "127.0.0.1:0"], "needs a key"),
         (["-p", REFERENCE, "--http", "0.0.0.0:0", "--insecure"], "loopback alone"),
         (["-p", REFERENCE, "--http", "127.0.0.1"], "HOST:PORT"),
+        (["-p", REFERENCE, "--http", "127.0.0.1:65536"], "HOST:PORT"),
+        (["-p", REFERENCE, "--http", "127.0.0.1:²"], "HOST:PORT"),
     ],
 )
 def test_what_cannot_be_meant_ends_it_at_once(

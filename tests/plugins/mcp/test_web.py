@@ -168,9 +168,11 @@ def test_who_is_silent_has_left_and_one_too_many_is_refused() -> None:
     asyncio.run(main())
 
 
-def test_without_keys_a_page_of_the_web_reaches_nothing() -> None:
+@pytest.mark.parametrize("place", ["127.0.0.1", "::1", "localhost"])
+def test_without_keys_a_page_of_the_web_reaches_nothing(place: str) -> None:
     async def main() -> None:
-        async with served(behind(REFERENCE), insecure=True) as url, httpx2.AsyncClient() as http:
+        app = {"insecure": True, "host": place}
+        async with served(behind(REFERENCE), **app) as url, httpx2.AsyncClient() as http:
             assert (await http.post(url, json=HELLO, headers=ASKS)).status_code == 200
             for name, value in (("host", "evil.example"), ("origin", "http://evil.example")):
                 answer = await http.post(url, json=HELLO, headers={**ASKS, name: value})
@@ -200,7 +202,8 @@ def test_where_it_may_serve() -> None:
         check_place(host, (), True)
         with pytest.raises(ConfigError, match="needs a key"):
             check_place(host, (), False)
-    for host in ("0.0.0.0", "10.0.0.1", "::", "example.com", ""):
+    # The SDK refuses pages of a browser at those three alone.
+    for host in ("0.0.0.0", "10.0.0.1", "::", "example.com", "", "127.0.0.2", "0:0:0:0:0:0:0:1"):
         with pytest.raises(ConfigError, match="loopback alone"):
             check_place(host, (), True)
         with pytest.raises(ConfigError, match="loopback alone"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -126,8 +127,8 @@ def _serve_http(behind: Behind, options: dict[str, Any]) -> None:
 
     host, _, port = options["http"].rpartition(":")
     host = host.strip("[]") or "127.0.0.1"
-    if not port.isdigit():
-        raise ConfigError(f"--http {options['http']}: write HOST:PORT.")
+    if not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
+        raise ConfigError(f"--http {options['http']}: write HOST:PORT, with a port to 65535.")
     path = options["key_file"]
     text = Path(path).read_text() if path else os.environ.get("STOCKADE_MCP_KEY", "")
     keys = keys_of(text)
