@@ -27,16 +27,24 @@ def behind(preference: str, **more: Any) -> Behind:
 
 def sessions(of: Behind) -> int:
     """How many there are, in whatever state."""
-    records = stockade.default_runtime().registry.records()
-    return sum(record.agent_id == of.agent for record in records)
+    return len(_records(of))
 
 
 def end(of: Behind) -> None:
     """End its sandboxes from outside, as a lifetime does."""
-    runtime = stockade.default_runtime()
-    for record in runtime.registry.records():
-        if record.agent_id == of.agent:
-            runtime.destroy(record)
+    for record in _records(of):
+        stockade.default_runtime().destroy(record)
+
+
+def fail(of: Behind) -> None:
+    """Have its sandboxes fail, as a program does that nothing ends."""
+    for record in _records(of):
+        record.fail("a test has it so")
+
+
+def _records(of: Behind) -> list[Any]:
+    records = stockade.default_runtime().registry.records()
+    return [record for record in records if record.agent_id == of.agent]
 
 
 @asynccontextmanager

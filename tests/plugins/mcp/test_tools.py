@@ -10,7 +10,17 @@ import pytest
 from mcp_types import ImageContent
 
 from conftest import need
-from plugins.mcp.serving import REFERENCE, behind, call, connected, end, failing, sessions, until
+from plugins.mcp.serving import (
+    REFERENCE,
+    behind,
+    call,
+    connected,
+    end,
+    fail,
+    failing,
+    sessions,
+    until,
+)
 from stockade_mcp.client import MOST_PROCESSES
 from stockade_mcp.results import kept, read
 
@@ -153,6 +163,32 @@ def test_a_long_output_is_read_in_parts(wall: str) -> None:
     asyncio.run(main())
 
 
+def test_a_process_that_prints_on_and_on_is_left_at_the_time_that_was_given(wall: str) -> None:
+    async def main() -> None:
+        async with connected(behind(wall)) as client:
+            line = "while :; do echo x; sleep 0.05; done"
+            started = await call(client, "start_process", command=line)
+            for seconds in (0, 1):
+                given = {**started, "wait_seconds": seconds}
+                said = await asyncio.wait_for(call(client, "read_output", **given), 10)
+                assert said["running"]
+            assert set(said["stdout"].split()) == {"x"}
+
+    asyncio.run(main())
+
+
+def test_programs_that_are_started_at_once_are_counted() -> None:
+    async def main() -> None:
+        async with connected(behind(REFERENCE)) as client:
+            given = {"command": "exec sleep 1000"}
+            results = await asyncio.gather(
+                *(client.call_tool("start_process", given) for _ in range(MOST_PROCESSES + 8))
+            )
+            assert sum(not one.is_error for one in results) == MOST_PROCESSES
+
+    asyncio.run(main())
+
+
 def test_too_many_programs_are_refused() -> None:
     async def main() -> None:
         async with connected(behind(REFERENCE)) as client:
@@ -215,6 +251,30 @@ def test_a_sandbox_that_ended_is_reported_once(wall: str) -> None:
             await asyncio.to_thread(end, of)
             assert "gets a new one" in await failing(client, "read_file", path="kept")
             assert "FileNotFoundError" in await failing(client, "read_file", path="kept")
+
+    asyncio.run(main())
+
+
+def test_a_sandbox_that_failed_is_ended_when_its_client_gets_another(wall: str) -> None:
+    async def main() -> None:
+        of = behind(wall)
+        async with connected(of) as client:
+            await call(client, "list_files")
+            fail(of)
+            assert "gets a new one" in await failing(client, "list_files")
+            assert sessions(of) == 0
+            await call(client, "list_files")
+            assert sessions(of) == 1
+
+    asyncio.run(main())
+
+
+def test_names_that_are_no_text_are_listed(wall: str) -> None:
+    async def main() -> None:
+        async with connected(behind(wall)) as client:
+            await call(client, "run_command", command="touch $(printf 'a\\377b')")
+            entries = (await call(client, "list_files"))["entries"]
+            assert [one["name"] for one in entries] == ["a\ufffdb"]
 
     asyncio.run(main())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import posixpath
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,7 +13,12 @@ import attrs
 
 import stockade
 from stockade import SessionStatus
-from stockade.errors import CapacityError, ExecutionNotFoundError, SessionStateError
+from stockade.errors import (
+    CapacityError,
+    ExecutionNotFoundError,
+    SessionStateError,
+    StockadeError,
+)
 
 if TYPE_CHECKING:
     from stockade.aio import AsyncExecution, AsyncSession
@@ -75,6 +81,8 @@ class Client:
     def __init__(self, behind: Behind) -> None:
         self.behind = behind
         self.at_once = asyncio.Semaphore(MOST_AT_ONCE)
+        #: Held from ``make_room`` to ``keep``.
+        self.starting = asyncio.Lock()
         self._opening: asyncio.Task[AsyncSession] | None = None
         self._closing: asyncio.Task[None] | None = None
         self._processes: dict[str, Process] = {}
@@ -93,6 +101,8 @@ class Client:
             raise
         if session.status in _GONE:
             self._forget(opening)
+            with contextlib.suppress(StockadeError):  # observers have it
+                await session.close()  # one that failed still has its sandbox
             raise SessionStateError(
                 "the sandbox has ended (it died, or its lifetime is over), and its files and "
                 "processes with it; the next call gets a new one."

@@ -9,6 +9,7 @@ from mcp_types import CallToolResult, ContentBlock, ImageContent, TextContent
 from pydantic import BaseModel
 
 if TYPE_CHECKING:
+    from stockade.files import FileInfo
     from stockade.results import CodeError, Display, SandboxResult
 
 __all__ = [
@@ -108,9 +109,14 @@ class Read(BaseModel):
 class Entry(BaseModel):
     """One entry of a folder."""
 
-    name: str
+    name: str  #: what is no UTF-8 of it is replaced
     kind: str
     size: int
+
+    @classmethod
+    def of(cls, info: FileInfo) -> Entry:
+        name = info.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        return cls(name=name, kind=info.kind, size=info.size)
 
 
 class Entries(BaseModel):

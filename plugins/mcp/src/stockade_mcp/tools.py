@@ -192,7 +192,7 @@ class Tools:
         client = self._client_of(context)
         session = await client.session()
         listing = session.files.list(client.placed(path), max_entries=_MOST_ENTRIES)
-        entries = [Entry(name=x.name, kind=x.kind, size=x.size) for x in await whole(listing)]
+        entries = [Entry.of(one) for one in await whole(listing)]
         return results.as_result(Entries(entries=entries))
 
     @_said
@@ -202,7 +202,7 @@ class Tools:
         """Start a shell line that runs on, such as a server or a prompt; its input stays open."""
         client = self._client_of(context)
         options = client.options(working_dir, shell=command, stdin=stockade.PIPE, timeout=None)
-        async with client.at_once:
+        async with client.at_once, client.starting:
             session = await client.session()
             client.make_room()
             execution = await whole(session.start(**options))
@@ -218,10 +218,15 @@ class Tools:
         async with process.reading:
             found = dict.fromkeys(stockade.Stream, b"")
             position, size, dropped = process.position, 0, 0
-            until = time.monotonic() + wait_seconds
+            begun = time.monotonic()
+            until = begun + wait_seconds
+            latest = max(until, begun + _NOTE_SECONDS)  # one that prints on and on is left then
             async with process.execution.follow(position) as reader:
                 while size < self._limit:
-                    left = _NOTE_SECONDS if size else until - time.monotonic()
+                    now = time.monotonic()
+                    if size and now >= latest:
+                        break
+                    left = min(latest - now, _NOTE_SECONDS) if size else until - now
                     chunk = await reader.take(max(0.01, left))
                     if chunk is None:
                         break
