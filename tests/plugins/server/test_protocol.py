@@ -97,6 +97,7 @@ def test_a_caller_lowers_limits_and_never_raises_them(
         ({"templateID": "landlock?mounts=/:/host"}, 404),
         ({"templateID": "base", "volumeMounts": [{"name": "x", "path": "/x"}]}, 501),
         ({"templateID": "base", "autoPause": True}, 501),
+        ({"templateID": "base", "network": nested(600)}, 501),
         ({"templateID": "base", "timeout": -1}, 400),
         ({"templateID": "base", "envVars": {"A=B": "x"}}, 400),
         ({"templateID": 5}, 400),
@@ -108,6 +109,10 @@ def test_a_caller_lowers_limits_and_never_raises_them(
     path = f"/sandboxes/{made.sandbox_id}/timeout"
     assert one.ask("POST", path, {"timeout": 601})[0] == 400
     assert one.ask("POST", path, {"timeout": 60})[0] == 204
+
+
+def nested(depth: int) -> object:
+    return True if depth == 0 else {"in": nested(depth - 1)}
 
 
 def test_a_key_has_so_many_sandboxes_and_no_more(server: dict[str, Caller]) -> None:
@@ -133,6 +138,7 @@ def test_bodies_are_bounded(made: Made) -> None:
     assert ask("POST", "/files?path=bomb", bomb, **packed)[0] == 413
     assert ask("POST", "/files?path=cut", gzip.compress(b"x" * 1000)[:-9], **packed)[0] == 400
     assert ask("POST", "/files?path=no", b"no gzip", **packed)[0] == 400
+    assert ask("POST", "/files?path=more", gzip.compress(b"x") + b"more", **packed)[0] == 400
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(made: Made) -> None:
@@ -178,7 +184,13 @@ def test_what_is_no_request_is_refused_and_the_server_goes_on(made: Made, data: 
     assert made.rpc("process.Process/List", {}) == (200, {"processes": []})
 
 
-@pytest.mark.parametrize("body", [b"[]", b"{", b"[" * 50_000, b'"x"', b"\xff", b'{"a": "\\ud800"}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"[]", b"{", b"[" * 50_000, b'"x"', b"\xff", b'{"a": "\\ud800"}'),
+        *(b'{"a": "\xed\xa0\x80"}', '{"a": 1}'.encode("utf-16")),
+    ],
+)
 def test_what_is_no_json_is_refused(made: Made, body: bytes) -> None:
     for name in ("process.Process/SendInput", "filesystem.Filesystem/Stat"):
         assert made.rpc(name, body)[0] == 400
@@ -196,6 +208,9 @@ def test_protocols_that_are_not_spoken_and_paths_that_are_not_there(made: Made) 
     assert ask("GET", "/files?path=", **headers)[0] == 400
     assert ask("GET", "/files?path=%00", **headers)[0] == 400
     assert ask("GET", "/files?path=/tmp", **headers)[0] == 400
+    assert ask("GET", "/v2/sandboxes?startedAfter=0001-01-01T00:00:00")[0] == 400
+    assert ask("HEAD", "/contexts", **headers)[0] == 200
+    assert ask("GET", "/contexts", **headers) == (200, [])
     gone = {**headers, "e2b_sandbox_id": "0" * 32}
     status, said = ask("GET", "/health", **gone)
     assert status == 502 and "was not found" in said["message"]

@@ -210,9 +210,9 @@ class _App:
 
     async def _files(self, request: Request) -> Response:
         sandbox, settings = self._reached(request), self._settings
-        if request.method == "GET":
-            return await transfer.download(request, sandbox, settings.idle_seconds)
-        return await transfer.upload(request, sandbox, settings.max_upload_bytes)
+        if request.method == "POST":
+            return await transfer.upload(request, sandbox, settings.max_upload_bytes)
+        return await transfer.download(request, sandbox, settings.idle_seconds)
 
     async def _execute(self, request: Request) -> Response:
         sandbox, body = self._reached(request), await json_of(request)
@@ -221,9 +221,9 @@ class _App:
 
     async def _contexts(self, request: Request) -> Response:
         contexts = self._reached(request).contexts
-        if request.method == "GET":
-            return JSONResponse(contexts.listed())
-        return JSONResponse(contexts.make(await json_of(request)), 201)
+        if request.method == "POST":
+            return JSONResponse(contexts.make(await json_of(request)), 201)
+        return JSONResponse(contexts.listed())
 
     async def _context(self, request: Request) -> Response:
         await self._reached(request).contexts.remove(request.path_params["context_id"])

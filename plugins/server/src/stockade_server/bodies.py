@@ -59,8 +59,9 @@ def object_of(data: bytes) -> dict[str, Any]:
     if not data.strip():
         return {}
     try:
-        found = json.loads(data)
-        if b"\\u" in data:  # half a surrogate is in no text that a system takes
+        text = data.decode()  # of bytes `loads` takes UTF-16, too, and halves of surrogates
+        found = json.loads(text)
+        if "\\u" in text:  # half a surrogate is in no text that a system takes
             json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise Refused(400, "the request's body is no JSON") from None
@@ -92,17 +93,17 @@ async def _unpacked(request: Request, most: int) -> AsyncIterator[bytes]:
     async for packed in request.stream():
         rest = packed
         while rest:
+            if unpacker.eof:  # it would keep all that still comes
+                raise Refused(400, "the body goes on after its gzip; send a single member")
             try:
                 piece = unpacker.decompress(rest, 1 << 20)  # a bomb goes off by the piece
             except zlib.error:
                 raise Refused(400, "the request's body is no gzip") from None
-            rest = unpacker.unconsumed_tail
+            rest = unpacker.unconsumed_tail or unpacker.unused_data
             total += len(piece)
             if total > most:
                 raise Refused(413, f"the request's body is longer than {most} bytes unpacked")
             if piece:
                 yield piece
-            if unpacker.eof:
-                break
     if not unpacker.eof:
         raise Refused(400, "the request's body ends in the middle of its gzip")

@@ -171,9 +171,14 @@ class Control:
 
 def _is_asked(value: object) -> bool:
     """Whether a field asks for anything: ``{"enabled": false}`` does not."""
-    if isinstance(value, dict):
-        return any(_is_asked(one) for one in value.values())
-    return bool(value)
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            waiting += one.values()
+        elif one:
+            return True
+    return False
 
 
 def _seconds(body: Mapping[str, Any], default: int | None) -> float:
@@ -212,10 +217,9 @@ def _moment(text: str | None) -> float:
     if text is None:
         return 0.0
     try:
-        found = dt.datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError:
+        return dt.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+    except (ValueError, OverflowError):  # of years that this machine's clock has not
         raise Refused(400, "startedAfter is a time, such as 2026-01-31T12:00:00Z") from None
-    return found.timestamp()
 
 
 def _time(seconds: float) -> str:
