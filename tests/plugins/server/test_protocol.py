@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import json
 import time
 from collections.abc import Iterator
 
@@ -170,6 +171,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(made: Made) -> None:
         frame({"process": {"cmd": "a\0b"}}),
         frame({"process": {"cmd": "x", "args": "y"}}),
         frame({"process": {"cmd": "x", "envs": {"A": 1}}}),
+        frame({"process": {"cmd": "x", "envs": []}}),
         frame({"process": {"cmd": "x"}, "pty": {"size": {"rows": "1"}}}),
         frame({"process": {"cmd": "x"}, "pty": {"size": {"rows": 10**9}}}),
     ],
@@ -214,6 +216,16 @@ def test_protocols_that_are_not_spoken_and_paths_that_are_not_there(made: Made) 
     gone = {**headers, "e2b_sandbox_id": "0" * 32}
     status, said = ask("GET", "/health", **gone)
     assert status == 502 and "was not found" in said["message"]
+
+
+def test_code_that_is_no_request_is_refused_before_anything_comes(made: Made) -> None:
+    for body in ({}, {"code": 1}, {"code": "1", "env_vars": ["A"]}, {"code": "1", "env_vars": 1}):
+        assert made.caller.ask("POST", "/execute", body, **made.headers)[0] == 400
+    # What the sandbox refuses is an error of the code's own.
+    refused = {"code": "1", "env_vars": {"A=B": "x"}}
+    status, lines = made.caller.ask("POST", "/execute", refused, **made.headers)
+    first, last = (json.loads(line) for line in lines.splitlines())
+    assert (status, first["name"], last["type"]) == (200, "ConfigError", "end_of_execution")
 
 
 def test_a_form_that_is_none_is_refused(made: Made) -> None:

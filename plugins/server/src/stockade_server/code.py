@@ -15,7 +15,7 @@ import attrs
 from stockade.aio import AsyncSession
 from stockade.errors import StockadeError
 from stockade.results import Display, SandboxResult, Verdict
-from stockade_server.connect import text_of
+from stockade_server.connect import text_of, texts_of
 from stockade_server.errors import Refused, not_served, refusal, was_not_found
 from stockade_server.pumping import Pump
 
@@ -113,17 +113,23 @@ class Contexts:
 
     # -- executing -----------------------------------------------------------------
 
-    async def execute(
-        self, context: Context, body: Mapping[str, Any]
-    ) -> AsyncGenerator[bytes, None]:
+    def execute(self, context: Context, body: Mapping[str, Any]) -> AsyncGenerator[bytes, None]:
         """``POST /execute``: a line of JSON for each thing that comes.
 
-        Code whose caller goes away is interrupted; its variables stay where it listens.
+        Code whose caller goes away is interrupted; its variables stay where it listens. Raises
+        Refused for what is no request, before anything comes.
         """
-        code, env = text_of(body, "code"), body.get("env_vars") or {}
-        if not isinstance(env, dict) or not all(isinstance(one, str) for one in env.values()):
-            raise Refused(400, "env_vars is an object of texts")
-        pump = await self._begin(context, code, env)
+        return self._lines(context, text_of(body, "code"), texts_of(body, "env_vars"))
+
+    async def _lines(
+        self, context: Context, code: str, env: dict[str, str]
+    ) -> AsyncGenerator[bytes, None]:
+        try:
+            pump = await self._begin(context, code, env)
+        except Exception as error:
+            yield self._refused(error)
+            yield _END
+            return
         listener = pump.listen()
         decoders = {kind: _decoder() for kind in ("stdout", "stderr")}
         try:
@@ -137,7 +143,7 @@ class Contexts:
                     yield _output(kind, text)
             for line in self._shown(pump):
                 yield line
-            yield _line({"type": "end_of_execution"})
+            yield _END
         finally:
             listener.close()
             if not pump.over:
@@ -160,10 +166,16 @@ class Contexts:
         context.count += 1
         return Pump(execution, context.turn.release)
 
+    def _refused(self, error: BaseException) -> bytes:
+        """An error of the code's own. Raises Refused where the sandbox is gone."""
+        refused = refusal(error, self._session.session_id)
+        if refused.status == 502:
+            raise refused
+        return _line(_said(type(error).__name__, refused.message))
+
     def _shown(self, pump: Pump) -> list[bytes]:
-        refused = None if pump.error is None else refusal(pump.error, self._sandbox_id)
-        if refused is not None and refused.status != 502:
-            return [_line(_said(type(pump.error).__name__, refused.message))]
+        if pump.error is not None:
+            return [self._refused(pump.error)]
         result = pump.result
         if result is None or result.verdict is Verdict.CANCELLED:
             raise was_not_found(self._sandbox_id)
@@ -202,6 +214,9 @@ def _decoder() -> codecs.IncrementalDecoder:
 
 def _line(content: Mapping[str, Any]) -> bytes:
     return json.dumps(content).encode() + b"\n"
+
+
+_END = _line({"type": "end_of_execution"})
 
 
 def _output(kind: str, text: str) -> bytes:

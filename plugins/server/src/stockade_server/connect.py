@@ -24,6 +24,7 @@ __all__ = [
     "keepalive_of",
     "messages_of",
     "text_of",
+    "texts_of",
 ]
 
 _HEAD = struct.Struct(">BI")
@@ -103,4 +104,14 @@ def text_of(table: Mapping[str, Any], name: str, default: str | None = None) -> 
         return default
     if not isinstance(value, str) or "\0" in value:
         raise Refused(400, f"{name} is a text without NUL")
+    return value
+
+
+def texts_of(table: Mapping[str, Any], name: str) -> dict[str, str]:
+    """An object of texts; empty where there is none. Raises Refused for anything else."""
+    value = table.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, dict) or not all(isinstance(one, str) for one in value.values()):
+        raise Refused(400, f"{name} is an object of texts")
     return value

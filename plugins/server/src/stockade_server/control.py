@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, unquote
 
 from starlette.datastructures import QueryParams
 
-from stockade_server.connect import text_of
+from stockade_server.connect import text_of, texts_of
 from stockade_server.errors import Refused, not_served
 from stockade_server.sandboxes import DEFAULT_SECONDS, Sandbox, Sandboxes
 from stockade_server.settings import Settings
@@ -191,13 +191,12 @@ def _seconds(body: Mapping[str, Any], default: int | None) -> float:
 
 
 def _texts(body: Mapping[str, Any], name: str) -> dict[str, str]:
-    table = body.get(name) or {}
-    if not isinstance(table, dict) or len(table) > _MOST_MARKS:
+    table = texts_of(body, name)
+    if len(table) > _MOST_MARKS:
         raise Refused(400, f"{name} is an object of {_MOST_MARKS} texts at most")
-    for key, value in table.items():
-        if not isinstance(value, str) or len(key) + len(value) > _MOST_TEXT:
-            raise Refused(400, f"{name} holds texts of {_MOST_TEXT} characters at most")
-    return dict(table)
+    if any(len(key) + len(value) > _MOST_TEXT for key, value in table.items()):
+        raise Refused(400, f"{name} holds texts of {_MOST_TEXT} characters at most")
+    return table
 
 
 def _metadata_filter(text: str) -> dict[str, str]:

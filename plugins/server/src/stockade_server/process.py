@@ -14,7 +14,7 @@ import stockade
 from stockade.aio import AsyncExecution, AsyncSession, AsyncTerminal
 from stockade.errors import UnsupportedError
 from stockade.results import SandboxResult, Verdict
-from stockade_server.connect import bytes_of, text_of
+from stockade_server.connect import bytes_of, text_of, texts_of
 from stockade_server.errors import Refused, was_not_found
 from stockade_server.pumping import Listener, Pump
 
@@ -136,7 +136,7 @@ class Processes:
 
     async def _begin(self, body: Mapping[str, Any], deadline: float | None) -> Process:
         config = _table(body.get("process"), "process")
-        argv, env = _argv(config), _env(config)
+        argv, env = _argv(config), texts_of(config, "envs")
         tag = text_of(body, "tag") if body.get("tag") is not None else None
         options: dict[str, Any] = {"env": env, "timeout": deadline}
         if config.get("cwd"):
@@ -252,13 +252,6 @@ def _argv(config: Mapping[str, Any]) -> list[str]:
     if not argv[0] or not all(isinstance(one, str) and "\0" not in one for one in argv):
         raise Refused(400, "cmd and args are texts without NUL")
     return argv
-
-
-def _env(config: Mapping[str, Any]) -> dict[str, str]:
-    env = config.get("envs", {})
-    if not isinstance(env, dict) or not all(isinstance(one, str) for one in env.values()):
-        raise Refused(400, "envs is an object of texts")
-    return env
 
 
 def _size(pty: object) -> tuple[int, int]:
