@@ -147,7 +147,7 @@ class Contexts:
         finally:
             listener.close()
             if not pump.over:
-                self._end_later(pump, context)
+                self._end_later(pump)
 
     async def _begin(self, context: Context, code: str, env: dict[str, str]) -> Pump:
         await context.turn.acquire()
@@ -185,15 +185,15 @@ class Contexts:
         error = _error(result)
         return lines if error is None else [*lines, _line(error)]
 
-    def _end_later(self, pump: Pump, context: Context) -> None:
+    def _end_later(self, pump: Pump) -> None:
         """The caller went away: end what it alone was running."""
-        task = asyncio.ensure_future(self._interrupted(pump, context))
+        task = asyncio.ensure_future(self._interrupted(pump))
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
 
-    async def _interrupted(self, pump: Pump, context: Context) -> None:
-        try:
-            await self._session.interrupt(context.context_id, context.language)
+    async def _interrupted(self, pump: Pump) -> None:
+        try:  # this code alone: the next in its context may have begun by now
+            await asyncio.to_thread(pump.execution.interrupt)
             await asyncio.wait_for(pump.wait(), _INTERRUPT_SECONDS)
         except (StockadeError, asyncio.TimeoutError):
             pump.execution.cancel()
