@@ -172,6 +172,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(made: Made) -> None:
         frame({"process": {"cmd": "x", "args": "y"}}),
         frame({"process": {"cmd": "x", "envs": {"A": 1}}}),
         frame({"process": {"cmd": "x", "envs": []}}),
+        frame({"process": {"cmd": "x"}, "tag": "x" * 257}),
         frame({"process": {"cmd": "x"}, "pty": {"size": {"rows": "1"}}}),
         frame({"process": {"cmd": "x"}, "pty": {"size": {"rows": 10**9}}}),
     ],
@@ -213,6 +214,7 @@ def test_protocols_that_are_not_spoken_and_paths_that_are_not_there(made: Made) 
     assert ask("GET", "/v2/sandboxes?startedAfter=0001-01-01T00:00:00")[0] == 400
     assert ask("HEAD", "/contexts", **headers)[0] == 200
     assert ask("GET", "/contexts", **headers) == (200, [])
+    assert ask("POST", "/contexts", {"cwd": "/x" * 3000}, **headers)[0] == 400
     gone = {**headers, "e2b_sandbox_id": "0" * 32}
     status, said = ask("GET", "/health", **gone)
     assert status == 502 and "was not found" in said["message"]
@@ -226,6 +228,17 @@ def test_code_that_is_no_request_is_refused_before_anything_comes(made: Made) ->
     status, lines = made.caller.ask("POST", "/execute", refused, **made.headers)
     first, last = (json.loads(line) for line in lines.splitlines())
     assert (status, first["name"], last["type"]) == (200, "ConfigError", "end_of_execution")
+
+
+def test_so_many_folders_are_watched_and_no_more(made: Made) -> None:
+    name = "filesystem.Filesystem/CreateWatcher"
+    watchers = [made.rpc(name, {"path": "."})[1]["watcherId"] for _ in range(32)]
+    assert made.rpc(name, {"path": "."})[0] == 429
+    (end,) = events(made.stream("filesystem.Filesystem/WatchDir", frame({"path": "."}))[1])
+    assert end["error"]["code"] == "resource_exhausted"
+    assert made.rpc("filesystem.Filesystem/RemoveWatcher", {"watcherId": watchers[0]})[0] == 200
+    assert made.rpc(name, {"path": "nowhere"})[0] == 404
+    assert made.rpc(name, {"path": "."})[0] == 200
 
 
 def test_a_form_that_is_none_is_refused(made: Made) -> None:

@@ -22,6 +22,7 @@ from stockade_server.pumping import Pump
 __all__ = ["Contexts"]
 
 _MOST_CONTEXTS = 32
+_MOST_PATH = 4096
 #: Seconds that interrupted code has to end before it is ended, its variables with it.
 _INTERRUPT_SECONDS = 5.0
 _LANGUAGES = {"python": "python", "javascript": "javascript", "js": "javascript", "bash": "bash"}
@@ -76,6 +77,8 @@ class Contexts:
         """A new one; its interpreter starts with its first code."""
         language = _language(body)
         cwd = text_of(body, "cwd", "") or self._working_dir
+        if len(cwd) > _MOST_PATH:
+            raise Refused(400, f"cwd is a path of {_MOST_PATH} characters at most")
         self._last += 1
         return self._add(f"context-{self._last}", language, cwd).listed()
 

@@ -41,6 +41,7 @@ class Filesystem:
         self._session = session
         self._working_dir = working_dir
         self._watchers: dict[str, tuple[str, AsyncWatch]] = {}
+        self._watched = 0
 
     def path_of(self, given: str) -> str:
         """The absolute path that a caller means. Raises Refused where there is none."""
@@ -99,8 +100,6 @@ class Filesystem:
 
     async def create_watcher(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """``CreateWatcher``: events that wait until they are asked for."""
-        if len(self._watchers) >= _MOST_WATCHERS:
-            raise Refused(429, f"{_MOST_WATCHERS} folders are watched; stop watching one first")
         path, watch = await self._watch(body)
         watcher_id = secrets.token_hex(16)
         self._watchers[watcher_id] = (path, watch)
@@ -125,7 +124,7 @@ class Filesystem:
         found = self._watchers.pop(text_of(body, "watcherId"), None)
         if found is None:
             raise Refused(404, "there is no such watcher")
-        await found[1].close()
+        await self._unwatch(found[1])
         return {}
 
     async def watch_dir(
@@ -147,13 +146,26 @@ class Filesystem:
                     yield {"filesystem": one}
             raise Refused(504, "the deadline of watching has passed")
         finally:
-            await watch.close()
+            await self._unwatch(watch)
 
     async def _watch(self, body: Mapping[str, Any]) -> tuple[str, AsyncWatch]:
+        """A folder that is watched until ``_unwatch``: each takes a thread of this process."""
         if body.get("includeEntry") or body.get("allowNetworkMounts"):
             raise Refused(501, "includeEntry and allowNetworkMounts are not served: leave them out")
         path = self.path_of(text_of(body, "path"))
-        return path, await self._session.files.watch(path, recursive=bool(body.get("recursive")))
+        if self._watched >= _MOST_WATCHERS:
+            raise Refused(429, f"{_MOST_WATCHERS} folders are watched; stop watching one first")
+        self._watched += 1
+        try:
+            watch = await self._session.files.watch(path, recursive=bool(body.get("recursive")))
+        except BaseException:
+            self._watched -= 1
+            raise
+        return path, watch
+
+    async def _unwatch(self, watch: AsyncWatch) -> None:
+        self._watched -= 1
+        await watch.close()
 
     # -- entries -------------------------------------------------------------------
 

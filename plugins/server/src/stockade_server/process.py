@@ -21,6 +21,7 @@ from stockade_server.pumping import Listener, Pump
 __all__ = ["Process", "Processes"]
 
 _MOST_ARGS = 4096
+_MOST_TAG = 256  #: characters
 #: The signals that the protocol has.
 _SIGNALS = {"SIGNAL_SIGTERM": "SIGTERM", "SIGNAL_SIGKILL": "SIGKILL", 15: "SIGTERM", 9: "SIGKILL"}
 
@@ -138,6 +139,8 @@ class Processes:
         config = _table(body.get("process"), "process")
         argv, env = _argv(config), texts_of(config, "envs")
         tag = text_of(body, "tag") if body.get("tag") is not None else None
+        if tag is not None and len(tag) > _MOST_TAG:
+            raise Refused(400, f"tag is a text of {_MOST_TAG} characters at most")
         options: dict[str, Any] = {"env": env, "timeout": deadline}
         if config.get("cwd"):
             options["working_dir"] = text_of(config, "cwd")
