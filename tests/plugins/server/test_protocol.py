@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import gzip
 import json
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import attrs
 import pytest
 
 from plugins.server.serving import Caller, Made, events, frame, made_key, serving, start
+from stockade.files import FileEvent
 
 pytest.importorskip("starlette", reason="stockade-server is not installed (tox -e server)")
 pytest.importorskip("uvicorn", reason="stockade-server is not installed (tox -e server)")
+
+from stockade_server.errors import Refused
+from stockade_server.filesystem import Filesystem
 
 pytestmark = pytest.mark.usefixtures("local")
 
@@ -239,6 +246,33 @@ def test_so_many_folders_are_watched_and_no_more(made: Made) -> None:
     assert made.rpc("filesystem.Filesystem/RemoveWatcher", {"watcherId": watchers[0]})[0] == 200
     assert made.rpc(name, {"path": "nowhere"})[0] == 404
     assert made.rpc(name, {"path": "."})[0] == 200
+
+
+def test_a_change_that_comes_while_silence_is_reported_is_not_lost() -> None:
+    late = [FileEvent("created", "/w/new")]
+
+    class Watched:
+        async def take(self, _: float) -> None: ...
+
+        async def close(self) -> None: ...
+
+        def poll(self) -> tuple[FileEvent | None, bool]:
+            return (late.pop(), False) if late else (None, True)
+
+    async def watch(*_: object, **__: object) -> Watched:
+        return Watched()
+
+    async def main() -> list[object]:
+        session: Any = SimpleNamespace(files=SimpleNamespace(watch=watch))
+        filesystem = Filesystem(session, "/w")
+        came: list[object] = []
+        with pytest.raises(Refused, match="not watched any more"):
+            async for event in filesystem.watch_dir({"path": "."}, None, 1.0):
+                came.append(event)
+        return came
+
+    change = {"name": "new", "type": "EVENT_TYPE_CREATE"}
+    assert asyncio.run(main()) == [{"start": {}}, {"filesystem": change}]
 
 
 def test_a_form_that_is_none_is_refused(made: Made) -> None:

@@ -137,9 +137,11 @@ class Filesystem:
             yield {"start": {}}
             while until is None or asyncio.get_running_loop().time() < until:
                 event = await watch.take(keepalive)
-                if event is None:
-                    if watch.poll()[1]:
+                if event is None:  # silence, or the end; and one may have come since
+                    event, over = watch.poll()
+                    if over:
                         raise Refused(404, f"{path} is not watched any more")
+                if event is None:
                     yield {"keepalive": {}}
                     continue
                 for one in _events_of(path, event):
