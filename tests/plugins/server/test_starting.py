@@ -39,6 +39,8 @@ def test_it_does_not_start_open_or_on_what_others_wrote(tmp_path: Path) -> None:
     file.chmod(0o600)
     file.write_text("[serve]\nprot = 1\n")
     assert "no key 'prot'" in refused("--config", str(file), cwd=tmp_path)
+    file.write_text("[serve]\nport = 65536\n" + "[serve.templates.base]\nprovider = 'local'\n")
+    assert "from 0 to 65535" in refused("--config", str(file), cwd=tmp_path)
     assert "not NAME=STRING" in refused("--template", "base", cwd=tmp_path)
     assert "nowhere" in refused("--template", "base=nowhere", cwd=tmp_path)
 
@@ -51,6 +53,9 @@ def test_a_name_has_one_key_and_the_file_is_its_makers_alone(tmp_path: Path) -> 
         "key", "add", "ci", "--config", str(file), cwd=tmp_path
     )
     assert "no name of a key" in refused("key", "add", "a]b", "--config", str(file), cwd=tmp_path)
+    for text, why in (("serve = 1", "[serve] is a table"), ("serve.keys = 1", "holds tables")):
+        file.write_text(text)
+        assert why in refused("key", "add", "other", "--config", str(file), cwd=tmp_path)
 
 
 def test_without_keys_pages_of_a_browser_are_refused() -> None:

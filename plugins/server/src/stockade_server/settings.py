@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import re
 import stat
@@ -16,7 +17,6 @@ from stockade.values.options import nearest
 from stockade_server.keys import Key, check_name
 
 __all__ = [
-    "MIB",
     "Settings",
     "Template",
     "append_key",
@@ -24,8 +24,8 @@ __all__ = [
     "read_settings",
 ]
 
-MIB = 1 << 20
-_MOST_FILE_BYTES = MIB
+_MIB = 1 << 20
+_MOST_FILE_BYTES = _MIB
 _TEMPLATE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}")
 
 
@@ -43,15 +43,19 @@ class Template:
     name: str = attrs.field(validator=_check_template)
     #: As in ``stockade.open``: a string, or several in the order of preference. Its limits and
     #: its ``lifetime_seconds`` are the most that a caller gets.
-    provider: str | tuple[str, ...]
+    provider: str | tuple[str, ...] = attrs.field(repr=False)
     #: Variables of every command, below the caller's own.
     env: Mapping[str, str] = attrs.field(factory=dict, repr=lambda env: f"<{len(env)}>")
 
 
-def _at_least(low: int) -> Callable[[object, attrs.Attribute[int], object], None]:
+def _number(
+    low: int, high: float = math.inf
+) -> Callable[[object, attrs.Attribute[int], object], None]:
+    allowed = f"a number from {low}" + ("" if high == math.inf else f" to {high}")
+
     def check(_: object, attribute: attrs.Attribute[int], value: object) -> None:
-        if isinstance(value, bool) or not isinstance(value, int) or value < low:
-            raise ConfigError(f"{attribute.name}={value!r} is not allowed: a number from {low}.")
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise ConfigError(f"{attribute.name}={value!r} is not allowed: {allowed}.")
 
     return check
 
@@ -70,17 +74,17 @@ class Settings:
     #: Nobody needs a key. For loopback alone.
     insecure: bool = False
     host: str = attrs.field(default="127.0.0.1", validator=_check_text)
-    port: int = attrs.field(default=3000, validator=_at_least(0))
+    port: int = attrs.field(default=3000, validator=_number(0, 65535))
     #: Sandboxes that a key may have at one time, unless the key says otherwise.
-    max_sandboxes: int = attrs.field(default=20, validator=_at_least(1))
-    #: Commands, terminals and code that may run in one sandbox at one time.
-    max_commands: int = attrs.field(default=128, validator=_at_least(1))
+    max_sandboxes: int = attrs.field(default=20, validator=_number(1))
+    #: Commands and terminals that may run in one sandbox at one time.
+    max_commands: int = attrs.field(default=128, validator=_number(1))
     #: Bytes of a request that is no upload.
-    max_body_bytes: int = attrs.field(default=8 * MIB, validator=_at_least(1024))
+    max_body_bytes: int = attrs.field(default=8 * _MIB, validator=_number(1024))
     #: Bytes of an upload, unpacked, and of one stream of input.
-    max_upload_bytes: int = attrs.field(default=512 * MIB, validator=_at_least(1024))
+    max_upload_bytes: int = attrs.field(default=512 * _MIB, validator=_number(1024))
     #: Seconds for which a client may leave a body unfinished, or a stream unread.
-    idle_seconds: int = attrs.field(default=60, validator=_at_least(1))
+    idle_seconds: int = attrs.field(default=60, validator=_number(1))
 
     def __attrs_post_init__(self) -> None:
         if not self.templates:
@@ -213,8 +217,10 @@ def append_key(path: str, name: str, sha256: str) -> None:
     """
     check_name(name)
     data = _content(path) if os.path.exists(path) else b""
-    keys = _parsed(path, data).get("serve", {}).get("keys", {})
-    if name in keys:
+    table = _parsed(path, data).get("serve", {})
+    if not isinstance(table, dict):
+        raise ConfigError(f"{path}: [serve] is a table; write it as one, or name another file.")
+    if name in dict(_tables(path, table, "keys")):
         raise ConfigError(f"{path} has a key {name!r} already; take another name, or remove it.")
     start = b"\n" if data else b""
     if data and not data.endswith(b"\n"):
