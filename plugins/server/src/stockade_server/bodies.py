@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stockade_server.errors import Refused
 
-__all__ = ["Bounds", "json_of", "pieces_of"]
+__all__ = ["Bounds", "json_of", "object_of", "pieces_of"]
 
 
 class Bounds:

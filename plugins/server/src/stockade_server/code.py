@@ -59,8 +59,7 @@ class Context:
 class Contexts:
     """Those of one sandbox; one a language is there from the start."""
 
-    def __init__(self, sandbox_id: str, session: AsyncSession, working_dir: str) -> None:
-        self._sandbox_id = sandbox_id
+    def __init__(self, session: AsyncSession, working_dir: str) -> None:
         self._session = session
         self._working_dir = working_dir
         self._known: dict[str, Context] = {}
@@ -181,7 +180,7 @@ class Contexts:
             return [self._refused(pump.error)]
         result = pump.result
         if result is None or result.verdict is Verdict.CANCELLED:
-            raise was_not_found(self._sandbox_id)
+            raise was_not_found(self._session.session_id)
         lines = [_line(_result(one, main=False)) for one in result.displays]
         if result.value is not None:
             lines.append(_line(_result(result.value, main=True)))

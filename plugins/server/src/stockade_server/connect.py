@@ -16,7 +16,6 @@ from stockade_server.bodies import object_of
 from stockade_server.errors import Refused
 
 __all__ = [
-    "KEEPALIVE",
     "bytes_of",
     "deadline_of",
     "end_frame",
@@ -30,7 +29,7 @@ __all__ = [
 _HEAD = struct.Struct(">BI")
 _PACKED, _END = 1, 2
 #: What a client asks for with ``Keepalive-Ping-Interval``, and gets without.
-KEEPALIVE = 30.0
+_KEEPALIVE = 30.0
 _LONGEST_DEADLINE = 30 * 86_400.0
 
 
@@ -83,8 +82,8 @@ def keepalive_of(headers: Mapping[str, str]) -> float:
     """Seconds after which a silent stream shows that it is there."""
     given = headers.get("keepalive-ping-interval", "")
     if given.isascii() and given.isdigit() and len(given) <= 4:
-        return min(max(float(given), 1.0), 2 * KEEPALIVE)
-    return KEEPALIVE
+        return min(max(float(given), 1.0), 2 * _KEEPALIVE)
+    return _KEEPALIVE
 
 
 def bytes_of(value: object) -> bytes:

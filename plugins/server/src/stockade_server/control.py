@@ -16,10 +16,10 @@ from stockade_server.errors import Refused, not_served
 from stockade_server.sandboxes import DEFAULT_SECONDS, Sandbox, Sandboxes
 from stockade_server.settings import Settings
 
-__all__ = ["ENVD_VERSION", "Control"]
+__all__ = ["Control"]
 
 #: What the SDKs take the services inside for: they ask by themselves for nothing newer.
-ENVD_VERSION = "0.6.1"
+_ENVD_VERSION = "0.6.1"
 _MOST_MARKS, _MOST_TEXT = 64, 4096  #: of metadata and variables
 _MOST_PAGE = 100
 
@@ -146,7 +146,7 @@ class Control:
             "sandboxID": sandbox.sandbox_id,
             "clientID": "stockade",
             "alias": sandbox.template,
-            "envdVersion": ENVD_VERSION,
+            "envdVersion": _ENVD_VERSION,
             "envdAccessToken": sandbox.access_token,
             "trafficAccessToken": sandbox.traffic_token,
         }
@@ -164,7 +164,7 @@ class Control:
             "memoryMB": math.ceil(limits.memory_mb or 0),
             "diskSizeMB": math.ceil(limits.disk_mb or 0),
             "state": sandbox.state,
-            "envdVersion": ENVD_VERSION,
+            "envdVersion": _ENVD_VERSION,
             "metadata": dict(sandbox.metadata),
         }
 

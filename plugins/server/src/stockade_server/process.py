@@ -16,7 +16,7 @@ from stockade.errors import UnsupportedError
 from stockade.results import SandboxResult, Verdict
 from stockade_server.connect import bytes_of, text_of, texts_of
 from stockade_server.errors import Refused, was_not_found
-from stockade_server.pumping import Listener, Pump
+from stockade_server.pumping import Pump
 
 __all__ = ["Process", "Processes"]
 
@@ -49,8 +49,7 @@ class Process:
 class Processes:
     """Those of one sandbox."""
 
-    def __init__(self, sandbox_id: str, session: AsyncSession, most: int) -> None:
-        self._sandbox_id = sandbox_id
+    def __init__(self, session: AsyncSession, most: int) -> None:
         self._session = session
         self._most = most
         self._running: dict[int, Process] = {}
@@ -120,8 +119,7 @@ class Processes:
         """``Start``: the command's events. It runs on when the stream is left, to its
         deadline or the sandbox's end, and ``Connect`` hears it again."""
         process = await self._begin(body, deadline)
-        listener = process.pump.listen()  # before the pump's first step
-        async with contextlib.aclosing(self._events(process, listener, keepalive)) as events:
+        async with contextlib.aclosing(self._events(process, keepalive)) as events:
             async for event in events:
                 yield event
 
@@ -129,9 +127,7 @@ class Processes:
         self, body: Mapping[str, Any], _: float | None, keepalive: float
     ) -> AsyncGenerator[dict[str, Any], None]:
         """``Connect``: a running command's events from now on."""
-        process = self._selected(body)
-        listener = process.pump.listen()
-        async with contextlib.aclosing(self._events(process, listener, keepalive)) as events:
+        async with contextlib.aclosing(self._events(self._selected(body), keepalive)) as events:
             async for event in events:
                 yield event
 
@@ -171,8 +167,9 @@ class Processes:
         return await self._session.stream(argv, **options)
 
     async def _events(
-        self, process: Process, listener: Listener, keepalive: float
+        self, process: Process, keepalive: float
     ) -> AsyncGenerator[dict[str, Any], None]:
+        listener = process.pump.listen()  # of one that just begins: before the pump's first step
         try:
             yield {"event": {"start": {"pid": process.pid}}}
             while True:
@@ -194,11 +191,11 @@ class Processes:
         if pump.error is not None:
             raise pump.error
         if pump.result is None:  # the server is ending
-            raise was_not_found(self._sandbox_id)
+            raise was_not_found(self._session.session_id)
         if pump.result.verdict is Verdict.TIMED_OUT:
             raise Refused(504, "the command's deadline has passed")
         if pump.result.verdict is Verdict.CANCELLED and not process.killed:
-            raise was_not_found(self._sandbox_id)
+            raise was_not_found(self._session.session_id)
         return _ended(pump.result)
 
     # -- which one -----------------------------------------------------------------

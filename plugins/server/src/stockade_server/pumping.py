@@ -13,10 +13,10 @@ from collections.abc import AsyncIterator, Callable
 from stockade.aio import AsyncExecution, AsyncTerminal
 from stockade.results import SandboxResult
 
-__all__ = ["Listener", "Piece", "Pump", "pieces_of"]
+__all__ = ["Listener", "Pump"]
 
 #: The kind ("stdout", "stderr", "pty") and the bytes.
-Piece = tuple[str, bytes]
+_Piece = tuple[str, bytes]
 #: Pieces that wait for a listener.
 _MOST_WAITING = 4
 
@@ -26,13 +26,13 @@ class Listener:
 
     def __init__(self, left: Callable[[Listener], None]) -> None:
         self._left = left
-        self._pieces: deque[Piece] = deque()
+        self._pieces: deque[_Piece] = deque()
         self._came = asyncio.Event()
         self._room = asyncio.Event()
         self._over = False
         self._closed = False
 
-    async def put(self, piece: Piece) -> None:
+    async def put(self, piece: _Piece) -> None:
         """Called by the pump: waits for room."""
         while len(self._pieces) >= _MOST_WAITING and not self._closed:
             self._room.clear()
@@ -46,7 +46,7 @@ class Listener:
         self._over = True
         self._came.set()
 
-    async def take(self, timeout: float | None = None) -> Piece | None:
+    async def take(self, timeout: float | None = None) -> _Piece | None:
         """The next piece, None at the end. Raises asyncio.TimeoutError."""
         while True:
             if self._pieces:
@@ -94,7 +94,7 @@ class Pump:
 
     async def _run(self) -> None:
         try:
-            async for piece in pieces_of(self.execution):
+            async for piece in _printed(self.execution):
                 for listener in tuple(self._listeners):
                     await listener.put(piece)
             self.result = await self.execution.result()
@@ -107,7 +107,7 @@ class Pump:
                 listener.end()
 
 
-async def pieces_of(execution: AsyncExecution) -> AsyncIterator[Piece]:
+async def _printed(execution: AsyncExecution) -> AsyncIterator[_Piece]:
     """What an execution prints, or a terminal shows."""
     if isinstance(execution, AsyncTerminal):
         while data := await execution.read():

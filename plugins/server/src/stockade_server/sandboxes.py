@@ -177,9 +177,9 @@ class Sandboxes:
             started_at=now,
             ends_at=now,
             latest_end=now + (config.lifetime_seconds or _LONGEST_SECONDS),
-            processes=Processes(session.session_id, session, self._settings.max_commands),
+            processes=Processes(session, self._settings.max_commands),
             filesystem=Filesystem(session, config.working_dir),
-            contexts=Contexts(session.session_id, session, config.working_dir),
+            contexts=Contexts(session, config.working_dir),
         )
         self.last_until(sandbox, now + seconds)
         self._known[sandbox.sandbox_id] = sandbox

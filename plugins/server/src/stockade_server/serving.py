@@ -17,9 +17,8 @@ from stockade_server.settings import Settings
 __all__ = ["check", "listen", "serve"]
 
 _MOST_CONNECTIONS = 2000
-_KEPT_SECONDS = (
-    75  #: that a connection may wait for its next request: longer than the SDKs keep one
-)
+#: That a connection may wait for its next request: longer than the SDKs keep one.
+_KEPT_SECONDS = 75
 _GRACE_SECONDS = 5
 
 
