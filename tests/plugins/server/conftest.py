@@ -28,7 +28,7 @@ def local() -> None:
 
 @pytest.fixture(scope="module", params=list(WALLS))
 def served(request: pytest.FixtureRequest) -> Iterator[Served]:
-    """Its variables are set as its operator is told to."""
+    """The SDKs' variables are set as the server prints them."""
     string = WALLS[request.param]
     need(string)
     names = ("base", "code-interpreter-v1")

@@ -52,11 +52,11 @@ def was_not_found(sandbox_id: str) -> Refused:
 
 def not_served(what: str, instead: str) -> Refused:
     """Of what this server does not do."""
-    return Refused(501, f"{what} is not served by stockade: {instead}")
+    return Refused(501, f"not served by stockade: {what}; {instead}")
 
 
 def refusal(error: BaseException, sandbox_id: str = "") -> Refused:
-    """How a caller is told of an error. What belongs to the operator goes to the log alone."""
+    """What a caller learns of an error. What concerns the operator goes to the log alone."""
     if isinstance(error, Refused):
         return error
     for kinds, status in _STATUSES:
