@@ -34,9 +34,13 @@ def test_it_does_not_start_open_or_on_what_others_wrote(tmp_path: Path) -> None:
     file.write_text('[serve.templates.base]\nprovider = "local"\n')
     file.chmod(0o600)
     assert "there is no key" in refused("--config", str(file), cwd=tmp_path)
-    file.chmod(0o666)
-    assert "others may write" in refused("--config", str(file), cwd=tmp_path)
+    for mode, who in ((0o666, "everybody"), (0o660, "its group")):
+        file.chmod(mode)
+        said = refused("--config", str(file), cwd=tmp_path)
+        assert f"{who} may write to it; run: chmod go-w {file}" in said
     file.chmod(0o600)
+    os.mkfifo(tmp_path / "fifo")
+    assert "it is no file" in refused("--config", str(tmp_path / "fifo"), cwd=tmp_path)
     file.write_text("[serve]\nprot = 1\n")
     assert "no key 'prot'" in refused("--config", str(file), cwd=tmp_path)
     file.write_text("[serve]\nport = 65536\n" + "[serve.templates.base]\nprovider = 'local'\n")

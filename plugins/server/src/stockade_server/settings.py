@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import os
 import re
-import stat
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
 
 from stockade.errors import ConfigError
+from stockade.system.own_files import parse_toml, read_own
 from stockade.values.options import nearest
 from stockade_server.keys import Key, check_name
 
@@ -25,7 +24,6 @@ __all__ = [
 ]
 
 _MIB = 1 << 20
-_MOST_FILE_BYTES = _MIB
 _TEMPLATE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}")
 
 
@@ -116,6 +114,7 @@ def is_loopback(host: str) -> bool:
 # -- the file ------------------------------------------------------------------
 
 _LIMITS = ("max_sandboxes", "max_commands", "max_body_bytes", "max_upload_bytes", "idle_seconds")
+_INSTEAD = "name another file with --config"
 _KEYS = ("host", "port", "templates", "keys", *_LIMITS)
 
 
@@ -125,7 +124,7 @@ def read_settings(path: str) -> dict[str, Any]:
     The file says which folders are mounted and whose keys are taken, so it must be this user's
     (or root's), and nobody else's to write.
     """
-    table = _parsed(path, _content(path)).get("serve")
+    table = parse_toml(path, _content(path), _INSTEAD).get("serve")
     if not isinstance(table, dict):
         raise ConfigError(f"{path} has no table [serve].")
     _known(path, "[serve]", table, _KEYS)
@@ -141,38 +140,12 @@ def read_settings(path: str) -> dict[str, Any]:
 
 def _content(path: str) -> bytes:
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        data, foreign = read_own(path, group_writes=False)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
-    with os.fdopen(descriptor, "rb") as file:
-        info = os.fstat(descriptor)
-        if not stat.S_ISREG(info.st_mode):
-            raise ConfigError(f"{path} is no file.")
-        if hasattr(os, "geteuid") and info.st_uid not in (0, os.geteuid()):
-            raise ConfigError(f"{path} belongs to user {info.st_uid}, so it is not used.")
-        if info.st_mode & (stat.S_IWOTH | stat.S_IWGRP):
-            raise ConfigError(
-                f"others may write to {path}, so it is not used; run: chmod go-w {path}"
-            )
-        data = file.read(_MOST_FILE_BYTES + 1)
-    if len(data) > _MOST_FILE_BYTES:
-        raise ConfigError(f"{path} is larger than {_MOST_FILE_BYTES} bytes.")
+    if foreign:
+        raise ConfigError(f"{path} is not used: {foreign}.")
     return data
-
-
-def _parsed(path: str, data: bytes) -> dict[str, Any]:
-    """The file's content. Raises ConfigError."""
-    for name in ("tomllib", "tomli"):
-        try:
-            loads = importlib.import_module(name).loads
-        except ModuleNotFoundError:
-            continue
-        try:
-            content: dict[str, Any] = loads(data.decode("utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise ConfigError(f"{path} is no TOML: {error}.") from None
-        return content
-    raise ConfigError("Python before 3.11 needs tomli for TOML; run: pip install 'stockade[cli]'")
 
 
 def _known(path: str, where: str, table: Mapping[str, Any], keys: tuple[str, ...]) -> None:
@@ -217,7 +190,7 @@ def append_key(path: str, name: str, sha256: str) -> None:
     """
     check_name(name)
     data = _content(path) if os.path.exists(path) else b""
-    table = _parsed(path, data).get("serve", {})
+    table = parse_toml(path, data, _INSTEAD).get("serve", {})
     if not isinstance(table, dict):
         raise ConfigError(f"{path}: [serve] is a table; write it as one, or name another file.")
     if name in dict(_tables(path, table, "keys")):
@@ -226,7 +199,7 @@ def append_key(path: str, name: str, sha256: str) -> None:
     if data and not data.endswith(b"\n"):
         start = b"\n\n"
     addition = start + f'[serve.keys."{name}"]\nsha256 = "{sha256}"\n'.encode()
-    _parsed(path, data + addition)
+    parse_toml(path, data + addition, _INSTEAD)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         with os.fdopen(descriptor, "ab") as file:
