@@ -76,15 +76,18 @@ async def _report(execution: AsyncExecution, context: Context[Any, Any]) -> None
                 unsaid, last = b"", time.monotonic()
 
 
-async def _finish(client: Client, context: Context[Any, Any], **request: Any) -> SandboxResult:
+async def _finish(
+    client: Client, context: Context[Any, Any], working_dir: str, seconds: float, **request: Any
+) -> SandboxResult:
     """Run to the end; a cancelled request ends the tree."""
     session = await client.session()
     longest = session.provider.config.timeout_seconds
-    request["timeout"] = min(request.pop("seconds") or longest, longest)
+    limits = {"timeout": min(seconds or longest, longest), "output_keep": "both"}
+    options = client.options(working_dir, **request, **limits)
     meta = context.request_context.meta
 
     async def work() -> SandboxResult:
-        async with client.at_once, session.start(**request) as execution:
+        async with client.at_once, session.start(**options) as execution:
             reporting = asyncio.create_task(_report(execution, context))
             if not meta or meta.get("progress_token") is None:  # nobody asks for progress
                 reporting.cancel()
@@ -127,9 +130,8 @@ class Tools:
         program that is to run on belongs to start_process.
         """
         client = self._client_of(context)
-        limits = {"output_limit_bytes": self._limit, "output_keep": "both"}
-        options = client.options(working_dir, shell=command, stdin=stdin, **limits)
-        result = await _finish(client, context, seconds=timeout_seconds, **options)
+        request = {"shell": command, "stdin": stdin, "output_limit_bytes": self._limit}
+        result = await _finish(client, context, working_dir, timeout_seconds, **request)
         return results.as_result(Ran.of(result, self._limit))
 
     @_said
@@ -148,10 +150,8 @@ class Tools:
         error come back beside the output.
         """
         client = self._client_of(context)
-        options = client.options(working_dir, code=code, language=language, output_keep="both")
-        if state:
-            options["state"] = state
-        result = await _finish(client, context, seconds=timeout_seconds, **options)
+        request = {"code": code, "language": language, **({"state": state} if state else {})}
+        result = await _finish(client, context, working_dir, timeout_seconds, **request)
         return results.of_code(result, self._limit)
 
     @_said
