@@ -16,7 +16,7 @@ from stockade.aio import AsyncSession
 from stockade.errors import StockadeError
 from stockade.results import Display, SandboxResult, Verdict
 from stockade_server.connect import text_of, texts_of
-from stockade_server.errors import Refused, not_served, refusal, was_not_found
+from stockade_server.errors import Refused, not_served, refusal
 from stockade_server.pumping import Pump
 
 __all__ = ["Contexts"]
@@ -176,16 +176,15 @@ class Contexts:
         return _line(_said(type(error).__name__, refused.message))
 
     def _shown(self, pump: Pump) -> list[bytes]:
-        if pump.error is not None:
-            return [self._refused(pump.error)]
-        result = pump.result
-        if result is None or result.verdict is Verdict.CANCELLED:
-            raise was_not_found(self._session.session_id)
+        try:
+            result = pump.outcome(self._session.session_id)
+        except Exception as error:
+            return [self._refused(error)]
         lines = [_line(_result(one, main=False)) for one in result.displays]
         if result.value is not None:
             lines.append(_line(_result(result.value, main=True)))
-        error = _error(result)
-        return lines if error is None else [*lines, _line(error)]
+        said = _error(result)
+        return lines if said is None else [*lines, _line(said)]
 
     def _end_later(self, pump: Pump) -> None:
         """The caller went away: end what it alone was running."""

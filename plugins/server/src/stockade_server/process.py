@@ -15,7 +15,7 @@ from stockade.aio import AsyncExecution, AsyncSession, AsyncTerminal
 from stockade.errors import UnsupportedError
 from stockade.results import SandboxResult, Verdict
 from stockade_server.connect import bytes_of, text_of, texts_of
-from stockade_server.errors import Refused, was_not_found
+from stockade_server.errors import Refused
 from stockade_server.pumping import Pump
 
 __all__ = ["Process", "Processes"]
@@ -187,16 +187,10 @@ class Processes:
             listener.close()
 
     def _end(self, process: Process) -> dict[str, Any]:
-        pump = process.pump
-        if pump.error is not None:
-            raise pump.error
-        if pump.result is None:  # the server is ending
-            raise was_not_found(self._session.session_id)
-        if pump.result.verdict is Verdict.TIMED_OUT:
+        result = process.pump.outcome(self._session.session_id, killed=process.killed)
+        if result.verdict is Verdict.TIMED_OUT:
             raise Refused(504, "the command's deadline has passed")
-        if pump.result.verdict is Verdict.CANCELLED and not process.killed:
-            raise was_not_found(self._session.session_id)
-        return _ended(pump.result)
+        return _ended(result)
 
     # -- which one -----------------------------------------------------------------
 

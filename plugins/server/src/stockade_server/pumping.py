@@ -11,7 +11,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 
 from stockade.aio import AsyncExecution, AsyncTerminal
-from stockade.results import SandboxResult
+from stockade.results import SandboxResult, Verdict
+from stockade_server.errors import was_not_found
 
 __all__ = ["Listener", "Pump"]
 
@@ -91,6 +92,16 @@ class Pump:
     async def wait(self) -> None:
         """Wait for the end."""
         await asyncio.wait({self._task})
+
+    def outcome(self, sandbox_id: str, *, killed: bool = False) -> SandboxResult:
+        """The result, at the end. Raises what the execution raised, and Refused where its
+        sandbox or the server ended first; ``killed``: its caller had it cancelled."""
+        if self.error is not None:
+            raise self.error
+        result = self.result
+        if result is None or (result.verdict is Verdict.CANCELLED and not killed):
+            raise was_not_found(sandbox_id)
+        return result
 
     async def _run(self) -> None:
         try:
