@@ -59,18 +59,20 @@ def leads_out(root: Path, inside: Path) -> list[Path]:
     ]
 
 
-def attempt(data: bytes) -> None:
-    """Unpack it; whatever it is, nothing is written outside, and no link leads there."""
+def attempt(*transfers: bytes, below: str = "") -> None:
+    """Unpack them, one after the other, each further one into ``below``; whatever they are,
+    nothing is written outside, and at no time a link leads there."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         inside = root / "in" / "out"
-        try:
-            unpack(data, inside)
-        except (StockadeError, OSError):
-            pass
+        for number, data in enumerate(transfers):
+            try:
+                unpack(data, inside / below if number else inside)
+            except (StockadeError, OSError):
+                pass
+            assert not leads_out(root, inside)
         assert set(os.listdir(root)) <= {"in"}
         assert not (root / "in").exists() or set(os.listdir(root / "in")) == {"out"}
-        assert not leads_out(root, inside)
 
 
 WORDS = st.sampled_from(["a", "b", "p", "q", "..", ".", ""])
@@ -86,6 +88,35 @@ DETOUR = [("dir", "p/q", ""), ("link", "p/q/a", "../.."), ("link", "b", "p/../p/
 @example([*DETOUR[:2], ("link", "b", "q/../p/./q//a/../..")], tarfile.GNU_FORMAT)
 def test_no_archive_writes_or_leads_outside(entries: list[Any], form: int) -> None:
     attempt(archive(*entries, form=form))
+
+
+#: Words that are nothing in the one tree, and links to where they are in the next.
+LATER = [("link", "l", "a/b/../../x")], [("link", "a", "."), ("link", "b", ".")]
+
+
+@examples(150)
+@given(st.lists(ENTRIES, min_size=2, max_size=4), st.sampled_from(["", "a", "p/q"]))
+@example([*LATER], "")
+@example([*LATER[::-1]], "")
+@example([[("link", "a/l", "p/q/../../../x")], [("link", "p", "."), ("link", "q", ".")]], "a")
+def test_no_transfers_together_lead_outside(trees: list[list[Any]], below: str) -> None:
+    attempt(*(archive(*entries) for entries in trees), below=below)
+
+
+def test_a_way_up_from_a_folder_of_the_tree_is_written_without_it(tmp_path: Path) -> None:
+    tree = archive(("dir", "p/q", ""), ("link", "p/l", "q/.././../p/q"), ("link", "m", "p/.."))
+    assert not unpack(tree, tmp_path)
+    assert os.readlink(tmp_path / "p" / "l") == "../p/q" and os.readlink(tmp_path / "m") == "."
+
+
+@pytest.mark.parametrize("target", ["way", "way/x", "sub/../way", "dangling", "dangling/x"])
+def test_a_link_by_one_that_the_host_made_is_not_brought(tmp_path: Path, target: str) -> None:
+    inside = tmp_path / "out"
+    inside.mkdir()
+    (inside / "way").symlink_to(tmp_path)
+    (inside / "dangling").symlink_to(tmp_path / "none")
+    (missed,) = unpack(archive(("dir", "sub", ""), ("link", "l", target)), inside)
+    assert "in the destination already" in missed.reason and not (inside / "l").is_symlink()
 
 
 def test_a_detour_through_a_link_is_refused(tmp_path: Path) -> None:

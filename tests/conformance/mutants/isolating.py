@@ -116,6 +116,13 @@ class LosesTheEndOfInput(PlainSandbox):
         return super().serve(process, attrs.evolve(request, stdin=request.stdin[:-1]), output)
 
 
+def _words_alone(top: Any, parts: list[str], target: str) -> str:
+    """As if no word of a link could be a link itself, in this tree or in a later one."""
+    if os.path.normpath(os.path.join("/top", *parts[:-1], target)).startswith("/top"):
+        return target
+    raise ValueError(f"it is a link to {target!r}, which leads out")
+
+
 def _claims(
     check: str,
     name: str,
@@ -319,8 +326,14 @@ ISOLATING = [
     _core(
         "F3_a_folder_brought_out_stays_in_its_destination",
         "makes-any-link",
-        "stockade.files._host.FolderWriter._check_target",
-        lambda *_: None,
+        "stockade.files._host.safe_target",
+        lambda top, parts, target: target,
+    ),
+    _core(
+        "F3_a_folder_brought_out_stays_in_its_destination",
+        "trusts-the-words-of-links",
+        "stockade.files._host.safe_target",
+        _words_alone,
     ),
     _on("F4_whole_folders_in_and_out", DropsTheEnd),
     _on("F4_whole_folders_in_and_out", LosesModes),

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import sys
-import unicodedata
 from collections.abc import Iterator
 from types import TracebackType
 from typing import BinaryIO
@@ -25,6 +23,7 @@ from stockade._entries import (
 )
 from stockade.errors import ArchiveError
 from stockade.file_backend import reason_of
+from stockade.files._links import Node, leads_out, safe_target, same
 
 __all__ = ["FolderWriter", "read_folder"]
 
@@ -132,29 +131,18 @@ def _content(descriptor: int, size: int) -> Iterator[Piece]:
 # -- to this machine -----------------------------------------------------------
 
 
-class _Node:
-    """A folder or a link as the tree makes it, by name; paths are walked from the top."""
-
-    __slots__ = ("below", "is_link", "made")
-
-    def __init__(self) -> None:
-        self.below: dict[str, _Node] = {}
-        self.is_link = False
-        self.made = False  # whether it was made on this machine, or found to be a real folder
-
-
 class FolderWriter:
     """Writes a tree's items below a folder, which is made, and nothing anywhere else.
 
     Links are made once all else is written, so that nothing is written through one, and only
-    those that lead to a place within the folder. Set-user-id, set-group-id and sticky bits are
-    dropped. Raises OSError where there is no room, ArchiveError past 100,000 folders and links,
-    or 10,000 folders without an entry.
+    those that lead to a place within the folder, whatever comes there later. Set-user-id,
+    set-group-id and sticky bits are dropped. Raises OSError where there is no room, ArchiveError
+    past 100,000 folders and links, or 10,000 folders without an entry.
     """
 
     def __init__(self, destination: str | os.PathLike[str]) -> None:
         self._root = os.fspath(destination)
-        self._top = _Node()
+        self._top = Node()
         self._top.made = True
         self._count = self._made = 0
         self._links: list[Entry] = []
@@ -244,8 +232,8 @@ class FolderWriter:
     def _path(self, parts: list[str]) -> str:
         return os.path.join(self._root, *map(_host_name, parts))
 
-    def _node(self, above: _Node, part: str) -> _Node:
-        name = _same(part)
+    def _node(self, above: Node, part: str) -> Node:
+        name = same(part)
         node = above.below.get(name)
         if node is None:
             self._count += 1
@@ -254,10 +242,10 @@ class FolderWriter:
                     f"the tree holds more than {_MAX_FOLDERS} folders and links; bring out its "
                     "parts one by one."
                 )
-            node = above.below[name] = _Node()
+            node = above.below[name] = Node()
         return node
 
-    def _folder(self, parts: list[str]) -> _Node:
+    def _folder(self, parts: list[str]) -> Node:
         """The node of a folder that is there now, on this machine, too."""
         node, path = self._top, self._root
         for part in parts:
@@ -328,35 +316,18 @@ class FolderWriter:
 
     def _link(self, entry: Entry) -> None:
         parts = clean_parts(entry.path)
-        self._check_target(entry, parts)
         path = self._path(parts)
+        target = _host_name(safe_target(self._top, parts, entry.target))
+        if leads_out(self._root, os.path.dirname(path), target):
+            raise ValueError(
+                f"it is a link to {entry.target!r}, which leads out by a link that is in the "
+                "destination already"
+            )
         if os.path.islink(path) or os.path.isfile(path):
             os.unlink(path)
-        os.symlink(_host_name(entry.target), path)
+        os.symlink(target, path)
         if entry.modified_ns is not None and os.utime in os.supports_follow_symlinks:
             _settle(path, entry, self._missed)
-
-    def _check_target(self, entry: Entry, parts: list[str]) -> None:
-        """Follow a link's words from its own folder, step by step: a check of the words alone
-        holds only where no word before the last is a link itself."""
-        trail: list[_Node | None] = [self._top]
-        for part in parts[:-1]:
-            last = trail[-1]
-            trail.append(None if last is None else last.below.get(_same(part)))
-        if entry.target.startswith("/") or not entry.target:
-            raise ValueError(f"it is a link to {entry.target!r}, which leads out")
-        for part in entry.target.split("/"):
-            if part in ("", "."):
-                continue
-            last = trail[-1]
-            if last is not None and last.is_link:
-                raise ValueError(f"it is a link to {entry.target!r}, through another link")
-            if part != "..":
-                trail.append(None if last is None else last.below.get(_same(part)))
-                continue
-            trail.pop()
-            if not trail:
-                raise ValueError(f"it is a link to {entry.target!r}, which leads out")
 
 
 def _settle(path: str, entry: Entry, missed: Misses) -> None:
@@ -369,13 +340,6 @@ def _settle(path: str, entry: Entry, missed: Misses) -> None:
             os.utime(path, ns=times, follow_symlinks=entry.kind != LINK)
     except (OSError, OverflowError) as error:
         missed.append(Missed(entry.path, f"its mode and time were not set: {error}"))
-
-
-def _same(part: str) -> str:
-    """What a name is to the file system: on some, other spellings are the same."""
-    if sys.platform in ("darwin", "win32"):
-        return unicodedata.normalize("NFC", part).casefold()
-    return part
 
 
 def _real_folder(path: str) -> None:

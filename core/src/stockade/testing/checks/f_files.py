@@ -95,14 +95,19 @@ class FilesInAndOut(ConformanceBase):
 
     def test_F3_a_folder_brought_out_stays_in_its_destination(self) -> None:
         self.need(Feature.FILES, Feature.ARGV)
-        tree = unique("tree")
+        tree, later = unique("tree"), unique("later")
         with tempfile.TemporaryDirectory() as folder, self.shared() as session:
             outside, back = Path(folder, "outside"), Path(folder, "back")
             outside.mkdir()
             session.files.write(f"{tree}/plain", b"x")
             session.run(["ln", "-s", str(outside), f"{tree}/out"])
-            with contextlib.suppress(StockadeError, OSError):
-                session.files.get_tree(tree, back)
+            # Nothing in its own tree, and a link in the next one into the same folder.
+            session.run(["ln", "-s", "word/../outside", f"{tree}/up"])
+            session.files.write(f"{later}/plain", b"x")
+            session.run(["ln", "-s", ".", f"{later}/word"])
+            for one in (tree, later):
+                with contextlib.suppress(StockadeError, OSError):
+                    session.files.get_tree(one, back)
             leads = (
                 [
                     path
