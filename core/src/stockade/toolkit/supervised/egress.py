@@ -15,13 +15,16 @@ from stockade.toolkit.egress import Gateway, Names
 from stockade.toolkit.supervised.execution import DirectSink, LinkExecution, LinkLost
 from stockade.toolkit.supervised.link import Link
 
-__all__ = ["Egress", "carry"]
+__all__ = ["Egress", "carry", "refuse"]
 
 _log = logging.getLogger(__name__)
 
 _PIECE = 64 * 1024
 #: How long a program may take to close what was closed to it.
 _LINGER_SECONDS = 10.0
+#: Beside what the gateway serves: such as are being answered that it serves no more. Each takes
+#: descriptors and threads of this process, so one beyond these is ended without an answer.
+_TURNED_AWAY = 16
 _PROXY = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 _DIRECT = ("no_proxy", "NO_PROXY")
 #: Names of the sandbox's own loopback.
@@ -34,6 +37,10 @@ class Egress:
     def __init__(self, link: Link, names: Names) -> None:
         self._link = link
         self._gateway = Gateway(names)
+        self._lock = threading.Lock()
+        self._carried = 0
+        self._most = self._gateway.limits.connections + _TURNED_AWAY
+        self._said = False
 
     def open(self, seconds: float) -> dict[str, str]:
         """Start to serve; the environment that leads programs there, but for servers inside.
@@ -49,13 +56,35 @@ class Egress:
 
     def _opened(self, number: int) -> None:
         """In the link's own thread: what fails here ends this connection alone."""
-        ours, theirs = socket.socketpair()
+        with self._lock:
+            crowded = self._carried >= self._most
+            self._carried += not crowded
+        if crowded:
+            refuse(self._link, number)
+            return
         try:
-            carry(self._link, number, ours)
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            refuse(self._link, number)
+            self._ended()
+            self._say(error)
+            return
+        try:
+            carry(self._link, number, ours, self._ended)
             _in_thread(self._gateway.serve, theirs)
         except CapacityError as error:
-            _log.warning("a connection from inside is refused: %s", error)
             theirs.close()  # and so ends what carries the other end, if anything does
+            self._say(error)
+
+    def _ended(self) -> None:
+        with self._lock:
+            self._carried -= 1
+
+    def _say(self, error: Exception) -> None:
+        """Once: how often it happens is the program's choice."""
+        if not self._said:
+            self._said = True
+            _log.warning("connections from inside are refused: %s", error)
 
     def close(self) -> None:
         """End every connection; may be called again."""
@@ -74,20 +103,36 @@ class _Relay(DirectSink):
             self._connection.sendall(data)
 
 
-def carry(link: Link, number: int, connection: socket.socket) -> LinkExecution:
+class _Nobody(DirectSink):
+    def write(self, stream: Stream, data: bytes) -> None:
+        return
+
+
+def carry(
+    link: Link, number: int, connection: socket.socket, over: Callable[[], None] = lambda: None
+) -> LinkExecution:
     """Join a stream that a program has opened to a socket of this side, which is closed when
-    both directions have ended. Raises CapacityError where there is no thread for that; then
-    the stream is ended, and the socket closed."""
+    both directions have ended, and call ``over`` then. Raises CapacityError where there is no
+    thread for that; then the stream is ended, the socket closed, and ``over`` was called."""
     stream = link.adopt(number, _Relay(connection))
     try:
         _in_thread(_outward, stream, connection)
-        _in_thread(_inward, link, stream, connection)
+        _in_thread(_inward, link, stream, connection, over)
     except CapacityError:
         stream.kill()
+        stream.lose(LinkLost("there is no thread for the connection"))
         link.forget(stream)
         connection.close()
+        over()
         raise
     return stream
+
+
+def refuse(link: Link, number: int) -> None:
+    """End a connection that a program has opened; it takes no descriptor and no thread."""
+    stream = link.adopt(number, _Nobody())
+    stream.kill()
+    link.forget(stream)
 
 
 def _outward(stream: LinkExecution, connection: socket.socket) -> None:
@@ -98,7 +143,9 @@ def _outward(stream: LinkExecution, connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_WR)
 
 
-def _inward(link: Link, stream: LinkExecution, connection: socket.socket) -> None:
+def _inward(
+    link: Link, stream: LinkExecution, connection: socket.socket, over: Callable[[], None]
+) -> None:
     """What the gateway answers, to the program; then nothing of it is left."""
     try:
         while data := connection.recv(_PIECE):
@@ -112,6 +159,7 @@ def _inward(link: Link, stream: LinkExecution, connection: socket.socket) -> Non
         stream.lose(LinkLost("the connection was ended"))
     link.forget(stream)
     connection.close()
+    over()
 
 
 def _in_thread(work: Callable[..., object], *args: object) -> None:
