@@ -284,6 +284,11 @@ ISOLATING = [
         SharesAUser,
         says="a pipe of",
     ),
+    _claims(
+        "E8_no_room_for_compiled_programs_is_used_up",
+        "attaches-programs",
+        says="option 26",
+    ),
     _claims("E9_dangerous_mounts_are_refused", "mounts-anything", mounts="native"),
     _claims("E9_a_mount_is_read_only_unless_asked_otherwise", "mounts-nothing", mounts="native"),
     _claims("E9_a_folder_with_a_service_is_refused", "mounts-services", mounts="native"),

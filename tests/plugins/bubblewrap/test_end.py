@@ -218,6 +218,22 @@ def test_C5_a_start_that_fails_leaves_nothing_and_says_why(bubblewrap: str, shar
     assert until(lambda: not _keepers(os.getpid()))
 
 
+def test_a_shortage_of_room_for_filters_is_named(
+    bubblewrap: str, shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """bwrap knows the kernel's answer as a number alone; another session's end mends it."""
+    stand_in = shared / "bwrap"
+    stand_in.write_text(
+        '#!/bin/sh\n[ "$1" = --args ] || exec bwrap "$@"\n'
+        "echo 'bwrap: prctl(PR_SET_SECCOMP): Unknown error 524' >&2; exit 1\n"
+    )
+    stand_in.chmod(0o755)
+    monkeypatch.setattr(program, "find", lambda: str(stand_in))
+    with pytest.raises(SandboxStartError, match=r"524: .*net\.core\.bpf_jit_limit") as raised:
+        stockade.open(bubblewrap)
+    assert raised.value.retryable
+
+
 def _keepers(pid: int) -> list[int]:
     """A process's living children that are keepers, of whichever thread."""
     found = []

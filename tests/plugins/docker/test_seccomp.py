@@ -26,6 +26,10 @@ from stockade_docker.engine import EngineInfo
 PODMAN = f"docker:{BUSYBOX}?engine={quote(f'unix://{SOCKET}', safe='')}"
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_ALG, AF_VSOCK = 1, 2, 10, 16, 17, 38, 40
 STREAM, DATAGRAM, RAW, SEQUENCES = 1, 2, 3, 5
+#: What a program may not have the kernel compile, in its several ways (E8).
+COMPILING = {"prctl", "seccomp", "setsockopt"}
+#: What is in no rule; older engines know no other error than the first.
+NOT_LISTED = (errno.EPERM, errno.ENOSYS)
 #: What a program may change of itself alone (D16).
 OF_ITS_OWN = {
     "prlimit64",
@@ -55,7 +59,7 @@ def _answers() -> dict[str, set[int]]:
 
 def test_nothing_is_named_in_two_ways() -> None:
     """Of rules that overlap, which one holds would be each library's choice."""
-    judged = {"clone", "personality", "socket", "socketpair", *OF_ITS_OWN}
+    judged = {"clone", "personality", "socket", "socketpair", *OF_ITS_OWN, *COMPILING}
     names = [name for rule in _profile()["syscalls"] for name in rule["names"]]
     twice = {name for name in names if names.count(name) > 1}
     assert twice <= judged
@@ -160,6 +164,39 @@ def test_D16_limits_and_priorities_are_changed_of_oneself_alone(offline: Session
     ):
         assert errno_of(offline, call, *arguments) == 0, (call, arguments)
     assert errno_of(offline, "sched_setscheduler", 0, 5, anywhere) == errno.EFAULT
+
+
+@pytest.mark.engine
+@needs_x86_64
+def test_E8_no_program_is_attached_to_a_socket(offline: Session) -> None:
+    """The kernel has room for these once, for the whole machine; it looks at low halves alone."""
+    attaching, high = (26, 50, 51, 52), 1 << 32
+    for option in attaching:
+        assert errno_of(offline, "setsockopt", -1, 1, option) == errno.ENOPROTOOPT, option
+        for level, name in ((1 | high, option), (1, option | high), (1 | -high, option)):
+            found = errno_of(offline, "setsockopt", -1, level, name)
+            assert found in NOT_LISTED, (level, name)
+    for option in {*range(90)} - {*attaching}:
+        assert errno_of(offline, "setsockopt", -1, 1, option) == errno.EBADF, option
+    for level in (0, 2, 3, 4, 6, 7, 8, 15, 16, 17, 31, 32, 41, 58, 63, 64, 136, 255, 256, 270, 287):
+        for option in (1, *attaching):
+            found = errno_of(offline, "setsockopt", -1, level, option)
+            assert found == errno.EBADF, (level, option)
+
+
+@pytest.mark.engine
+@needs_x86_64
+def test_E8_no_filter_of_a_programs_own(offline: Session) -> None:
+    """Where one were let through it would fail by its address (EFAULT)."""
+    high = 1 << 32
+    for call, *arguments in (("prctl", 22, 2), ("seccomp", 1, 0), ("seccomp", 1, 8)):
+        assert errno_of(offline, call, *arguments) == errno.EINVAL, (call, arguments)
+    for call, *arguments in (("prctl", 22 | high, 2), ("seccomp", 1 | high)):
+        assert errno_of(offline, call, *arguments) in NOT_LISTED, (call, arguments)
+    wants_a_capability = {24, 28, 30, 35, 57, 58}  # and fails as what is not listed does
+    for option in ({*range(1, 90)} - {22, *wants_a_capability}) | {0x59616D61, 0x53564D41}:
+        assert errno_of(offline, "prctl", option, 0) not in NOT_LISTED, option
+    assert errno_of(offline, "seccomp", 2) == errno_of(offline, "seccomp", 3) == errno.EFAULT
 
 
 @pytest.mark.engine

@@ -164,6 +164,26 @@ def test_E3_families_of_sockets(machine: Machine) -> None:
     assert machine.asks("socketpair", 2, 1, 0) == none
 
 
+def test_E8_nothing_that_the_kernel_compiles_for_a_program(machine: Machine) -> None:
+    """The machine has room for it once (net.core.bpf_jit_limit); low halves alone count."""
+    high = 1 << 32
+    for level in (1, 1 | high):
+        for option in (26, 50, 51, 52, 26 | high):
+            found = machine.asks("setsockopt", 3, level, option)
+            assert found == refused(errno.ENOPROTOOPT), (level, option)
+    for option in {*range(128)} - {26, 50, 51, 52}:
+        assert machine.asks("setsockopt", 3, 1, option) == ALLOW, option
+    for level in (0, 2, 6, 17, 41, 270):
+        assert machine.asks("setsockopt", 3, level, 26) == ALLOW, level
+    for option in (22, 22 | high):
+        assert machine.asks("prctl", option, 2) == refused(errno.EINVAL)
+    for option in {*range(90)} - {22}:
+        assert machine.asks("prctl", option, 2) == ALLOW, option
+    assert machine.asks("seccomp", 1, 8) == machine.asks("seccomp", 1 | high) == refused(22)
+    for operation in (0, 2, 3):
+        assert machine.asks("seccomp", operation) == ALLOW, operation
+
+
 def test_E1_personalities(machine: Machine) -> None:
     for value in (0, 8, 0x20000, 0x20008, 0xFFFFFFFF):
         assert machine.asks("personality", value) == ALLOW
@@ -203,6 +223,7 @@ def test_E5_memory_that_is_nobodys_is_refused_where_it_is_watched(
     monkeypatch.setattr(bounds, "_sizes", lambda kind: sizes)
     assert asks("setsockopt", 3, 1, 7) == asks("setsockopt", 3, 1, 8) == 0x00050000
     assert asks("setsockopt", 3, 1, 9) == asks("setsockopt", 3, 6, 7) == ALLOW
+    assert asks("setsockopt", 3, 1, 26) == refused(errno.ENOPROTOOPT)
     assert bounds.buffer_bytes("wmem") == 2 * 212_992
     sizes = (212_992, 212_992)
     assert asks("setsockopt", 3, 1, 7) == ALLOW

@@ -56,6 +56,23 @@ _IN_A_NAMESPACE = (1, 2, 10, 17, 29, 30)
 _NETLINK_IN_A_NAMESPACE = (0, 4, 6, 10, 12)
 _AF_VSOCK = 40  #: leads out of a virtual machine too
 
+#: Attaches a program of one instruction to sockets in each way that needs no capability, and
+#: prints which of them the kernel took. Bytes lie behind their object's head. The options are
+#: SO_ATTACH_FILTER and SO_ATTACH_REUSEPORT_CBPF.
+_ATTACH = """
+import socket, struct
+code = struct.pack("=HBBI", 6, 0, 0, 0)
+program = struct.pack("HP", 1, id(code) + bytes.__basicsize__ - 1)
+for name in (26, 51):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        try:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            one.bind(("127.0.0.1", 0))
+            one.setsockopt(socket.SOL_SOCKET, name, program)
+        except OSError: continue
+        print("option", name)
+"""
+
 _LOCALHOST = """
 import socket
 with socket.create_server(("127.0.0.1", 0)) as server:
@@ -302,6 +319,18 @@ class Isolation(ConformanceBase):
             taking.cancel()
             taking.result(self.scaled(20))
             expect(left == usual, "E8", f"a pipe of {usual} bytes still", left)
+
+    def test_E8_no_room_for_compiled_programs_is_used_up(self) -> None:
+        """The machine has it once, and a wall needs it for every session's own filter."""
+        self.need_a_wall()
+        self.need(Feature.CODE)
+        with self.shared() as session:
+            self.need_python(session)
+            if session.provider.wall.isolation in (Between.KERNEL, Between.VM):
+                pytest.skip("the sandbox has a kernel of its own, and with it the room")
+            result = session.code(_ATTACH, timeout=self.scaled(30))
+            expect(result.success, "E8", "what became of each program", result)
+            expect(not result.stdout, "E8", "no program attached to a socket", result.stdout)
 
     def _pipe_bytes(self, session: Session) -> int:
         code = _ONE_PIPE.format(get_size=_F_GETPIPE_SZ)

@@ -18,6 +18,7 @@ __all__ = [
     "call",
     "enter",
     "enter_as_root",
+    "explained",
     "filter_calls",
     "gain_nothing",
     "give_up_privileges",
@@ -42,6 +43,7 @@ _SECCOMP_FILTER = 2
 _LAST_CAPABILITY = 63
 #: The kernel's own number, in no errno.h, for what it could not compile.
 _ENOTSUPP = 524
+_NO_ROOM = "the kernel has no room for one more seccomp filter (net.core.bpf_jit_limit)"
 
 
 class _Filter(ctypes.Structure):
@@ -138,8 +140,13 @@ def filter_calls(code: bytes) -> None:
     except OSError as error:
         if error.errno != _ENOTSUPP:
             raise
-        words = "the kernel has no room for one more seccomp filter (net.core.bpf_jit_limit)"
-        raise OSError(errno.ENOMEM, words) from error
+        raise OSError(errno.ENOMEM, _NO_ROOM) from error
+
+
+def explained(words: str) -> str:
+    """What another program says of a call that failed, with the reason where it is a number
+    of the kernel's that the C library has no words for."""
+    return f"{words}: {_NO_ROOM}" if words.endswith(f" {_ENOTSUPP}") else words
 
 
 def in_fork(act: Callable[[], bytes]) -> str:

@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from stockade.toolkit.local.bounds import grows_far
-from stockade.toolkit.local.seccomp import DONE, OWN_PROCESS, Is, Rule, program
+from stockade.toolkit.local.seccomp import DONE, OWN_PROCESS, RULES, Is, Rule, program
 
 __all__ = [
     "LIMITS",
@@ -104,6 +104,6 @@ def unowned_rules() -> dict[str, Rule]:
         rules["setsockopt"] = Rule(
             [[Is(1, _SOL_SOCKET), Is(2, name)] for name in (_SO_SNDBUF, _SO_RCVBUF)],
             then=DONE,
-            otherwise=0,
+            otherwise=RULES["setsockopt"],
         )
     return rules

@@ -12,6 +12,7 @@ import attrs
 
 from stockade.errors import DestroyError, SandboxLostError, SandboxStartError
 from stockade.toolkit.egress import Names
+from stockade.toolkit.local import calls
 from stockade.toolkit.local.process import KeeperLostError, KeeperProcess, State
 from stockade.toolkit.local.root import Root
 from stockade.toolkit.local.spec import KeeperSpec
@@ -80,7 +81,7 @@ class LocalSandbox(SupervisedSandbox):
         try:
             return cls(keeper, plan)
         except BaseException as error:
-            said = keeper.words()
+            said = calls.explained(keeper.words())
             with contextlib.suppress(DestroyError):
                 keeper.end()
             keeper.connection.close()

@@ -62,10 +62,10 @@ arch_prctl capget capset execve execveat exit exit_group fork futex futex_requeu
 futex_waitv futex_wake get_robust_list get_thread_area getcpu getegid geteuid getgid getgroups
 getpgid getpgrp getpid getppid getpriority getresgid getresuid getrlimit getrusage getsid gettid
 getuid ioprio_get ioprio_set kill landlock_add_rule landlock_create_ruleset
-landlock_restrict_self pidfd_open pidfd_send_signal prctl prlimit64 process_mrelease
+landlock_restrict_self pidfd_open pidfd_send_signal prlimit64 process_mrelease
 restart_syscall rseq sched_get_priority_max sched_get_priority_min sched_getaffinity
 sched_getattr sched_getparam sched_getscheduler sched_rr_get_interval sched_setaffinity
-sched_setattr sched_setparam sched_setscheduler sched_yield seccomp set_robust_list
+sched_setattr sched_setparam sched_setscheduler sched_yield set_robust_list
 set_thread_area set_tid_address setfsgid setfsuid setgid setgroups setpgid setpriority setregid
 setresgid setresuid setreuid setrlimit setsid setuid sysinfo tgkill times tkill uname vfork wait4
 waitid
@@ -80,7 +80,7 @@ timer_getoverrun timer_gettime timer_settime
 _MESSAGES = """
 accept accept4 bind connect getpeername getsockname getsockopt listen mq_getsetattr mq_notify
 mq_open mq_timedreceive mq_timedsend mq_unlink msgctl msgget msgrcv msgsnd recvfrom recvmmsg
-recvmsg semctl semget semop semtimedop sendmmsg sendmsg sendto setsockopt shmat shmctl shmdt
+recvmsg semctl semget semop semtimedop sendmmsg sendmsg sendto shmat shmctl shmdt
 shmget shutdown
 """
 #: System calls that every program may make, by name.
@@ -122,11 +122,11 @@ class Is:
 class Rule:
     """For a call that is judged by its arguments: where every condition of one case holds
     the answer is ``then``, else ``otherwise``: 0 allows, ``DONE`` does nothing and answers as
-    if it were done, another number is an errno."""
+    if it were done, another number is an errno, and a rule judges on."""
 
     cases: Sequence[Sequence[Is]]  #: conditions that must all hold, in each case
     then: int = 0
-    otherwise: int = errno.EPERM
+    otherwise: int | Rule = errno.EPERM
 
 
 DONE = -1  #: The answer of a rule under which a call does nothing and reports success.
@@ -136,6 +136,9 @@ _NEW_NAMESPACES = 0x7E020000
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
 #: F_SETLEASE, F_NOTIFY, F_SET_RW_HINT, F_SET_FILE_RW_HINT
 _OF_THE_FILE = (1024, 1026, 1036, 1038)
+#: SO_ATTACH_FILTER, _ATTACH_BPF, _ATTACH_REUSEPORT_CBPF and _EBPF; option names of SOL_SOCKET.
+_SOL_SOCKET, _ATTACHING = 1, (26, 50, 51, 52)
+_PR_SET_SECCOMP, _SET_MODE_FILTER = 22, 1
 _UNIX, _INET, _INET6, _NETLINK, _NETLINK_ROUTE = 1, 2, 10, 16, 0
 _TCP, _UDP, _ICMP, _ICMP6 = 6, 17, 1, 58
 #: Unix and internet sockets, and the netlink that libraries ask for addresses. Protocols are
@@ -164,6 +167,16 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "ioctl": Rule([[Is(1, _TIOCSTI)], [Is(1, _TIOCLINUX)]], then=errno.EPERM, otherwise=0),
         # The usual one, 32-bit naming, and the question which one it is.
         "personality": Rule([[Is(0, value)] for value in (0, 8, 0x20000, 0x20008, 0xFFFFFFFF)]),
+        # Programs that the kernel compiles take from a room that the machine has once
+        # (net.core.bpf_jit_limit), and every sandbox's own filter needs it: a descriptor or a
+        # process keeps megabytes that no limit counts. Answered as by a kernel without them.
+        "prctl": Rule([[Is(0, _PR_SET_SECCOMP)]], then=errno.EINVAL, otherwise=0),
+        "seccomp": Rule([[Is(0, _SET_MODE_FILTER)]], then=errno.EINVAL, otherwise=0),
+        "setsockopt": Rule(
+            [[Is(1, _SOL_SOCKET), Is(2, option)] for option in _ATTACHING],
+            then=errno.ENOPROTOOPT,
+            otherwise=0,
+        ),
         "socket": _SOCKETS,
         "socketpair": Rule([[Is(0, _UNIX)]], otherwise=errno.EAFNOSUPPORT),
     }
@@ -221,7 +234,8 @@ def _case(conditions: Sequence[Is], then: int) -> list[bytes]:
 
 def _judge(rule: Rule) -> list[bytes]:
     cases = [step for conditions in rule.cases for step in _case(conditions, rule.then)]
-    return [*cases, _answer(rule.otherwise)]
+    last = rule.otherwise
+    return [*cases, *(_judge(last) if isinstance(last, Rule) else [_answer(last)])]
 
 
 def _by_number(
