@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 import urllib.request
 from pathlib import Path
@@ -67,6 +68,19 @@ def test_nothing_is_reached_from_the_network_that_is_not_there(engine: docker.AP
         names = {line.split(":")[0].strip() for line in links.splitlines() if ":" in line}
         assert names <= {"lo"}
         assert "eth0" not in links
+
+
+def test_a_network_that_others_are_on_comes_with_a_warning(
+    engine: docker.APIClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    with stockade.open(f"docker:{BUSYBOX}?network_enabled=true") as session:
+        (record,) = [found for found in caplog.records if found.name == "stockade.isolation"]
+        assert record.levelno == logging.WARNING
+        for part in (session.session_id, "reach one another", "network_allow"):
+            assert part in record.getMessage()
+    caplog.clear()
+    with stockade.open(f"docker:{BUSYBOX}"):
+        assert not [found for found in caplog.records if found.name == "stockade.isolation"]
 
 
 @pytest.mark.parametrize("network", ["true", "false"])

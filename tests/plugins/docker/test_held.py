@@ -39,6 +39,13 @@ def test_what_an_engine_reports_is_what_it_lacks(
     assert [check.ok for check in held.check(lacking)] == [True] * bool(lacking)
 
 
+def test_what_the_memory_limit_leaves_out_is_said() -> None:
+    """Buffers of internet sockets, on cgroup version 1; a kernel inside has them itself."""
+    (check,) = held.buffers_check("1")
+    assert check.ok and "net.ipv4.tcp_mem" in check.detail and "version 2" in check.remedy
+    assert not held.buffers_check("2")
+
+
 @pytest.fixture
 def without_limits(engine: docker.APIClient, monkeypatch: pytest.MonkeyPatch) -> None:
     usual = ContainerWall._info

@@ -8,7 +8,7 @@ from typing import Any
 from stockade.capabilities import Capabilities, Feature
 from stockade.wall import Check
 
-__all__ = ["by_engine", "check", "unheld"]
+__all__ = ["buffers_check", "by_engine", "check", "unheld"]
 
 #: What an engine says of itself, by the limit that this decides.
 _FIELDS = {
@@ -49,5 +49,21 @@ def check(lacking: tuple[Feature, ...]) -> list[Check]:
             "are refused",
             "run the engine as root, or as an ordinary user on cgroup version 2 with these "
             "controllers delegated",
+        )
+    ]
+
+
+def buffers_check(cgroups: str) -> list[Check]:
+    """What the probe says where the memory limit leaves something out, as cgroup version 1 does:
+    it counts buffers of internet sockets apart, by a limit that runtimes do not set any more."""
+    if cgroups != "1":
+        return []
+    return [
+        Check(
+            "buffers",
+            True,
+            "cgroup version 1: what internet sockets hold counts in no session's memory; all of "
+            "them together have what the engine's machine allows (net.ipv4.tcp_mem and udp_mem)",
+            "run the engine on cgroup version 2, or make those limits smaller there",
         )
     ]

@@ -118,7 +118,7 @@ class ContainerWall(Wall):
 
     def runtime_checks(self, info: engines.EngineInfo) -> list[Check]:
         """What the probe looks at beside the engine."""
-        return versions.runtime_check(info)
+        return [*versions.runtime_check(info), *held.buffers_check(info.cgroups)]
 
     def shape(self, request: OpenRequest, info: engines.EngineInfo) -> Shape:
         """What the container is made with beside the configuration."""
@@ -168,6 +168,15 @@ class ContainerWall(Wall):
         engines_own = f"the engine's own profile ({info.seccomp})"
         words = {None: "stockade's own profile", seccomp.ENGINE: engines_own}
         return Check("seccomp", True, words.get(choice, f"the profile {choice}"))
+
+    def warning(self, config: SandboxConfig) -> str:
+        if not config.network_enabled:
+            return ""
+        return (
+            "the code is on the network of the engine's containers: sessions and other containers "
+            "there reach one another, and the engine's machine by its address on it, beside all "
+            "that this machine reaches; name hosts (network_allow) to open these alone"
+        )
 
     def prepare(self, request: OpenRequest) -> None:
         """Have the image on the engine; whoever lacks it waits for as long as it is allowed."""
