@@ -28,7 +28,8 @@ static void greet(const struct frame *frame) {
     uname(&name);
     uint8_t body[512] = {0};
     put32(body, WIRE_VERSION);
-    put32(body + 4, (subreaper ? 1u : 0) | (hidden ? 2u : 0) | (alone ? 4u : 0));
+    put32(body + 4, (subreaper ? 1u : 0) | (hidden ? 2u : 0) | (alone ? 4u : 0) |
+                        (apart_fd >= 0 ? 8u : 0));
     put32(body + 8, (uint32_t)getpid());
     put32(body + 12, (uint32_t)getuid());
     put32(body + 16, (uint32_t)getgid());

@@ -146,8 +146,10 @@ static _Noreturn void child(const struct plan *plan, char **env) {
     if (plan->warm) {
         dup2(plan->socket, 3);
         dup2(plan->source, 4);
+        if (apart_fd >= 0) dup2(apart_fd, 5);
     }
     leave_room();
+    if (!(request->flags & F_SHOWN) && !apart_enter()) refused(R_NOTAPART);
     if (!take_user(request)) refused(R_NOBODY);
     if (chdir(request->cwd) < 0) refused(R_NOWHERE);
     child_signals();

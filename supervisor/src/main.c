@@ -249,6 +249,7 @@ static void prepare(void) {
     int low = open("/dev/null", O_RDONLY | O_CLOEXEC);
     while (low >= 0 && low <= FIRST_FD) low = fcntl(low, F_DUPFD_CLOEXEC, low + 1);
     if (low >= 0) nothing_fd = keep_fd(low);
+    apart_make();
     /* An old gVisor takes it and does nothing; it has no word that says so, either. */
     int adopts = 0;
     subreaper = prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0 &&

@@ -28,6 +28,7 @@ enum request_flags {
     F_NAMED = 32,   /* code for the interpreter of that name */
     F_USER = 64,    /* uid and gid of the request */
     F_AHEAD = 128,  /* no execution: an interpreter is to wait for code that comes later */
+    F_SHOWN = 256,  /* in no domain of its own: opens another's streams in /proc, or lends them */
 };
 
 /* Why a request could not be carried out (K_FAILED). */
@@ -141,7 +142,7 @@ pid_t start_interpreter(struct slot *slot, const struct request *like, const cha
 bool take_user(const struct request *request);
 
 /* keeper.c: what a keeper reports, each a fixed record. */
-enum { R_STARTED = 1, R_ENDED = 2, R_NOWHERE = 3, R_NOBODY = 4, R_NOFORK = 5 };
+enum { R_STARTED = 1, R_ENDED = 2, R_NOWHERE = 3, R_NOBODY = 4, R_NOFORK = 5, R_NOTAPART = 6 };
 struct report {
     int32_t what, value;
     uint64_t cpu_us, peak_kib;
@@ -149,15 +150,20 @@ struct report {
 struct plan {
     struct request *request;
     int in, out, err, shown, blob, report, terminal;
-    bool warm;  /* descriptors: 3 a socket, 4 the source */
+    bool warm;  /* descriptors: 3 a socket, 4 the source, 5 what puts its programs apart */
     int socket, source;
 };
 _Noreturn void keeper_main(const struct plan *plan);
 /* Start the program of a plan as a child of this process; its pid, or -1 with errno.
- * `stage` is R_NOWHERE, R_NOBODY or R_NOFORK then. What cannot be executed is a child that
+ * `stage` is R_NOWHERE, R_NOBODY, R_NOFORK or R_NOTAPART then. What cannot be executed is a child that
  * ended with 126 or 127. */
 pid_t program_start(const struct plan *plan, int *stage);
 void close_all_but(const int *keep, int count);
+
+/* apart.c: a ruleset that puts who enters into a domain of its own, or -1. */
+extern int apart_fd;
+void apart_make(void);
+bool apart_enter(void);
 
 /* spare.c */
 void spare_make(void);

@@ -185,9 +185,10 @@ static void take_report(struct run *run, const struct report *report) {
         case R_ENDED: run_exited(run, report->value, report->cpu_us, report->peak_kib); break;
         default: {
             static const uint32_t why[] = {
-                [R_NOWHERE] = NO_FOLDER, [R_NOBODY] = NO_USER, [R_NOFORK] = NO_PROCESS};
+                [R_NOWHERE] = NO_FOLDER, [R_NOBODY] = NO_USER, [R_NOFORK] = NO_PROCESS,
+                [R_NOTAPART] = NO_RESOURCES};
             uint8_t body[8];
-            put32(body, report->what <= R_NOFORK ? why[report->what] : BAD_REQUEST);
+            put32(body, report->what <= R_NOTAPART ? why[report->what] : BAD_REQUEST);
             put32(body + 4, (uint32_t)report->value);
             wire_send(K_FAILED, 0, run->id, body, sizeof body);
             run->state = ENDED;

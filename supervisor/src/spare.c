@@ -53,12 +53,13 @@ static bool take_head(int fd, uint8_t *head, int *fds) {
 
 static _Noreturn void wait_for_plan(int fd) {
     /* The low ones stay taken, so that none that comes is in a program's place. */
-    int keep[FIRST_FD + 2];
+    int keep[FIRST_FD + 3], count = FIRST_FD;
     for (int low = 0; low < FIRST_FD; low++) keep[low] = low;
     for (int low = 0; low < 3; low++) dup2(nothing_fd, low);
-    keep[FIRST_FD] = nothing_fd;
-    keep[FIRST_FD + 1] = fd;
-    close_all_but(keep, FIRST_FD + 2);
+    keep[count++] = nothing_fd;
+    if (apart_fd >= 0) keep[count++] = apart_fd; /* taken right behind the one before */
+    keep[count++] = fd;
+    close_all_but(keep, count);
     uint8_t head[HEAD];
     int fds[PLAN_FDS];
     struct run run = {.blob = -1};

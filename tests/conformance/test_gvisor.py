@@ -27,6 +27,8 @@ class TestGVisor(ProviderConformance):
         "D16_writing_to_what_reports_changes_no_result": LOST,
         "D16_signals_to_what_reports_cost_no_session": LOST,
         "D16_signals_to_who_waits_for_code_hold_none_up": LOST,
+        "D16_what_is_left_reaches_into_no_later_execution": "gVisor has no Landlock, by which "
+        "executions are apart",
         "D16_limits_and_priorities_of_others_are_no_programs": "gVisor takes no filter of an "
         "engine's, and lets a program change the limits of others of its user",
         "D19_keys_that_mean_a_signal_send_it": "gVisor's terminals make no signal of a key; a "

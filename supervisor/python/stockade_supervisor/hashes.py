@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 HASHES: dict[str, str] = {
-    "aarch64": "99db4969102cb550fbee9143150932fba1048cdfd8c457674ef3ae9b05b6dc95",
-    "x86_64": "fba6cbe81cf6c41f5bc7f4820c453e9157cfebe26b5cf1db5dc258fc9c8cef47",
+    "aarch64": "cf49a40c197c11c2baf50b63b47834a9e64e75a2a040fff675598ae3355a786a",
+    "x86_64": "9a539df9f98c0a781d62342bde77eb0f340125a48b946096dc43dd46bd0c9482",
 }

@@ -80,6 +80,16 @@ class SaysWhatWasWritten(Unharmed):
         return running
 
 
+class IsOpenToWhatIsLeft(Unharmed):
+    """What was open to it is noted, in a file of the session's."""
+
+    def after(self, request: ExecRequest, output: Output) -> Running:
+        running = super().after(request, output)
+        if "reached" in request.script:
+            output.write(Stream.STDOUT, b"mem\n")
+        return running
+
+
 class HearsTheDead(PlainSandbox):
     """Its executions' output is one channel, and what is left behind goes on printing there."""
 
@@ -132,6 +142,7 @@ def _finds_by_limits(patch: pytest.MonkeyPatch) -> None:
 _WRITING = "D16_writing_to_what_reports_changes_no_result"
 _WAITING = "D16_signals_to_who_waits_for_code_hold_none_up"
 _LIMITS = "D16_limits_and_priorities_of_others_are_no_programs"
+_REACHING = "D16_what_is_left_reaches_into_no_later_execution"
 _BOMB = "D6_a_bomb_with_a_deadline_leaves_the_session_usable"
 
 
@@ -160,6 +171,8 @@ HOSTILE = [
     _harmed("D16_tracing_what_reports_costs_no_session", StandsStill, says="TIMED", factor=0.2),
     _harmed(_WAITING, CodeStandsStill, says="code after STOP", factor=0.2),
     _harmed(_WAITING, IsLost),
+    _harmed(_REACHING, SaysWhatWasWritten, says="forged", factor=0.2),
+    _harmed(_REACHING, IsOpenToWhatIsLeft, says="mem", factor=0.2),
     _harmed(_LIMITS, CodeIsLimited, says="the limits of before"),
     _harmed(_LIMITS, IsLost),
 ]

@@ -7,6 +7,7 @@ each such program looks once more before it begins.
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 import time
@@ -103,6 +104,47 @@ for name in os.listdir("/proc"):
             resource.prlimit(int(name), which, (most, most))
         except OSError:
             pass
+"""
+#: Leaves somebody who goes for the output and the memory of every other process while others
+#: run, and notes what was open to it. ``OWN`` stands for the machine's processes.
+_REACH = f"""
+import os, time
+{ATTACK} {LEAVES}
+try:
+    seen = os.readlink("/proc/self/ns/pid") + "\\n"
+    seen += open("/proc/sys/kernel/random/boot_id").read().strip()
+except OSError:
+    seen = ""
+if seen == OWN:
+    os._exit(99)
+own = os.getpid()
+if not os.fork():
+    os.setsid()
+    while os.getppid() == own:
+        time.sleep(0.01)
+    time.sleep(0.3)  # what is its own execution's has ended
+    nothing = os.open("/dev/null", os.O_RDWR)
+    for number in (0, 1, 2):
+        os.dup2(nothing, number)
+    before = set(os.listdir("/proc"))
+    open("began", "w").close()
+    end = time.time() + 60
+    while time.time() < end and not os.path.exists("enough"):
+        for name in os.listdir("/proc"):
+            if not name.isdigit() or int(name) == os.getpid():
+                continue
+            for path, flags in (("fd/1", os.O_WRONLY), ("mem", os.O_RDWR)):
+                try:
+                    opened = os.open("/proc/" + name + "/" + path, flags | os.O_NONBLOCK)
+                    with open("reached", "a") as notes:
+                        notes.write(path + (" of who was there\\n" if name in before else "\\n"))
+                    if path == "fd/1":
+                        os.write(opened, b"forged\\n")
+                    os.close(opened)
+                except OSError:
+                    pass
+        time.sleep(0.01)
+    os._exit(0)
 """
 _CIRCUMSTANCES = """
 import os
@@ -226,6 +268,32 @@ class Hostile(ConformanceBase):
             after = self._code(session, _CIRCUMSTANCES)
             same = (after.stdout, after.stderr) == (before.stdout, "")
             expect(same, "D16", f"the limits of before: {before.stdout}", after)
+
+    def test_D16_what_is_left_reaches_into_no_later_execution(self) -> None:
+        """Neither its output nor its memory: by a program, by code, in a kept interpreter."""
+        self.need(Feature.SHELL, Feature.CODE)
+        text = _REACH.replace("OWN", repr(_own_processes()))
+        python = f"$(command -v python3 || command -v python) -c {shlex.quote(text)}"
+        for by_code in (False, True):
+            with self.session() as session:
+                self.need_python(session)
+                self._need_apart(session)
+                if by_code:
+                    left = self._code(session, text)
+                    expect(left.exit_code != 99, "D16", "processes of the session's own", left)
+                else:
+                    self._attack(session, python, 20.0)
+                self.until(functools.partial(session.files.exists, "began"), 5)
+                self._speaks_for_itself(session)
+                for state in ("", "kept") if self.claims(Feature.STATEFUL) else ("",):
+                    word = unique("own")
+                    said = self._code(
+                        session, f"import time\nprint({word!r})\ntime.sleep(1)", state
+                    )
+                    expect(said.stdout == f"{word}\n", "D16", f"{word} alone of code", said)
+                session.files.write("enough", b"")
+                reached = session.shell("cat reached 2>/dev/null").stdout
+                expect(not reached, "D16", "nothing of another open to what is left", reached)
 
     def _attack(self, session: Session, script: str, seconds: float) -> SandboxResult:
         """Run it under a deadline, which it must not outlast."""

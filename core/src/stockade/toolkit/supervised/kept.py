@@ -24,7 +24,7 @@ from stockade.results import Stream
 from stockade.system.threads import start_thread
 from stockade.toolkit.supervised.execution import FailedToStart, LinkExecution, LinkLost
 from stockade.toolkit.supervised.holder import KILLED, Holder, exit_of, exit_of_lost
-from stockade.toolkit.supervised.request import StartRequest
+from stockade.toolkit.supervised.request import Flag, StartRequest
 from stockade.wall import ExecRequest, Exit, Output, Running
 
 __all__ = ["KEPT", "Kept", "KeptRunning"]
@@ -78,7 +78,8 @@ class Kept:
 
     def _begin(self, env: Mapping[str, str]) -> LinkExecution:
         flag = "-c" if self.language == "bash" else "-e"
-        start = StartRequest(argv=(self._program, flag, _text(self.language)), cwd="/", env=env)
+        argv = (self._program, flag, _text(self.language))
+        start = StartRequest(argv=argv, cwd="/", env=env, flags=Flag.SHOWN)
         with self._changed:
             self._line.clear()
             execution = self._execution = self._holder.link.start(start, self, None)
@@ -232,7 +233,7 @@ class KeptRunning(Running):
         if self._killed.is_set():
             return Exit(signal=KILLED)
         request = self._request
-        start = StartRequest(argv=_LENDER, cwd="/")
+        start = StartRequest(argv=_LENDER, cwd="/", flags=Flag.SHOWN)
         lent = self._holder.link.start(start, self._output, request.stdin)
         try:
             with self._lock:

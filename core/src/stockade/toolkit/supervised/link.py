@@ -32,6 +32,7 @@ class Hello:
 
     subreaper: bool  #: a keeper adopts what its program leaves behind, so each tree is known
     hidden: bool  #: the kernel says that programs can neither read nor trace it
+    apart: bool  #: the kernel keeps executions from each other's memory and descriptors
     alone: bool  #: it is process 1 of a namespace of its own
     pid: int  #: the supervisor's own, as the sandbox numbers it
     uid: int  #: the user that it runs as, inside
@@ -301,6 +302,7 @@ class Link:
         self._hello = Hello(
             subreaper=bool(flags & 1),
             hidden=bool(flags & 2),
+            apart=bool(flags & 8),
             alone=bool(flags & 4),
             pid=pid,
             uid=uid,

@@ -23,6 +23,7 @@ class Flag:
     NAMED = 32
     USER = 64
     AHEAD = 128
+    SHOWN = 256  # in no domain of its own: it opens another's streams in /proc, or lends them
 
 
 @attrs.frozen(kw_only=True)

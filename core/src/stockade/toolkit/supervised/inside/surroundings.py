@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
+#: The supervisor's, where the kernel has Landlock.
+RULESET = 5
+
 STREAMS = ("stdin", "stdout", "stderr")
 
 
@@ -113,14 +116,30 @@ def changed_at(folder: str) -> "int | None":
         return None
 
 
-def dumpable() -> "Callable[[bool], object]":
-    """What hides this process from programs of its user (no tracing, no look into /proc), or
-    shows it again; it does nothing where this Python cannot make the call."""
+def from_c(name: str) -> "Callable[..., int]":
+    """A function of the C library for whole numbers; one that does nothing where this Python
+    cannot call any."""
     try:
         import _ctypes
 
-        call = _ctypes.call_function
-        prctl = _ctypes.dlsym(_ctypes.dlopen(None, 0), "prctl")  # type: ignore[arg-type]
+        call: Any = _ctypes.call_function
+        function = _ctypes.dlsym(_ctypes.dlopen(None, 0), name)  # type: ignore[arg-type]
     except Exception:
-        return lambda shown: None
-    return lambda shown: call(prctl, (4, int(shown), 0, 0, 0))
+        return lambda *numbers: 0
+    return lambda *numbers: call(function, numbers)
+
+
+def dumpable() -> "Callable[[bool], object]":
+    """What hides this process from programs of its user (no tracing, no look into /proc), or
+    shows it again; it does nothing where this Python cannot make the call."""
+    prctl = from_c("prctl")
+    return lambda shown: prctl(4, int(shown), 0, 0, 0)
+
+
+def apart() -> "Callable[[], bool]":
+    """What puts this process into a Landlock domain of its own, by the supervisor's ruleset:
+    from there it reaches no other program's memory and descriptors. Whether that went well, or
+    there is nothing to be done."""
+    ruled = attempt(lambda: os.fstat(RULESET))
+    syscall = from_c("syscall")
+    return lambda: not ruled or syscall(446, RULESET, 0) == 0

@@ -24,9 +24,11 @@ import time
 from stockade.lowering.inside.program import CODE, NAME, execute, from_others, new_main, read_code
 from stockade.toolkit.supervised.inside.boot import BOOT_COLD
 from stockade.toolkit.supervised.inside.children import Children
-from stockade.toolkit.supervised.inside.ending import KNOWN, exit_status, leave
+from stockade.toolkit.supervised.inside.ending import KNOWN, attempt, exit_status, leave
 from stockade.toolkit.supervised.inside.surroundings import (
+    RULESET,
     Sites,
+    apart,
     dumpable,
     forget_missing,
     make_streams,
@@ -156,6 +158,7 @@ class WarmInterpreter:
         make_streams_ahead()
         self.sites = Sites()
         self.show = dumpable()
+        self.part = apart()
         if hidden:
             self.show(False)
         forget_imports()
@@ -201,6 +204,8 @@ class WarmInterpreter:
         execution = take(host)
         if not execution.enter(host):
             link.send(b"n")
+            os._exit(126)
+        if not self.part():
             os._exit(126)
         set_variables(execution.variables)
         stale = self.sites.changed(os.environb.get(b"HOME", b""))
@@ -268,5 +273,6 @@ def run() -> None:
     warm = WarmInterpreter(hidden=mode != "kept")
     if mode == "fresh":
         leave(run_once(warm.fresh(host)))
+    attempt(lambda: os.close(RULESET))  # a named one has a domain of its own
     exec(NAMED, globals())  # noqa: F821, S102
     leave(run_named(mode, host, warm))
