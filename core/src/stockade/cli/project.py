@@ -17,7 +17,7 @@ from stockade.selection._spec import Preference
 from stockade.system.own_files import parse_toml, read_own
 from stockade.values.options import nearest
 
-__all__ = ["find"]
+__all__ = ["find", "named_by"]
 
 #: Looked for in each folder, in this order.
 _NAMES = ("stockade.toml", "pyproject.toml")
@@ -42,6 +42,12 @@ def find(start: Path, note: Callable[[str], None]) -> Preference | None:
     return None
 
 
+def named_by(path: Path) -> Preference | None:
+    """What one file names that the user chose and trusts: it may say all that a provider string
+    may; None where it names no provider. Raises ConfigError, OSError."""
+    return _understood(path, read_own(path, group_writes=True)[0], restricted=False)
+
+
 def _named_by(path: Path, note: Callable[[str], None]) -> Preference | None:
     try:
         data, foreign = read_own(path, group_writes=True)  # a group of one's own is usual
@@ -63,7 +69,7 @@ def _named_by(path: Path, note: Callable[[str], None]) -> Preference | None:
     return None
 
 
-def _understood(path: Path, data: bytes) -> Preference | None:
+def _understood(path: Path, data: bytes, *, restricted: bool = True) -> Preference | None:
     table = _table(path, parse_toml(path, data, _INSTEAD))
     for key in table:
         if key not in _KEYS:
@@ -75,7 +81,7 @@ def _understood(path: Path, data: bytes) -> Preference | None:
     if not isinstance(given, (str, list)):
         raise ConfigError(f"{path}: provider is a string or a list of strings; {_OTHERWISE}.")
     try:
-        return Preference.parse(given, source=str(path), restricted=True)
+        return Preference.parse(given, source=str(path), restricted=restricted)
     except ProviderStringError as error:
         raise ConfigError(f"{path}: {error}") from None
 

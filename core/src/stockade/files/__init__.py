@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stockade._entries import FileEvent, FileInfo, Missed
 from stockade.files._api import DEFAULT_MAX_BYTES, Archive, Files
-from stockade.files._calls import Timeout
+from stockade.files._calls import Scope, Timeout, cancellable
 from stockade.files._watching import Watch
 
 __all__ = [
@@ -14,6 +14,8 @@ __all__ = [
     "FileInfo",
     "Files",
     "Missed",
+    "Scope",
     "Timeout",
     "Watch",
+    "cancellable",
 ]
