@@ -65,12 +65,15 @@ class Files(Protocol):
 def enter_root(
     files: Files, owner: tuple[int, int], mounts: Sequence[Shown], made: Sequence[int]
 ) -> None:
-    """Make the root and stand in it; ``owner`` is who the working folder is for, user and
+    """Make the root and stand in it; ``owner`` is who it and what is writable are for, user and
     group, as this process numbers them. ``made``: the mounts of the caller's folders, of
     root's; else they are mounted here. Raises OSError."""
     kernel.make_private()
     _put_aside()
-    kernel.mount("tmpfs", _NEW, "tmpfs", MS_NOSUID | MS_NODEV, _ROOT)
+    # Programs trust what lies in folders whose owner is the system or they themselves; of root
+    # nothing shows here. Who owns it gains nothing: it is read-only.
+    mine = f"{_ROOT},uid={owner[0]},gid={owner[1]}"
+    kernel.mount("tmpfs", _NEW, "tmpfs", MS_NOSUID | MS_NODEV, mine)
     for step in files.steps:
         _take(step)
     for place in ("/proc", "/dev", *(place for place, _, _ in files.writable)):
@@ -222,4 +225,5 @@ def _writable(files: Files, owner: tuple[int, int]) -> None:
         part = f"{space}/{folder.strip('/').replace('/', '-')}"
         os.mkdir(part)
         os.chmod(part, mode)
+        os.chown(part, *owner)
         kernel.mount(part, place, flags=MS_BIND)
