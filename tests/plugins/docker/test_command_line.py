@@ -14,6 +14,8 @@ import pytest
 
 from conftest import need
 from plugins.docker.conftest import BUSYBOX, PYTHON, ours
+from stockade import attach
+from stockade.session import open_session
 
 pytestmark = pytest.mark.engine
 
@@ -91,12 +93,15 @@ def test_doctor_measures_gvisor(engine: docker.APIClient) -> None:
     assert set(broken) <= {"process limit"}, done.stdout
 
 
-@pytest.mark.parametrize("wall", ["docker", "gvisor"])
-def test_shell_is_a_terminal(wall: str, engine: docker.APIClient) -> None:
-    need(wall)
+def typed_at(argv: list[str], line: bytes) -> tuple[int, bytes, int]:
+    """A command on a terminal that gets this line at its prompt: exit code, what it showed, pid."""
     control, terminal = pty.openpty()
-    argv = [sys.executable, "-m", "stockade.cli", "shell", "-p", f"{wall}:{BUSYBOX}"]
-    process = subprocess.Popen(argv, stdin=terminal, stdout=terminal, stderr=terminal)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stockade.cli", *argv],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+    )
     os.close(terminal)
     shown = b""
     typed = False
@@ -107,12 +112,32 @@ def test_shell_is_a_terminal(wall: str, engine: docker.APIClient) -> None:
         except OSError:
             break
         if not typed and b"$" in shown:
-            os.write(control, b"[ -t 0 ] && [ -t 1 ] && echo $((6*7)); exit 9\n")
+            os.write(control, line)
             typed = True
     os.close(control)
-    assert process.wait(20) == 9
+    return process.wait(20), shown, process.pid
+
+
+@pytest.mark.parametrize("wall", ["docker", "gvisor"])
+def test_shell_is_a_terminal(wall: str, engine: docker.APIClient) -> None:
+    need(wall)
+    line = b"[ -t 0 ] && [ -t 1 ] && echo $((6*7)); exit 9\n"
+    code, shown, pid = typed_at(["shell", "-p", f"{wall}:{BUSYBOX}"], line)
+    assert code == 9
     assert b"42" in shown
-    assert not ours(engine, process.pid)
+    assert not ours(engine, pid)
+
+
+def test_a_terminal_in_a_durable_session(engine: docker.APIClient) -> None:
+    opened = open_session(f"docker:{BUSYBOX}", durable=True, lifetime_seconds=120)
+    opened.detach()
+    with attach(opened.session_id) as session:
+        line = b"[ -t 0 ] && echo $((6*7)) > seen; exit 9\n"
+        code, _, _ = typed_at(["session", "shell", opened.session_id], line)
+        assert code == 9
+        assert session.files.read("seen") == b"42\n", "it goes on when the person leaves"
+        done = stockade(engine, "session", "shell", opened.session_id)
+        assert done.returncode == 2 and "stockade session exec" in done.stderr
 
 
 def test_a_shell_needs_a_terminal(engine: docker.APIClient) -> None:

@@ -121,7 +121,7 @@ class StockadeSandbox(SandboxEnvironment):
     @classmethod
     async def task_init(cls, task_name: str, config: BaseModel | str | None) -> None:
         for one in wanted(config, cls.wall, {}):
-            await called(functools.partial(sandboxes.checked, one))
+            await made(functools.partial(sandboxes.checked, one), lambda _: None)
 
     @classmethod
     async def task_init_environment(

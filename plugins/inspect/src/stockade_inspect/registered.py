@@ -33,17 +33,10 @@ def untested(installed: str) -> str | None:
 
 def types() -> list[str]:
     """Register the types; their names."""
-    walls = ["local", *sorted(one.name for one in stockade.installed_providers())]
-    kinds = {"stockade": StockadeSandbox}
-    for name in walls:
-        kinds[f"stockade-{name}"] = type(
-            f"StockadeSandbox_{name}",
-            (StockadeSandbox,),
-            {
-                "wall": name,
-                "__module__": StockadeSandbox.__module__,
-            },
-        )
+    kinds: dict[str, type[StockadeSandbox]] = {"stockade": StockadeSandbox}
+    for wall in ("local", *sorted(one.name for one in stockade.installed_providers())):
+        body = {"wall": wall, "__module__": StockadeSandbox.__module__}
+        kinds[f"stockade-{wall}"] = type(StockadeSandbox)(f"{wall}", (StockadeSandbox,), body)
     for name, kind in kinds.items():
         sandboxenv(name)(kind)
     return list(kinds)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
 
+import attrs
 from inspect_ai._util.error import PrerequisiteError
 
 import stockade
@@ -87,19 +87,22 @@ def _has(session: Session, program: str) -> bool:
 
 
 def _able(wanted: Wanted) -> str:
-    """The installed walls that are here and hold what is asked, for the end of a message."""
-    fields: dict[str, Any] = dict(wanted.fields)
+    """The provider strings that are here and hold what is asked, for the end of a message."""
+    options = wanted.provider.partition("|")[0].partition("?")[2].strip()
+    image = wanted.image or ("IMAGE" if wanted.build else None)
+    asked = attrs.evolve(wanted, build=None, image=image)
     able = []
     for one in stockade.inspect_providers():
-        if one.available and one.isolation not in (None, "none"):
-            try:
-                stockade.provider(one.name, needs=_NEEDS, check_available=True, **fields)
-            except StockadeError:
-                continue
-            able.append(one.name)
-    return (
-        f" Here these can: {', '.join(able)}." if able else " No other installed wall can, either."
-    )
+        if not one.available or one.isolation in (None, "none"):
+            continue
+        trial = attrs.evolve(asked, provider=f"{one.name}?{options}" if options else one.name)
+        try:
+            text = trial.preference
+            stockade.provider(text, needs=_NEEDS, **trial.fields)
+        except StockadeError:
+            continue
+        able.append(text.partition("?")[0])
+    return f" Here these can: {', '.join(able) or 'none'}."
 
 
 def _say(text: str) -> None:

@@ -228,6 +228,23 @@ def _execute(id: str, agent: str, command: tuple[str, ...], options: dict[str, A
             return run._report(execution.result()) if run._pass_on(execution) else 141
 
 
+@session.command(name="shell", context_settings={"ignore_unknown_options": True})
+@click.argument("id")
+@_AGENT
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def shell_(id: str, agent: str, command: tuple[str, ...]) -> None:
+    """Open a terminal in the session; it goes on when you leave.
+
+    Runs COMMAND, or the sandbox's own shell, and exits with its code.
+    """
+    from stockade.cli.commands import shell
+
+    shell.require_terminal("stockade session exec")
+    with _errors_reported(), _attached(id, agent) as attached:
+        code = shell.on_terminal(attached, command)
+    sys.exit(code)
+
+
 @session.command()
 @click.argument("source")
 @click.argument("destination")

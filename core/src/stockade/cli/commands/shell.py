@@ -8,7 +8,7 @@ import select
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -27,8 +27,9 @@ from stockade.errors import ExecutionEndedError, InputClosedError, StockadeError
 
 if TYPE_CHECKING:
     from stockade.executions._terminals import TerminalExecution
+    from stockade.session import Session
 
-__all__ = ["shell"]
+__all__ = ["on_terminal", "require_terminal", "shell"]
 
 _FAILED = 125
 #: Of a terminal that says none, as one without a screen does.
@@ -53,8 +54,7 @@ def shell(command: tuple[str, ...], **options: Any) -> None:
       stockade shell -p gvisor:debian -- top
       stockade shell --lifetime none --mount .:rw --allow api.example.com -- agent
     """
-    if not sys.stdin.isatty():
-        raise click.UsageError("standard input is no terminal; use `stockade run` for programs.")
+    require_terminal("stockade run")
     work = Work.of(options)
     try:
         code = _run(command, work, options)
@@ -76,14 +76,25 @@ def _run(command: tuple[str, ...], work: Work, options: dict[str, Any]) -> int:
     with session:
         report_taken(session.provider, preference, options["verbose"])
         report_isolation(session.provider)
-        rows, columns = _size()
         work.bring(session)
-        with session.terminal(command, rows=rows, columns=columns, **work.start()) as terminal:
-            with _raw():
-                _relay(terminal)
-            code = terminal.exit_code()
+        code = on_terminal(session, command, **work.start())
         work.fetch(session)
     return code
+
+
+def require_terminal(instead: str) -> None:
+    """Raise UsageError where a person has no terminal; ``instead`` is the command for programs."""
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"standard input is no terminal; use `{instead}` for programs.")
+
+
+def on_terminal(session: Session, command: Sequence[str], **start: Any) -> int:
+    """Give a person a program of the session's, by default its shell; the program's exit code."""
+    rows, columns = _size()
+    with session.terminal(command, rows=rows, columns=columns, **start) as terminal:
+        with _raw():
+            _relay(terminal)
+        return terminal.exit_code()
 
 
 def _size() -> tuple[int, int]:
