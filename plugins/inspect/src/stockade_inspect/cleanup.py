@@ -45,16 +45,14 @@ def collected(session_id: str | None) -> None:
     """Remove one session, whoever owns it; without an id all that inspect left running or that
     has no owner any more, and say so."""
     ledger = stockade.default_runtime().ledger
-    ours = [
-        one.session_id
-        for one in overview(ledger)
-        if one.durable and not one.users and _is_ours(one.session_id)
-    ]
+    records = [] if session_id or ledger is None else ledger.sessions()
+    mine = {one.session_id for one in records if one.agent == agent_hash(AGENT)}
+    left = [one for one in overview(ledger) if one.durable and not one.users]
+    ours = [one.session_id for one in left if one.session_id in mine]
     done = stockade.collect(force=[session_id] if session_id else ours)
-    print(done)
-
-
-def _is_ours(session_id: str) -> bool:
-    ledger = stockade.default_runtime().ledger
-    records = ledger.sessions() if ledger is not None else []
-    return any(one.session_id == session_id and one.agent == agent_hash(AGENT) for one in records)
+    for one, _, why in done.removed:
+        print(f"removed {one}: {why}")
+    for one, why in (*done.failed, *done.skipped):
+        print(f"not removed: {one}: {why}")
+    if not done.removed and done.clean:
+        print("nothing of stockade's is left over")

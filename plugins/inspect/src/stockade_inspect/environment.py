@@ -71,9 +71,8 @@ class StockadeSandbox(SandboxEnvironment):
 
     async def write_file(self, file: str, contents: str | bytes) -> None:
         data = contents.encode("utf-8") if isinstance(contents, str) else contents
-        files = self.session.files
         with errors_mapped():
-            await called(functools.partial(files.write, file, data, timeout=_FILE_SECONDS))
+            await called(lambda: self.session.files.write(file, data, timeout=_FILE_SECONDS))
 
     @overload
     async def read_file(self, file: str, text: Literal[True] = True) -> str: ...
@@ -83,11 +82,10 @@ class StockadeSandbox(SandboxEnvironment):
 
     async def read_file(self, file: str, text: bool = True) -> str | bytes:
         most = SandboxEnvironmentLimits.MAX_READ_FILE_SIZE
-        read = functools.partial(
-            self.session.files.read, file, max_bytes=most, timeout=_FILE_SECONDS
-        )
         with errors_mapped():
-            data = await called(read)
+            data = await called(
+                lambda: self.session.files.read(file, max_bytes=most, timeout=_FILE_SECONDS)
+            )
         return data.decode("utf-8") if text else data
 
     async def connection(self, *, user: str | None = None) -> SandboxConnection:
