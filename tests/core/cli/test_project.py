@@ -130,3 +130,17 @@ def test_python_without_toml_says_what_to_install(
     (tmp_path / "pyproject.toml").write_text(NAMES_ONE)
     with pytest.raises(ConfigError, match=r"needs tomli.*pip install 'stockade\[cli\]'"):
         find(tmp_path)
+
+
+def test_a_file_that_the_user_names_says_all_that_a_string_may(tmp_path: Path) -> None:
+    path = tmp_path / "any.toml"
+    path.write_text('provider = "docker:busybox?memory_mb=4096&network_enabled=true"')
+    found = project.named_by(path)
+    assert found is not None and not found.restricted
+    path.write_text("")
+    assert project.named_by(path) is None
+    path.write_text("provider = 7")
+    with pytest.raises(ConfigError, match="a string or a list of strings"):
+        project.named_by(path)
+    with pytest.raises(FileNotFoundError):
+        project.named_by(tmp_path / "none.toml")

@@ -28,6 +28,7 @@ from stockade.errors import (
     TransferError,
 )
 from stockade.file_backend import FileBackend, FileCall, FileInfo
+from stockade.files import Scope, cancellable
 from stockade.session import Session
 
 
@@ -194,6 +195,18 @@ def test_F2_cancelling_an_await_ends_the_call() -> None:
             assert session.status is SessionStatus.READY
 
     asyncio.run(main())
+
+
+def test_F2_a_call_is_cancelled_from_another_thread() -> None:
+    backend = Deaf()
+    with opened(backend) as session:
+        scope = Scope()
+        threading.Timer(0.2, scope.cancel).start()
+        with cancellable(scope):
+            ends(session.files.list, CancelledError, 2)
+            ends(session.files.list, CancelledError, 2)  # and every later one
+        assert all(call.cancelled for call in backend.calls)
+        assert session.status is SessionStatus.READY
 
 
 def test_the_awaitable_pieces() -> None:
