@@ -121,7 +121,7 @@ def test_inspect_s_own_command(tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=280,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "accuracy" in done.stdout and "1.000" in done.stdout, done.stdout

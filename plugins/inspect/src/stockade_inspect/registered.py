@@ -31,12 +31,18 @@ def untested(installed: str) -> str | None:
     )
 
 
+def _derived(name: str) -> type[StockadeSandbox]:
+    class OfOneWall(StockadeSandbox):
+        wall = name
+
+    return OfOneWall
+
+
 def types() -> list[str]:
     """Register the types; their names."""
     kinds: dict[str, type[StockadeSandbox]] = {"stockade": StockadeSandbox}
     for wall in ("local", *sorted(one.name for one in stockade.installed_providers())):
-        body = {"wall": wall, "__module__": StockadeSandbox.__module__}
-        kinds[f"stockade-{wall}"] = type(StockadeSandbox)(f"{wall}", (StockadeSandbox,), body)
+        kinds[f"stockade-{wall}"] = _derived(wall)
     for name, kind in kinds.items():
         sandboxenv(name)(kind)
     return list(kinds)
