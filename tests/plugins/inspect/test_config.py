@@ -210,6 +210,14 @@ def test_a_broken_file_is_refused(tmp_path: Path, text: str, words: str) -> None
         compose(tmp_path, text)
 
 
+def test_no_value_of_a_variable_shows(tmp_path: Path) -> None:
+    """B4."""
+    text = "services: {default: {image: {}, environment: {TOKEN: s3cret}}}"
+    with pytest.raises(PrerequisiteError, match="image: Input should be a valid string") as caught:
+        compose(tmp_path, text)
+    assert "s3cret" not in str(caught.value) and "s3cret" not in repr(caught.value.__cause__)
+
+
 def test_several_services_the_default_first(tmp_path: Path) -> None:
     text = "services:\n  a: {image: one}\n  b: {image: two, x-default: true}\n  c: {image: three}\n"
     found = compose(tmp_path, text, "gvisor")

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 from inspect_ai.util import ComposeBuild, ComposeConfig, ComposeService
+from pydantic import ValidationError
 
 from stockade_inspect.wanted import Build, Wanted, only
 
@@ -42,7 +43,16 @@ def read(path: Path, metadata: Mapping[str, Any]) -> ComposeConfig:
         raise ValueError(f"{path} is no YAML: {error}") from None
     if not isinstance(raw, dict) or not raw.get("services"):
         raise ValueError(f"{path} has no services.")
-    return ComposeConfig.model_validate(_filled(raw, known, path))
+    try:
+        return ComposeConfig.model_validate(_filled(raw, known, path))
+    except ValidationError as error:  # its own words hold what was read: variables' values, too
+        wrong = [
+            f"{'.'.join(map(str, one['loc']))}: {one['msg']}"
+            for one in error.errors(include_input=False, include_url=False)
+        ]
+        raise ValueError(
+            f"{path} is no compose file that inspect reads: {'; '.join(wrong)}"
+        ) from None
 
 
 def variables(text: str, metadata: Mapping[str, Any]) -> dict[str, str]:

@@ -9,7 +9,7 @@ import attrs
 from inspect_ai._util.error import PrerequisiteError
 
 import stockade
-from stockade.errors import StockadeError
+from stockade.errors import ConfigError, ProviderStringError, StockadeError
 from stockade.session import Session
 from stockade_inspect.images import built
 from stockade_inspect.wanted import Wanted
@@ -70,7 +70,8 @@ def checked(wanted: Wanted) -> None:
     try:
         session = opened(wanted, {"inspect": "check"})
     except StockadeError as error:
-        raise PrerequisiteError(f"stockade: {error}{_able(wanted)}") from error
+        wrong = isinstance(error, (ConfigError, ProviderStringError))  # behind every wall
+        raise PrerequisiteError(f"stockade: {error}{'' if wrong else _able(wanted)}") from error
     try:
         for passed in session.provider.passed_over:
             if not passed.embedded:

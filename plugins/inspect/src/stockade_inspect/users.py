@@ -21,14 +21,15 @@ async def options_for(session: Session, user: str | None) -> dict[str, Any]:
 
 
 def _options(session: Session, user: str) -> dict[str, Any]:
+    if user.partition(":")[0] in ("root", "0"):
+        raise SandboxUserUnsupportedError(
+            "nothing runs as root in stockade's sandboxes: leave the user out, or state one for "
+            "the whole sandbox (user: in compose.yaml, ?user= in the string)."
+        )
     own = session.run(["id", "-u"], timeout=60).stdout.strip()
     named = session.run(["id", "-un"], timeout=60).stdout.strip()
     if user in (own, named):
         return {}
-    if user.partition(":")[0] in ("root", "0"):
-        raise SandboxUserUnsupportedError(
-            f"nothing runs as root in stockade's sandboxes; commands run as {named or own}."
-        )
     if not session.provider.wall.capabilities[Feature.EXECUTION_USER]:
         raise SandboxUserUnsupportedError(
             f"{session.provider.name} runs every command as {named or own}, so not as {user!r}; "
