@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 
@@ -226,18 +227,27 @@ async def test_a_sample_s_sandboxes_end_with_it() -> None:
     assert len(stockade.default_runtime().registry.records()) == before
 
 
-async def test_an_opening_that_is_cancelled_leaves_nothing() -> None:
+async def test_an_opening_that_is_cancelled_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     need("landlock")
-    before = len(stockade.default_runtime().registry.records())
-    with anyio.move_on_after(0.02):
+    came: list[stockade.Session] = []
+    opened, fetched = sandboxes.opened, threading.Event()
+
+    def slowly(wanted: Wanted, labels: dict[str, str]) -> stockade.Session:
+        came.append(opened(wanted, labels))
+        fetched.wait(30)
+        return came[0]
+
+    monkeypatch.setattr(sandboxes, "opened", slowly)
+    with anyio.move_on_after(0.05) as scope:
         await StockadeSandbox.sample_init("t", None, {})
-        await anyio.sleep(10)
-    for _ in range(200):
-        if len(stockade.default_runtime().registry.records()) == before:
-            break
-        await anyio.sleep(0.1)
-    await StockadeSandbox.task_cleanup("t", None, True)
-    assert len(stockade.default_runtime().registry.records()) == before
+    assert scope.cancelled_caught, "it waits for no image"
+    fetched.set()
+    until = time.monotonic() + 30
+    while not came or str(came[0].status) != "destroyed":
+        assert time.monotonic() < until, "what came late ends by itself"
+        await anyio.sleep(0.05)
 
 
 async def test_labels_are_printable() -> None:
