@@ -29,6 +29,16 @@ def test_E2_all_mounts_but_the_sandboxs_own_are_read_only(session: Session) -> N
             assert "nodev" in have, line
 
 
+def test_E2_who_owns_the_root_may_not_change_it(session: Session) -> None:
+    """Programs trust what lies in folders of the system's and of their own user's."""
+    owners = session.shell("stat -c %u / /tmp /var/tmp /workspace; id -u").stdout.split()
+    assert len(owners) == 5 and len(set(owners)) == 1
+    for line in ("chmod 777 /", "mkdir /new", "touch /", "chown 1 /", "rmdir /mnt", "mv /mnt /tmp"):
+        done = session.shell(line)
+        assert not done.success, line
+        assert "Read-only" in done.stderr or "not permitted" in done.stderr, done.stderr
+
+
 def test_what_programs_count_on(session: Session) -> None:
     work = """
     set -e
