@@ -43,7 +43,9 @@ def listen(settings: Settings) -> socket.socket:
     """The socket at which it is reached. Raises ConfigError."""
     try:
         family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
-        server = socket.socket(family)
+        # Only of a socket that says it is TCP does asyncio turn Nagle's delay off, without
+        # which each answer with a body takes 40 ms more.
+        server = socket.socket(family, proto=socket.IPPROTO_TCP)
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         server.bind((settings.host, settings.port))
         server.listen(128)
