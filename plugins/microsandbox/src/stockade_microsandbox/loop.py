@@ -9,8 +9,8 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from stockade.system.forks import FreshLock, in_child
-from stockade_microsandbox import anew
+from stockade.system.forks import FreshLock
+from stockade.toolkit.anew import Anew
 
 __all__ = ["call", "submit"]
 
@@ -19,7 +19,8 @@ T = TypeVar("T")
 _lock = FreshLock()
 _loop: asyncio.AbstractEventLoop | None = None
 _pid = 0
-in_child(anew.forget)
+#: The package's native part keeps one set of threads for the whole process.
+_anew = Anew("microsandbox._microsandbox")
 
 
 def _running() -> asyncio.AbstractEventLoop:
