@@ -207,6 +207,15 @@ def test_what_is_no_json_is_refused(made: Made, body: bytes) -> None:
     assert made.caller.ask("POST", "/v2/sandboxes", body)[0] == 400
 
 
+def test_templates_are_listed_with_what_they_give(server: dict[str, Caller]) -> None:
+    caller = server["one"]
+    status, (listed,) = caller.ask("GET", "/templates")
+    assert status == 200 and listed["templateID"] == "base" and listed["names"] == ["base"]
+    limits = {name: listed[name] for name in ("memoryMB", "cpuCount", "diskSizeMB", "maxProcesses")}
+    assert limits == {"memoryMB": 512, "cpuCount": 1, "diskSizeMB": 256, "maxProcesses": 256}
+    assert Caller(caller.url, "e2b_wrong").ask("GET", "/templates")[0] == 401
+
+
 def test_protocols_that_are_not_spoken_and_paths_that_are_not_there(made: Made) -> None:
     ask, headers = made.caller.ask, made.headers
     assert made.rpc("process.Process/List", b"", content_type="application/proto")[0] == 415

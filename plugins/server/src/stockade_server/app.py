@@ -104,6 +104,7 @@ class _App:
             self._route(f"{one}/pause", self._pause, "POST"),
             self._route(f"{one}/connect", self._connect, "POST"),
             self._route(f"/v2{one}/connect", self._connect, "POST"),
+            self._route("/templates", self._templates, "GET"),
             self._route("/health", self._health, "GET"),
             self._route("/files", self._files, "GET", "POST"),
             self._route("/execute", self._execute, "POST"),
@@ -178,6 +179,10 @@ class _App:
         owner = self._owner(request)
         found, resumed = await self._control.connect(owner, _id(request), await json_of(request))
         return JSONResponse(found, 201 if resumed else 200)
+
+    async def _templates(self, request: Request) -> Response:
+        self._owner(request)
+        return JSONResponse(await self._control.templates.listed())
 
     async def _other(self, request: Request) -> Response:
         path = request.url.path

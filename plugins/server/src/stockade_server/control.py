@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +14,7 @@ from stockade_server.connect import text_of, texts_of
 from stockade_server.errors import Refused, not_served
 from stockade_server.sandboxes import DEFAULT_SECONDS, Sandbox, Sandboxes
 from stockade_server.settings import Settings
+from stockade_server.templates import Templates, figures
 
 __all__ = ["Control"]
 
@@ -46,6 +46,7 @@ class Control:
     def __init__(self, settings: Settings, sandboxes: Sandboxes) -> None:
         self._settings = settings
         self._sandboxes = sandboxes
+        self.templates = Templates(settings, _ENVD_VERSION)
 
     async def create(self, owner: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """``POST /v2/sandboxes``"""
@@ -152,7 +153,6 @@ class Control:
         }
 
     def _described(self, sandbox: Sandbox) -> dict[str, Any]:
-        limits = sandbox.limits
         return {
             "templateID": sandbox.template,
             "alias": sandbox.template,
@@ -160,9 +160,7 @@ class Control:
             "clientID": "stockade",
             "startedAt": _time(sandbox.started_at),
             "endAt": _time(sandbox.ends_at),
-            "cpuCount": math.ceil(limits.cpu_limit or 0),
-            "memoryMB": math.ceil(limits.memory_mb or 0),
-            "diskSizeMB": math.ceil(limits.disk_mb or 0),
+            **figures(sandbox.limits),
             "state": sandbox.state,
             "envdVersion": _ENVD_VERSION,
             "metadata": dict(sandbox.metadata),
