@@ -41,6 +41,7 @@ PUBLISHED = {
         "bubblewrap",
         "chaos",
         "docker",
+        "e2b",
         "gvisor",
         "hyperlight",
         "kata",

@@ -1,0 +1,1 @@
+"""Sandboxes of E2B, and of services that speak its protocol, for stockade."""
