@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-#: They bring the framework that they adapt to; `tox -e adapters` installs and uses them.
-ADAPTERS = ("pytest_stockade-", "stockade_mcp-")
+#: They bring the framework that they adapt to; tox's `adapters` and `inspect` use them.
+ADAPTERS = ("pytest_stockade-", "stockade_inspect-", "stockade_mcp-")
 
 
 @pytest.fixture(scope="module")
