@@ -19,8 +19,8 @@ __all__ = ["Bounds", "json_of", "object_of", "pieces_of"]
 class Bounds:
     """ASGI middleware: a body that is too long, or does not come, is refused (413, 408)."""
 
-    def __init__(self, app: ASGIApp, *, most: Callable[[str], int], idle_seconds: float) -> None:
-        """``most``: the bytes that a body may have, by path."""
+    def __init__(self, app: ASGIApp, *, most: Callable[[Scope], int], idle_seconds: float) -> None:
+        """``most``: the bytes that a request's body may have."""
         self._app = app
         self._most = most
         self._idle = idle_seconds
@@ -29,7 +29,7 @@ class Bounds:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        most, taken, whole = self._most(scope["path"]), 0, False
+        most, taken, whole = self._most(scope), 0, False
 
         async def bounded() -> Message:
             nonlocal taken, whole

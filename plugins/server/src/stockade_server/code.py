@@ -177,7 +177,7 @@ class Contexts:
 
     def _shown(self, pump: Pump) -> list[bytes]:
         try:
-            result = pump.outcome(self._session.session_id)
+            result = pump.outcome()
         except Exception as error:
             return [self._refused(error)]
         lines = [_line(_result(one, main=False)) for one in result.displays]

@@ -93,7 +93,10 @@ def _serve(
     port: int | None,
     insecure: bool,
 ) -> None:
+    import attrs
     import click
+
+    from stockade_server.settings import is_loopback
 
     try:
         from stockade_server.serving import check, listen, serve
@@ -106,12 +109,15 @@ def _serve(
     listening = listen(settings)
     place = listening.getsockname()[1]
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
+    scheme = "http" if settings.tls_certificate is None else "https"
+    if settings.domain is None and is_loopback(settings.host):
+        settings = attrs.evolve(settings, domain=f"localhost:{place}")
 
     def ready() -> None:
         for name, wall in walls.items():
             click.echo(f"stockade: the template {name} is {wall}", err=True)
-        click.echo(f"E2B_API_URL=http://{shown}:{place}")
-        click.echo(f"E2B_SANDBOX_URL=http://{shown}:{place}")
+        click.echo(f"E2B_API_URL={scheme}://{shown}:{place}")
+        click.echo(f"E2B_SANDBOX_URL={scheme}://{shown}:{place}")
         if printed is not None:
             click.echo(f"E2B_API_KEY={printed}")
 

@@ -8,7 +8,7 @@ import logging
 
 from stockade import errors
 
-__all__ = ["Refused", "not_served", "refusal", "was_not_found"]
+__all__ = ["Refused", "has_ended", "not_served", "refusal", "was_not_found"]
 
 _log = logging.getLogger("stockade.server")
 
@@ -48,6 +48,11 @@ class Refused(Exception):
 def was_not_found(sandbox_id: str) -> Refused:
     """Of a sandbox that is gone or paused; the SDKs know these words and this status."""
     return Refused(502, f"The sandbox {sandbox_id:.64} was not found")
+
+
+def has_ended() -> Refused:
+    """Of a sandbox that ended while something ran in it."""
+    return Refused(502, "The sandbox was killed or reached its end of life in the middle of this")
 
 
 def not_served(what: str, instead: str) -> Refused:

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 
 from stockade.aio import AsyncExecution, AsyncTerminal
 from stockade.results import SandboxResult, Verdict
-from stockade_server.errors import was_not_found
+from stockade_server.errors import has_ended
 
 __all__ = ["Listener", "Pump"]
 
@@ -93,14 +93,14 @@ class Pump:
         """Wait for the end."""
         await asyncio.wait({self._task})
 
-    def outcome(self, sandbox_id: str, *, killed: bool = False) -> SandboxResult:
+    def outcome(self, *, killed: bool = False) -> SandboxResult:
         """The result, at the end. Raises what the execution raised, and Refused where its
         sandbox or the server ended first; ``killed``: its caller had it cancelled."""
         if self.error is not None:
             raise self.error
         result = self.result
         if result is None or (result.verdict is Verdict.CANCELLED and not killed):
-            raise was_not_found(sandbox_id)
+            raise has_ended()
         return result
 
     async def _run(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import ssl
 from collections.abc import Callable
 
 import uvicorn
@@ -40,7 +41,16 @@ def check(settings: Settings) -> dict[str, str]:
 
 
 def listen(settings: Settings) -> socket.socket:
-    """The socket at which it is reached. Raises ConfigError."""
+    """The socket at which it is reached. Raises ConfigError, of the certificate's files too."""
+    if settings.tls_certificate is not None:
+        try:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(settings.tls_certificate, settings.tls_key)
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"the certificate {settings.tls_certificate} cannot be used: {error}; name PEM "
+                "files, the key without a password."
+            ) from None
     try:
         family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
         # Only of a socket that says it is TCP does asyncio turn Nagle's delay off, without
@@ -69,6 +79,8 @@ def serve(settings: Settings, listening: socket.socket, ready: Callable[[], None
         log_config=None,
         server_header=False,
         proxy_headers=False,
+        ssl_certfile=settings.tls_certificate,
+        ssl_keyfile=settings.tls_key,
         limit_concurrency=_MOST_CONNECTIONS,
         timeout_keep_alive=_KEPT_SECONDS,
         timeout_graceful_shutdown=_GRACE_SECONDS,

@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 _MIB = 1 << 20
+_DOMAIN = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*(:[0-9]{1,5})?")
 _TEMPLATE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}")
 
 
@@ -63,6 +64,21 @@ def _check_text(_: object, attribute: attrs.Attribute[str], value: object) -> No
         raise ConfigError(f"{attribute.name}={value!r} is not allowed: a text.")
 
 
+def _check_file(_: object, attribute: attrs.Attribute[str | None], value: object) -> None:
+    if value is not None and (not isinstance(value, str) or not value):
+        raise ConfigError(f"{attribute.name}={value!r} is not allowed: a path.")
+
+
+def _check_domain(_: object, attribute: attrs.Attribute[str | None], value: object) -> None:
+    if value is None:
+        return
+    if not isinstance(value, str) or not _DOMAIN.fullmatch(value):
+        raise ConfigError(
+            f"{attribute.name}={value!r} is not allowed: a domain such as sandboxes.example.org, "
+            "with :PORT where it is reached at another port than 443."
+        )
+
+
 @attrs.frozen(kw_only=True)
 class Settings:
     """What a server serves, to whom, and how much of it. Raises ConfigError when built."""
@@ -73,8 +89,17 @@ class Settings:
     insecure: bool = False
     host: str = attrs.field(default="127.0.0.1", validator=_check_text)
     port: int = attrs.field(default=3000, validator=_number(0, 65535))
+    #: Below which each port of a sandbox has a host of its own, ``PORT-ID.DOMAIN``. It may end
+    #: in ``:PORT``, the server's own. None: there are no such hosts.
+    domain: str | None = attrs.field(default=None, validator=_check_domain)
+    #: Files of a certificate, with those that signed it, and of its key: then it speaks HTTPS.
+    tls_certificate: str | None = attrs.field(default=None, validator=_check_file)
+    tls_key: str | None = attrs.field(default=None, validator=_check_file)
     #: Sandboxes that a key may have at one time, unless the key says otherwise.
     max_sandboxes: int = attrs.field(default=20, validator=_number(1))
+    #: Snapshots that a key may have at one time, and the mebibytes that each may hold.
+    max_snapshots: int = attrs.field(default=20, validator=_number(0))
+    max_snapshot_mb: int = attrs.field(default=256, validator=_number(1, 65536))
     #: Commands and terminals that may run in one sandbox at one time.
     max_commands: int = attrs.field(default=128, validator=_number(1))
     #: Bytes of a request that is no upload.
@@ -87,6 +112,8 @@ class Settings:
     def __attrs_post_init__(self) -> None:
         if not self.templates:
             raise ConfigError("there is no template; name one: --template base=local.")
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ConfigError("tls_certificate and tls_key belong together; name both.")
         if self.insecure and not is_loopback(self.host):
             raise ConfigError(
                 f"--insecure serves loopback alone, and {self.host!r} is none; make a key with "
@@ -113,9 +140,13 @@ def is_loopback(host: str) -> bool:
 
 # -- the file ------------------------------------------------------------------
 
-_LIMITS = ("max_sandboxes", "max_commands", "max_body_bytes", "max_upload_bytes", "idle_seconds")
+_LIMITS = (
+    *("max_sandboxes", "max_snapshots", "max_snapshot_mb", "max_commands"),
+    *("max_body_bytes", "max_upload_bytes", "idle_seconds"),
+)
+_TEXTS = ("host", "domain", "tls_certificate", "tls_key")
 _INSTEAD = "name another file with --config"
-_KEYS = ("host", "port", "templates", "keys", *_LIMITS)
+_KEYS = ("port", "templates", "keys", *_TEXTS, *_LIMITS)
 
 
 def read_settings(path: str) -> dict[str, Any]:
@@ -129,7 +160,7 @@ def read_settings(path: str) -> dict[str, Any]:
         raise ConfigError(f"{path} has no table [serve].")
     _known(path, "[serve]", table, _KEYS)
     found: dict[str, Any] = {
-        name: table[name] for name in (*_LIMITS, "host", "port") if name in table
+        name: table[name] for name in (*_LIMITS, *_TEXTS, "port") if name in table
     }
     found["templates"] = {
         name: _template(path, name, given) for name, given in _tables(path, table, "templates")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Coroutine
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from typing import Any, Protocol, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -49,23 +49,36 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, _T]) -> _T
     return task.result()
 
 
+class Pieces(Protocol):
+    """What a body is made of, such as a generator."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    async def aclose(self) -> object: ...
+
+
 class Streamed(Response):
     """A body of pieces. A client that goes away, or does not read, ends what makes them."""
 
     def __init__(
         self,
-        pieces: AsyncGenerator[bytes, None],
+        pieces: Pieces,
         *,
-        media_type: str,
         idle_seconds: float,
+        media_type: str | None = None,
         headers: dict[str, str] | None = None,
+        status_code: int = 200,
+        raw_headers: Sequence[tuple[bytes, bytes]] | None = None,
     ) -> None:
         self.pieces = pieces
         self.idle_seconds = idle_seconds
-        self.status_code = 200
+        self.status_code = status_code
         self.media_type = media_type
         self.background = None
-        self.init_headers(headers)
+        if raw_headers is None:
+            self.init_headers(headers)
+        else:  # of somebody else's answer: as they are
+            self.raw_headers = list(raw_headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         task = asyncio.ensure_future(self._send(send))
@@ -80,8 +93,8 @@ class Streamed(Response):
             raise failed
 
     async def _send(self, send: Send) -> None:
-        head = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
-        await send(head)
+        head = {"type": "http.response.start", "headers": self.raw_headers}
+        await send({**head, "status": self.status_code})
         async for piece in self.pieces:
             body = {"type": "http.response.body", "body": piece, "more_body": True}
             await asyncio.wait_for(send(body), self.idle_seconds)
