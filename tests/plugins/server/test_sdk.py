@@ -91,11 +91,11 @@ def test_a_paused_sandbox_answers_nobody_until_it_is_connected_to(served: Served
 def test_what_is_not_served_is_refused_by_name(served: Served, sandbox: Any) -> None:
     calls: list[Callable[[], Any]] = [
         lambda: e2b.Sandbox.create("nowhere"),
-        lambda: e2b.Sandbox.create(allow_internet_access=True),
         lambda: e2b.Sandbox.create(timeout=10_000_000),
-        lambda: e2b.Sandbox.create(network={"deny_out": ["0.0.0.0/0"]}),
-        lambda: sandbox.get_metrics(),
-        lambda: sandbox.create_snapshot(),
+        lambda: e2b.Sandbox.create(network={"deny_out": ["8.8.8.8"]}),
+        lambda: e2b.Sandbox.create(network={"allow_out": ["1.1.1.1"], "deny_out": ["0.0.0.0/0"]}),
+        lambda: sandbox.update_network({}),
+        lambda: sandbox.pause(keep_memory=False),
         lambda: sandbox.commands.run("id", user="root"),
         lambda: sandbox.files.read("x", user="root"),
     ]

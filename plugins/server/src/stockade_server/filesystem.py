@@ -11,11 +11,15 @@ import stat as modes
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
+import attrs
+
 from stockade.aio import AsyncSession
 from stockade.aio.files import AsyncWatch
 from stockade.files import FileEvent, FileInfo
 from stockade_server.connect import text_of
 from stockade_server.errors import Refused
+from stockade_server.metadata import FileMetadata
+from stockade_server.names import Names
 
 __all__ = ["Filesystem"]
 
@@ -23,6 +27,8 @@ _MOST_ENTRIES = 10_000  #: of one listing, with all depths
 _MOST_DEPTH = 64
 _MOST_WATCHERS = 32
 _MOST_EVENTS = 4096  #: that one answer holds
+#: That an answer waits for events of what was done just before it was asked for: seconds.
+_SETTLE_SECONDS = 0.05
 
 _TYPES = {"file": "FILE_TYPE_FILE", "dir": "FILE_TYPE_DIRECTORY", "link": "FILE_TYPE_SYMLINK"}
 _BITS = {"file": modes.S_IFREG, "dir": modes.S_IFDIR, "link": modes.S_IFLNK}
@@ -34,13 +40,24 @@ _EVENTS = {
 }
 
 
+@attrs.frozen
+class _Watcher:
+    """A folder that is watched."""
+
+    path: str
+    watch: AsyncWatch
+    entries: bool  #: whether events tell what is there now
+
+
 class Filesystem:
     """That of one sandbox. A relative path starts at its working folder."""
 
     def __init__(self, session: AsyncSession, working_dir: str) -> None:
         self._session = session
         self._working_dir = working_dir
-        self._watchers: dict[str, tuple[str, AsyncWatch]] = {}
+        self._names = Names(session)
+        self.metadata = FileMetadata()
+        self._watchers: dict[str, _Watcher] = {}
         self._watched = 0
 
     def path_of(self, given: str) -> str:
@@ -61,18 +78,22 @@ class Filesystem:
         if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
             raise Refused(400, "depth is a number from 1")
         found: list[dict[str, Any]] = []
-        folders = [(top, 1)]
-        while folders:
-            folder, level = folders.pop(0)
-            left = _MOST_ENTRIES - len(found)
-            for info in await self._session.files.list(folder, max_entries=max(left, 1)):
-                path = posixpath.join(folder, info.name)
-                found.append(await self._described(path, info))
-                if info.is_dir and level < min(depth, _MOST_DEPTH):
-                    folders.append((path, level + 1))
-            if len(found) > _MOST_ENTRIES:
+        # What is listed still, the next one last: a folder comes before what is in it.
+        waiting = await self._level(top, 1, _MOST_ENTRIES)
+        while waiting:
+            path, level, info = waiting.pop()
+            found.append(await self._described(path, info))
+            if info.is_dir and level < min(depth, _MOST_DEPTH):
+                left = _MOST_ENTRIES - len(found) - len(waiting)
+                waiting += await self._level(path, level + 1, left)
+            if len(found) + len(waiting) > _MOST_ENTRIES:
                 raise Refused(413, f"there are more than {_MOST_ENTRIES} entries; list less deep")
         return {"entries": found}
+
+    async def _level(self, folder: str, level: int, most: int) -> list[tuple[str, int, FileInfo]]:
+        """What is in one folder, the last first."""
+        found = await self._session.files.list(folder, max_entries=max(most, 1))
+        return [(posixpath.join(folder, one.name), level, one) for one in reversed(found)]
 
     async def make_dir(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """``MakeDir``: with its parents; one that is there is a conflict."""
@@ -87,6 +108,7 @@ class Filesystem:
         source = self.path_of(text_of(body, "source"))
         destination = self.path_of(text_of(body, "destination"))
         await self._session.files.move(source, destination)
+        self.metadata.move(source, destination)
         return {"entry": await self._entry(destination)}
 
     async def remove(self, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,44 +116,47 @@ class Filesystem:
         path = self.path_of(text_of(body, "path"))
         with contextlib.suppress(FileNotFoundError):
             await self._session.files.remove(path, tree=True)
+        self.metadata.remove(path)
         return {}
 
     # -- watching ------------------------------------------------------------------
 
     async def create_watcher(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """``CreateWatcher``: events that wait until they are asked for."""
-        path, watch = await self._watch(body)
+        watcher = await self._watch(body)
         watcher_id = secrets.token_hex(16)
-        self._watchers[watcher_id] = (path, watch)
+        self._watchers[watcher_id] = watcher
         return {"watcherId": watcher_id}
 
     async def get_watcher_events(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """``GetWatcherEvents``: those since the last time"""
-        found = self._watchers.get(text_of(body, "watcherId"))
-        if found is None:
+        watcher = self._watchers.get(text_of(body, "watcherId"))
+        if watcher is None:
             raise Refused(404, "there is no such watcher")
-        path, watch = found
         events: list[dict[str, Any]] = []
         while len(events) < _MOST_EVENTS:
-            event, _ = watch.poll()
+            event, over = watcher.watch.poll()
+            if event is None and not over:
+                event = await watcher.watch.take(_SETTLE_SECONDS)
             if event is None:
                 break
-            events += _events_of(path, event)
+            events += await self._told(watcher, event)
         return {"events": events}
 
     async def remove_watcher(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """``RemoveWatcher``"""
-        found = self._watchers.pop(text_of(body, "watcherId"), None)
-        if found is None:
+        watcher = self._watchers.pop(text_of(body, "watcherId"), None)
+        if watcher is None:
             raise Refused(404, "there is no such watcher")
-        await self._unwatch(found[1])
+        await self._unwatch(watcher)
         return {}
 
     async def watch_dir(
         self, body: Mapping[str, Any], deadline: float | None, keepalive: float
     ) -> AsyncGenerator[dict[str, Any], None]:
         """``WatchDir``: a stream of events, until it is left."""
-        path, watch = await self._watch(body)
+        watcher = await self._watch(body)
+        watch = watcher.watch
         until = None if deadline is None else asyncio.get_running_loop().time() + deadline
         try:
             yield {"start": {}}
@@ -140,20 +165,21 @@ class Filesystem:
                 if event is None:  # silence, or the end; and one may have come since
                     event, over = watch.poll()
                     if over:
-                        raise Refused(404, f"{path} is not watched any more")
+                        raise Refused(404, f"{watcher.path} is not watched any more")
                 if event is None:
                     yield {"keepalive": {}}
                     continue
-                for one in _events_of(path, event):
+                for one in await self._told(watcher, event):
                     yield {"filesystem": one}
             raise Refused(504, "the deadline of watching has passed")
         finally:
-            await self._unwatch(watch)
+            await self._unwatch(watcher)
 
-    async def _watch(self, body: Mapping[str, Any]) -> tuple[str, AsyncWatch]:
-        """A folder that is watched until ``_unwatch``: each takes a thread of this process."""
-        if body.get("includeEntry") or body.get("allowNetworkMounts"):
-            raise Refused(501, "includeEntry and allowNetworkMounts are not served: leave them out")
+    async def _watch(self, body: Mapping[str, Any]) -> _Watcher:
+        """A folder that is watched until ``_unwatch``: each takes a thread of this process.
+
+        ``allowNetworkMounts`` changes nothing: what can be watched is watched.
+        """
         path = self.path_of(text_of(body, "path"))
         if self._watched >= _MOST_WATCHERS:
             raise Refused(429, f"{_MOST_WATCHERS} folders are watched; stop watching one first")
@@ -163,11 +189,19 @@ class Filesystem:
         except BaseException:
             self._watched -= 1
             raise
-        return path, watch
+        return _Watcher(path, watch, bool(body.get("includeEntry")))
 
-    async def _unwatch(self, watch: AsyncWatch) -> None:
+    async def _unwatch(self, watcher: _Watcher) -> None:
         self._watched -= 1
-        await watch.close()
+        await watcher.watch.close()
+
+    async def _told(self, watcher: _Watcher, event: FileEvent) -> list[dict[str, Any]]:
+        """An event, with what is there now where the watcher wants that, and something is."""
+        told = _events_of(watcher.path, event)
+        if watcher.entries and event.kind != "removed":
+            with contextlib.suppress(OSError):
+                told[-1]["entry"] = await self._entry(event.path)
+        return told
 
     # -- entries -------------------------------------------------------------------
 
@@ -176,6 +210,11 @@ class Filesystem:
 
     async def _described(self, path: str, info: FileInfo) -> dict[str, Any]:
         entry = _entry_of(path, info)
+        entry["owner"] = await self._names.owner(info.uid)
+        entry["group"] = await self._names.group(info.gid)
+        metadata = self.metadata.of(path)
+        if metadata:
+            entry["metadata"] = metadata
         if info.kind != "link":
             return entry
         entry["isSymlink"] = True
@@ -195,14 +234,13 @@ def _entry_of(path: str, info: FileInfo) -> dict[str, Any]:
         "size": str(info.size),
         "mode": info.mode,
         "permissions": modes.filemode(bits),
-        "owner": "" if info.uid is None else str(info.uid),
-        "group": "" if info.gid is None else str(info.gid),
     }
     if info.modified is not None:
         when = dt.datetime.fromtimestamp(info.modified, dt.timezone.utc)
         entry["modifiedTime"] = when.isoformat().replace("+00:00", "Z")
     if info.target is not None:
-        entry["symlinkTarget"] = _fit(info.target)
+        target = posixpath.join(posixpath.dirname(path), info.target)
+        entry["symlinkTarget"] = _fit(posixpath.normpath(target))
     return entry
 
 

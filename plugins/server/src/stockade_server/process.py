@@ -22,6 +22,8 @@ __all__ = ["Process", "Processes"]
 
 _MOST_ARGS = 4096
 _MOST_TAG = 256  #: characters
+#: Process ids are the server's own numbers, and no program's inside: Linux has none so high.
+_FIRST_PID = 1 << 22
 #: The signals that the protocol has.
 _SIGNALS = {"SIGNAL_SIGTERM": "SIGTERM", "SIGNAL_SIGKILL": "SIGKILL", 15: "SIGTERM", 9: "SIGKILL"}
 
@@ -54,7 +56,7 @@ class Processes:
         self._most = most
         self._running: dict[int, Process] = {}
         self._starting = 0
-        self._last = 0
+        self._last = _FIRST_PID - 1
 
     # -- calls of one answer -------------------------------------------------------
 
@@ -187,7 +189,7 @@ class Processes:
             listener.close()
 
     def _end(self, process: Process) -> dict[str, Any]:
-        result = process.pump.outcome(self._session.session_id, killed=process.killed)
+        result = process.pump.outcome(killed=process.killed)
         if result.verdict is Verdict.TIMED_OUT:
             raise Refused(504, "the command's deadline has passed")
         return _ended(result)

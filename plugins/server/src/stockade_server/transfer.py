@@ -12,7 +12,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from stockade_server.bodies import pieces_of
-from stockade_server.errors import Refused, not_served, refusal
+from stockade_server.errors import Refused, refusal
+from stockade_server.metadata import metadata_of
 from stockade_server.sandboxes import Sandbox
 from stockade_server.streams import Streamed, while_connected
 
@@ -66,23 +67,21 @@ async def _all(
 
 async def upload(request: Request, sandbox: Sandbox, most: int) -> Response:
     """``POST /files``: one file as it is, or several as multipart."""
-    for name in request.headers:
-        if name.lower().startswith("x-metadata-"):
-            raise not_served("metadata of files", "write it into a file beside")
+    metadata = metadata_of(request.headers.items())
     path = request.query_params.get("path")
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind == "application/octet-stream":
-        written = [await _write(sandbox, path or "", pieces_of(request, most))]
+        written = [await _write(sandbox, path or "", pieces_of(request, most), metadata)]
     elif kind == "multipart/form-data":
         async with sandbox.forms:
-            written = await _write_parts(request, sandbox, path)
+            written = await _write_parts(request, sandbox, path, metadata)
     else:
         raise Refused(415, "send application/octet-stream or multipart/form-data")
     return JSONResponse(written)
 
 
 async def _write_parts(
-    request: Request, sandbox: Sandbox, path: str | None
+    request: Request, sandbox: Sandbox, path: str | None, metadata: dict[str, str]
 ) -> list[dict[str, Any]]:
     try:
         form = await request.form(max_files=_MOST_FILES, max_fields=16)
@@ -94,7 +93,10 @@ async def _write_parts(
             raise Refused(400, "the form has no file")
         if path and len(files) > 1:
             raise Refused(400, "a path names one file, and the form has more; leave it out")
-        return [await _write(sandbox, path or part.filename or "", _read(part)) for part in files]
+        return [
+            await _write(sandbox, path or part.filename or "", _read(part), metadata)
+            for part in files
+        ]
     finally:
         await form.close()
 
@@ -104,7 +106,9 @@ async def _read(part: UploadFile) -> AsyncIterator[bytes]:
         yield piece
 
 
-async def _write(sandbox: Sandbox, given: str, pieces: AsyncIterator[bytes]) -> dict[str, Any]:
+async def _write(
+    sandbox: Sandbox, given: str, pieces: AsyncIterator[bytes], metadata: dict[str, str]
+) -> dict[str, Any]:
     """Write pieces one after the other: memory is bounded, whatever is sent."""
     path = sandbox.filesystem.path_of(given)
     files, held, begun = sandbox.session.files, bytearray(), False
@@ -116,4 +120,6 @@ async def _write(sandbox: Sandbox, given: str, pieces: AsyncIterator[bytes]) -> 
             held.clear()
     if held or not begun:
         await files.write(path, bytes(held), append=begun)
-    return {"name": posixpath.basename(path), "path": path, "type": "file"}
+    sandbox.filesystem.metadata.set(path, metadata)
+    entry: dict[str, Any] = {"name": posixpath.basename(path), "path": path, "type": "file"}
+    return {**entry, "metadata": metadata} if metadata else entry
