@@ -161,6 +161,8 @@ def test_a_sandbox_pauses_at_its_timeout_and_connecting_resumes_it(caller: Calle
     wait_for(made, "paused")
     assert read(made, "kept")[0] == 502
     assert caller.ask("GET", "/health", **made.headers)[0] == 502
+    for what in ("snapshots", "fork"):
+        assert caller.ask("POST", f"/sandboxes/{made.sandbox_id}/{what}", {})[0] == 409
     path = f"/v2/sandboxes/{made.sandbox_id}/connect"
     assert caller.ask("POST", path, {"timeout": 601})[0] == 400
     assert state(made) == "paused"

@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Scope
 
@@ -24,6 +24,7 @@ from stockade_server.sandboxes import Sandboxes
 from stockade_server.settings import Settings, is_loopback
 from stockade_server.snapshots import Snapshots
 from stockade_server.streams import while_connected
+from stockade_server.watching import AccessLog, Counts, Watched
 
 __all__ = ["make_app"]
 
@@ -58,10 +59,15 @@ class _App:
         self._snapshots = Snapshots(settings)
         self._control = Control(settings, self._sandboxes, self._snapshots)
         self._inside = Inside(settings, self._sandboxes)
+        self._counts = Counts()
+        self._log: AccessLog | None = None
 
     def made(self) -> Starlette:
-        settings = self._settings
+        """Raises OSError where the log cannot be written."""
+        settings, path = self._settings, self._settings.access_log
+        self._log = AccessLog(path) if path is not None else None
         middleware = [
+            Middleware(Watched, counts=self._counts, log=self._log, port_of=self._port_of),
             Middleware(Bounds, most=self._most, idle_seconds=settings.idle_seconds),
             Middleware(Ports, settings=settings, sandboxes=self._sandboxes),
         ]
@@ -71,10 +77,14 @@ class _App:
 
     def _most(self, scope: Scope) -> int:
         """The bytes that a request's body may have."""
-        target = target_of(Headers(scope=scope), self._settings.domain)
-        to_port = target is not None and target.port not in SERVICES
+        to_port = self._port_of(Headers(scope=scope)) is not None
         uploads = to_port or scope["path"] in _UPLOADS
         return self._settings.max_upload_bytes if uploads else self._settings.max_body_bytes
+
+    def _port_of(self, headers: Headers) -> int | None:
+        """The sandbox's own port that a request is for."""
+        target = target_of(headers, self._settings.domain)
+        return None if target is None or target.port in SERVICES else target.port
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -83,6 +93,8 @@ class _App:
         finally:
             await self._sandboxes.close()
             self._snapshots.close()
+            if self._log is not None:
+                self._log.close()
 
     def _routes(self) -> list[Route]:
         one, inside = "/sandboxes/{sandbox_id}", self._inside
@@ -104,6 +116,8 @@ class _App:
             self._route(f"{one}/snapshots", self._snapshot, "POST"),
             self._route("/snapshots", self._list_snapshots, "GET"),
             self._route("/templates/{template_id:path}", self._delete_snapshot, "DELETE"),
+            self._route("/ready", self._ready, "GET"),
+            self._route("/metrics", self._own_metrics, "GET"),
             self._route("/health", inside.health, "GET"),
             self._route("/files", inside.files, "GET", "POST"),
             self._route("/execute", inside.execute, "POST"),
@@ -140,6 +154,7 @@ class _App:
         owner = owner_of(request.headers.get("x-api-key", ""), self._settings.keys)
         if owner is None:
             raise Refused(401, "there is no such API key; the operator makes them")
+        request.scope["stockade.owner"] = owner
         return owner
 
     async def _create(self, request: Request) -> Response:
@@ -212,6 +227,19 @@ class _App:
         owner = self._owner(request)
         await self._control.delete_snapshot(owner, request.path_params["template_id"])
         return Response(status_code=204)
+
+    # -- the operator's ------------------------------------------------------------------
+
+    async def _ready(self, _: Request) -> Response:
+        """Whether sandboxes can be made."""
+        return Response(status_code=503 if self._sandboxes.closed else 204)
+
+    async def _own_metrics(self, request: Request) -> Response:
+        """For Prometheus, with any key: ``X-API-KEY``, or ``Authorization: Bearer``."""
+        kind, _, given = request.headers.get("authorization", "").partition(" ")
+        if kind.lower() != "bearer" or owner_of(given, self._settings.keys) is None:
+            self._owner(request)
+        return PlainTextResponse(self._counts.text(self._sandboxes))
 
     async def _other(self, request: Request) -> Response:
         path = request.url.path

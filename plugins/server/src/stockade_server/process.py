@@ -58,6 +58,11 @@ class Processes:
         self._starting = 0
         self._last = _FIRST_PID - 1
 
+    @property
+    def count(self) -> int:
+        """How many run."""
+        return len(self._running)
+
     # -- calls of one answer -------------------------------------------------------
 
     async def listed(self, _: Mapping[str, Any]) -> dict[str, Any]:

@@ -100,6 +100,11 @@ class Sandboxes:
         self._ending: set[asyncio.Task[None]] = set()
         self._closed = False
 
+    @property
+    def closed(self) -> bool:
+        """Whether the server is ending."""
+        return self._closed
+
     # -- which one -----------------------------------------------------------------
 
     def found(self, sandbox_id: str) -> Sandbox:

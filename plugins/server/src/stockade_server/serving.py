@@ -70,8 +70,15 @@ def serve(settings: Settings, listening: socket.socket, ready: Callable[[], None
     """Serve until SIGINT or SIGTERM; then all sandboxes are ended. ``ready`` is called when
     callers are answered."""
     logging.basicConfig(level=logging.WARNING, format="stockade: %(message)s")
+    try:
+        app = make_app(settings)
+    except OSError as error:
+        raise ConfigError(
+            f"the log {settings.access_log} cannot be written: {error.strerror}; name another "
+            "file as access_log."
+        ) from None
     config = uvicorn.Config(
-        make_app(settings),
+        app,
         http="h11",
         ws="none",
         lifespan="on",

@@ -95,6 +95,8 @@ class Settings:
     #: Files of a certificate, with those that signed it, and of its key: then it speaks HTTPS.
     tls_certificate: str | None = attrs.field(default=None, validator=_check_file)
     tls_key: str | None = attrs.field(default=None, validator=_check_file)
+    #: A file, to whose end a line of JSON is written for each request. None: there is no log.
+    access_log: str | None = attrs.field(default=None, validator=_check_file)
     #: Sandboxes that a key may have at one time, unless the key says otherwise.
     max_sandboxes: int = attrs.field(default=20, validator=_number(1))
     #: Snapshots that a key may have at one time, and the mebibytes that each may hold.
@@ -144,7 +146,7 @@ _LIMITS = (
     *("max_sandboxes", "max_snapshots", "max_snapshot_mb", "max_commands"),
     *("max_body_bytes", "max_upload_bytes", "idle_seconds"),
 )
-_TEXTS = ("host", "domain", "tls_certificate", "tls_key")
+_TEXTS = ("host", "domain", "tls_certificate", "tls_key", "access_log")
 _INSTEAD = "name another file with --config"
 _KEYS = ("port", "templates", "keys", *_TEXTS, *_LIMITS)
 

@@ -53,6 +53,8 @@ class Snapshots:
         self._known: dict[str, Kept] = {}
         self._taking: Counter[str] = Counter()
         self._folder: str | None = None
+        #: One that is taken or loaded is in memory, whole: so many at one time.
+        self._turns = asyncio.Semaphore(2)
 
     async def take(self, sandbox: Sandbox, body: Mapping[str, Any]) -> Kept:
         """Keep a sandbox's files. Raises Refused, and what ``Session.snapshot`` raises."""
@@ -80,13 +82,17 @@ class Snapshots:
         return kept
 
     async def of(self, sandbox: Sandbox) -> Snapshot:
-        """A sandbox's files now, kept nowhere."""
-        return await sandbox.session.snapshot(max_bytes=self._settings.max_snapshot_mb * MIB)
+        """A sandbox's files now, kept nowhere. Raises Refused of one that is paused."""
+        async with self._turns:
+            if sandbox.session.paused:
+                raise Refused(409, f"the sandbox {sandbox.sandbox_id} is paused; connect to it")
+            return await sandbox.session.snapshot(max_bytes=self._settings.max_snapshot_mb * MIB)
 
     async def load(self, kept: Kept) -> Snapshot:
         """Its files. Raises Refused where it was deleted meanwhile."""
         try:
-            return await asyncio.to_thread(Snapshot.load, kept.path)
+            async with self._turns:
+                return await asyncio.to_thread(Snapshot.load, kept.path)
         except FileNotFoundError:
             raise Refused(404, f"the snapshot {kept.snapshot_id} was deleted") from None
 
