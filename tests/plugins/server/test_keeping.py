@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from plugins.server.serving import Caller, Made, made_key, serving
+from plugins.server.serving import Caller, Made, made_key, serving, start
 
 pytest.importorskip("starlette", reason="stockade-server is not installed (tox -e server)")
 pytest.importorskip("uvicorn", reason="stockade-server is not installed (tox -e server)")
@@ -212,6 +212,37 @@ def test_metrics_are_the_walls_own_counts(caller: Caller, made: Made) -> None:
     assert len(caller.ask("GET", f"{path}?start={one['timestampUnix']}")[1]) >= 1
     assert caller.ask("GET", f"{path}?start=x")[0] == 400
     assert Caller(caller.url, "").ask("GET", path)[0] == 401
+
+
+# -- logs ------------------------------------------------------------------------------
+
+
+def test_a_log_says_what_was_done_to_its_owner_alone(callers: list[Caller], made: Made) -> None:
+    caller, stranger = callers
+    made.stream("process.Process/Start", start("echo a; exit 3"))
+    path = f"/v2/sandboxes/{made.sandbox_id}/logs"
+    status, found = caller.ask("GET", path)
+    assert status == 200
+    first, second, third = found["logs"]
+    assert first["message"] == "sandbox made of the template base" and first["level"] == "info"
+    assert second["message"].endswith("started: /bin/sh -c 'echo a; exit 3'")
+    assert third["message"].endswith("ended: exit status 3") and third["level"] == "warn"
+    assert third["fields"] == second["fields"] != {}
+    for query, entries in (
+        ("level=warn", [third]),
+        ("direction=backward", [third, second, first]),
+        ("direction=backward&limit=1", [third]),
+        ("limit=1", [first]),
+        ("search=started", [second]),
+        (f"cursor={int(time.time() * 1000) + 60_000}", []),
+    ):
+        assert caller.ask("GET", f"{path}?{query}") == (200, {"logs": entries})
+    old = caller.ask("GET", f"/sandboxes/{made.sandbox_id}/logs?limit=2")[1]
+    assert [one["line"] for one in old["logs"]] == [first["message"], second["message"]]
+    assert old["logEntries"] == [first, second]
+    for query in ("level=loud", "direction=up", "limit=-1", "cursor=x"):
+        assert caller.ask("GET", f"{path}?{query}")[0] == 400
+    assert stranger.ask("GET", path)[0] == 404
 
 
 # -- files -----------------------------------------------------------------------------

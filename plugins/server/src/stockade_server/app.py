@@ -42,7 +42,6 @@ _UNSERVED = {
     "/files/compose": ("composing files", "run cat inside"),
 }
 _UNSERVED_OF_SANDBOX = {
-    "logs": ("logs", "a command's output is all there is; have it written to a file"),
     "resume": ("resuming by this call", "call connect, which resumes"),
 }
 
@@ -112,6 +111,8 @@ class _App:
             self._route("/templates", self._templates, "GET"),
             self._route(f"{one}/network", self._network, "PUT"),
             self._route(f"{one}/metrics", self._metrics, "GET"),
+            self._route(f"{one}/logs", self._logs, "GET"),
+            self._route(f"/v2{one}/logs", self._logs, "GET"),
             self._route(f"{one}/fork", self._fork, "POST"),
             self._route(f"{one}/snapshots", self._snapshot, "POST"),
             self._route("/snapshots", self._list_snapshots, "GET"),
@@ -206,6 +207,11 @@ class _App:
     async def _metrics(self, request: Request) -> Response:
         owner = self._owner(request)
         found = await self._control.metrics(owner, _id(request), request.query_params)
+        return JSONResponse(found)
+
+    async def _logs(self, request: Request) -> Response:
+        owner, old = self._owner(request), not request.url.path.startswith("/v2/")
+        found = self._control.logs(owner, _id(request), request.query_params, old=old)
         return JSONResponse(found)
 
     async def _fork(self, request: Request) -> Response:

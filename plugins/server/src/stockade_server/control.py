@@ -153,6 +153,11 @@ class Control:
         start, end = (_unix(query.get(name), name) for name in ("start", "end"))
         return await sandbox.meter.between(start, end)
 
+    def logs(self, owner: str, sandbox_id: str, query: QueryParams, *, old: bool) -> dict[str, Any]:
+        """``GET /v2/sandboxes/{id}/logs``; ``old``: without the version."""
+        journal = self._sandboxes.owned(sandbox_id, owner).journal
+        return journal.old(query) if old else journal.page(query)
+
     # -- snapshots and forks -----------------------------------------------------------
 
     async def snapshot(

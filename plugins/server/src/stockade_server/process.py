@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import shlex
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from stockade.errors import UnsupportedError
 from stockade.results import SandboxResult, Verdict
 from stockade_server.connect import bytes_of, text_of, texts_of
 from stockade_server.errors import Refused
+from stockade_server.journal import Journal
 from stockade_server.pumping import Pump
 
 __all__ = ["Process", "Processes"]
@@ -51,8 +53,9 @@ class Process:
 class Processes:
     """Those of one sandbox."""
 
-    def __init__(self, session: AsyncSession, most: int) -> None:
+    def __init__(self, session: AsyncSession, most: int, journal: Journal) -> None:
         self._session = session
+        self._journal = journal
         self._most = most
         self._running: dict[int, Process] = {}
         self._starting = 0
@@ -161,6 +164,7 @@ class Processes:
             listed["cwd"] = options["working_dir"]
         pump = Pump(execution, lambda: self._forget(pid))
         process = self._running[pid] = Process(pid, tag, listed, pump)
+        self._journal.note(f"command {pid} started: {shlex.join(argv)}", pid=str(pid))
         return process
 
     async def _execution(
@@ -225,7 +229,14 @@ class Processes:
         await process.pump.execution.write(bytes_of(given[kind]))
 
     def _forget(self, pid: int) -> None:
-        self._running.pop(pid, None)
+        process = self._running.pop(pid)
+        result = process.pump.result
+        if result is None:
+            self._journal.note(f"command {pid} was lost", "error", pid=str(pid))
+        else:
+            level = "info" if result.exit_code == 0 else "warn"
+            words = f"command {pid} ended: {_ended(result)['status']}"
+            self._journal.note(words, level, pid=str(pid))
 
 
 def _ended(result: SandboxResult) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from stockade.results import SessionStatus
 from stockade_server.code import Contexts
 from stockade_server.errors import Refused, was_not_found
 from stockade_server.filesystem import Filesystem
+from stockade_server.journal import Journal
 from stockade_server.network import Rules
 from stockade_server.process import Processes
 from stockade_server.settings import Settings, Template
@@ -71,6 +72,7 @@ class Sandbox:
     filesystem: Filesystem = attrs.field(repr=False)
     contexts: Contexts = attrs.field(repr=False)
     meter: Meter = attrs.field(repr=False)
+    journal: Journal = attrs.field(repr=False)
     timer: asyncio.TimerHandle | None = None
     #: One pause or resumption at a time.
     turn: asyncio.Lock = attrs.field(factory=asyncio.Lock, repr=False)
@@ -205,7 +207,8 @@ class Sandboxes:
         config = session.provider.config
         if self._closed:
             raise Refused(503, "the server is ending")
-        now = time.time()
+        now, journal = time.time(), Journal()
+        journal.note(f"sandbox made of the template {template.name}")
         sandbox = Sandbox(
             session=session,
             limits=limits,
@@ -218,10 +221,11 @@ class Sandboxes:
             started_at=now,
             ends_at=now,
             latest_end=now + (config.lifetime_seconds or _LONGEST_SECONDS),
-            processes=Processes(session, self._settings.max_commands),
+            processes=Processes(session, self._settings.max_commands, journal),
             filesystem=Filesystem(session, config.working_dir),
             contexts=Contexts(session, config.working_dir),
             meter=Meter(session, limits, now),
+            journal=journal,
         )
         self.last_until(sandbox, now + wanted.seconds)
         self._known[sandbox.sandbox_id] = sandbox
@@ -235,6 +239,7 @@ class Sandboxes:
             if sandbox.session.paused:
                 raise Refused(409, f"the sandbox {sandbox.sandbox_id:.64} is paused already")
             await _freeze(sandbox)
+            sandbox.journal.note("sandbox paused")
             if sandbox.wanted.pauses:  # from then on nothing but its longest time ends it
                 self.last_until(sandbox, sandbox.latest_end)
 
@@ -244,6 +249,7 @@ class Sandboxes:
             if not sandbox.session.paused:
                 return False
             await sandbox.session.resume()
+            sandbox.journal.note("sandbox resumed")
             self.last_until(sandbox, min(time.time() + seconds, sandbox.latest_end))
             return True
 
