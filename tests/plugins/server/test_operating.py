@@ -19,6 +19,9 @@ from plugins.server.serving import Caller, Made, made_key, serving, start
 pytest.importorskip("starlette", reason="stockade-server is not installed (tox -e server)")
 pytest.importorskip("uvicorn", reason="stockade-server is not installed (tox -e server)")
 
+from stockade_server.errors import Refused
+from stockade_server.rates import Rates
+
 pytestmark = pytest.mark.usefixtures("local")
 
 
@@ -77,6 +80,39 @@ def test_requests_are_counted_and_logged_without_a_secret(tmp_path: Path) -> Non
     assert records[1]["sandbox"] == made.sandbox_id and records[1]["bytes"] > 50
     for secret in (key, made.token, found["trafficAccessToken"], "sesame", "secret", "its/own"):
         assert secret not in log.read_text()
+
+
+def test_a_key_makes_so_many_requests_a_second(tmp_path: Path) -> None:
+    now = 0.0
+    rates = Rates(3, lambda: now)
+    for _ in range(3):
+        rates.take("one")
+    with pytest.raises(Refused, match="more than 3 requests a second"):
+        rates.take("one")
+    rates.take("two")
+    now += 1 / 3 + 1e-6
+    rates.take("one")
+    with pytest.raises(Refused):
+        rates.take("one")
+    now += 100
+    for _ in range(3):
+        rates.take("one")
+    with pytest.raises(Refused):
+        rates.take("one")
+
+    file, key = config(tmp_path, "max_requests_per_second = 1")
+    with serving("--config", str(file), key=key) as served:
+        caller = Caller(served.url, key)
+        found = caller.ask("POST", "/v2/sandboxes", {"templateID": "base"})[1]
+        made = Made(caller, found["sandboxID"], found["envdAccessToken"])
+        port = {"e2b_sandbox_id": made.sandbox_id, "e2b_sandbox_port": "8000"}
+        for method, path, headers in (
+            ("GET", "/v2/sandboxes", {}),
+            ("GET", "/contexts", made.headers),
+            ("GET", "/", port),
+        ):
+            asked = [caller.ask(method, path, None, **headers)[0] for _ in range(6)]
+            assert 429 in asked, (path, asked)
 
 
 def test_a_log_that_cannot_be_written_is_said_at_the_start(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from stockade_server.errors import Refused, not_served
 from stockade_server.inside import CONNECT, Inside
 from stockade_server.keys import owner_of
 from stockade_server.ports import SERVICES, Ports, target_of
+from stockade_server.rates import Rates
 from stockade_server.sandboxes import Sandboxes
 from stockade_server.settings import Settings, is_loopback
 from stockade_server.snapshots import Snapshots
@@ -57,7 +58,8 @@ class _App:
         self._sandboxes = Sandboxes(settings)
         self._snapshots = Snapshots(settings)
         self._control = Control(settings, self._sandboxes, self._snapshots)
-        self._inside = Inside(settings, self._sandboxes)
+        self._rates = Rates(settings.max_requests_per_second)
+        self._inside = Inside(settings, self._sandboxes, self._rates)
         self._counts = Counts()
         self._log: AccessLog | None = None
 
@@ -68,7 +70,7 @@ class _App:
         middleware = [
             Middleware(Watched, counts=self._counts, log=self._log, port_of=self._port_of),
             Middleware(Bounds, most=self._most, idle_seconds=settings.idle_seconds),
-            Middleware(Ports, settings=settings, sandboxes=self._sandboxes),
+            Middleware(Ports, settings=settings, sandboxes=self._sandboxes, rates=self._rates),
         ]
         made = Starlette(routes=self._routes(), middleware=middleware, lifespan=self._lifespan)
         made.state.sandboxes = self._sandboxes
@@ -156,6 +158,7 @@ class _App:
         if owner is None:
             raise Refused(401, "there is no such API key; the operator makes them")
         request.scope["stockade.owner"] = owner
+        self._rates.take(owner)
         return owner
 
     async def _create(self, request: Request) -> Response:

@@ -25,6 +25,7 @@ from stockade_server.errors import Refused, not_served, refusal
 from stockade_server.keys import same
 from stockade_server.links import is_signed, signed_one
 from stockade_server.ports import SERVICES, Target, target_of
+from stockade_server.rates import Rates
 from stockade_server.sandboxes import Sandbox, Sandboxes
 from stockade_server.settings import Settings
 from stockade_server.streams import Streamed, while_connected
@@ -44,9 +45,10 @@ _USERS = ("", "user")
 class Inside:
     """Of all sandboxes of a server."""
 
-    def __init__(self, settings: Settings, sandboxes: Sandboxes) -> None:
+    def __init__(self, settings: Settings, sandboxes: Sandboxes, rates: Rates) -> None:
         self._settings = settings
         self._sandboxes = sandboxes
+        self._rates = rates
 
     async def _reached(self, request: Request) -> Sandbox:
         """The sandbox that a request is for, whose token it must bear. It runs then."""
@@ -58,6 +60,7 @@ class Inside:
         found = [same(request.headers.get(name, ""), token) for token, name in tokens]
         if not any(found):
             raise Refused(401, "the sandbox's access token is missing, or is another's")
+        self._rates.take(sandbox.owner)
         _check_user(request)
         return await self._sandboxes.woken(sandbox)
 
@@ -76,6 +79,7 @@ class Inside:
         if target is not None:
             everybodys = [one for one in everybodys if one.sandbox_id == target.sandbox_id]
         sandbox = signed_one(request.method, request.query_params, everybodys)
+        self._rates.take(sandbox.owner)
         _check_user(request)
         return await self._sandboxes.woken(sandbox)
 

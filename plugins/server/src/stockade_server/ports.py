@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from stockade_server.answers import answered
 from stockade_server.errors import Refused, not_served
 from stockade_server.keys import owner_of, same
+from stockade_server.rates import Rates
 from stockade_server.sandboxes import Sandbox, Sandboxes
 from stockade_server.settings import Settings
 from stockade_server.streams import Streamed, while_connected
@@ -62,8 +63,11 @@ def target_of(headers: Headers, domain: str | None) -> Target | None:
 class Ports:
     """ASGI middleware: requests to a sandbox's own port go there, whatever their path."""
 
-    def __init__(self, app: ASGIApp, *, settings: Settings, sandboxes: Sandboxes) -> None:
+    def __init__(
+        self, app: ASGIApp, *, settings: Settings, sandboxes: Sandboxes, rates: Rates
+    ) -> None:
         self._app = app
+        self._rates = rates
         self._settings = settings
         self._sandboxes = sandboxes
 
@@ -86,6 +90,7 @@ class Ports:
         token = request.headers.get("e2b-traffic-access-token", "")
         if not sandbox.wanted.rules.public and not same(token, sandbox.traffic_token):
             raise Refused(403, "the header e2b-traffic-access-token is missing, or is another's")
+        self._rates.take(sandbox.owner)
         if "upgrade" in request.headers:
             raise not_served("WebSockets", "speak HTTP, such as server-sent events")
         if port not in sandbox.session.provider.config.ports:

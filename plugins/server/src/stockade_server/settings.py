@@ -99,6 +99,10 @@ class Settings:
     access_log: str | None = attrs.field(default=None, validator=_check_file)
     #: Sandboxes that a key may have at one time, unless the key says otherwise.
     max_sandboxes: int = attrs.field(default=20, validator=_number(1))
+    #: Requests of a key, and to its sandboxes. None: as many as come.
+    max_requests_per_second: int | None = attrs.field(
+        default=None, validator=attrs.validators.optional(_number(1))
+    )
     #: Snapshots that a key may have at one time, and the mebibytes that each may hold.
     max_snapshots: int = attrs.field(default=20, validator=_number(0))
     max_snapshot_mb: int = attrs.field(default=256, validator=_number(1, 65536))
@@ -144,7 +148,7 @@ def is_loopback(host: str) -> bool:
 
 _LIMITS = (
     *("max_sandboxes", "max_snapshots", "max_snapshot_mb", "max_commands"),
-    *("max_body_bytes", "max_upload_bytes", "idle_seconds"),
+    *("max_requests_per_second", "max_body_bytes", "max_upload_bytes", "idle_seconds"),
 )
 _TEXTS = ("host", "domain", "tls_certificate", "tls_key", "access_log")
 _INSTEAD = "name another file with --config"
