@@ -8,7 +8,7 @@ import http.client
 import time
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import pytest
 
@@ -38,6 +38,21 @@ class Echo(http.server.BaseHTTPRequestHandler):
 http.server.ThreadingHTTPServer(("127.0.0.1", 8000), Echo).serve_forever()
 """
 
+#: Answers with what stands in the path, and closes.
+_HOSTILE = r"""
+import socket, urllib.parse
+listening = socket.create_server(("127.0.0.1", 8000))
+while True:
+    connection, _ = listening.accept()
+    asked = connection.recv(65536).split()
+    answer = urllib.parse.unquote(asked[1].decode()).partition("?")[2]
+    try:
+        connection.sendall(answer.encode("latin-1") * (10**6 if asked[0] == b"PUT" else 1))
+    except OSError:
+        pass
+    connection.close()
+"""
+
 
 @pytest.fixture(scope="module")
 def caller() -> Iterator[Caller]:
@@ -62,9 +77,9 @@ def at_port(made: Made, port: int = 8000, method: str = "GET", **more: Any) -> A
     return ask(made, method, "/v2/sandboxes?a=%20b", b"sent", **{**sent, **more})
 
 
-def start_server(made: Made) -> None:
+def start_server(made: Made, program: str = _ECHO) -> None:
     """A server at port 8000, which says what it was asked."""
-    config = {"cmd": "python3", "args": ["-c", _ECHO]}
+    config = {"cmd": "python3", "args": ["-c", program]}
     connection = made.caller.connection()
     headers = {name.replace("_", "-"): value for name, value in made.headers.items()}
     headers["content-type"] = "application/connect+json"
@@ -74,10 +89,9 @@ def start_server(made: Made) -> None:
     assert connection.getresponse().read(5)
     connection.close()
     until = time.monotonic() + 30
-    while (
-        made.caller.ask("GET", "/", e2b_sandbox_id=made.sandbox_id, e2b_sandbox_port="8000")[0]
-        == 502
-    ):
+    ready = "/?" + quote("HTTP/1.1 204 Ready\r\n\r\n")
+    to = {"e2b_sandbox_id": made.sandbox_id, "e2b_sandbox_port": "8000"}
+    while made.caller.ask("GET", ready, None, **to)[0] == 502:
         assert time.monotonic() < until
         time.sleep(0.1)
 
@@ -185,6 +199,35 @@ def test_ports_that_lead_nowhere(made: Made) -> None:
     assert ask(made, "GET", "/", e2b_sandbox_id=made.sandbox_id, e2b_sandbox_port="x")[0] == 501
     assert at_port(made, upgrade="websocket")[0] == 501
     assert at_port(made, e2b_sandbox_id="ses-nowhere")[0] == 502
+
+
+def test_what_a_hostile_program_answers_harms_nobody(caller: Caller) -> None:
+    hostile, _ = create(caller)
+    start_server(hostile, _HOSTILE)
+    to = {"e2b_sandbox_id": hostile.sandbox_id, "e2b_sandbox_port": "8000"}
+    for answer in (
+        "",
+        "no HTTP at all\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
+        "HTTP/1.1 200 OK\r\na: b\r\ncontent-length: -1\r\n\r\n",
+        "HTTP/1.1 101 Switching\r\nupgrade: x\r\n\r\n",
+        "HTTP/1.1 100 Continue\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
+    ):
+        assert ask(hostile, "GET", f"/?{quote(answer)}", None, **to)[0] == 502, answer
+    assert ask(hostile, "PUT", f"/?{quote('x')}", None, **to)[0] == 502  # a head without an end
+    for cut in ("content-length: 10\r\n\r\nhalf", "transfer-encoding: chunked\r\n\r\n5\r\nha"):
+        with pytest.raises(http.client.IncompleteRead):
+            ask(
+                hostile,
+                "GET",
+                f"/?{quote('HTTP/1.1 200 OK' + chr(13) + chr(10) + cut)}",
+                None,
+                **to,
+            )
+    two = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 500 No\r\n\r\n"
+    assert ask(hostile, "GET", f"/?{quote(two)}", None, **to) == (200, b"ok")
+    assert caller.ask("DELETE", f"/sandboxes/{hostile.sandbox_id}")[0] == 204
 
 
 def test_a_private_sandboxs_ports_want_its_token_and_a_mask_is_the_host(caller: Caller) -> None:
