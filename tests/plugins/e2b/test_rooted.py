@@ -26,10 +26,10 @@ from stockade.session import Session
 need_parts()
 
 _SERVER = """
-import stockade_server.app as app
+import stockade_server.inside as inside
 from stockade.cli import main
 
-app._USERS = ("", "user", "root")
+inside._USERS = ("", "user", "root")
 main()
 """
 
