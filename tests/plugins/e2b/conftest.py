@@ -31,7 +31,7 @@ def need_parts() -> None:
 
 
 def leads_to(served: Served, patch: pytest.MonkeyPatch) -> None:
-    """As the server's operator is told to."""
+    """Set what `stockade serve` prints at its start."""
     for name in ("E2B_DOMAIN", "E2B_SANDBOX_URL", "E2B_DEBUG"):
         patch.delenv(name, raising=False)
     patch.setenv("E2B_API_URL", served.url)

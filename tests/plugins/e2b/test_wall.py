@@ -54,6 +54,19 @@ def test_another_limit_is_refused_and_named() -> None:
         stockade.open("e2b?memory_mb=64", agent_id="a")
 
 
+def test_a_network_that_the_template_lacks_is_refused_and_nothing_stays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with serving("--template", "base=local") as offline:
+        leads_to(offline, monkeypatch)
+        with pytest.raises(SandboxStartError, match="gives base no network") as error:
+            stockade.open("e2b?network_enabled=true", agent_id="a")
+        assert not error.value.retryable
+        assert not sandboxes(offline)
+        with stockade.open("e2b", agent_id="a") as session:
+            assert session.shell("echo hi").stdout == "hi\n"
+
+
 def test_an_unknown_template_says_which_there_are() -> None:
     with pytest.raises(SandboxStartError, match="no template 'other'; there are: base") as error:
         stockade.open("e2b:other", agent_id="a")

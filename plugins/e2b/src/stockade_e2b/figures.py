@@ -1,4 +1,4 @@
-"""What a template gives: the limits that are fixed at the service (B6)."""
+"""What a template gives: the limits that are fixed at the service (B6), and whether a network."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ _ASK_SECONDS = 20.0
 
 class Figures:
     """Asked for while the sandbox starts."""
+
+    #: The service says that the sandbox has no network.
+    offline = False
 
     def __init__(self) -> None:
         self._said: dict[str, float] = {}
@@ -39,6 +42,7 @@ class Figures:
             found = get_sandboxes_sandbox_id.sync(sandbox.sandbox_id, client=client)
             if isinstance(found, SandboxDetail):
                 self._said = _known(found)
+                self.offline = found.allow_internet_access is False
         self._came.set()
 
     def wait(self) -> None:

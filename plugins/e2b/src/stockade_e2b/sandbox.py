@@ -45,7 +45,7 @@ def made(service: Service, request: OpenRequest, template: str, marks: Mapping[s
             template,
             timeout=seconds,
             metadata=dict(marks),
-            allow_internet_access=config.network_enabled and not config.network_allow,
+            allow_internet_access=_wants_network(request),
             # What the SDK tries again makes no second one.
             idempotency_key=f"{request.session_id.lower()}-{seconds}",
             request_timeout=config.startup_timeout_seconds,
@@ -67,6 +67,11 @@ def made(service: Service, request: OpenRequest, template: str, marks: Mapping[s
         if failed.retryable and not failed.nothing_began:
             _end_late(service, marks)
         raise failed from error
+
+
+def _wants_network(request: OpenRequest) -> bool:
+    """The service's own; allowed hosts are reached by way of this process (E10)."""
+    return request.config.network_enabled and not request.config.network_allow
 
 
 def _end_late(service: Service, marks: Mapping[str, str]) -> None:
@@ -117,6 +122,12 @@ class E2bSandbox(SupervisedSandbox):
             link.begin_handshake()
             super().__init__(link, startup_seconds=request.config.startup_timeout_seconds)
             self.figures.wait()
+            if self.figures.offline and _wants_network(request):
+                raise SandboxStartError(
+                    f"network_enabled=True was asked, and the service gives {template} no network; "
+                    "take another template, or leave network_enabled out.",
+                    retryable=False,
+                )
             if self._puts_off:
                 renewing.begin(self._renewed)
         except BaseException as error:
