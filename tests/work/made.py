@@ -173,6 +173,8 @@ def serving(folder: Path, name: str) -> Iterator[Served]:
     with plain, secret:
         for server in (plain, secret):
             threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield Served(plain.server_port, secret.server_port, certificate.read_bytes())
-        plain.shutdown()
-        secret.shutdown()
+        try:
+            yield Served(plain.server_port, secret.server_port, certificate.read_bytes())
+        finally:
+            plain.shutdown()
+            secret.shutdown()

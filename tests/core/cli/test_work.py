@@ -192,15 +192,17 @@ def test_a_model_server_on_loopback(wall: str, project: Path) -> None:
     code = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1]).read().decode())"
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        place = f"models:{server.server_port}"
-        asked = ["--", "python3", "-c", code, f"http://{place}/"]
-        done = run(project, "-p", wall, "--allow", f"{place}=loopback", *asked)
-        assert done.stdout == b"a model's answer\n", done
-        assert run(project, "-p", wall, *asked).returncode == 1
-        # Its own loopback it asks directly, unless that very name is an entry.
-        place = f"localhost:{server.server_port}"
-        asked = ["--", "python3", "-c", code, f"http://{place}/"]
-        done = run(project, "-p", wall, "--allow", f"{place}=loopback", *asked)
-        assert done.stdout == b"a model's answer\n", done
-        assert b"refused" in run(project, "-p", wall, "--allow", "models", *asked).stderr
-        server.shutdown()
+        try:
+            place = f"models:{server.server_port}"
+            asked = ["--", "python3", "-c", code, f"http://{place}/"]
+            done = run(project, "-p", wall, "--allow", f"{place}=loopback", *asked)
+            assert done.stdout == b"a model's answer\n", done
+            assert run(project, "-p", wall, *asked).returncode == 1
+            # Its own loopback it asks directly, unless that very name is an entry.
+            place = f"localhost:{server.server_port}"
+            asked = ["--", "python3", "-c", code, f"http://{place}/"]
+            done = run(project, "-p", wall, "--allow", f"{place}=loopback", *asked)
+            assert done.stdout == b"a model's answer\n", done
+            assert b"refused" in run(project, "-p", wall, "--allow", "models", *asked).stderr
+        finally:
+            server.shutdown()

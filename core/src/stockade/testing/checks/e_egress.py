@@ -113,6 +113,8 @@ def _server() -> Iterator[int]:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
-        yield server.server_port
-        server.shutdown()
-        thread.join()
+        try:
+            yield server.server_port
+        finally:  # a socket that is closed under the thread would keep it busy for ever
+            server.shutdown()
+            thread.join()
