@@ -18,7 +18,7 @@ Until = Callable[[Callable[[], object], float], bool]
 
 
 class Box:
-    """One that takes what it is told, or raises."""
+    """One that takes what it is given, or raises."""
 
     def __init__(self, most: int = 10**9, error: Exception | None = None) -> None:
         self.most = most

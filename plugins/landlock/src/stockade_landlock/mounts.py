@@ -71,7 +71,7 @@ def enter_root(
     kernel.make_private()
     _put_aside()
     # Programs trust what lies in folders whose owner is the system or they themselves; of root
-    # nothing shows here. Who owns it gains nothing: it is read-only.
+    # nothing shows here. Owning it gains nothing, since it is read-only.
     mine = f"{_ROOT},uid={owner[0]},gid={owner[1]}"
     kernel.mount("tmpfs", _NEW, "tmpfs", MS_NOSUID | MS_NODEV, mine)
     for step in files.steps:

@@ -46,7 +46,7 @@ class AccessLog:
 
 
 class Counts:
-    """What Prometheus is told."""
+    """What Prometheus reads."""
 
     def __init__(self) -> None:
         self.requests: Counter[tuple[str, int]] = Counter()  # by kind and status

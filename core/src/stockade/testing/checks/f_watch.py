@@ -139,7 +139,7 @@ class Watching(ConformanceBase):
                 break
 
     def _raises(self, watch: Watch, kind: type[BaseException]) -> None:
-        """Who reads it gets this error in the end."""
+        """A reader gets this error in the end."""
         with pytest.raises(kind):
             while watch.take(self.scaled(10)) is not None:
                 pass
