@@ -47,7 +47,7 @@ from stockade_docker import (
 )
 from stockade_docker import engine as engines
 from stockade_docker.create import Shape
-from stockade_docker.durable import AttachedSandbox, find
+from stockade_docker.durable import AttachedContainer, find
 from stockade_docker.identity import with_user
 from stockade_docker.options import OPTIONS
 from stockade_docker.sandbox import ContainerSandbox, NoSupervisorError, explain
@@ -223,7 +223,7 @@ class ContainerWall(Wall):
             raise
         if not request.config.durable:
             return sandbox
-        return AttachedSandbox(api, sandbox.container, sandbox)
+        return AttachedContainer(api, sandbox.container, sandbox)
 
     def _with_user(self, request: _Request, info: engines.EngineInfo) -> _Request:
         own_kernel = self.isolation in (Isolation.KERNEL, Isolation.VM)
@@ -332,7 +332,7 @@ class ContainerWall(Wall):
                 raise
             return sandbox
 
-        return AttachedSandbox(api, container, reach)
+        return AttachedContainer(api, container, reach)
 
     def _fetch(self, api: docker.APIClient) -> None:
         images.fetch(api, self.image, self.chosen["pull"], self.chosen["pull_seconds"])

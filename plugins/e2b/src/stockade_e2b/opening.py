@@ -8,10 +8,10 @@ from typing import Any
 from stockade.errors import DestroyError, SandboxLostError
 from stockade.toolkit.egress import Names
 from stockade.wall import AttachRequest, OpenRequest, Sandbox
-from stockade_e2b.durable import AttachedSandbox
+from stockade_e2b.durable import AttachedBox
 from stockade_e2b.leftovers import find, marks_of
 from stockade_e2b.sandbox import E2bSandbox, end_sandbox, made
-from stockade_e2b.service import Service, failed_start
+from stockade_e2b.service import Service, failed_start, words_of
 
 __all__ = ["attached", "opened"]
 
@@ -25,7 +25,7 @@ def opened(service: Service, template: str, request: OpenRequest, names: Names |
         with contextlib.suppress(DestroyError):  # its timeout ends it then
             end_sandbox(service, box.sandbox_id)
         raise
-    return AttachedSandbox(service, box.sandbox_id, sandbox) if request.config.durable else sandbox
+    return AttachedBox(service, box.sandbox_id, sandbox) if request.config.durable else sandbox
 
 
 def attached(
@@ -44,10 +44,16 @@ def attached(
     def reach() -> E2bSandbox:
         from e2b import Sandbox as Box
 
-        box = Box.connect(found.sandbox_id, **service.options)
-        return _over(service, box, template, request, names)
+        try:
+            box = Box.connect(found.sandbox_id, **service.options)
+            return _over(service, box, template, request, names)
+        except Exception as error:
+            raise SandboxLostError(
+                f"the sandbox does not answer: {words_of(error)}; destroy the session and open a "
+                "new one."
+            ) from error
 
-    return AttachedSandbox(service, found.sandbox_id, reach)
+    return AttachedBox(service, found.sandbox_id, reach)
 
 
 def _over(

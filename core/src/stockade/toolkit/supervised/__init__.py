@@ -7,6 +7,7 @@ starts ``[path, "serve"]`` (see :mod:`stockade_supervisor`) and hands the two st
 
 from __future__ import annotations
 
+from stockade.toolkit.supervised.attached import AttachedSandbox
 from stockade.toolkit.supervised.execution import LinkLost
 from stockade.toolkit.supervised.link import Hello, Link
 from stockade.toolkit.supervised.request import StartRequest
@@ -15,6 +16,7 @@ from stockade.toolkit.supervised.sandbox import SupervisedSandbox
 from stockade.toolkit.supervised.transport import PipeTransport, SocketTransport, Transport
 
 __all__ = [
+    "AttachedSandbox",
     "Death",
     "Hello",
     "Link",
