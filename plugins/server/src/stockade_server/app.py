@@ -89,6 +89,7 @@ class _App:
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        self._sandboxes.pools.begin()
         try:
             yield
         finally:

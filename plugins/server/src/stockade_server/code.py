@@ -59,8 +59,10 @@ class Context:
 class Contexts:
     """Those of one sandbox; one a language is there from the start."""
 
-    def __init__(self, session: AsyncSession, working_dir: str) -> None:
+    def __init__(self, session: AsyncSession, env: Mapping[str, str], working_dir: str) -> None:
+        """``env``: variables of all code, below its caller's own."""
         self._session = session
+        self._env = env
         self._working_dir = working_dir
         self._known: dict[str, Context] = {}
         self._last = 0
@@ -158,7 +160,7 @@ class Contexts:
                 code=code,
                 language=context.language,
                 state=context.context_id,
-                env=env,
+                env={**self._env, **env},
                 working_dir=context.cwd,
                 timeout=None,
             )

@@ -53,8 +53,12 @@ class Process:
 class Processes:
     """Those of one sandbox."""
 
-    def __init__(self, session: AsyncSession, most: int, journal: Journal) -> None:
+    def __init__(
+        self, session: AsyncSession, env: Mapping[str, str], most: int, journal: Journal
+    ) -> None:
+        """``env``: variables of every command, below its caller's own."""
         self._session = session
+        self._env = env
         self._journal = journal
         self._most = most
         self._running: dict[int, Process] = {}
@@ -147,7 +151,7 @@ class Processes:
         tag = text_of(body, "tag") if body.get("tag") is not None else None
         if tag is not None and len(tag) > _MOST_TAG:
             raise Refused(400, f"tag is a text of {_MOST_TAG} characters at most")
-        options: dict[str, Any] = {"env": env, "timeout": deadline}
+        options: dict[str, Any] = {"env": {**self._env, **env}, "timeout": deadline}
         if config.get("cwd"):
             options["working_dir"] = text_of(config, "cwd")
         if len(self._running) + self._starting >= self._most:

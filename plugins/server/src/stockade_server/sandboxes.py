@@ -15,7 +15,7 @@ import attrs
 import stockade
 from stockade import Snapshot
 from stockade.aio import AsyncSession
-from stockade.config import Limits
+from stockade.config import Limits, SandboxConfig
 from stockade.errors import SandboxLostError, StockadeError
 from stockade.results import SessionStatus
 from stockade_server.code import Contexts
@@ -23,6 +23,7 @@ from stockade_server.errors import Refused, was_not_found
 from stockade_server.filesystem import Filesystem
 from stockade_server.journal import Journal
 from stockade_server.network import Rules
+from stockade_server.pools import Pools
 from stockade_server.process import Processes
 from stockade_server.settings import Settings, Template
 from stockade_server.usage import Meter
@@ -51,6 +52,12 @@ class Wanted:
     pauses: bool = False  #: at its timeout, in place of ending
     resumes: bool = False  #: by itself, when somebody asks it for something
     snapshot: Snapshot | None = None  #: whose files it begins with
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether any sandbox of the template will do: variables are each command's."""
+        limited = self.rules.offline or self.rules.hosts is not None
+        return not limited and not self.pauses and self.snapshot is None
 
 
 @attrs.define(eq=False)
@@ -97,6 +104,7 @@ class Sandboxes:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self.pools = Pools(settings)
         self._known: dict[str, Sandbox] = {}
         self._opening: Counter[str] = Counter()
         self._ending: set[asyncio.Task[None]] = set()
@@ -178,10 +186,12 @@ class Sandboxes:
             self._opening[owner] -= 1
 
     async def _opened(self, owner: str, template: Template, wanted: Wanted) -> AsyncSession:
-        options: ConfigOptions = {}
-        variables = {**template.env, **wanted.env}
-        if variables:
-            options["env_vars"] = variables
+        SandboxConfig(env_vars=dict(wanted.env))  # refused now, and not by each command
+        if wanted.is_plain:
+            session = await self.pools.open(template, owner)
+            if session is not None:
+                return session
+        options: ConfigOptions = {"env_vars": dict(template.env)}
         hosts = wanted.rules.hosts
         if hosts is not None:
             await asyncio.to_thread(_check_hosts, template, hosts)
@@ -221,9 +231,9 @@ class Sandboxes:
             started_at=now,
             ends_at=now,
             latest_end=now + (config.lifetime_seconds or _LONGEST_SECONDS),
-            processes=Processes(session, self._settings.max_commands, journal),
+            processes=Processes(session, wanted.env, self._settings.max_commands, journal),
             filesystem=Filesystem(session, config.working_dir),
-            contexts=Contexts(session, config.working_dir),
+            contexts=Contexts(session, wanted.env, config.working_dir),
             meter=Meter(session, limits, now),
             journal=journal,
         )
@@ -313,6 +323,7 @@ class Sandboxes:
     async def close(self) -> None:
         """End all of them, and have none begin: the server ends. May be called again."""
         self._closed = True
+        await self.pools.close()
         await asyncio.gather(*(self._ended(one) for one in list(self._known.values())))
         if self._ending:
             await asyncio.wait(set(self._ending))

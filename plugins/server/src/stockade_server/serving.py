@@ -34,10 +34,16 @@ class _Server(uvicorn.Server):
 
 def check(settings: Settings) -> dict[str, str]:
     """What wall stands behind each template. Raises what ``stockade.open`` would."""
-    return {
-        name: stockade.provider(one.provider, check_available=True).name
-        for name, one in settings.templates.items()
-    }
+    walls = {}
+    for name, one in settings.templates.items():
+        chosen = stockade.provider(one.provider, check_available=True)
+        if one.pool and chosen.config.durable:
+            raise ConfigError(
+                f"the template {name} is durable, and a pool's sandboxes end with the server; "
+                "leave its pool out, or durable."
+            )
+        walls[name] = chosen.name
+    return walls
 
 
 def listen(settings: Settings) -> socket.socket:

@@ -24,8 +24,21 @@ __all__ = [
 ]
 
 _MIB = 1 << 20
+_MOST_POOL = 1000
 _DOMAIN = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*(:[0-9]{1,5})?")
 _TEMPLATE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}")
+
+
+def _number(
+    low: int, high: float = math.inf
+) -> Callable[[object, attrs.Attribute[int], object], None]:
+    allowed = f"a number from {low}" + ("" if high == math.inf else f" to {high}")
+
+    def check(_: object, attribute: attrs.Attribute[int], value: object) -> None:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise ConfigError(f"{attribute.name}={value!r} is not allowed: {allowed}.")
+
+    return check
 
 
 def _check_template(_: object, __: attrs.Attribute[str], name: str) -> None:
@@ -45,18 +58,8 @@ class Template:
     provider: str | tuple[str, ...] = attrs.field(repr=False)
     #: Variables of every command, below the caller's own.
     env: Mapping[str, str] = attrs.field(factory=dict, repr=lambda env: f"<{len(env)}>")
-
-
-def _number(
-    low: int, high: float = math.inf
-) -> Callable[[object, attrs.Attribute[int], object], None]:
-    allowed = f"a number from {low}" + ("" if high == math.inf else f" to {high}")
-
-    def check(_: object, attribute: attrs.Attribute[int], value: object) -> None:
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise ConfigError(f"{attribute.name}={value!r} is not allowed: {allowed}.")
-
-    return check
+    #: Sandboxes that are started ahead; 0: each is started when it is asked for.
+    pool: int = attrs.field(default=0, validator=_number(0, _MOST_POOL))
 
 
 def _check_text(_: object, attribute: attrs.Attribute[str], value: object) -> None:
@@ -200,7 +203,7 @@ def _tables(path: str, table: Mapping[str, Any], name: str) -> list[tuple[str, d
 
 def _template(path: str, name: str, given: dict[str, Any]) -> Template:
     where = f"[serve.templates.{name}]"
-    _known(path, where, given, ("provider", "env"))
+    _known(path, where, given, ("provider", "env", "pool"))
     provider, env = given.get("provider"), given.get("env", {})
     if isinstance(provider, list) and provider and all(isinstance(one, str) for one in provider):
         provider = tuple(provider)
@@ -208,7 +211,7 @@ def _template(path: str, name: str, given: dict[str, Any]) -> Template:
         raise ConfigError(f"{path}: provider of {where} is a string or a list of strings.")
     if not isinstance(env, dict) or not all(isinstance(one, str) for one in env.values()):
         raise ConfigError(f"{path}: env of {where} is a table of texts.")
-    return Template(name=name, provider=provider, env=env)
+    return Template(name=name, provider=provider, env=env, pool=given.get("pool", 0))
 
 
 def _key(path: str, name: str, given: dict[str, Any]) -> Key:

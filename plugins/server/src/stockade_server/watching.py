@@ -73,6 +73,7 @@ class Counts:
         yield "# TYPE stockade_server_sandboxes gauge"
         for (template, state), number in sorted(states.items()):
             yield f'stockade_server_sandboxes{{template="{template}",state="{state}"}} {number}'
+        yield from _pools(sandboxes)
         yield "# HELP stockade_server_commands Commands and terminals that run."
         yield "# TYPE stockade_server_commands gauge"
         running = sum(one.processes.count for one in everybodys)
@@ -85,6 +86,27 @@ class Counts:
         yield "# TYPE stockade_server_request_seconds_total counter"
         for kind, seconds in sorted(self.seconds.items()):
             yield f'stockade_server_request_seconds_total{{kind="{kind}"}} {seconds:.6f}'
+
+
+def _pools(sandboxes: Sandboxes) -> Iterator[str]:
+    """What the pools hold, and how often one had something ready."""
+    figures = list(sandboxes.pools.figures())
+    if not figures:
+        return
+    yield "# HELP stockade_server_pool_size Sandboxes that are to be ready."
+    yield "# TYPE stockade_server_pool_size gauge"
+    for name, size, *_ in figures:
+        yield f'stockade_server_pool_size{{template="{name}"}} {size}'
+    yield "# HELP stockade_server_pool_ready Sandboxes that are ready."
+    yield "# TYPE stockade_server_pool_ready gauge"
+    for name, _, ready, *_ in figures:
+        yield f'stockade_server_pool_ready{{template="{name}"}} {ready}'
+    yield "# HELP stockade_server_pool_taken_total Sandboxes asked of a pool, ready or not."
+    yield "# TYPE stockade_server_pool_taken_total counter"
+    for name, _, _, hits, misses in figures:
+        for start, number in (("ready", hits), ("cold", misses)):
+            labels = f'template="{name}",start="{start}"'
+            yield f"stockade_server_pool_taken_total{{{labels}}} {number}"
 
 
 class Watched:
