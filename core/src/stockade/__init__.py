@@ -17,25 +17,11 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from stockade import errors
-from stockade.config import Mount, OutputKeep, OutputPolicy, SandboxConfig
 from stockade.errors import *  # noqa: F403
-from stockade.results import (
-    Chunk,
-    CodeError,
-    Display,
-    ExecutionHandle,
-    ExecutionStatus,
-    SandboxResult,
-    SessionHandle,
-    SessionStatus,
-    Stream,
-    Verdict,
-)
-from stockade.trait import SandboxProvider
-from stockade.values.pipe import PIPE
 
 if TYPE_CHECKING:
     from stockade import aio
+    from stockade.config import Mount, OutputKeep, OutputPolicy, SandboxConfig
     from stockade.executions._execution import Execution
     from stockade.executions._output import OutputReader
     from stockade.executions._terminals import TerminalExecution
@@ -43,6 +29,18 @@ if TYPE_CHECKING:
     from stockade.ledger._sqlite import SqliteLedger
     from stockade.policies._listing import inspect_plugins
     from stockade.policies.audit import AuditLog
+    from stockade.results import (
+        Chunk,
+        CodeError,
+        Display,
+        ExecutionHandle,
+        ExecutionStatus,
+        SandboxResult,
+        SessionHandle,
+        SessionStatus,
+        Stream,
+        Verdict,
+    )
     from stockade.session import Session
     from stockade.session import open_session as open
     from stockade.session._attaching import attach
@@ -52,24 +50,43 @@ if TYPE_CHECKING:
     from stockade.sessions._providers import inspect_providers, installed_providers, provider
     from stockade.sessions._runtime import Runtime, default_runtime
     from stockade.sessions._settings import Settings
+    from stockade.trait import SandboxProvider
+    from stockade.values.pipe import PIPE
 
 __version__ = "0.1.0"
 
 # Quiet unless the program listens: without a handler Python prints warnings to standard error.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
-#: Names that pull in the machinery (plug-in loading, threads) when first used.
+#: Everything but the errors is loaded when it is first used, so that a program which imports
+#: stockade and opens no session doesn't pay for it: attrs builds every class at its import.
 _LATE = {
+    "PIPE": ("stockade.values.pipe", "PIPE"),
     "AuditLog": ("stockade.policies.audit", "AuditLog"),
+    "Chunk": ("stockade.results", "Chunk"),
+    "CodeError": ("stockade.results", "CodeError"),
+    "Display": ("stockade.results", "Display"),
     "Execution": ("stockade.executions._execution", "Execution"),
+    "ExecutionHandle": ("stockade.results", "ExecutionHandle"),
+    "ExecutionStatus": ("stockade.results", "ExecutionStatus"),
+    "Mount": ("stockade.config", "Mount"),
+    "OutputKeep": ("stockade.config", "OutputKeep"),
+    "OutputPolicy": ("stockade.config", "OutputPolicy"),
     "OutputReader": ("stockade.executions._output", "OutputReader"),
     "Pool": ("stockade.session._pool", "Pool"),
     "Runtime": ("stockade.sessions._runtime", "Runtime"),
+    "SandboxConfig": ("stockade.config", "SandboxConfig"),
+    "SandboxProvider": ("stockade.trait", "SandboxProvider"),
+    "SandboxResult": ("stockade.results", "SandboxResult"),
     "Session": ("stockade.session", "Session"),
+    "SessionHandle": ("stockade.results", "SessionHandle"),
+    "SessionStatus": ("stockade.results", "SessionStatus"),
     "Settings": ("stockade.sessions._settings", "Settings"),
     "Snapshot": ("stockade.files._snapshots", "Snapshot"),
     "SqliteLedger": ("stockade.ledger._sqlite", "SqliteLedger"),
+    "Stream": ("stockade.results", "Stream"),
     "TerminalExecution": ("stockade.executions._terminals", "TerminalExecution"),
+    "Verdict": ("stockade.results", "Verdict"),
     "aio": ("stockade.aio", None),
     "attach": ("stockade.session._attaching", "attach"),
     "collect": ("stockade.sessions._collecting", "collect"),
@@ -131,8 +148,10 @@ def __getattr__(name: str) -> Any:
     if name not in _LATE:
         raise AttributeError(f"module 'stockade' has no attribute {name!r}")
     module, attribute = _LATE[name]
-    value = importlib.import_module(module)
-    return value if attribute is None else getattr(value, attribute)
+    loaded = importlib.import_module(module)
+    value = loaded if attribute is None else getattr(loaded, attribute)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:
