@@ -8,10 +8,6 @@ from stockade.testing import ProviderConformance
 
 #: Of versions that show a process's descriptors although it hides.
 LOST = "gVisor does not hide the supervisor from programs of its user: the session is lost"
-_KEPT_OPEN = (
-    "the engine keeps the connection of an attached process open when gVisor ends: the program "
-    "counts as timed out when its time is over"
-)
 
 
 class TestGVisor(ProviderConformance):
@@ -37,10 +33,6 @@ class TestGVisor(ProviderConformance):
     #: If the kill for memory comes late, the program's own end may be seen first.
     unsteady = {
         "D6_a_bomb_of_forks_ends": "it may meet the process limit, as in E4, before its deadline",
-        "E12_attached_E5_the_memory_limit_holds": _KEPT_OPEN,
-        "E12_attached_E5_buffers_of_pipes_count": _KEPT_OPEN,
-        "E12_attached_E5_buffers_of_sockets_count": _KEPT_OPEN,
-        "E12_attached_E5_connections_that_nobody_accepts_count": _KEPT_OPEN,
     }
 
     def kill_sandbox(self, session: Session) -> None:

@@ -42,9 +42,11 @@ def test_a_runtime_that_the_engine_lacks() -> None:
         stockade.open(f"gvisor:{PYTHON}?runtime=runsc-x")
 
 
-def test_out_of_memory_takes_the_session_at_once() -> None:
-    """One kernel holds program and session: E5 says what becomes of it."""
-    with stockade.open(f"gvisor:{PYTHON}?memory_mb=192") as session:
+@pytest.mark.parametrize("durable", [False, True])
+def test_out_of_memory_takes_the_session_at_once(durable: bool) -> None:
+    """One kernel holds program and session: E5 says what becomes of it. An engine keeps its
+    connection to what was attached."""
+    with stockade.open(f"gvisor:{PYTHON}?memory_mb=192", durable=durable) as session:
         other = session.start(["sleep", "30"])
         result = session.code("x = bytearray(1 << 30)\nfor i in range(0, len(x), 4096): x[i] = 1")
         assert result.verdict is Verdict.OUT_OF_MEMORY

@@ -47,8 +47,9 @@ class Shape:
     shm_mb: int = SHM_MB
     #: Processes of the engine's machine for one inside, and beside them all.
     processes_each: tuple[int, int] = (1, 0)
-    #: Whether the engine sees what is written to the root (a kernel inside may keep that).
-    sees_root: bool = True
+    #: Whether programs have a kernel of their own: the engine sees nothing then of what is
+    #: written to the root, nor, on its connection to a program, that all ended at once.
+    own_kernel: bool = False
     local_engine: bool = True
     podman: bool = False
     #: Whether the engine is known to give no network where it is asked for none this way.

@@ -19,6 +19,7 @@ from stockade.toolkit.supervised.egress import Egress
 from stockade.wall import Changes, ExecRequest, OpenRequest, Output, Running
 from stockade_docker.create import Shape, arguments, user
 from stockade_docker.delivery import COMMAND
+from stockade_docker.ending import ContainerEnd
 from stockade_docker.engine import FAILURES, never_reached
 from stockade_docker.remedies import explain_start
 from stockade_docker.streams import EngineTransport
@@ -51,16 +52,18 @@ class ContainerSandbox(SupervisedSandbox):
         first: Transport | Link,
         request: OpenRequest,
         *,
-        sees_root: bool = True,
+        own_kernel: bool = False,
         shared: bool = False,
     ) -> None:
-        """``shared``: others may use the container too, and its end is not this link's."""
+        """``own_kernel``: as :attr:`Shape.own_kernel`. ``shared``: others may use the container
+        too, and its end is not this link's."""
         self.container = container
-        self._sees_root = sees_root
+        self._own_kernel = own_kernel
         self._api = api
         self._shared = shared
         self._networked = request.config.network_enabled
         self._egress: Egress | None = None
+        self._end: ContainerEnd | None = None
         self._proxy: dict[str, str] = {}
         super().__init__(first, startup_seconds=request.config.startup_timeout_seconds)
 
@@ -80,7 +83,7 @@ class ContainerSandbox(SupervisedSandbox):
         try:
             if request.config.durable:
                 api.start(container)
-                return cls.join(api, container, request, sees_root=shape.sees_root)
+                return cls.join(api, container, request, own_kernel=shape.own_kernel)
             # Attached before it starts, so that nothing it says is missed.
             transport = EngineTransport(api.attach_socket(container, params=_ATTACH))
             link = Link(transport)
@@ -89,7 +92,7 @@ class ContainerSandbox(SupervisedSandbox):
             api.start(container)
             if shape.podman:
                 link.begin_handshake()
-            sandbox = cls(api, container, link, request, sees_root=shape.sees_root)
+            sandbox = cls(api, container, link, request, own_kernel=shape.own_kernel)
             sandbox.expire_at(request.expires_at)
             return sandbox
         except BaseException as error:
@@ -106,7 +109,7 @@ class ContainerSandbox(SupervisedSandbox):
 
     @classmethod
     def join(
-        cls, api: docker.APIClient, container: str, request: OpenRequest, *, sees_root: bool
+        cls, api: docker.APIClient, container: str, request: OpenRequest, *, own_kernel: bool
     ) -> ContainerSandbox:
         """Over a supervisor of this process's own in a container that is held by another.
 
@@ -118,10 +121,25 @@ class ContainerSandbox(SupervisedSandbox):
         except FAILURES as error:
             raise LinkLost(f"the engine could not start a supervisor: {error}") from error
         try:
-            return cls(api, container, transport, request, sees_root=sees_root, shared=True)
+            sandbox = cls(api, container, transport, request, own_kernel=own_kernel, shared=True)
         except BaseException:
             transport.close()
             raise
+        if own_kernel:
+            sandbox.watch_end()
+        return sandbox
+
+    def watch_end(self) -> None:
+        """Have the link end with the container, although the engine holds it open (D14, E5).
+
+        Raises LinkLost.
+        """
+        lost = LinkLost("its container has ended")
+        try:
+            self._end = ContainerEnd(self._api, self.container, lambda: self.link.fail(lost))
+        except FAILURES as error:
+            self.release()
+            raise LinkLost(f"the engine does not show its container's end: {error}") from error
 
     # -- executions --------------------------------------------------------------
 
@@ -166,7 +184,7 @@ class ContainerSandbox(SupervisedSandbox):
             raise SandboxLostError(f"the engine could not do it: {error}") from error
 
     def changes(self) -> Changes | None:
-        if not self._sees_root:
+        if self._own_kernel:
             return None
         try:
             found = self._api.diff(self.container) or []
@@ -195,6 +213,11 @@ class ContainerSandbox(SupervisedSandbox):
         if not self._shared and not self._paused:
             self.link.wind_down(_WIND_DOWN_SECONDS)
         super().close()
+
+    def release(self) -> None:
+        super().release()
+        if self._end is not None:
+            self._end.close()
 
     def detach(self) -> None:
         if self._egress is not None:

@@ -321,10 +321,10 @@ class ContainerWall(Wall):
         except engines.FAILURES as error:
             raise SandboxStartError(f"the engine does not answer: {error}") from error
         request = self._with_user(request, info)
-        sees_root = self.shape(request, info).sees_root
+        own_kernel = self.shape(request, info).own_kernel
 
         def reach() -> ContainerSandbox:
-            sandbox = ContainerSandbox.join(api, container, request, sees_root=sees_root)
+            sandbox = ContainerSandbox.join(api, container, request, own_kernel=own_kernel)
             try:
                 self._complete(sandbox, info, request.config, names)
             except BaseException:

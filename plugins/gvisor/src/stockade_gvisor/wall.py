@@ -88,7 +88,7 @@ class GVisorWall(ContainerWall):
 
     def shape(self, request: OpenRequest, info: EngineInfo) -> Shape:
         shape = super().shape(request, info)
-        return attrs.evolve(shape, processes_each=_HOST_PROCESSES, sees_root=False)
+        return attrs.evolve(shape, processes_each=_HOST_PROCESSES, own_kernel=True)
 
     def verify(self, sandbox: ContainerSandbox, info: EngineInfo) -> None:
         """An engine may take a runtime's name and run another: ask the kernel itself."""

@@ -72,7 +72,7 @@ class KataWall(ContainerWall):
 
     def shape(self, request: OpenRequest, info: EngineInfo) -> Shape:
         # How the machine's root reaches the host differs from one Kata to the next.
-        return attrs.evolve(super().shape(request, info), sees_root=False)
+        return attrs.evolve(super().shape(request, info), own_kernel=True)
 
     def verify(self, sandbox: ContainerSandbox, info: EngineInfo) -> None:
         """Another kernel than the engine's, on a hypervisor; else nothing may run in it."""
