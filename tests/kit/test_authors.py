@@ -149,14 +149,18 @@ def test_an_error_without_words_is_named_without_a_hole(authors: Any) -> None:
     assert "failed to start a sandbox: ZeroDivisionError; see" in output, output
 
 
-@pytest.mark.parametrize("name", ["pause", "resume", "terminal", "address_of", "detach"])
+@pytest.mark.parametrize("name", ["pause", "resume", "terminal", "address_of", "forward", "detach"])
 def test_what_is_claimed_and_not_written_says_so(name: str) -> None:
     class Claims(ScriptedSandbox):
         pass
 
     for method in ("pause", "resume"):
         setattr(Claims, method, getattr(Sandbox, method))
-    arguments: dict[str, tuple[Any, ...]] = {"terminal": (None,), "address_of": (1,)}
+    arguments: dict[str, tuple[Any, ...]] = {
+        "terminal": (None,),
+        "address_of": (1,),
+        "forward": (None, 1),
+    }
     with pytest.raises(NotImplementedError, match=rf"Claims has no {name}\(\).*leave the claim"):
         getattr(Claims(), name)(*arguments.get(name, ()))
     with pytest.raises(NotImplementedError, match=r"ScriptedWall has no remove\(\)"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -11,7 +12,7 @@ import pytest
 
 import stockade
 from conftest import need, until
-from stockade import ConfigError, UnsupportedError
+from stockade import CapacityError, ConfigError, StockadeError, UnsupportedError
 
 
 @pytest.fixture(params=["landlock", "bubblewrap"])
@@ -116,3 +117,68 @@ def test_E3_a_server_and_its_client_in_one_session(wall: str, host: str) -> None
         place = f"[{host}]" if ":" in host else host
         ask = f"import urllib.request as u; print(u.urlopen('http://{place}:8000/').read())"
         assert until(lambda: "of two executions" in session.code(ask).stdout)
+
+
+LISTEN = """
+import socket
+server = socket.create_server(("127.0.0.1", 7000))
+print("listens", flush=True)
+while True:
+    client = server.accept()[0]
+    while data := client.recv(65536):
+        client.sendall(data)
+    client.close()
+"""
+
+
+def test_a_connection_is_carried_without_a_port_of_this_machine(wall: str) -> None:
+    with stockade.open(wall) as session:
+        server = session.stream(code=LISTEN)
+        server.take()
+        ours, theirs = socket.socketpair()
+        session.forward(theirs, 7000)
+        with ours:
+            ours.settimeout(20)
+            ours.sendall(b"x" * 100_000)
+            ours.shutdown(socket.SHUT_WR)
+            assert b"".join(iter(lambda: ours.recv(65536), b"")) == b"x" * 100_000
+        ours, theirs = socket.socketpair()
+        session.forward(theirs, 7001)  # nobody listens
+        with ours:
+            ours.settimeout(20)
+            assert ours.recv(1) == b""
+        with pytest.raises(ConfigError, match="port=0"):
+            session.forward(theirs, 0)
+        with pytest.raises(ConfigError, match="not published"):
+            session.port(7000)
+
+
+def test_what_is_carried_ends_with_the_session(wall: str) -> None:
+    ours, theirs = socket.socketpair()
+    with stockade.open(wall) as session:
+        server = session.stream(code=LISTEN)
+        server.take()
+        session.forward(theirs, 7000)
+        ours.settimeout(20)
+        ours.sendall(b"x")
+        assert ours.recv(1) == b"x"
+    with ours:
+        assert ours.recv(1) == b""
+    one, two = socket.socketpair()
+    with one:
+        with pytest.raises(StockadeError):
+            session.forward(two, 7000)
+        assert two.fileno() == -1 and one.recv(1) == b""
+
+
+def test_no_more_are_carried_than_are_accepted(wall: str) -> None:
+    with stockade.open(wall) as session, contextlib.ExitStack() as held:
+        server = session.stream(code=LISTEN)
+        server.take()
+        pairs = [socket.socketpair() for _ in range(129)]
+        for ours, _ in pairs:
+            held.enter_context(ours)
+        for _, theirs in pairs[:128]:
+            session.forward(theirs, 7000)
+        with pytest.raises(CapacityError, match="128"):
+            session.forward(pairs[128][1], 7000)

@@ -139,12 +139,17 @@ def _check_mounts(_: Any, attribute: attrs.Attribute[Any], value: tuple[Mount, .
             raise _wrong("mounts source", mount.source, "a path of the host")
 
 
-def _check_ports(_: Any, attribute: attrs.Attribute[Any], value: tuple[int, ...]) -> None:
+def check_ports(field: str, value: Sequence[int]) -> None:
+    """Refuse what is no port, and one that stands there twice."""
     for port in value:
         if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= 65535:
-            raise _wrong(attribute.name, port, "ports from 1 to 65535")
+            raise _wrong(field, port, "ports from 1 to 65535")
     if len(set(value)) != len(value):
-        raise _wrong(attribute.name, value, "each port once")
+        raise _wrong(field, value, "each port once")
+
+
+def _check_ports(_: Any, attribute: attrs.Attribute[Any], value: tuple[int, ...]) -> None:
+    check_ports(attribute.name, value)
 
 
 def _check_words(_: Any, attribute: attrs.Attribute[Any], value: tuple[str, ...]) -> None:

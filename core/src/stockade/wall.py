@@ -24,6 +24,7 @@ that new fields never change a signature.
 from __future__ import annotations
 
 import abc
+import socket
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -164,6 +165,15 @@ class Sandbox(abc.ABC):
     def address_of(self, port: int) -> tuple[str, int]:
         """Where on this machine a published port is reached: host and port (``ports``)."""
         raise unwritten(self, "address_of", "ports")
+
+    def forward(self, connection: socket.socket, port: int) -> None:
+        """Carry a connected stream socket of this process to a port of the sandbox's loopback,
+        published or not, and return at once (``ports``).
+
+        The socket is the sandbox's from then on: closed when either side ends it, and with the
+        sandbox. It is closed where this raises, too. Raises CapacityError, SandboxLostError.
+        """
+        raise unwritten(self, "forward", "ports")
 
     def restart(self, state: str, language: str) -> None:
         """End a named interpreter with all it left (``stateful``). Called while it runs nothing."""

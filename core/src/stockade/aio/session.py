@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -186,6 +187,10 @@ class AsyncSession:
     async def port(self, number: int) -> tuple[str, int]:
         """Host and port on this machine that lead to a port named in the option ``ports``."""
         return await self._call(functools.partial(self._session.port, number))
+
+    async def forward(self, connection: socket.socket, port: int) -> None:
+        """As ``Session.forward``: carry a connected stream socket to a port inside."""
+        await self._call(functools.partial(self._session.forward, connection, port))
 
     def terminal(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import socket
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -17,6 +18,7 @@ from stockade.executions._listing import find, running
 from stockade.executions._terminals import TerminalExecution, open_terminal
 from stockade.results import SandboxResult, SessionStatus
 from stockade.sessions import _pausing as pausing
+from stockade.sessions._forwarding import forward
 from stockade.sessions._limits import limits_of
 from stockade.sessions._providers import WallProvider
 from stockade.wall import Form, Sandbox
@@ -285,6 +287,19 @@ class Session:
                 f"port {number} is not published; open the session with ports={number}."
             )
         return self._sandbox().address_of(number)
+
+    def forward(self, connection: socket.socket, port: int) -> None:
+        """Carry a connected stream socket of this process to a port of the sandbox's loopback,
+        and return at once: no port of this machine leads there then, published or not.
+
+            ours, theirs = socket.socketpair()
+            session.forward(theirs, 8000)
+
+        The socket is the session's from then on, also where this raises. It ends with the
+        connection inside, and at once where nobody listens there. Raises ConfigError,
+        UnsupportedError, CapacityError, SessionNotFoundError, SandboxLostError.
+        """
+        forward(self._provider.wall, self._record, connection, port)
 
     def terminal(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import socket
 import threading
 from collections.abc import Mapping, Sequence
 
@@ -102,6 +103,9 @@ class ChaosSandbox(Sandbox):
 
     def address_of(self, port: int) -> tuple[str, int]:
         return self.inner.address_of(port)
+
+    def forward(self, connection: socket.socket, port: int) -> None:
+        self.inner.forward(connection, port)
 
     def restart(self, state: str, language: str) -> None:
         self.check()

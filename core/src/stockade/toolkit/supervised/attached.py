@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -85,6 +86,9 @@ class AttachedSandbox(Sandbox):
 
     def address_of(self, port: int) -> tuple[str, int]:
         return self.reached().address_of(port)
+
+    def forward(self, connection: socket.socket, port: int) -> None:
+        self.reached().forward(connection, port)
 
     def pause(self) -> None:
         inner = self._held()

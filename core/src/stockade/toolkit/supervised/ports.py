@@ -44,7 +44,8 @@ _RESET = struct.pack("ii", 1, 0)
 class Published:
     """Listens on 127.0.0.1 alone, at a port of the kernel's choice for each of the sandbox's.
 
-    Made for a session with ``ports``. One thread listens, and two carry each connection.
+    Made for a session with ``ports``, or when a connection is first to be carried. One thread
+    listens where there are ports, and two carry each connection.
     """
 
     def __init__(self, link: Link) -> None:
@@ -126,19 +127,32 @@ class Published:
             if error.errno in _SHORT:
                 self._closing.wait(_SHORT_SECONDS)
             return
+        with contextlib.suppress(CapacityError, LinkLost, OSError, SandboxLostError):
+            self.carry(connection, port)
+
+    def carry(self, connection: socket.socket, port: int) -> None:
+        """Carry a connection to a port of the sandbox; it is this object's from then on.
+
+        Where it raises (CapacityError, LinkLost, OSError, SandboxLostError) the connection is
+        reset.
+        """
         passage = _Passage(self._link, connection, self._let_go)
         with self._lock:
-            crowded = len(self._held) >= _MOST_CONNECTIONS or self._closing.is_set()
-            if not crowded:
+            closing, crowded = self._closing.is_set(), len(self._held) >= _MOST_CONNECTIONS
+            if not (closing or crowded):
                 self._held.add(passage)
+        if closing:
+            passage.refuse()
+            raise SandboxLostError("the session is closed, and its connections are")
         if crowded:
             passage.refuse()
-            return
+            raise CapacityError(f"{_MOST_CONNECTIONS} connections lead into the session already")
         try:
             passage.begin(port)
         except (CapacityError, LinkLost, OSError):
             passage.refuse()
             self._let_go(passage)
+            raise
 
     def _let_go(self, passage: _Passage) -> None:
         with self._lock:
@@ -165,7 +179,8 @@ class _Passage(DirectSink):
         """Raises LinkLost, OSError, CapacityError where there is no thread for it; ``refuse``
         it then."""
         self.connection.setblocking(True)
-        self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self.connection.family != socket.AF_UNIX:
+            self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         stream = self._link.open_port(port, self)
         with self._lock:
             self._stream, broken = stream, self._broken

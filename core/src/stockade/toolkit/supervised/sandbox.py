@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -162,6 +163,14 @@ class SupervisedSandbox(Sandbox):
     def address_of(self, port: int) -> tuple[str, int]:
         assert self._published is not None, "a wall that claims ports publishes them"
         return self._published.address_of(port)
+
+    def forward(self, connection: socket.socket, port: int) -> None:
+        with self._lock:
+            published = self._published = self._published or Published(self.link)
+        try:
+            published.carry(connection, port)
+        except LinkLost as error:
+            raise self.loss(error) from error
 
     def languages(self) -> Sequence[str] | None:
         return tuple(self._known_interpreters())
