@@ -11,7 +11,7 @@ from plugins.server.serving import Served, serving
 from stockade.errors import StockadeError
 
 #: Templates by wall; a wall that is not here skips with its reason.
-WALLS = {"local": "local", "docker": "docker:stockade-test/python"}
+WALLS = {"local": "local?ports=8000", "docker": "docker:stockade-test/python?ports=8000"}
 
 
 def need(string: str) -> None:

@@ -16,7 +16,30 @@ from urllib.parse import urlsplit
 
 import attrs
 
-__all__ = ["Caller", "Made", "Served", "events", "frame", "made_key", "serving", "start"]
+__all__ = [
+    "PORT_PROGRAM",
+    "Caller",
+    "Made",
+    "Served",
+    "at_host",
+    "events",
+    "frame",
+    "made_key",
+    "serving",
+    "start",
+]
+
+#: Says at port 8000 which path it was asked for; the smallest image's Python has no http.server.
+PORT_PROGRAM = r"""
+import socket
+listening = socket.create_server(("127.0.0.1", 8000))
+while True:
+    connection, _ = listening.accept()
+    body = b"from inside: " + connection.recv(65536).split()[1]
+    head = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
+    connection.sendall(head % len(body) + body)
+    connection.close()
+"""
 
 
 @attrs.frozen
@@ -101,6 +124,17 @@ class Made:
     def stream(self, name: str, data: bytes, **headers: str) -> tuple[int, Any]:
         sent = {"content_type": "application/connect+json", **self.headers, **headers}
         return self.caller.ask("POST", f"/{name}", data, **sent)
+
+
+def at_host(host: str, path: str = "/asked") -> tuple[int, bytes]:
+    """What answers by a name that ``get_host`` said, which leads to this machine."""
+    connection = http.client.HTTPConnection("127.0.0.1", int(host.rpartition(":")[2]), timeout=30)
+    try:
+        connection.request("GET", path, headers={"host": host})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
 
 
 def made_key(file: Path, name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -73,3 +74,39 @@ def test_bash_keeps_its_variables(sandbox: Any) -> None:
 def test_a_language_that_is_not_served_is_refused(sandbox: Any) -> None:
     with pytest.raises(Exception, match="501.*not served"):
         sandbox.run_code("1", language="java")
+
+
+def test_the_awaited_interpreter(served: Served) -> None:
+    async def work() -> None:
+        made = await interpreter.AsyncSandbox.create(timeout=120)
+        try:
+            await made.run_code("total = 40")
+            lines: list[str] = []
+            found = await made.run_code(
+                "print('out')\ntotal + 2", on_stdout=lambda one: lines.append(one.line)
+            )
+            assert found.text == "42" and "".join(lines) == "out\n"
+            failed = await made.run_code("1 / 0")
+            assert (
+                failed.error.name == "ZeroDivisionError" and "Traceback" in failed.error.traceback
+            )
+            shown = await made.run_code(
+                "class S:\n    def _repr_html_(self): return '<b>1</b>'\ndisplay(S())\n'main'"
+            )
+            assert [one.html for one in shown.results] == ["<b>1</b>", None]
+            context = await made.create_code_context(cwd="/tmp")
+            inside = await made.run_code("x = 1\nimport os\nos.getcwd()", context=context)
+            assert inside.text == "'/tmp'"
+            assert (await made.run_code("x")).error.name == "NameError"
+            assert context.id in [one.id for one in await made.list_code_contexts()]
+            await made.restart_code_context(context)
+            assert (await made.run_code("x", context=context)).error.name == "NameError"
+            await made.remove_code_context(context)
+            assert context.id not in [one.id for one in await made.list_code_contexts()]
+            with pytest.raises(Exception, match="timed out|timeout"):
+                await made.run_code("import time\nwhile True: time.sleep(0.01)", timeout=1)
+            assert (await made.run_code("total", timeout=20)).text == "40"
+        finally:
+            await made.kill()
+
+    asyncio.run(work())

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from plugins.server.serving import Served
+from plugins.server.serving import PORT_PROGRAM, Served, at_host
 
 e2b = pytest.importorskip("e2b", reason="e2b is not installed (tox -e server)")
 
@@ -229,30 +230,61 @@ def test_a_folder_is_watched(sandbox: Any) -> None:
     watch.stop()
 
 
-# -- the awaited SDK, and many at once --------------------------------------------------
+# -- links, ports, many at once ------------------------------------------------------------
 
 
-def test_the_awaited_sdk(served: Served) -> None:
-    async def work() -> None:
-        made = await e2b.AsyncSandbox.create(timeout=60)
-        try:
-            results = await asyncio.gather(*(made.commands.run(f"echo {n}") for n in range(8)))
-            assert [one.stdout for one in results] == [f"{n}\n" for n in range(8)]
-            await made.files.write("a", "1")
-            assert await made.files.read("a") == "1"
-            events: list[Any] = []
-            watch = await made.files.watch_dir(".", on_event=events.append)
-            await made.files.write("b", "2")
-            for _ in range(200):
-                if any(event.name == "b" for event in events):
-                    break
-                await asyncio.sleep(0.05)
-            assert any(event.name == "b" for event in events)
-            await watch.stop()
-        finally:
-            await made.kill()
+def test_a_file_goes_by_signed_links(sandbox: Any) -> None:
+    boundary = (
+        b"--b\r\ncontent-disposition: form-data; name=file; filename=x\r\n\r\nby a link\r\n--b--"
+    )
+    kind = {"content-type": "multipart/form-data; boundary=b"}
+    up = sandbox.upload_url("sent.txt", use_signature_expiration=60)
+    assert opened(urllib.request.Request(up, boundary, kind))[0] == 200
+    down = sandbox.download_url("sent.txt", use_signature_expiration=60)
+    assert opened(urllib.request.Request(down)) == (200, b"by a link")
+    assert opened(urllib.request.Request(down.replace("sent", "other")))[0] == 401
+    assert opened(urllib.request.Request(down, boundary, kind))[0] == 401
 
-    asyncio.run(work())
+
+def opened(request: urllib.request.Request) -> tuple[int, bytes]:
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read()
+
+
+def test_a_port_is_reached_by_its_host(sandbox: Any) -> None:
+    sandbox.files.write("answer.py", PORT_PROGRAM)
+    server = sandbox.commands.run("python3 answer.py", background=True)
+    until = time.monotonic() + 20
+    while (found := at_host(sandbox.get_host(8000)))[0] == 502:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert found == (200, b"from inside: /asked")
+    assert server.kill()
+
+
+def test_a_terminal_is_left_joined_and_killed(sandbox: Any) -> None:
+    size = e2b.PtySize(rows=30, cols=90)
+    left = sandbox.pty.create(size, timeout=60)
+    left.disconnect()
+    seen: list[bytes] = []
+    joined = sandbox.pty.connect(left.pid)
+    sandbox.pty.send_stdin(left.pid, b"echo $((40 + 2))$((7 * 6)); exit 0\n")
+    assert joined.wait(on_pty=seen.append).exit_code == 0 and b"4242" in b"".join(seen)
+    killed = sandbox.pty.create(size, timeout=60)
+    assert sandbox.pty.kill(killed.pid)
+    with pytest.raises(e2b.CommandExitException) as raised:
+        killed.wait()
+    assert raised.value.exit_code == 137
+
+
+def test_a_signal_that_ends_a_command_is_its_exit_code(sandbox: Any) -> None:
+    with pytest.raises(e2b.CommandExitException) as raised:
+        sandbox.commands.run("kill -TERM $$")
+    assert raised.value.exit_code == 143
 
 
 def test_threads_in_one_sandbox_do_not_mix_output(sandbox: Any) -> None:
