@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import functools
 import os
 import resource
 from collections.abc import Mapping, Sequence
@@ -106,7 +107,8 @@ class LocalWall(Wall):
 
     # -- what it can do ------------------------------------------------------------
 
-    @property
+    # Found out once: every execution asks, and what cgroups there are is kept as well.
+    @functools.cached_property
     def capabilities(self) -> Capabilities:  # type: ignore[override]
         none = f"no cgroup can be made here, and limits={self.chosen['limits']}"
         return Capabilities(
