@@ -15,6 +15,8 @@ import sqlite3
 import time
 from collections.abc import Callable
 
+import attrs
+
 from stockade.errors import LedgerError
 from stockade.ledger._errors import kept
 from stockade.ledger._file import COLUMNS, LedgerFile, LedgerRecord
@@ -53,6 +55,22 @@ def default_ledger() -> SqliteLedger | None:
     strict where it names a place, else one that no session fails for."""
     setting = os.environ.get("STOCKADE_LEDGER")
     return None if setting == "off" else SqliteLedger(optional=not setting)
+
+
+@attrs.frozen
+class _State:
+    """What of a session changes, as it was at a change. It is little: each execution makes two."""
+
+    status: SessionStatus
+    paused: bool
+    ends: str | None
+    last_used: float
+    reason: str
+
+    @classmethod
+    def of(cls, record: Recorded) -> _State:
+        with record.lock:
+            return cls(record.status, record.paused, record.ends, record.last_used, record.reason)
 
 
 class SqliteLedger(ExecutionLog):
@@ -105,7 +123,7 @@ class SqliteLedger(ExecutionLog):
         durable = record.config.durable
         if self.optional and not durable and self._later.silent:
             return
-        row = self._row(record)
+        row = self._row(record, _State.of(record))
         marks = ", ".join(f":{name}" for name in row)
         try:
             with self.file.writing() as db:
@@ -132,9 +150,9 @@ class SqliteLedger(ExecutionLog):
 
     def change(self, record: Recorded) -> None:
         """Write what changed: at once where another process relies on it, else soon."""
-        row = self._row(record)  # now, under the record's lock: whoever writes must not wait for it
+        state = _State.of(record)  # now, under the record's lock: whoever writes must not wait
         attached = record.attached
-        self.put_off(record.session_id, lambda: self._update(row, attached))
+        self.put_off(record.session_id, lambda: self._update(self._row(record, state), attached))
         lasting = record.status not in (_S.READY, _S.EXECUTING) or record.noted != record.paused
         if record.config.durable and lasting:
             self.flush()
@@ -146,24 +164,24 @@ class SqliteLedger(ExecutionLog):
         self.put_off(record.session_id, lambda: self.drop(record.session_id))
         self.flush()
 
-    def _row(self, record: Recorded) -> dict[str, object]:
-        with record.lock:
-            return {
-                "session_id": record.session_id,
-                "provider": record.provider,
-                "string": kept(record.string),
-                "place": kept(str(record.place)) if record.place is not None else "",
-                "agent": agent_hash(record.agent_id),
-                "owner": self.owner,
-                "durable": int(record.config.durable),
-                "state": record.status.value,
-                "paused": int(record.paused),
-                "created_at": record.created_at,
-                "expires": record.ends,  # as of then: the clock may have been set since
-                "idle_seconds": record.config.idle_seconds,
-                "used": moment(time.time() - (time.monotonic() - record.last_used)),
-                "reason": kept(record.reason[:500]),
-            }
+    def _row(self, record: Recorded, state: _State) -> dict[str, object]:
+        """What does not change is read from the record, when it is written."""
+        return {
+            "session_id": record.session_id,
+            "provider": record.provider,
+            "string": kept(record.string),
+            "place": kept(str(record.place)) if record.place is not None else "",
+            "agent": agent_hash(record.agent_id),
+            "owner": self.owner,
+            "durable": int(record.config.durable),
+            "state": state.status.value,
+            "paused": int(state.paused),
+            "created_at": record.created_at,
+            "expires": state.ends,  # as of then: the clock may have been set since
+            "idle_seconds": record.config.idle_seconds,
+            "used": moment(time.time() - (time.monotonic() - state.last_used)),
+            "reason": kept(state.reason[:500]),
+        }
 
     def _update(self, row: dict[str, object], attached: bool) -> None:
         busy = int(row["state"] == _S.EXECUTING.value)
