@@ -128,6 +128,9 @@ class LinkExecution:
         self._show = show
         self._shown_owed = 0
         self._changed = threading.Condition()
+        #: Who waits for its start. Else nobody is woken by it: whoever waits for the end would
+        #: be, at each execution, for nothing.
+        self._awaiting_start = 0
         self._pending: deque[tuple[Stream, bytes]] = deque()
         self._writing = False  # one piece is being handed to a slow reader
         self._owed = {Stream.STDOUT: 0, Stream.STDERR: 0}
@@ -168,7 +171,7 @@ class LinkExecution:
         Raises ProcessLookupError where it has ended.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._over() or self._room() > 0, seconds)
+            self._wait_for_start(lambda: self._over() or self._room() > 0, seconds)
             if self._over():
                 raise ProcessLookupError("the program has ended")
             most = self._room()
@@ -254,7 +257,15 @@ class LinkExecution:
     def started(self, seconds: float) -> bool:
         """Wait up to so long for it to have started, or ended; whether it has."""
         with self._changed:
-            return self._changed.wait_for(lambda: bool(self.pid) or self._over(), seconds)
+            return self._wait_for_start(lambda: bool(self.pid) or self._over(), seconds)
+
+    def _wait_for_start(self, there: Callable[[], bool], seconds: float) -> bool:
+        """Wait for what may come of its start as well. Called under the lock."""
+        self._awaiting_start += 1
+        try:
+            return self._changed.wait_for(there, seconds)
+        finally:
+            self._awaiting_start -= 1
 
     def settled(self, seconds: float) -> bool:
         """Wait up to so long for its end; whether it has come."""
@@ -311,7 +322,8 @@ class LinkExecution:
         elif frame.kind == Kind.STARTED:
             with self._changed:
                 self.pid = _NUMBER.unpack(frame.body)[0]
-                self._changed.notify_all()
+                if self._awaiting_start:
+                    self._changed.notify_all()
         elif frame.kind == Kind.INPUT_CREDIT:
             with self._changed:
                 self._input_credit += _NUMBER.unpack(frame.body)[0]
