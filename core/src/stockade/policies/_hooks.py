@@ -59,8 +59,9 @@ class Hooks:
         self._manager.add_hookspecs(api.ProviderHooks)
         #: What stands in the manager for a plug-in, by the plug-in's identity.
         self._guarded: dict[int, Guarded] = {}
-        #: Whether executions have middleware to pass; kept, since each asks.
-        self.has_middleware = False
+        #: Whether executions have middleware, policies and observers; kept, since each asks, and
+        #: calling a hook that nobody implements costs as much as one that somebody does.
+        self.has_middleware = self._has_policies = self._has_observers = False
         self._languages: Mapping[str, Language] | None = None
         self._core: Guarded | None = None
         self._core_last()
@@ -199,7 +200,10 @@ class Hooks:
 
     def _changed(self) -> None:
         self._languages = None
-        self.has_middleware = len(self._manager.hook.stockade_execution.get_hookimpls()) > 1
+        hooks = self._manager.hook
+        self.has_middleware = len(hooks.stockade_execution.get_hookimpls()) > 1
+        self._has_policies = bool(hooks.stockade_execution_policy.get_hookimpls())
+        self._has_observers = bool(hooks.stockade_event.get_hookimpls())
 
     # -- the hooks -------------------------------------------------------------
 
@@ -210,6 +214,8 @@ class Hooks:
 
     def judge_execution(self, proposal: ExecutionProposal) -> ExecutionProposal:
         """The proposal with what policies tightened; PolicyRefusedError, PolicyError."""
+        if not self._has_policies:
+            return proposal
         return ExecutionJudging(proposal).judge(self._manager.hook.stockade_execution_policy)
 
     def execute(self, execution: JudgedExecution) -> SandboxResult:
@@ -262,7 +268,8 @@ class Hooks:
 
         The user's interrupt alone goes on, once all of them are notified.
         """
-        Notifying(event).notify(self._manager.hook.stockade_event)
+        if self._has_observers:
+            Notifying(event).notify(self._manager.hook.stockade_event)
 
 
 class _Core:
