@@ -173,10 +173,7 @@ void run_finish(struct run *run) {
         send_end(run);
     /* What still prints is read and forgotten, so that it does not end of a broken pipe. */
     bool silent = run->doomed || all_closed(run);
-    if (run->state == ENDED && silent && is_gone(run)) {
-        wire_send(K_GONE, 0, run->id, NULL, 0);
-        run_free(run);
-    }
+    if (run->state == ENDED && silent && is_gone(run)) run_free(run);
 }
 
 static void take_report(struct run *run, const struct report *report) {

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 HASHES: dict[str, str] = {
-    "aarch64": "cf49a40c197c11c2baf50b63b47834a9e64e75a2a040fff675598ae3355a786a",
-    "x86_64": "9a539df9f98c0a781d62342bde77eb0f340125a48b946096dc43dd46bd0c9482",
+    "aarch64": "fb5630b1c6db63deeb460d4d4062232afc7b9c6d792528acebafe02af5d44e37",
+    "x86_64": "0b11195ca950c185acdea466275ed3e61461c1b1b17e76c833fa8640b8f71583",
 }
