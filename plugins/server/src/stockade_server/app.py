@@ -21,7 +21,7 @@ from stockade_server.inside import CONNECT, Inside
 from stockade_server.keys import owner_of
 from stockade_server.ports import SERVICES, Ports, target_of
 from stockade_server.rates import Rates
-from stockade_server.sandboxes import Sandboxes
+from stockade_server.sandboxes import INSECURE_OWNER, Sandboxes
 from stockade_server.settings import Settings, is_loopback
 from stockade_server.snapshots import Snapshots
 from stockade_server.streams import while_connected
@@ -29,7 +29,6 @@ from stockade_server.watching import AccessLog, Counts, Watched
 
 __all__ = ["make_app"]
 
-_INSECURE_OWNER = "insecure"  #: the agent id of everybody where no key is needed
 _UPLOADS = ("/files", "/process.Process/StreamInput")
 
 #: What the protocol has and this server does not serve.
@@ -89,7 +88,7 @@ class _App:
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
-        self._sandboxes.pools.begin()
+        await self._sandboxes.begin()
         try:
             yield
         finally:
@@ -154,7 +153,7 @@ class _App:
 
     def _owner(self, request: Request) -> str:
         if self._settings.insecure:
-            return _INSECURE_OWNER
+            return INSECURE_OWNER
         owner = owner_of(request.headers.get("x-api-key", ""), self._settings.keys)
         if owner is None:
             raise Refused(401, "there is no such API key; the operator makes them")

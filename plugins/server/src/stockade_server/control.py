@@ -14,10 +14,12 @@ from starlette.datastructures import QueryParams
 from stockade_server.connect import text_of, texts_of
 from stockade_server.errors import Refused, not_served, refusal
 from stockade_server.network import check_update, rules_of
-from stockade_server.sandboxes import DEFAULT_SECONDS, Sandbox, Sandboxes, Wanted
+from stockade_server.sandbox import Sandbox
+from stockade_server.sandboxes import Sandboxes
 from stockade_server.settings import Settings
 from stockade_server.snapshots import Snapshots
 from stockade_server.templates import Templates, figures
+from stockade_server.wanted import DEFAULT_SECONDS, Wanted
 
 __all__ = ["Control"]
 

@@ -26,7 +26,8 @@ from stockade_server.keys import same
 from stockade_server.links import is_signed, signed_one
 from stockade_server.ports import SERVICES, Target, target_of
 from stockade_server.rates import Rates
-from stockade_server.sandboxes import Sandbox, Sandboxes
+from stockade_server.sandbox import Sandbox
+from stockade_server.sandboxes import Sandboxes
 from stockade_server.settings import Settings
 from stockade_server.streams import Streamed, while_connected
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 
 from stockade_server.errors import Refused
 from stockade_server.keys import same
-from stockade_server.sandboxes import Sandbox
+from stockade_server.sandbox import Sandbox
 
 __all__ = ["is_signed", "signed_one"]
 

@@ -18,7 +18,8 @@ from stockade_server.answers import answered
 from stockade_server.errors import Refused, not_served
 from stockade_server.keys import owner_of, same
 from stockade_server.rates import Rates
-from stockade_server.sandboxes import Sandbox, Sandboxes
+from stockade_server.sandbox import Sandbox
+from stockade_server.sandboxes import Sandboxes
 from stockade_server.settings import Settings
 from stockade_server.streams import Streamed, while_connected
 

@@ -4,106 +4,50 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
 from collections import Counter
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
 import stockade
-from stockade import Snapshot
 from stockade.aio import AsyncSession
-from stockade.config import Limits, SandboxConfig
+from stockade.config import SandboxConfig
 from stockade.errors import SandboxLostError, StockadeError
 from stockade.results import SessionStatus
 from stockade_server.code import Contexts
 from stockade_server.errors import Refused, was_not_found
 from stockade_server.filesystem import Filesystem
 from stockade_server.journal import Journal
-from stockade_server.network import Rules
+from stockade_server.keeping import Finder, Intents, may_be_durable
 from stockade_server.pools import Pools
 from stockade_server.process import Processes
+from stockade_server.sandbox import Sandbox
 from stockade_server.settings import Settings, Template
+from stockade_server.state import Record, State
 from stockade_server.usage import Meter
+from stockade_server.wanted import Wanted
 
 if TYPE_CHECKING:
     from stockade.config import ConfigOptions
 
-__all__ = ["DEFAULT_SECONDS", "Sandbox", "Sandboxes", "Wanted"]
+__all__ = ["INSECURE_OWNER", "Sandboxes"]
 
 _log = logging.getLogger("stockade.server")
 
-DEFAULT_SECONDS = 300  #: How long a sandbox lasts whose caller says nothing.
+INSECURE_OWNER = "insecure"  #: the agent id of everybody where no key is needed
 _LONGEST_SECONDS = 86_400.0  #: where the template states no lifetime
 _PAUSE_TRIES, _PAUSE_AGAIN = 4, 0.25  #: seconds between them
-_GONE = (SessionStatus.DESTROYED, SessionStatus.FAILED, SessionStatus.DESTROYING)
-
-
-@attrs.frozen(kw_only=True)
-class Wanted:
-    """What a caller asks for when a sandbox is made."""
-
-    seconds: float  #: that it lasts
-    metadata: Mapping[str, str] = attrs.field(factory=dict)
-    env: Mapping[str, str] = attrs.field(factory=dict, repr=lambda env: f"<{len(env)}>")
-    rules: Rules = Rules()
-    pauses: bool = False  #: at its timeout, in place of ending
-    resumes: bool = False  #: by itself, when somebody asks it for something
-    snapshot: Snapshot | None = None  #: whose files it begins with
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether any sandbox of the template will do: variables are each command's."""
-        limited = self.rules.offline or self.rules.hosts is not None
-        return not limited and not self.pauses and self.snapshot is None
-
-
-@attrs.define(eq=False)
-class Sandbox:
-    """One session, as the protocol sees it."""
-
-    session: AsyncSession = attrs.field(repr=False)
-    limits: Limits  #: what it may use, whoever fixed it
-    owner: str
-    template: Template = attrs.field(repr=False)
-    wanted: Wanted = attrs.field(repr=False)
-    network: bool  #: whether anything is reached from inside
-    access_token: str = attrs.field(repr=False)
-    traffic_token: str = attrs.field(repr=False)
-    started_at: float  #: Unix time
-    ends_at: float  #: Unix time
-    latest_end: float  #: past which it cannot be kept
-    processes: Processes = attrs.field(repr=False)
-    filesystem: Filesystem = attrs.field(repr=False)
-    contexts: Contexts = attrs.field(repr=False)
-    meter: Meter = attrs.field(repr=False)
-    journal: Journal = attrs.field(repr=False)
-    timer: asyncio.TimerHandle | None = None
-    #: One pause or resumption at a time.
-    turn: asyncio.Lock = attrs.field(factory=asyncio.Lock, repr=False)
-    #: A form that is being read takes this machine's disk: so many of one sandbox at one time.
-    forms: asyncio.Semaphore = attrs.field(factory=lambda: asyncio.Semaphore(2), repr=False)
-
-    @property
-    def sandbox_id(self) -> str:
-        return self.session.session_id
-
-    @property
-    def state(self) -> str:
-        return "paused" if self.session.paused else "running"
-
-    @property
-    def alive(self) -> bool:
-        return self.session.status not in _GONE
 
 
 class Sandboxes:
     """All of one server. For one event loop."""
 
     def __init__(self, settings: Settings) -> None:
+        """Raises ConfigError where the state cannot be kept."""
         self._settings = settings
+        self._state = State(settings.state)
+        self._intents = Intents(self._state)
+        self._finder = Finder(self._state, settings.templates, self._found)
         self.pools = Pools(settings)
         self._known: dict[str, Sandbox] = {}
         self._opening: Counter[str] = Counter()
@@ -114,6 +58,34 @@ class Sandboxes:
     def closed(self) -> bool:
         """Whether the server is ending."""
         return self._closed
+
+    # -- what was before -------------------------------------------------------------
+
+    async def begin(self) -> None:
+        """Find the durable ones of the server before, and start to fill the pools. Called once,
+        before anybody is answered."""
+        self.pools.begin()
+        known = []
+        for record in await asyncio.to_thread(self._state.records):
+            if self._knows(record):
+                known.append(record)
+            else:
+                _log.warning(
+                    "the sandbox %s is left alone: its key %s or its template %s is not served",
+                    *(record.sandbox_id, record.owner, record.template),
+                )
+        await self._finder.look(known)
+
+    def _knows(self, record: Record) -> bool:
+        settings = self._settings
+        owners = {INSECURE_OWNER} if settings.insecure else set(settings.keys)
+        return record.owner in owners and record.template in settings.templates
+
+    async def _found(self, session: AsyncSession, record: Record) -> None:
+        sandbox = await self._made(session, record)
+        sandbox.journal.note("the server was started again")
+        self.last_until(sandbox, record.ends_at)
+        self._known[sandbox.sandbox_id] = sandbox
 
     # -- which one -----------------------------------------------------------------
 
@@ -177,10 +149,10 @@ class Sandboxes:
         try:
             session = await self._opened(owner, template, wanted)
             try:
-                limits = await asyncio.to_thread(lambda: session.limits)
-                return self._add(session, limits, owner, template, wanted)
+                return await self._add(session, owner, template, wanted)
             except BaseException:
                 await session.close()
+                self._state.remove(session.session_id)
                 raise
         finally:
             self._opening[owner] -= 1
@@ -198,48 +170,56 @@ class Sandboxes:
         if hosts is not None or wanted.rules.offline:
             options["network_enabled"] = False
             options["network_allow"] = hosts or ()
-        return await stockade.aio.open(
+        opening = stockade.aio.open(
             template.provider,
             agent_id=owner,
             snapshot=wanted.snapshot,
             needs=("pause",) if wanted.pauses else (),
             **options,
         )
+        if not self._state.keeps or not await asyncio.to_thread(may_be_durable, template):
+            return await opening
+        with self._intents.noted(lambda one: _intended(one, owner, template, wanted, handed=False)):
+            return await opening
 
-    def _add(
-        self,
-        session: AsyncSession,
-        limits: Limits,
-        owner: str,
-        template: Template,
-        wanted: Wanted,
+    async def _add(
+        self, session: AsyncSession, owner: str, template: Template, wanted: Wanted
     ) -> Sandbox:
-        config = session.provider.config
         if self._closed:
             raise Refused(503, "the server is ending")
-        now, journal = time.time(), Journal()
-        journal.note(f"sandbox made of the template {template.name}")
-        sandbox = Sandbox(
-            session=session,
-            limits=limits,
-            owner=owner,
-            template=template,
-            wanted=wanted,
-            network=config.network_enabled or bool(config.network_allow),
-            access_token=secrets.token_hex(32),
-            traffic_token=secrets.token_hex(32),
-            started_at=now,
-            ends_at=now,
-            latest_end=now + (config.lifetime_seconds or _LONGEST_SECONDS),
-            processes=Processes(session, wanted.env, self._settings.max_commands, journal),
-            filesystem=Filesystem(session, config.working_dir),
-            contexts=Contexts(session, wanted.env, config.working_dir),
-            meter=Meter(session, limits, now),
-            journal=journal,
-        )
-        self.last_until(sandbox, now + wanted.seconds)
+        lifetime = session.provider.config.lifetime_seconds or _LONGEST_SECONDS
+        record = _intended(session.session_id, owner, template, wanted, lifetime)
+        sandbox = await self._made(session, record)
+        sandbox.journal.note(f"sandbox made of the template {template.name}")
+        self.last_until(sandbox, record.ends_at)
         self._known[sandbox.sandbox_id] = sandbox
         return sandbox
+
+    async def _made(self, session: AsyncSession, record: Record) -> Sandbox:
+        config, journal = session.provider.config, Journal()
+        limits = record.limits  # of one that is paused its wall says nothing
+        if limits is None:
+            limits = await asyncio.to_thread(lambda: session.limits)
+        env, most = record.wanted.env, self._settings.max_commands
+        template = self._settings.templates[record.template]
+        return Sandbox(
+            session=session,
+            limits=limits,
+            owner=record.owner,
+            template=template,
+            wanted=record.wanted,
+            network=config.network_enabled or bool(config.network_allow),
+            access_token=self._state.token("access", session.session_id),
+            traffic_token=self._state.token("traffic", session.session_id),
+            started_at=record.started_at,
+            ends_at=record.started_at,
+            latest_end=record.latest_end,
+            processes=Processes(session, env, most, journal),
+            filesystem=Filesystem(session, config.working_dir),
+            contexts=Contexts(session, env, config.working_dir),
+            meter=Meter(session, limits, record.started_at),
+            journal=journal,
+        )
 
     # -- pausing -------------------------------------------------------------------------
 
@@ -272,6 +252,8 @@ class Sandboxes:
     def last_until(self, sandbox: Sandbox, ends_at: float) -> None:
         """Set when it ends. Raises Refused past what the template allows."""
         self.check_end(sandbox, ends_at)
+        if sandbox.durable:
+            self._state.write(sandbox.record(ends_at))
         if sandbox.timer is not None:
             sandbox.timer.cancel()
         sandbox.ends_at = ends_at
@@ -319,14 +301,55 @@ class Sandboxes:
             if sandbox.alive or sandbox.session.status is SessionStatus.FAILED:
                 self._known[sandbox.sandbox_id] = sandbox
             raise
+        self._state.remove(sandbox.sandbox_id)
 
     async def close(self) -> None:
-        """End all of them, and have none begin: the server ends. May be called again."""
-        self._closed = True
+        """The server ends: all of them end but the durable ones, which stay, and none begins.
+        May be called again."""
+        first, self._closed = not self._closed, True
+        await self._finder.close()
         await self.pools.close()
-        await asyncio.gather(*(self._ended(one) for one in list(self._known.values())))
+        await asyncio.gather(*(self._left(one) for one in list(self._known.values())))
         if self._ending:
             await asyncio.wait(set(self._ending))
+        if first:
+            self._intents.close()
+            self._state.close()
+
+    async def _left(self, sandbox: Sandbox) -> None:
+        """Let go of a durable one; end another."""
+        if not sandbox.durable or not self._state.keeps:
+            await self._ended(sandbox)
+            return
+        if sandbox.timer is not None:
+            sandbox.timer.cancel()
+        self._known.pop(sandbox.sandbox_id, None)
+        try:
+            await sandbox.session.detach()
+        except StockadeError as error:
+            _log.error("the sandbox %s was not let go of: %s", sandbox.sandbox_id, error)
+
+
+def _intended(
+    sandbox_id: str,
+    owner: str,
+    template: Template,
+    wanted: Wanted,
+    lifetime: float = _LONGEST_SECONDS,
+    *,
+    handed: bool = True,
+) -> Record:
+    now = time.time()
+    return Record(
+        sandbox_id=sandbox_id,
+        owner=owner,
+        template=template.name,
+        wanted=wanted,
+        started_at=now,
+        ends_at=now + wanted.seconds,
+        latest_end=now + lifetime,
+        handed=handed,
+    )
 
 
 async def _freeze(sandbox: Sandbox) -> None:

@@ -12,6 +12,7 @@ import uvicorn
 import stockade
 from stockade.errors import ConfigError
 from stockade_server.app import make_app
+from stockade_server.keeping import may_be_durable
 from stockade_server.sandboxes import Sandboxes
 from stockade_server.settings import Settings
 
@@ -37,7 +38,13 @@ def check(settings: Settings) -> dict[str, str]:
     walls = {}
     for name, one in settings.templates.items():
         chosen = stockade.provider(one.provider, check_available=True)
-        if one.pool and chosen.config.durable:
+        durable = may_be_durable(one)
+        if durable and settings.state is None:
+            raise ConfigError(
+                f"the template {name} is durable, and the server keeps no track of sandboxes; "
+                'name a folder for that in its file: state = "/var/lib/stockade".'
+            )
+        if durable and one.pool:
             raise ConfigError(
                 f"the template {name} is durable, and a pool's sandboxes end with the server; "
                 "leave its pool out, or durable."

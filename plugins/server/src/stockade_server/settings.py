@@ -100,6 +100,8 @@ class Settings:
     tls_key: str | None = attrs.field(default=None, validator=_check_file)
     #: A file, to whose end a line of JSON is written for each request. None: there is no log.
     access_log: str | None = attrs.field(default=None, validator=_check_file)
+    #: A folder, in which durable sandboxes are kept track of. None: there are no durable ones.
+    state: str | None = attrs.field(default=None, validator=_check_file)
     #: Sandboxes that a key may have at one time, unless the key says otherwise.
     max_sandboxes: int = attrs.field(default=20, validator=_number(1))
     #: Requests of a key, and to its sandboxes. None: as many as come.
@@ -153,7 +155,7 @@ _LIMITS = (
     *("max_sandboxes", "max_snapshots", "max_snapshot_mb", "max_commands"),
     *("max_requests_per_second", "max_body_bytes", "max_upload_bytes", "idle_seconds"),
 )
-_TEXTS = ("host", "domain", "tls_certificate", "tls_key", "access_log")
+_TEXTS = ("host", "domain", "tls_certificate", "tls_key", "access_log", "state")
 _INSTEAD = "name another file with --config"
 _KEYS = ("port", "templates", "keys", *_TEXTS, *_LIMITS)
 

@@ -18,7 +18,7 @@ from stockade import Snapshot
 from stockade.config import MIB
 from stockade_server.connect import text_of
 from stockade_server.errors import Refused
-from stockade_server.sandboxes import Sandbox
+from stockade_server.sandbox import Sandbox
 from stockade_server.settings import Settings, Template
 
 __all__ = ["Kept", "Snapshots"]

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from stockade_server.bodies import pieces_of
 from stockade_server.errors import Refused, refusal
 from stockade_server.metadata import metadata_of
-from stockade_server.sandboxes import Sandbox
+from stockade_server.sandbox import Sandbox
 from stockade_server.streams import Streamed, while_connected
 
 __all__ = ["download", "upload"]
