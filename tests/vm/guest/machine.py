@@ -10,19 +10,30 @@ from pathlib import Path
 
 import attrs
 
-#: Memory of a guest.
-MEMORY = "3G"
 #: Without what costs an emulator much and protects nothing that is tested: a fifth level of page
 #: tables, string instructions by the byte, and protections checked at each look at a user's memory.
 _CPU = "max,la57=off,erms=off,pku=off,smap=off,smep=off"
 #: A loaded host delivers timer interrupts late: the kernel must not take that for a broken one.
-#: And the timer must be one that ticks by itself: QEMU loses an interrupt that comes just when a
-#: nested guest is entered (`helper_vmrun` changes the pending ones outside its lock). One that is
-#: to set the next would be the last; here the next tick brings it along.
 _KERNEL = (
     "console=ttyS0 root=/dev/vda rw init=/stockade-init mitigations=off panic=-1 "
-    "no_timer_check nohz=off highres=off quiet"
+    "no_timer_check quiet"
 )
+
+
+@attrs.frozen(kw_only=True)
+class Machine:
+    """What is emulated."""
+
+    memory: str = "3G"
+    cpus: int = 1
+    kernel: str = ""  #: further words of the kernel's command line
+
+
+#: With a KVM inside. One cpu: with two the emulation is no faster, and was less steady. The timer
+#: must be one that ticks by itself: QEMU loses an interrupt that comes just when a nested guest
+#: is entered (`helper_vmrun` changes the pending ones outside its lock). One that is to set the
+#: next would be the last; here the next tick brings it along.
+NESTED = Machine(kernel="nohz=off highres=off")
 #: A guest whose processor takes no time at all for so long is frozen: what idles has its timers.
 _FROZEN_SECONDS, _LOOK_SECONDS = 150.0, 10.0
 #: How QEMU names the threads that are the guest's processors.
@@ -60,7 +71,7 @@ def ticks_of(pid: int, name: str) -> int | None:
     return total
 
 
-def run(guest: Path, job: Path, seconds: float) -> int:
+def run(guest: Path, job: Path, seconds: float, machine: Machine = NESTED) -> int:
     """Boot the guest, run ``job/job`` with sh, and return that script's exit code.
 
     Its output is in ``job/log``, the console in ``job/console``; the image itself is left
@@ -70,7 +81,7 @@ def run(guest: Path, job: Path, seconds: float) -> int:
     """
     began = time.monotonic()
     with subprocess.Popen(
-        _command(guest, job, job / "console"),
+        _command(guest, job, machine),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -105,7 +116,7 @@ def _watched(emulator: subprocess.Popen[bytes], until: float) -> bytes:
     raise GuestError(f"the guest did not end within {until - began:.0f} s")
 
 
-def _command(guest: Path, job: Path, console: Path) -> list[str]:
+def _command(guest: Path, job: Path, machine: Machine) -> list[str]:
     return [
         # It ends with the lane, however that ends.
         "setpriv",
@@ -123,11 +134,10 @@ def _command(guest: Path, job: Path, console: Path) -> list[str]:
         "tcg",
         "-cpu",
         _CPU,
-        # One cpu: with two the emulation is no faster, and was less steady.
         "-smp",
-        "1",
+        str(machine.cpus),
         "-m",
-        MEMORY,
+        machine.memory,
         "-display",
         "none",
         "-monitor",
@@ -137,7 +147,7 @@ def _command(guest: Path, job: Path, console: Path) -> list[str]:
         "-initrd",
         str(guest / "initrd"),
         "-append",
-        _KERNEL,
+        f"{_KERNEL} {machine.kernel}",
         "-drive",
         f"if=none,id=disk,format=raw,snapshot=on,file={guest / 'image'}",
         "-device",
@@ -149,7 +159,7 @@ def _command(guest: Path, job: Path, console: Path) -> list[str]:
         "-device",
         "virtio-9p-pci,fsdev=job,mount_tag=job",
         "-serial",
-        f"file:{console}",
+        f"file:{job / 'console'}",
     ]
 
 

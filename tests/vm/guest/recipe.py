@@ -17,23 +17,51 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import attrs
+
 HERE = Path(__file__).parent
-REQUIREMENTS = HERE / "requirements.txt"
 
 #: What the host needs.
 PACKAGES = ("mmdebstrap", "qemu-system-x86", "e2fsprogs")
-#: What the guest holds.
-GUEST_PACKAGES = (
-    "linux-image-amd64",
-    "python3",
-    "busybox-static",
-    "ca-certificates",
-    "iproute2",
-    "kmod",
-)
-IMAGE_SIZE = "3G"
-#: Where the guest has the packages of requirements.txt.
+#: Where the guest has the packages of its requirements.
 SITE = "/opt/site"
+
+
+@attrs.frozen(kw_only=True)
+class Recipe:
+    """All that decides what a guest holds."""
+
+    name: str
+    packages: tuple[str, ...]  #: Debian's, the kernel among them
+    suite: str = ""  #: Debian's release; default the one that the host runs
+    requirements: Path | None = None  #: packages for its Python, put into SITE
+    size: str = "3G"  #: of its disk
+
+    @property
+    def release(self) -> str:
+        return self.suite or _suite()
+
+    def key(self) -> str:
+        """A hash of it, and of the code that follows it."""
+        parts = [self.release, *self.packages, self.size]
+        parts += [(HERE / name).read_text() for name in ("recipe.py", "init")]
+        parts += [self.requirements.read_text()] if self.requirements else []
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+#: Of the microVM walls' tests.
+MICROVMS = Recipe(
+    name="microvms",
+    packages=(
+        "linux-image-amd64",
+        "python3",
+        "busybox-static",
+        "ca-certificates",
+        "iproute2",
+        "kmod",
+    ),
+    requirements=HERE / "requirements.txt",
+)
 
 
 class NoGuestError(Exception):
@@ -76,32 +104,25 @@ def home() -> Path:
     return Path(os.environ.get("STOCKADE_VM") or Path(engines, "vm"))
 
 
-def suite() -> str:
-    """The release the host runs, which its keyring is good for."""
+def _suite() -> str:
+    """The release that the host runs."""
     for line in Path("/etc/os-release").read_text().splitlines():
         if line.startswith("VERSION_CODENAME="):
             return line.partition("=")[2].strip('"')
     raise NoGuestError("/etc/os-release names no release of Debian")
 
 
-def key() -> str:
-    """A hash of all that decides what the guest is."""
-    parts = [suite(), *GUEST_PACKAGES, IMAGE_SIZE]
-    parts += [(HERE / name).read_text() for name in ("recipe.py", "init", "requirements.txt")]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-
-
-def ensure() -> Path:
+def ensure(recipe: Recipe) -> Path:
     """The guest's folder: ``vmlinuz``, ``initrd`` and ``image``, made if missing."""
     ensure_host()
-    folder = home() / key()
+    folder = home() / f"{recipe.name}-{recipe.key()}"
     with _alone():
         if not folder.exists():
             if os.geteuid() != 0:
                 raise NoGuestError("making the guest needs root, which owns its files; use sudo")
-            _make(folder)
-        for other in home().iterdir():
-            if other.is_dir() and other != folder:  # of an older recipe
+            _make(recipe, folder)
+        for other in home().glob(f"{recipe.name}-*"):
+            if other != folder:  # of an older recipe
                 shutil.rmtree(other)
     return folder
 
@@ -114,13 +135,14 @@ def _alone() -> Iterator[None]:
         yield
 
 
-def _make(folder: Path) -> None:
+def _make(recipe: Recipe, folder: Path) -> None:
     say(f"making the guest in {folder}: some two minutes, once")
     with tempfile.TemporaryDirectory(dir=home(), prefix="making-") as name:
         work = Path(name)
         tree = work / "tree"
-        _bootstrap(tree)
-        _install(tree)
+        _bootstrap(recipe, tree)
+        if recipe.requirements:
+            _install(recipe.requirements, tree)
         done = work / "done"
         done.mkdir()
         for kind in ("vmlinuz", "initrd.img"):
@@ -141,27 +163,27 @@ def _make(folder: Path) -> None:
             "-d",
             str(tree),
             str(done / "image"),
-            IMAGE_SIZE,
+            recipe.size,
         )
         done.rename(folder)
 
 
-def _bootstrap(tree: Path) -> None:
+def _bootstrap(recipe: Recipe, tree: Path) -> None:
     call(
         "mmdebstrap",
         "--quiet",
         "--format=directory",
         "--variant=minbase",
-        f"--include={','.join(GUEST_PACKAGES)}",
+        f"--include={','.join(recipe.packages)}",
         "--dpkgopt=path-exclude=/usr/share/doc/*",
         "--dpkgopt=path-exclude=/usr/share/locale/*",
         '--aptopt=Acquire::Languages "none"',
-        suite(),
+        recipe.release,
         str(tree),
     )
 
 
-def _install(tree: Path) -> None:
+def _install(requirements: Path, tree: Path) -> None:
     """The packages for the guest's own Python, wherever this one is from."""
     version = os.readlink(tree / "usr/bin/python3").removeprefix("python")
     say(f"installing the packages for Python {version}")
@@ -179,5 +201,5 @@ def _install(tree: Path) -> None:
         version,
         "--only-binary=:all:",
         "-r",
-        str(REQUIREMENTS),
+        str(requirements),
     )
