@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+import stockade
 from conftest import need
 from core.toolkit.local.others import python_for_others, run_as_other
 
@@ -127,3 +128,11 @@ def test_A8_in_a_container_what_is_said_opens_them(
     reasons = json.loads(done.stdout)
     for name, words in says.items():
         assert words in reasons[name] and bool(words) == bool(reasons[name]), reasons[name]
+
+
+@pytest.mark.parametrize("wall", ["landlock", "bubblewrap"])
+@pytest.mark.parametrize("target", ["", ":/"])
+def test_A8_what_is_as_it_must_be_wants_no_mending(wall: str, target: str) -> None:
+    found = stockade.provider(f"{wall}{target}").availability()
+    assert found.checks
+    assert [check for check in found.checks if check.ok and check.remedy] == []

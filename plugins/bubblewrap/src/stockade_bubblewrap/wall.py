@@ -63,15 +63,10 @@ class BubblewrapWall(LocalWall):
         return remounts(root)
 
     def checks(self) -> Sequence[Check]:
-        kernel = host.linux_version()
-        needed = ".".join(map(str, _MIN_LINUX))
+        serves = host.linux_version() >= _MIN_LINUX
+        newer = f"run Linux {'.'.join(map(str, _MIN_LINUX))} or newer"
         found = [
-            Check(
-                "kernel",
-                kernel >= _MIN_LINUX,
-                platform.release(),
-                f"run Linux {needed} or newer",
-            ),
+            Check("kernel", serves, platform.release(), "" if serves else newer),
             host.machine_check(),
             program.version_check(),
         ]

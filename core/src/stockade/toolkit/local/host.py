@@ -125,8 +125,11 @@ def target_check(target: str | None, *, by_path: bool) -> Check:
         there = os.path.isdir("/usr/bin")
         return Check("programs", there, "the host's", "" if there else "give a root folder")
     problem = target_problem(target, by_path=by_path)
-    remedy = "give an absolute path of a root folder that every user may enter"
-    return Check("target", problem is None, problem or f"{target} is a folder", remedy)
+    if problem is None:
+        return Check("target", True, f"{target} is a folder")
+    return Check(
+        "target", False, problem, "give an absolute path of a root folder that every user may enter"
+    )
 
 
 def target_problem(target: str, *, by_path: bool) -> str | None:
