@@ -113,3 +113,10 @@ def landlock() -> str:
     """The provider string, where the wall is available."""
     need("landlock")
     return "landlock"
+
+
+@pytest.fixture(params=["landlock", "bubblewrap"])
+def wall(request: pytest.FixtureRequest) -> str:
+    """Each wall of this machine's own processes, where it is available."""
+    need(request.param)
+    return str(request.param)

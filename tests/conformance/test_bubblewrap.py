@@ -1,39 +1,14 @@
-"""The bubblewrap wall against the contract: all of it with limits held by cgroup where one can
-be made, and what limits touch with limits that are watched."""
+"""The bubblewrap wall against the contract, with its limits held, and watched."""
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from stockade import Session
-from stockade.testing import ProviderConformance
-from stockade.testing.base import ConformanceBase
-from stockade.testing.checks.d_trees import Trees
-from stockade.testing.checks.e_kept_memory import Kept
-from stockade.testing.checks.e_limits import Limits
-from stockade.toolkit.local import LocalSandbox
+from conformance.local_walls import OnThisMachine, Watched
 
 
-class TestBubblewrap(ProviderConformance):
+class TestBubblewrap(OnThisMachine):
     provider = "bubblewrap"
 
-    def kill_sandbox(self, session: Session) -> None:
-        sandbox = session._record.sandbox
-        assert isinstance(sandbox, LocalSandbox)
-        os.kill(sandbox.init_pid, signal.SIGKILL)
 
-    @contextmanager
-    def showing(self, folder: str) -> Iterator[tuple[Session, str]]:
-        self.provider = f"bubblewrap?python={folder}"  # type: ignore[misc]
-        with self.session() as session:
-            yield session, folder
-
-
-class TestBubblewrapWatched(Trees, Limits, Kept, ConformanceBase):
+class TestBubblewrapWatched(Watched):
     title = "bubblewrap-watched"
     provider = "bubblewrap?limits=watch"
-    #: 64 MiB in pipes come on top (docs/bubblewrap.md): of 128 MiB.
-    memory_factor = 1.5

@@ -14,15 +14,8 @@ from typing import Any
 import pytest
 
 import stockade
-from conftest import need
 from core.toolkit.local.others import run_as_other
 from stockade import ConfigError, Mount, SandboxStartError
-
-
-@pytest.fixture(params=["landlock", "bubblewrap"])
-def wall(request: pytest.FixtureRequest) -> str:
-    need(request.param)
-    return str(request.param)
 
 
 @pytest.fixture

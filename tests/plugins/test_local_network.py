@@ -16,16 +16,9 @@ from pathlib import Path
 import pytest
 
 import stockade
-from conftest import need
 from core.toolkit.local.others import run_as_other
 from stockade import UnsupportedError
 from stockade.toolkit.local import cgroups, landlock
-
-
-@pytest.fixture(params=["landlock", "bubblewrap"])
-def wall(request: pytest.FixtureRequest) -> str:
-    need(request.param)
-    return str(request.param)
 
 
 @pytest.fixture

@@ -11,14 +11,8 @@ import urllib.request
 import pytest
 
 import stockade
-from conftest import need, until
+from conftest import until
 from stockade import CapacityError, ConfigError, StockadeError, UnsupportedError
-
-
-@pytest.fixture(params=["landlock", "bubblewrap"])
-def wall(request: pytest.FixtureRequest) -> str:
-    need(request.param)
-    return str(request.param)
 
 
 def page(address: tuple[str, int]) -> bytes:

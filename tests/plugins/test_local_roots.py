@@ -13,17 +13,10 @@ from pathlib import Path
 import pytest
 
 import stockade
-from conftest import need
 
 #: Made by .ci/engines: these as archives.
 _HOME = Path(os.environ.get("STOCKADE_ENGINES", "/var/lib/stockade-engines"))
 _ARCHIVES = {"debian": "python.tar", "alpine": "alpine.tar", "busybox": "busybox.tar"}
-
-
-@pytest.fixture(params=["landlock", "bubblewrap"])
-def wall(request: pytest.FixtureRequest) -> str:
-    need(request.param)
-    return str(request.param)
 
 
 @pytest.fixture(scope="module", params=_ARCHIVES)

@@ -16,10 +16,7 @@ import termios
 import time
 from collections.abc import Iterator
 
-import pytest
-
 import stockade
-from conftest import need
 from stockade import TerminalExecution
 
 STOCKADE = [sys.executable, "-m", "stockade.cli"]
@@ -38,12 +35,6 @@ while True: time.sleep(0.02)
 LONG = "sh -c 'echo begun; exec sleep 1000'"
 #: A shell without what readline adds to a line, and files of the shell's own.
 BASH = ["bash", "--noprofile", "--norc", "--noediting", "-i"]
-
-
-@pytest.fixture(params=["landlock", "bubblewrap"])
-def wall(request: pytest.FixtureRequest) -> str:
-    need(request.param)
-    return str(request.param)
 
 
 class Person:

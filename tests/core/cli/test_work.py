@@ -15,7 +15,6 @@ from pathlib import Path
 import click
 import pytest
 
-from conftest import need
 from stockade.cli.work import Work
 from stockade.config import Mount
 
@@ -84,12 +83,6 @@ def test_only_what_is_said_is_set() -> None:
 
 
 # -- on a wall ---------------------------------------------------------------------------
-
-
-@pytest.fixture(params=["landlock", "bubblewrap"])
-def wall(request: pytest.FixtureRequest) -> str:
-    need(request.param)
-    return str(request.param)
 
 
 @pytest.fixture

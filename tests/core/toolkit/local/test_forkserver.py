@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from conftest import until
+from core.toolkit.local.sleepers import running
 from stockade.toolkit.local import KeeperLostError, KeeperProcess, KeeperSpec, forked
 from stockade.toolkit.local.leftovers import Leftovers
 from stockade.toolkit.local.marks import OWNER, SERVES, SESSION, WALL
@@ -293,16 +294,3 @@ def test_C9_the_small_keeper_ends_with_its_owner(how: str) -> None:
         finally:
             if how:
                 os.killpg(process.pid, signal.SIGKILL)
-
-
-def running(mark: str) -> list[str]:
-    """Living processes that sleep for so long."""
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if words == [b"sleep", mark.encode(), b""]:
-            found.append(pid)
-    return found

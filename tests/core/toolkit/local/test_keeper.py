@@ -19,6 +19,7 @@ import pytest
 
 import stockade_supervisor
 from conftest import until
+from core.toolkit.local.sleepers import running
 from stockade.errors import SandboxStartError
 from stockade.executions._output import BoundedOutput
 from stockade.toolkit.local import KeeperLostError, KeeperProcess, KeeperSpec, cgroups
@@ -54,19 +55,6 @@ def start() -> Iterator[Callable[..., KeeperProcess]]:
     for keeper in made:
         keeper.end()
         keeper.connection.close()
-
-
-def running(mark: str) -> list[int]:
-    """Living processes that sleep for so long."""
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if words == [b"sleep", mark.encode(), b""]:
-            found.append(int(pid))
-    return found
 
 
 def read(keeper: KeeperProcess, size: int = 65536) -> str:

@@ -1,0 +1,41 @@
+"""What the walls of this machine's own processes are held to alike: the contract with limits held
+by cgroup where one can be made, and what limits touch with limits that are watched."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from stockade import Session
+from stockade.testing import ProviderConformance
+from stockade.testing.base import ConformanceBase
+from stockade.testing.checks.d_trees import Trees
+from stockade.testing.checks.e_kept_memory import Kept
+from stockade.testing.checks.e_limits import Limits
+from stockade.toolkit.local import LocalSandbox
+
+__all__ = ["OnThisMachine", "Watched"]
+
+
+class OnThisMachine(ProviderConformance):
+    """Of itself no wall."""
+
+    def kill_sandbox(self, session: Session) -> None:
+        sandbox = session._record.sandbox
+        assert isinstance(sandbox, LocalSandbox)
+        os.kill(sandbox.init_pid, signal.SIGKILL)
+
+    @contextmanager
+    def showing(self, folder: str) -> Iterator[tuple[Session, str]]:
+        self.provider = f"{type(self).provider}?python={folder}"  # type: ignore[misc]
+        with self.session() as session:
+            yield session, folder
+
+
+class Watched(Trees, Limits, Kept, ConformanceBase):
+    """Of itself no wall."""
+
+    #: 64 MiB in pipes come on top (docs/bubblewrap.md, docs/landlock.md): of 128 MiB.
+    memory_factor = 1.5
