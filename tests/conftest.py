@@ -88,6 +88,35 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         return (yield)
 
 
+#: The files that take a minute and more, in the order in which a run of several processes begins
+#: them, before all others: one of them that came last would run while nothing is left for the
+#: rest. The crashes hold the lock above for minutes, so what comes beside them does without it.
+LONG = (
+    "durability/test_crash.py",
+    "work/test_work.py",
+    "durability/test_command_line.py",
+    "conformance/test_hostile_walls.py",
+    "conformance/test_gvisor.py",
+    "conformance/test_mutants.py",
+    "conformance/test_docker.py",
+    "conformance/test_podman.py",
+    "conformance/test_bubblewrap.py",
+    "conformance/test_landlock.py",
+    "conformance/test_reference.py",
+    "conformance/test_chaos.py",
+    "packaging/test_wheels.py",
+    "durability/test_faults.py",
+)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Under xdist, which hands the files out as they stand here (--no-loadscope-reorder)."""
+    if not hasattr(config, "workerinput"):
+        return
+    place = {Path(__file__).parent / name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path, len(LONG)))
+
+
 def until(what: Callable[[], object], seconds: float = 20.0) -> bool:
     """Wait until it is so; whether it came to be."""
     deadline = time.monotonic() + seconds

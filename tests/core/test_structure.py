@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from conftest import LONG
+
 REPOSITORY = Path(__file__).parents[2]
 CORE = REPOSITORY / "core" / "src" / "stockade"
 #: Modules that stand in the package itself, at most.
@@ -148,6 +150,11 @@ def test_the_package_holds_few_modules_and_no_long_ones() -> None:
     texts = _texts("py", "c", "h")
     assert "supervisor/src/main.c" in texts
     assert [name for name, text in texts.items() if text.count("\n") > MOST_LINES] == []
+
+
+def test_the_tests_that_are_begun_first_are_there() -> None:
+    assert [name for name in LONG if not (REPOSITORY / "tests" / name).exists()] == []
+    assert len(set(LONG)) == len(LONG)
 
 
 def test_nothing_is_kept_from_the_formatter() -> None:
