@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
@@ -13,6 +12,7 @@ import attrs
 from stockade.errors import ConfigError
 from stockade.values.frozen import FrozenMap, MaskedMap
 from stockade.values.mount import Mount
+from stockade.values.numbers import bounded
 from stockade.values.options import (
     as_bool,
     as_float,
@@ -65,25 +65,6 @@ class OutputKeep(str, Enum):
 
 def _wrong(field: str, value: object, allowed: str) -> ConfigError:
     return ConfigError(f"{field}={value!r} is not allowed: {allowed}.")
-
-
-def _number(
-    low: float, high: float, *, whole: bool = False, optional: bool = False
-) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
-    """Check a number's type and bounds; booleans, NaN and infinities are refused (B2)."""
-    kind = "a whole number" if whole else "a number"
-    allowed = f"{kind} from {low:g} to {high:g}" + (", or None for no limit" if optional else "")
-
-    def check(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-        if value is None and optional:
-            return
-        types_ok = (int,) if whole else (int, float)
-        if isinstance(value, bool) or not isinstance(value, types_ok):
-            raise _wrong(attribute.name, value, allowed)
-        if not math.isfinite(value) or not low <= value <= high:
-            raise _wrong(attribute.name, value, allowed)
-
-    return check
 
 
 def _flag(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
@@ -217,14 +198,14 @@ class SandboxConfig:
     """
 
     #: Seconds an execution may take, unless it states its own (D6).
-    timeout_seconds: float = _field(as_float, default=60.0, validator=_number(0.001, 30 * _DAY))
+    timeout_seconds: float = _field(as_float, default=60.0, validator=bounded(0.001, 30 * _DAY))
     #: MiB of memory, swap included, for all the session's processes together (E5).
     memory_mb: int | None = _field(
-        as_int, default=512, validator=_number(1, 4 * MIB, whole=True, optional=True)
+        as_int, default=512, validator=bounded(1, 4 * MIB, whole=True, optional=True)
     )
     #: Cpus, as a fraction or more than one (E6).
     cpu_limit: float | None = _field(
-        as_float, default=1.0, validator=_number(0.01, 4096, optional=True)
+        as_float, default=1.0, validator=bounded(0.01, 4096, optional=True)
     )
     #: Whether the code has a network at all (E3).
     network_enabled: bool = _field(as_bool, default=False, validator=_flag)
@@ -244,15 +225,15 @@ class SandboxConfig:
     working_dir: str = _field(as_text, default="/workspace", validator=_check_path)
     #: MiB that the working folder may hold, and the same again for /tmp (E2).
     disk_mb: int | None = _field(
-        as_int, default=256, validator=_number(1, 64 * MIB, whole=True, optional=True)
+        as_int, default=256, validator=bounded(1, 64 * MIB, whole=True, optional=True)
     )
     #: Processes at one time (E4).
     max_processes: int | None = _field(
-        as_int, default=256, validator=_number(1, 4 * MIB, whole=True, optional=True)
+        as_int, default=256, validator=bounded(1, 4 * MIB, whole=True, optional=True)
     )
     #: Bytes kept of each output stream of an execution (D5).
     output_limit_bytes: int = _field(
-        as_int, default=MIB, validator=_number(1, 1024 * MIB, whole=True)
+        as_int, default=MIB, validator=bounded(1, 1024 * MIB, whole=True)
     )
     #: What becomes of a program that prints more (D5).
     output_policy: OutputPolicy = _field(as_text, default=OutputPolicy.DRAIN, converter=_policy)
@@ -260,17 +241,17 @@ class SandboxConfig:
     output_keep: OutputKeep = _field(as_text, default=OutputKeep.HEAD, converter=_keep)
     #: Seconds from creation after which a session is destroyed, busy or not (C11).
     lifetime_seconds: float | None = _field(
-        as_float, default=3600.0, validator=_number(0.1, 365 * _DAY, optional=True)
+        as_float, default=3600.0, validator=bounded(0.1, 365 * _DAY, optional=True)
     )
     #: Seconds without an execution after which a session is destroyed; None: never.
     idle_seconds: float | None = _field(
-        as_float, default=None, validator=_number(0.1, 365 * _DAY, optional=True)
+        as_float, default=None, validator=bounded(0.1, 365 * _DAY, optional=True)
     )
     #: Whether the session outlives the process that opened it, until it is destroyed or its
     #: lifetime is over; other processes attach to it (C9, C10).
     durable: bool = _field(as_bool, default=False, validator=_flag)
     #: Seconds that starting a sandbox may take.
-    startup_timeout_seconds: float = _field(as_float, default=60.0, validator=_number(0.1, _DAY))
+    startup_timeout_seconds: float = _field(as_float, default=60.0, validator=bounded(0.1, _DAY))
     #: Host folders shown inside (E9).
     mounts: tuple[Mount, ...] = _field(
         as_mounts, default=(), converter=_sequence, validator=_check_mounts

@@ -6,38 +6,20 @@ and a runtime of one's own takes it as an argument.
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
 from stockade.errors import ConfigError
+from stockade.values.numbers import bounded
 from stockade.values.options import as_float, as_int, nearest
 
 __all__ = ["Settings"]
 
 _DAY = 86_400.0
 _PREFIX = "STOCKADE_"
-
-
-def _number(
-    low: float, high: float, *, whole: bool = False, optional: bool = False
-) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
-    kind = "a whole number" if whole else "a number"
-    allowed = f"{kind} from {low:g} to {high:g}" + (", or None for no limit" if optional else "")
-
-    def check(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-        if value is None and optional:
-            return
-        fits = isinstance(value, int) or (isinstance(value, float) and not whole)
-        if isinstance(value, bool) or not fits or not math.isfinite(value):
-            raise ConfigError(f"{attribute.name}={value!r} is not allowed: {allowed}.")
-        if not low <= value <= high:
-            raise ConfigError(f"{attribute.name}={value!r} is not allowed: {allowed}.")
-
-    return check
 
 
 @attrs.frozen(kw_only=True)
@@ -47,23 +29,23 @@ class Settings:
     #: Sessions that the process may have at one time, those of pools and those being
     #: started or ended included; None: as many as the machine bears.
     max_sessions: int | None = attrs.field(
-        default=None, validator=_number(1, 1_000_000, whole=True, optional=True)
+        default=None, validator=bounded(1, 1_000_000, whole=True, optional=True)
     )
     #: Sessions that one agent may have at one time.
     max_sessions_per_agent: int | None = attrs.field(
-        default=None, validator=_number(1, 1_000_000, whole=True, optional=True)
+        default=None, validator=bounded(1, 1_000_000, whole=True, optional=True)
     )
     #: Seconds that an opening waits for its turn where a limit is reached, first come,
     #: first served; 0: none waits, CapacityError comes at once.
-    queue_seconds: float = attrs.field(default=0.0, validator=_number(0, _DAY))
+    queue_seconds: float = attrs.field(default=0.0, validator=bounded(0, _DAY))
     #: Openings that may wait at one time; the next gets CapacityError at once.
     max_waiting: int | None = attrs.field(
-        default=None, validator=_number(1, 1_000_000, whole=True, optional=True)
+        default=None, validator=bounded(1, 1_000_000, whole=True, optional=True)
     )
     #: How often an opening or a probe that failed before anything began is tried again.
-    start_retries: int = attrs.field(default=2, validator=_number(0, 20, whole=True))
+    start_retries: int = attrs.field(default=2, validator=bounded(0, 20, whole=True))
     #: Seconds that the end of the interpreter, or SIGTERM, waits for sessions to end.
-    shutdown_seconds: float = attrs.field(default=30.0, validator=_number(0, _DAY))
+    shutdown_seconds: float = attrs.field(default=30.0, validator=bounded(0, _DAY))
 
     def with_(self, **changes: Any) -> Settings:
         """A copy with some fields changed, checked anew; an unknown field is a ConfigError."""
