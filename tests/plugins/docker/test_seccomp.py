@@ -164,6 +164,8 @@ def test_D16_limits_and_priorities_are_changed_of_oneself_alone(offline: Session
     ):
         assert errno_of(offline, call, *arguments) == 0, (call, arguments)
     assert errno_of(offline, "sched_setscheduler", 0, 5, anywhere) == errno.EFAULT
+    # The usual policy, as libraries set it for a thread of theirs.
+    assert errno_of(offline, "sched_setscheduler", supervisor, 0, anywhere) == errno.EFAULT
 
 
 @pytest.mark.engine
