@@ -15,12 +15,13 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from stockade_server.answers import answered
-from stockade_server.errors import Refused, not_served
+from stockade_server.errors import Refused, not_served, refusal
 from stockade_server.keys import owner_of, same
 from stockade_server.rates import Rates
 from stockade_server.sandbox import Sandbox
 from stockade_server.sandboxes import Sandboxes
 from stockade_server.settings import Settings
+from stockade_server.sockets import carry, refuse
 from stockade_server.streams import Streamed, while_connected
 
 __all__ = ["SERVICES", "Ports", "Target", "target_of"]
@@ -74,10 +75,13 @@ class Ports:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         target = None
-        if scope["type"] == "http":
+        if scope["type"] in ("http", "websocket"):
             target = target_of(Headers(scope=scope), self._settings.domain)
         if target is None or target.port in SERVICES:
             await self._app(scope, receive, send)
+            return
+        if scope["type"] == "websocket":
+            await self._carried(scope, receive, send, target)
             return
         request, port = Request(scope, receive), target
 
@@ -86,22 +90,47 @@ class Ports:
 
         await (await answered(request, handler))(scope, receive, send)
 
-    async def _forwarded(self, request: Request, target: Target) -> Response:
+    async def _admitted(self, headers: Headers, target: Target) -> Sandbox:
+        """The sandbox, which runs then, where its port may be reached. Raises Refused."""
         sandbox, port = self._sandboxes.found(target.sandbox_id), target.port
-        token = request.headers.get("e2b-traffic-access-token", "")
+        token = headers.get("e2b-traffic-access-token", "")
         if not sandbox.wanted.rules.public and not same(token, sandbox.traffic_token):
             raise Refused(403, "the header e2b-traffic-access-token is missing, or is another's")
         self._rates.take(sandbox.owner)
-        if "upgrade" in request.headers:
-            raise not_served("WebSockets", "speak HTTP, such as server-sent events")
         if port not in sandbox.session.provider.config.ports:
             instead = f"the operator names it in the template: ports={port}"
             raise not_served(f"port {port} of the sandbox", instead)
-        await self._sandboxes.woken(sandbox)
+        return await self._sandboxes.woken(sandbox)
+
+    async def _carried(self, scope: Scope, receive: Receive, send: Send, target: Target) -> None:
+        """A WebSocket."""
+        headers = Headers(scope=scope)
+        try:
+            sandbox = await self._admitted(headers, target)
+            await carry(
+                scope,
+                receive,
+                send,
+                place=await sandbox.session.port(target.port),
+                headers=self._headers(headers, sandbox, target.port),
+                most=self._settings.max_body_bytes,
+                idle_seconds=self._settings.idle_seconds,
+            )
+        except Exception as error:
+            await refuse(send, refusal(error, target.sandbox_id))
+
+    async def _forwarded(self, request: Request, target: Target) -> Response:
+        port = target.port
+        if "upgrade" in request.headers:
+            raise not_served("another protocol than HTTP and WebSockets", "speak one of these")
+        sandbox = await self._admitted(request.headers, target)
         upstream = _Upstream(port)
         try:
             await upstream.open(*await sandbox.session.port(port))
-            head = await upstream.ask(request, list(self._headers(request, sandbox, port)))
+            headers = list(self._headers(request.headers, sandbox, port))
+            if "transfer-encoding" in request.headers and "content-length" not in request.headers:
+                headers.append((b"Transfer-Encoding", b"chunked"))
+            head = await upstream.ask(request, [*headers, (b"Connection", b"close")])
         except BaseException:
             await upstream.aclose()
             raise
@@ -113,11 +142,11 @@ class Ports:
         )
 
     def _headers(
-        self, request: Request, sandbox: Sandbox, port: int
+        self, headers: Headers, sandbox: Sandbox, port: int
     ) -> Iterator[tuple[bytes, bytes]]:
         """The caller's own, without what is between it and this server."""
         mask = sandbox.wanted.rules.host_mask
-        for name, value in request.headers.raw:
+        for name, value in headers.raw:
             text = value.decode("latin-1")
             if name in _HOPS or name in _OURS:
                 continue
@@ -128,9 +157,6 @@ class Ports:
             masks = name == b"host" and mask is not None
             given = (mask or "").replace("${PORT}", str(port)).encode() if masks else value
             yield name.title(), given  # as most programs write them
-        if "transfer-encoding" in request.headers and "content-length" not in request.headers:
-            yield b"Transfer-Encoding", b"chunked"
-        yield b"Connection", b"close"
 
 
 class _Upstream:

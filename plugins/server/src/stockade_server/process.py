@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import contextlib
 import shlex
@@ -190,7 +189,7 @@ class Processes:
             while True:
                 try:
                     piece = await listener.take(keepalive)
-                except asyncio.TimeoutError:
+                except TimeoutError:
                     yield {"event": {"keepalive": {}}}
                     continue
                 if piece is None:

@@ -10,6 +10,8 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 
+import anyio
+
 from stockade.aio import AsyncExecution, AsyncTerminal
 from stockade.results import SandboxResult, Verdict
 from stockade_server.errors import has_ended
@@ -47,8 +49,8 @@ class Listener:
         self._over = True
         self._came.set()
 
-    async def take(self, timeout: float | None = None) -> _Piece | None:
-        """The next piece, None at the end. Raises asyncio.TimeoutError."""
+    async def take(self, seconds: float | None = None) -> _Piece | None:
+        """The next piece, None at the end. Raises TimeoutError."""
         while True:
             if self._pieces:
                 self._room.set()
@@ -56,7 +58,8 @@ class Listener:
             if self._over or self._closed:
                 return None
             self._came.clear()
-            await asyncio.wait_for(self._came.wait(), timeout)
+            with anyio.fail_after(seconds):
+                await self._came.wait()
 
     def close(self) -> None:
         """Listen no more; nobody is held back by it any more."""

@@ -22,6 +22,8 @@ _MOST_CONNECTIONS = 2000
 #: That a connection may wait for its next request: longer than the SDKs keep one.
 _KEPT_SECONDS = 75
 _GRACE_SECONDS = 5
+#: How often a caller at a WebSocket is asked whether it is there, and how long it may be silent.
+_PING_SECONDS = 20
 
 
 class _Server(uvicorn.Server):
@@ -93,12 +95,17 @@ def serve(settings: Settings, listening: socket.socket, ready: Callable[[], None
     config = uvicorn.Config(
         app,
         http="h11",
-        ws="none",
+        ws="websockets-sansio",
+        ws_max_size=settings.max_body_bytes,
+        ws_per_message_deflate=False,  # little of it unpacks to much
+        ws_ping_interval=_PING_SECONDS,
+        ws_ping_timeout=_PING_SECONDS,
         lifespan="on",
         access_log=False,
         log_config=None,
         server_header=False,
-        proxy_headers=False,
+        proxy_headers=bool(settings.proxies),
+        forwarded_allow_ips=list(settings.proxies),
         ssl_certfile=settings.tls_certificate,
         ssl_keyfile=settings.tls_key,
         limit_concurrency=_MOST_CONNECTIONS,

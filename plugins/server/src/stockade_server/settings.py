@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -82,6 +82,23 @@ def _check_domain(_: object, attribute: attrs.Attribute[str | None], value: obje
         )
 
 
+def _listed(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _check_proxies(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    import ipaddress
+
+    words = f"{attribute.name} is a list of addresses and networks, such as 10.0.0.0/8"
+    if not isinstance(value, tuple):
+        raise ConfigError(f"{words}.")
+    for one in value:
+        try:
+            ipaddress.ip_network(one if isinstance(one, str) else "")
+        except ValueError:
+            raise ConfigError(f"{words}; {one!r:.60} is none.") from None
+
+
 @attrs.frozen(kw_only=True)
 class Settings:
     """What a server serves, to whom, and how much of it. Raises ConfigError when built."""
@@ -100,6 +117,9 @@ class Settings:
     tls_key: str | None = attrs.field(default=None, validator=_check_file)
     #: A file, to whose end a line of JSON is written for each request. None: there is no log.
     access_log: str | None = attrs.field(default=None, validator=_check_file)
+    #: Addresses, or networks, of proxies before this server. What they say of their callers
+    #: (``X-Forwarded-For``, ``X-Forwarded-Proto``) is believed; of anybody else it is not.
+    proxies: Sequence[str] = attrs.field(default=(), converter=_listed, validator=_check_proxies)
     #: A folder, in which durable sandboxes are kept track of. None: there are no durable ones.
     state: str | None = attrs.field(default=None, validator=_check_file)
     #: Sandboxes that a key may have at one time, unless the key says otherwise.
@@ -157,7 +177,8 @@ _LIMITS = (
 )
 _TEXTS = ("host", "domain", "tls_certificate", "tls_key", "access_log", "state")
 _INSTEAD = "name another file with --config"
-_KEYS = ("port", "templates", "keys", *_TEXTS, *_LIMITS)
+_OTHERS = ("port", "proxies")
+_KEYS = ("templates", "keys", *_OTHERS, *_TEXTS, *_LIMITS)
 
 
 def read_settings(path: str) -> dict[str, Any]:
@@ -171,7 +192,7 @@ def read_settings(path: str) -> dict[str, Any]:
         raise ConfigError(f"{path} has no table [serve].")
     _known(path, "[serve]", table, _KEYS)
     found: dict[str, Any] = {
-        name: table[name] for name in (*_LIMITS, *_TEXTS, "port") if name in table
+        name: table[name] for name in (*_LIMITS, *_TEXTS, *_OTHERS) if name in table
     }
     found["templates"] = {
         name: _template(path, name, given) for name, given in _tables(path, table, "templates")

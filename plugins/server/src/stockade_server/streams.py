@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
+import anyio
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -87,7 +88,7 @@ class Streamed(Response):
         finally:
             await self.pieces.aclose()
         failed = task.exception() if done else None
-        if isinstance(failed, (Refused, asyncio.TimeoutError)):
+        if isinstance(failed, (Refused, TimeoutError)):
             _log.info("an answer is broken off: %s", failed)  # and the connection is closed
         elif failed is not None:
             raise failed
@@ -97,5 +98,8 @@ class Streamed(Response):
         await send({**head, "status": self.status_code})
         async for piece in self.pieces:
             body = {"type": "http.response.body", "body": piece, "more_body": True}
-            await asyncio.wait_for(send(body), self.idle_seconds)
+            # Before Python 3.12 `asyncio.wait_for` may swallow the cancellation that the client's
+            # going away is: the program was read on then, for nobody and without an end.
+            with anyio.fail_after(self.idle_seconds):
+                await send(body)
         await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -127,16 +127,19 @@ class Watched:
         self._port_of = port_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in _OWN:
+        if scope["type"] not in ("http", "websocket") or scope["path"] in _OWN:
             await self._app(scope, receive, send)
             return
         begun, status, sent = time.monotonic(), 0, 0
 
         async def counting(message: Message) -> None:
             nonlocal status, sent
-            if message["type"] == "http.response.start":
+            if message["type"] in ("http.response.start", "websocket.http.response.start"):
                 status = message["status"]
-            sent += len(message.get("body", b""))
+            elif message["type"] == "websocket.accept":
+                status = 101
+            for part in ("body", "bytes", "text"):
+                sent += len(message.get(part) or b"")
             await send(message)
 
         headers = Headers(scope=scope)
@@ -154,7 +157,7 @@ class Watched:
                         "client": (scope.get("client") or ("",))[0],
                         "owner": scope.get("stockade.owner"),
                         "sandbox": headers.get("e2b-sandbox-id", "")[:_MOST_TEXT] or None,
-                        "method": scope["method"],
+                        "method": scope.get("method", "WEBSOCKET"),
                         "path": scope["path"][:_MOST_TEXT] if port is None else f"port {port}",
                         "status": status,  # 0: nothing was answered
                         "bytes": sent,

@@ -1,0 +1,386 @@
+"""What flows through a sandbox's port: WebSockets, and answers that come piece by piece."""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import pytest
+
+from plugins.server.serving import Caller, Made, frame, made_key, serving
+
+pytest.importorskip("starlette", reason="stockade-server is not installed (tox -e server)")
+pytest.importorskip("uvicorn", reason="stockade-server is not installed (tox -e server)")
+pytest.importorskip("websockets", reason="stockade-server is not installed (tox -e server)")
+
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Subprotocol
+
+pytestmark = pytest.mark.usefixtures("local")
+
+_IDLE = 3  #: seconds, in the server's file
+
+#: By path: /echo repeats, /flood sends all that it can, /close ends with a code of its own,
+#: /away sends elsewhere, /events streams over HTTP, /stuck reads nothing. It counts at /count.
+_PROGRAM = r"""
+import base64, hashlib, http.server, json, struct, threading, time
+sent, go = [0], threading.Event()
+class Server(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def log_message(self, *words): pass
+    def head(self, status, **headers):
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+    def do_GET(self):
+        getattr(self, self.path.split("?")[0].strip("/").partition(":")[0] or "count")()
+    def count(self):
+        said = str(sent[0]).encode()
+        self.head(200, content_length=str(len(said)))
+        self.wfile.write(said)
+    def proceed(self):
+        go.set()
+        self.head(204)
+    def away(self):
+        self.head(302, location=self.path.partition(":")[2], content_length="0")
+    def events(self):
+        self.head(200, content_type="text/event-stream", connection="close")
+        self.wfile.write(b"data: first\n\n")
+        go.wait(30)
+        self.wfile.write(b"data: second\n\n")
+        self.close_connection = True
+    def endless(self):
+        self.head(200, connection="close")
+        self.pour(b"x" * 65536)
+    def pour(self, data):
+        sent[0] = 0
+        try:
+            while True:
+                self.wfile.write(data)
+                sent[0] += len(data)
+        except OSError:
+            sent[0] = -1
+        self.close_connection = True
+    def shake(self):
+        key = self.headers["sec-websocket-key"].encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+        accept = base64.b64encode(hashlib.sha1(key).digest()).decode()
+        more = {}
+        if self.headers["sec-websocket-protocol"]:
+            more["sec_websocket_protocol"] = self.headers["sec-websocket-protocol"].split(",")[0]
+        more["sec_websocket_accept"] = accept
+        self.head(101, upgrade="websocket", connection="Upgrade", **more)
+        self.close_connection = True
+    def take(self):
+        first, second = self.rfile.read(2)
+        size = second & 127
+        if size > 125:
+            size = int.from_bytes(self.rfile.read(2 if size == 126 else 8), "big")
+        mask = self.rfile.read(4)
+        data = bytes(one ^ mask[at % 4] for at, one in enumerate(self.rfile.read(size)))
+        return first & 15, data
+    def give(self, kind, data):
+        size = len(data)
+        long = struct.pack(">BBQ", 128 | kind, 127, size)
+        head = bytes([128 | kind, size]) if size < 126 else long
+        self.wfile.write(head + data)
+    def echo(self):
+        self.shake()
+        said = {"path": self.path, "headers": {k.lower(): v for k, v in self.headers.items()}}
+        self.give(1, json.dumps(said).encode())
+        while True:
+            kind, data = self.take()
+            self.give(kind, data)
+            if kind == 8:
+                sent[0] = int.from_bytes(data[:2], "big")
+                return
+    def close(self):
+        self.shake()
+        self.give(8, struct.pack(">H", 4321) + b"enough")
+    def flood(self):
+        self.shake()
+        data = b"x" * 60000
+        self.pour(struct.pack(">BBH", 130, 126, len(data)) + data)
+    def stuck(self):
+        self.shake()
+        time.sleep(60)
+    def bad(self):
+        self.shake()
+        self.wfile.write(b"\xff\xff no frame at all")
+http.server.ThreadingHTTPServer(("127.0.0.1", 8000), Server).serve_forever()
+"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
+    folder = tmp_path_factory.mktemp("server")
+    file, log = folder / "stockade.toml", folder / "access.log"
+    file.write_text(
+        f'[serve]\nidle_seconds = {_IDLE}\naccess_log = "{log}"\nmax_body_bytes = 1048576\n'
+        '[serve.templates.base]\nprovider = "local?ports=8000,8001&lifetime_seconds=600"\n'
+    )
+    file.chmod(0o600)
+    key = made_key(file, "one")
+    with serving("--config", str(file), key=key) as served:
+        found = create(Caller(served.url, key))
+        begin(found)
+        yield found
+        records = [json.loads(line) for line in log.read_text().splitlines()]
+        sockets = [one for one in records if one["method"] == "WEBSOCKET"]
+        assert {101, 403, 501, 502} <= {one["status"] for one in sockets}
+        assert {one["path"] for one in sockets} == {"port 8000", "port 8001", "port 9000", "/ui"}
+
+
+def create(caller: Caller, **body: Any) -> Made:
+    asked = {"templateID": "base", "timeout": 500, **body}
+    status, found = caller.ask("POST", "/v2/sandboxes", asked)
+    assert status == 201, found
+    return Made(caller, found["sandboxID"], found["envdAccessToken"])
+
+
+def begin(made: Made) -> None:
+    config = {"cmd": "python3", "args": ["-c", _PROGRAM]}
+    connection = made.caller.connection()
+    headers = {name.replace("_", "-"): value for name, value in made.headers.items()}
+    headers["content-type"] = "application/connect+json"
+    connection.request(
+        "POST", "/process.Process/Start", frame({"process": config, "stdin": False}), headers
+    )
+    assert connection.getresponse().read(5)
+    connection.close()
+    until = time.monotonic() + 30
+    while at_port(made, "/count")[0] == 502:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def to(made: Made, port: int = 8000) -> dict[str, str]:
+    return {"e2b-sandbox-id": made.sandbox_id, "e2b-sandbox-port": str(port)}
+
+
+def at_port(made: Made, path: str) -> tuple[int, Any]:
+    return Caller(made.caller.url, "").ask("GET", path, None, **to(made))
+
+
+def opened(made: Made, path: str, port: int = 8000, **more: Any) -> ClientConnection:
+    place = urlsplit(made.caller.url).netloc
+    headers = to(made, port)
+    found: ClientConnection = connect(
+        f"ws://{place}{path}", additional_headers=headers, proxy=None, **more
+    )
+    return found
+
+
+# -- WebSockets ----------------------------------------------------------------------
+
+
+def test_messages_go_both_ways_as_they_are(made: Made) -> None:
+    protocols = [Subprotocol("one"), Subprotocol("two")]
+    own = {"x-own": "kept", "x-access-token": made.token, "origin": "https://example.org"}
+    place = urlsplit(made.caller.url).netloc
+    url = f"ws://{place}/echo?a=%20b"
+    with connect(
+        url, additional_headers={**to(made), **own}, subprotocols=protocols, proxy=None
+    ) as socket_:
+        said = json.loads(socket_.recv(10))
+        assert said["path"] == "/echo?a=%20b"
+        assert said["headers"]["host"] == place and said["headers"]["x-own"] == "kept"
+        assert said["headers"]["origin"] == "https://example.org"
+        assert not {"x-access-token", "e2b-sandbox-id", "e2b-sandbox-port"} & set(said["headers"])
+        assert socket_.subprotocol == "one"
+        for message in ("", "ü" * 1000, b"", bytes(range(256)) * 1000):
+            socket_.send(message)
+            assert socket_.recv(10) == message
+        socket_.close(4999, "done")
+    assert int(at_port(made, "/count")[1]) == 4999
+
+
+def test_a_socket_is_reached_by_its_host(made: Made) -> None:
+    port = urlsplit(made.caller.url).port
+    host = f"8000-{made.sandbox_id}.localhost:{port}"
+    raw = socket.create_connection(("127.0.0.1", port or 0))
+    with connect(f"ws://{host}/echo", sock=raw, proxy=None) as socket_:
+        assert json.loads(socket_.recv(10))["headers"]["host"] == host
+
+
+def test_the_programs_end_is_the_callers(made: Made) -> None:
+    with opened(made, "/close") as socket_:
+        with pytest.raises(ConnectionClosed) as ended:
+            socket_.recv(10)
+        assert ended.value.rcvd is not None
+        assert (ended.value.rcvd.code, ended.value.rcvd.reason) == (4321, "enough")
+    with opened(made, "/bad") as socket_:
+        with pytest.raises(ConnectionClosed):
+            socket_.recv(10)
+    assert at_port(made, "/count")[0] == 200
+
+
+def test_what_is_no_socket_is_refused_with_the_reason(made: Made) -> None:
+    private = create(made.caller, network={"allowPublicTraffic": False})
+    for one, path, port, status in (
+        (made, "/count", 8000, 502),
+        (made, "/echo", 8001, 502),
+        (made, "/echo", 9000, 501),
+        (private, "/echo", 8000, 403),
+    ):
+        with pytest.raises(InvalidStatus) as refused:
+            opened(one, path, port)
+        assert refused.value.response.status_code == status
+        assert json.loads(refused.value.response.body or b"")["code"] == status
+    kill(private)
+    with pytest.raises(InvalidStatus):  # no sandbox: nothing of the server's own is one
+        connect(f"ws://{urlsplit(made.caller.url).netloc}/ui", proxy=None)
+
+
+def test_a_program_sends_the_server_nowhere(made: Made) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere:
+        elsewhere.settimeout(1)
+        for scheme in ("ws", "http"):
+            place = quote(f"{scheme}://127.0.0.1:{elsewhere.getsockname()[1]}/", safe=":/")
+            with pytest.raises(InvalidStatus) as refused:
+                opened(made, f"/away:{place}")
+            assert refused.value.response.status_code == 502
+        with pytest.raises(TimeoutError):
+            elsewhere.accept()
+
+
+def test_a_caller_who_does_not_read_holds_the_program_back_and_is_left(made: Made) -> None:
+    """By hand: the library would read ahead."""
+    place = urlsplit(made.caller.url)
+    with socket.create_connection((place.hostname or "", place.port or 0)) as raw:
+        key = base64.b64encode(b"0" * 16).decode()
+        head = {"host": place.netloc, "upgrade": "websocket", "connection": "Upgrade", **to(made)}
+        head |= {"sec-websocket-key": key, "sec-websocket-version": "13"}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
+        raw.sendall(f"GET /flood HTTP/1.1\r\n{lines}\r\n".encode())
+        assert raw.recv(12) == b"HTTP/1.1 101"
+        held(made)
+
+
+def held(made: Made) -> None:
+    """The program stands still at first; and ends when the caller has read nothing for long."""
+    most, until = 0, time.monotonic() + _IDLE + 25
+    while (now := int(at_port(made, "/count")[1])) != -1:
+        assert time.monotonic() < until, now
+        most = max(most, now)
+        time.sleep(0.1)
+    assert most < 64 << 20  # what sockets hold, and not what comes
+
+
+def test_a_program_that_does_not_read_holds_the_caller_back_and_is_left(made: Made) -> None:
+    with opened(made, "/stuck", close_timeout=1) as socket_:
+        sent, until = 0, time.monotonic() + _IDLE + 25
+        with pytest.raises(ConnectionClosed):
+            while True:
+                assert time.monotonic() < until and sent < 256 << 20
+                socket_.send(b"x" * 500_000)
+                sent += 500_000
+
+
+def test_a_message_that_is_too_long_ends_the_socket(made: Made) -> None:
+    with opened(made, "/echo", max_size=None) as socket_:
+        socket_.recv(10)
+        with pytest.raises(ConnectionClosed) as ended:
+            socket_.send(b"x" * (2 << 20))
+            socket_.recv(10)
+        assert ended.value.rcvd is not None and ended.value.rcvd.code == 1009
+
+
+def test_a_socket_ends_with_its_sandbox(made: Made) -> None:
+    other = create(made.caller)
+    begin(other)
+    with opened(other, "/echo") as socket_:
+        socket_.recv(10)
+        killing = threading.Thread(target=kill, args=(other,))
+        killing.start()
+        with pytest.raises(ConnectionClosed):
+            socket_.recv(20)
+        killing.join(30)
+
+
+def kill(made: Made) -> None:
+    assert made.caller.ask("DELETE", f"/sandboxes/{made.sandbox_id}")[0] == 204
+
+
+# -- streams of HTTP -------------------------------------------------------------------
+
+
+def test_events_come_as_they_are_made(made: Made) -> None:
+    connection = made.caller.connection()
+    try:
+        connection.request("GET", "/events", headers=to(made))
+        answer = connection.getresponse()
+        assert answer.getheader("content-type") == "text/event-stream"
+        assert answer.readline() + answer.readline() == b"data: first\n\n"
+        time.sleep(_IDLE + 1)  # a stream that is quiet is not left
+        assert at_port(made, "/proceed")[0] == 204
+        assert answer.read() == b"data: second\n\n"
+    finally:
+        connection.close()
+
+
+def test_an_answer_that_nobody_reads_holds_the_program_back_and_is_left(made: Made) -> None:
+    connection = made.caller.connection()
+    try:
+        connection.request("GET", "/endless", headers=to(made))
+        answer = connection.getresponse()
+        assert answer.read(10) == b"x" * 10
+        held(made)
+    finally:
+        connection.close()
+
+
+def test_the_program_is_left_when_its_caller_goes(made: Made) -> None:
+    connection = made.caller.connection()
+    connection.request("GET", "/endless", headers=to(made))
+    assert connection.getresponse().read(10) == b"x" * 10
+    connection.close()
+    until = time.monotonic() + 20
+    while int(at_port(made, "/count")[1]) != -1:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+# -- proxies ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("proxies", "seen"),
+    [("[]", "127.0.0.1"), ('["10.0.0.0/8"]', "127.0.0.1"), ('["127.0.0.0/8"]', "192.0.2.7")],
+)
+def test_a_callers_address_is_taken_from_named_proxies_alone(
+    tmp_path: Path, proxies: str, seen: str
+) -> None:
+    file, log = tmp_path / "stockade.toml", tmp_path / "access.log"
+    file.write_text(
+        f'[serve]\nproxies = {proxies}\naccess_log = "{log}"\n'
+        '[serve.templates.base]\nprovider = "local"\n'
+    )
+    file.chmod(0o600)
+    key = made_key(file, "one")
+    with serving("--config", str(file), key=key) as served:
+        Caller(served.url, key).ask(
+            "GET", "/v2/sandboxes", x_forwarded_for="203.0.113.9, 192.0.2.7"
+        )
+    assert json.loads(log.read_text())["client"] == seen
+
+
+def test_what_is_no_proxy_is_said(tmp_path: Path) -> None:
+    from stockade.errors import ConfigError
+    from stockade_server import Key, Settings, Template, digest_of
+
+    fields: dict[str, Any] = {
+        "templates": {"base": Template(name="base", provider="local")},
+        "keys": {"one": Key(digest_of("x"))},
+    }
+    for proxies in ("10.0.0.1", ["*"], [10], ["10.0.0.1/8"], ["proxy.example"]):
+        with pytest.raises(ConfigError, match="proxies is a list"):
+            Settings(proxies=proxies, **fields)
