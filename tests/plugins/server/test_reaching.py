@@ -172,8 +172,11 @@ def test_a_port_is_reached_by_its_headers_and_by_its_host(made: Made) -> None:
 def test_what_is_between_a_caller_and_the_server_does_not_reach_the_sandbox(made: Made) -> None:
     ours: dict[str, Any] = {"x_access_token": made.token, "e2b_traffic_access_token": "x"}
     ours["x_api_key"] = made.caller.key
-    headers = at_port(made, authorization="Bearer own", cookie="a=b", **ours)[1]["headers"]
-    assert headers["authorization"] == "Bearer own" and headers["cookie"] == "a=b"
+    cookies = "a=b; stockade=of-the-page; __Host-stockade=of-the-page; c=stockade=d"
+    headers = at_port(made, authorization="Bearer own", cookie=cookies, **ours)[1]["headers"]
+    assert headers["authorization"] == "Bearer own"
+    assert headers["cookie"] == "a=b; c=stockade=d"
+    assert "cookie" not in at_port(made, cookie="stockade=of-the-page")[1]["headers"]
     assert not {"x-api-key", "x-access-token", "e2b-traffic-access-token", "e2b-sandbox-id"} & {
         *headers
     }

@@ -25,6 +25,7 @@ from stockade_server.sandboxes import INSECURE_OWNER, Sandboxes
 from stockade_server.settings import Settings, is_loopback
 from stockade_server.snapshots import Snapshots
 from stockade_server.streams import while_connected
+from stockade_server.ui import Ui
 from stockade_server.watching import AccessLog, Counts, Watched
 
 __all__ = ["make_app"]
@@ -59,6 +60,7 @@ class _App:
         self._control = Control(settings, self._sandboxes, self._snapshots)
         self._rates = Rates(settings.max_requests_per_second)
         self._inside = Inside(settings, self._sandboxes, self._rates)
+        self._ui = Ui(settings, self._sandboxes, self._rates)
         self._counts = Counts()
         self._log: AccessLog | None = None
 
@@ -127,6 +129,7 @@ class _App:
             self._route("/contexts", inside.contexts, "GET", "POST"),
             self._route("/contexts/{context_id}", inside.context, "DELETE"),
             self._route("/contexts/{context_id}/restart", inside.restart, "POST"),
+            *self._ui.routes(),
             *(self._route(f"/{name}/{{method}}", inside.call, "POST") for name in CONNECT),
             self._route("/{rest:path}", self._other, "GET", "POST", "PUT", "PATCH", "DELETE"),
         ]

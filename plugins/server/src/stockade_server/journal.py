@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -12,7 +13,7 @@ import attrs
 
 from stockade_server.errors import Refused
 
-__all__ = ["Journal"]
+__all__ = ["Entry", "Journal"]
 
 _MOST_ENTRIES = 1000
 _MOST_MESSAGE = 500  #: characters
@@ -20,7 +21,9 @@ _LEVELS = ("debug", "info", "warn", "error")
 
 
 @attrs.frozen
-class _Entry:
+class Entry:
+    """One thing that was done."""
+
     at: int  #: milliseconds of Unix time
     level: str
     message: str
@@ -46,12 +49,16 @@ class Journal:
     """That of one sandbox."""
 
     def __init__(self) -> None:
-        self._entries: deque[_Entry] = deque(maxlen=_MOST_ENTRIES)
+        self._entries: deque[Entry] = deque(maxlen=_MOST_ENTRIES)
 
     def note(self, message: str, level: str = "info", **fields: str) -> None:
         """Write an entry; a long message is cut."""
         at = time.time_ns() // 1_000_000
-        self._entries.append(_Entry(at, level, message[:_MOST_MESSAGE], fields))
+        self._entries.append(Entry(at, level, message[:_MOST_MESSAGE], fields))
+
+    def latest(self, most: int) -> list[Entry]:
+        """The newest entries, the newest first."""
+        return list(itertools.islice(reversed(self._entries), most))
 
     def old(self, query: Mapping[str, str]) -> dict[str, Any]:
         """``GET /sandboxes/{id}/logs``: from ``start`` on."""
@@ -68,7 +75,7 @@ class Journal:
             raise Refused(400, f"level is one of {_LEVELS}; direction is forward or backward")
         least, word, back = _LEVELS.index(level), query.get("search", ""), direction != "forward"
 
-        def fits(entry: _Entry, cursor: int) -> bool:
+        def fits(entry: Entry, cursor: int) -> bool:
             in_time = entry.at <= cursor if back else entry.at >= cursor
             return in_time and _LEVELS.index(entry.level) >= least and word in entry.message
 
@@ -79,10 +86,10 @@ class Journal:
         self,
         query: Mapping[str, str],
         start: str,
-        fits: Callable[[_Entry, int], bool],
+        fits: Callable[[Entry, int], bool],
         *,
         back: bool = False,
-    ) -> list[_Entry]:
+    ) -> list[Entry]:
         at = _number(query, start, 2**62 if back else 0)
         limit = _number(query, "limit", _MOST_ENTRIES)
         entries = reversed(self._entries) if back else iter(self._entries)

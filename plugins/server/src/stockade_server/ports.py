@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from stockade_server.answers import answered
 from stockade_server.errors import Refused, not_served, refusal
 from stockade_server.keys import owner_of, same
+from stockade_server.logins import COOKIES
 from stockade_server.rates import Rates
 from stockade_server.sandbox import Sandbox
 from stockade_server.sandboxes import Sandboxes
@@ -154,9 +155,20 @@ class Ports:
                 continue
             if name == b"x-access-token" and same(text, sandbox.access_token):
                 continue
+            kept = _without_ours(value) if name == b"cookie" else value
+            if name == b"cookie" and not kept:
+                continue
             masks = name == b"host" and mask is not None
-            given = (mask or "").replace("${PORT}", str(port)).encode() if masks else value
+            given = (mask or "").replace("${PORT}", str(port)).encode() if masks else kept
             yield name.title(), given  # as most programs write them
+
+
+def _without_ours(cookies: bytes) -> bytes:
+    """Cookies for a sandbox, without that of this server's page: browsers send it to every port
+    of a host."""
+    found = [one.strip() for one in cookies.split(b";")]
+    ours = tuple(name.encode() + b"=" for name in COOKIES)
+    return b"; ".join(one for one in found if one and not one.startswith(ours))
 
 
 class _Upstream:

@@ -44,6 +44,11 @@ class Process:
         execution = self.pump.execution
         return execution if isinstance(execution, AsyncTerminal) else None
 
+    @property
+    def words(self) -> str:
+        """The command, as a shell's line."""
+        return shlex.join([self.config["cmd"], *self.config["args"]])
+
     def described(self) -> dict[str, Any]:
         found: dict[str, Any] = {"config": dict(self.config), "pid": self.pid}
         return found if self.tag is None else {**found, "tag": self.tag}
@@ -68,6 +73,10 @@ class Processes:
     def count(self) -> int:
         """How many run."""
         return len(self._running)
+
+    def running(self) -> list[Process]:
+        """Those that run."""
+        return list(self._running.values())
 
     # -- calls of one answer -------------------------------------------------------
 

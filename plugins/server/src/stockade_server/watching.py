@@ -171,4 +171,6 @@ def _kind(path: str) -> str:
     first = path.strip("/").split("/")[0]
     if first in ("process.Process", "filesystem.Filesystem", "files", "health"):
         return first
+    if first == "ui":
+        return first
     return "code" if first in ("execute", "contexts") else "control"
