@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-from stockade.aio.calls import Call, in_thread, submit, until_done
+from stockade.aio.calls import Call, in_thread, next_of, until_done
 from stockade.aio.output import AsyncOutputReader
 from stockade.executions._execution import KILL_GRACE_SECONDS
 from stockade.results import Chunk, ExecutionHandle, ExecutionStatus, SandboxResult
@@ -102,18 +102,16 @@ class AsyncExecution:
 
     async def take(self) -> Chunk | None:
         """The next live piece, or None at the end; cancelling the await cancels the
-        execution (D12)."""
-        future = submit(self._runtime.workers, self._execution.take)
+        execution (D12). It takes no thread, however long it waits."""
+        reader = self._execution._live()
         try:
-            return await asyncio.shield(future)
+            return await next_of(reader, reader.forget, None)
         except asyncio.CancelledError:
-            await self._end(future)
+            await self._end(asyncio.wrap_future(self._execution.future))
             raise
 
-    async def _end(
-        self, waiting: asyncio.Future[SandboxResult] | asyncio.Future[Chunk | None]
-    ) -> None:
-        """The await was cancelled: end the execution, and wait for what was awaited."""
+    async def _end(self, waiting: asyncio.Future[SandboxResult]) -> None:
+        """The await was cancelled: end the execution, and wait for that."""
         self._execution.cancel()
         await until_done(waiting, _END_SECONDS)
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from stockade.capabilities import Capabilities
     from stockade.executions._home import Home
-    from stockade.executions._output import BoundedOutput
+    from stockade.executions._output import BoundedOutput, OutputReader
     from stockade.executions._passage import Passage
     from stockade.system.threads import Clock, Timer, Workers
     from stockade.wall import Sandbox
@@ -147,8 +147,12 @@ class Execution(Interruptible, Reachable):
 
     def take(self) -> Chunk | None:
         """The next live piece, waiting for it, or None at the end."""
+        return self._live().take()
+
+    def _live(self) -> OutputReader:
+        """The reader of its live output: the one that holds the program back."""
         self._home.here()
-        return self._output.take()
+        return self._output.reader
 
     def __enter__(self) -> Self:
         return self

@@ -7,12 +7,25 @@ from collections.abc import Awaitable, Callable
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from stockade_server.errors import Refused, refusal
 
-__all__ = ["Handler", "answered"]
+__all__ = ["Answering", "Handler", "answered"]
 
 Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Answering:
+    """A handler as an ASGI application. Of a plain function Starlette would make the same, with
+    a layer around each message that is sent."""
+
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await answered(Request(scope, receive, send), self._handler)
+        await response(scope, receive, send)
 
 
 async def answered(request: Request, handler: Handler) -> Response:

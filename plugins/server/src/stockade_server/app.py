@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Scope
 
-from stockade_server.answers import Handler, answered
+from stockade_server.answers import Answering, Handler
 from stockade_server.bodies import Bounds, json_of
 from stockade_server.control import Control
 from stockade_server.errors import Refused, not_served
@@ -102,6 +102,10 @@ class _App:
     def _routes(self) -> list[Route]:
         one, inside = "/sandboxes/{sandbox_id}", self._inside
         return [
+            # They are looked through in this order, and most requests are these.
+            *(self._route(f"/{name}/{{method}}", inside.call, "POST") for name in CONNECT),
+            self._route("/files", inside.files, "GET", "POST"),
+            self._route("/execute", inside.execute, "POST"),
             self._route("/v2/sandboxes", self._create, "POST"),
             self._route("/v2/sandboxes", self._list, "GET"),
             self._route("/sandboxes", self._create, "POST"),
@@ -124,13 +128,10 @@ class _App:
             self._route("/ready", self._ready, "GET"),
             self._route("/metrics", self._own_metrics, "GET"),
             self._route("/health", inside.health, "GET"),
-            self._route("/files", inside.files, "GET", "POST"),
-            self._route("/execute", inside.execute, "POST"),
             self._route("/contexts", inside.contexts, "GET", "POST"),
             self._route("/contexts/{context_id}", inside.context, "DELETE"),
             self._route("/contexts/{context_id}/restart", inside.restart, "POST"),
             *self._ui.routes(),
-            *(self._route(f"/{name}/{{method}}", inside.call, "POST") for name in CONNECT),
             self._route("/{rest:path}", self._other, "GET", "POST", "PUT", "PATCH", "DELETE"),
         ]
 
@@ -139,10 +140,7 @@ class _App:
             self._check_browser(request)
             return await handler(request)
 
-        async def guarded(request: Request) -> Response:
-            return await answered(request, checked)
-
-        return Route(path, guarded, methods=list(methods))
+        return Route(path, Answering(checked), methods=list(methods))
 
     def _check_browser(self, request: Request) -> None:
         """Without keys a page in this machine's browser would be a caller like any other."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import zlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import anyio
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -36,8 +36,9 @@ class Bounds:
             if whole:  # what comes now is the client's going away
                 return await receive()
             try:
-                message = await asyncio.wait_for(receive(), self._idle)
-            except asyncio.TimeoutError:
+                with anyio.fail_after(self._idle):
+                    message = await receive()
+            except TimeoutError:
                 raise Refused(408, "the request's body did not come") from None
             if message["type"] == "http.request":
                 taken += len(message.get("body", b""))

@@ -25,15 +25,16 @@ from stockade_server.errors import Refused, not_served, refusal
 from stockade_server.keys import same
 from stockade_server.links import is_signed, signed_one
 from stockade_server.ports import SERVICES, Target, target_of
+from stockade_server.process import Event
 from stockade_server.rates import Rates
 from stockade_server.sandbox import Sandbox
 from stockade_server.sandboxes import Sandboxes
 from stockade_server.settings import Settings
-from stockade_server.streams import Streamed, while_connected
+from stockade_server.streams import Last, Streamed, while_connected
 
 __all__ = ["CONNECT", "Inside"]
 
-_Events = AsyncGenerator[dict[str, Any], None]
+_Events = AsyncGenerator[Event, None] | AsyncGenerator[dict[str, Any], None]
 
 #: The services that speak Connect.
 CONNECT = ("process.Process", "filesystem.Filesystem")
@@ -207,14 +208,18 @@ _STREAMS: Mapping[
 
 
 async def _framed(events: _Events, sandbox: Sandbox) -> AsyncGenerator[bytes, None]:
-    """Events as frames; an error is in the last one."""
+    """Events as frames; an error is in the last one. A command's end goes with that, since each
+    piece is a call of the system and a packet."""
     try:
         async with contextlib.aclosing(events):
             async for event in events:
+                if isinstance(event, dict) and "end" in event.get("event", {}):
+                    yield Last(frame(event) + end_frame())
+                    return
                 yield frame(event)
-        yield end_frame()
+        yield Last(end_frame())
     except Exception as error:
-        yield end_frame(refusal(error, sandbox.sandbox_id))
+        yield Last(end_frame(refusal(error, sandbox.sandbox_id)))
 
 
 async def _whole(body: bytes) -> AsyncIterator[bytes]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import shlex
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -14,12 +13,15 @@ import stockade
 from stockade.aio import AsyncExecution, AsyncSession, AsyncTerminal
 from stockade.errors import UnsupportedError
 from stockade.results import SandboxResult, Verdict
-from stockade_server.connect import bytes_of, text_of, texts_of
+from stockade_server.connect import bytes_of, data_event, text_of, texts_of
 from stockade_server.errors import Refused
 from stockade_server.journal import Journal
 from stockade_server.pumping import Pump
 
-__all__ = ["Process", "Processes"]
+__all__ = ["Event", "Process", "Processes"]
+
+#: One of a stream: an object, or its JSON already.
+Event = dict[str, Any] | bytes
 
 _MOST_ARGS = 4096
 _MOST_TAG = 256  #: characters
@@ -137,7 +139,7 @@ class Processes:
 
     async def start(
         self, body: Mapping[str, Any], deadline: float | None, keepalive: float
-    ) -> AsyncGenerator[dict[str, Any], None]:
+    ) -> AsyncGenerator[Event, None]:
         """``Start``: the command's events. It runs on when the stream is left, to its
         deadline or the sandbox's end, and ``Connect`` hears it again."""
         process = await self._begin(body, deadline)
@@ -147,7 +149,7 @@ class Processes:
 
     async def connect(
         self, body: Mapping[str, Any], _: float | None, keepalive: float
-    ) -> AsyncGenerator[dict[str, Any], None]:
+    ) -> AsyncGenerator[Event, None]:
         """``Connect``: a running command's events from now on."""
         async with contextlib.aclosing(self._events(self._selected(body), keepalive)) as events:
             async for event in events:
@@ -189,9 +191,7 @@ class Processes:
             options["stdin"] = stockade.PIPE
         return await self._session.stream(argv, **options)
 
-    async def _events(
-        self, process: Process, keepalive: float
-    ) -> AsyncGenerator[dict[str, Any], None]:
+    async def _events(self, process: Process, keepalive: float) -> AsyncGenerator[Event, None]:
         listener = process.pump.listen()  # of one that just begins: before the pump's first step
         try:
             yield {"event": {"start": {"pid": process.pid}}}
@@ -204,7 +204,7 @@ class Processes:
                 if piece is None:
                     break
                 kind, data = piece
-                yield {"event": {"data": {kind: base64.b64encode(data).decode()}}}
+                yield data_event(kind, data)
             yield {"event": {"end": self._end(process)}}
         finally:
             listener.close()

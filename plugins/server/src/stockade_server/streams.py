@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from stockade_server.errors import Refused
 
-__all__ = ["Streamed", "while_connected"]
+__all__ = ["Last", "Streamed", "while_connected"]
 
 _log = logging.getLogger("stockade.server")
 
@@ -58,6 +58,10 @@ class Pieces(Protocol):
     async def aclose(self) -> object: ...
 
 
+class Last(bytes):
+    """A body's last piece, where its maker knows that: it goes with the body's end."""
+
+
 class Streamed(Response):
     """A body of pieces. A client that goes away, or does not read, ends what makes them."""
 
@@ -97,9 +101,12 @@ class Streamed(Response):
         head = {"type": "http.response.start", "headers": self.raw_headers}
         await send({**head, "status": self.status_code})
         async for piece in self.pieces:
-            body = {"type": "http.response.body", "body": piece, "more_body": True}
+            more = not isinstance(piece, Last)
+            body = {"type": "http.response.body", "body": piece, "more_body": more}
             # Before Python 3.12 `asyncio.wait_for` may swallow the cancellation that the client's
             # going away is: the program was read on then, for nobody and without an end.
             with anyio.fail_after(self.idle_seconds):
                 await send(body)
+            if not more:
+                return
         await send({"type": "http.response.body", "body": b"", "more_body": False})
