@@ -47,7 +47,12 @@ if TYPE_CHECKING:
     from stockade.session._pool import Pool
     from stockade.sessions._collecting import collect
     from stockade.sessions._configuring import configure, end_on_sigterm
-    from stockade.sessions._providers import inspect_providers, installed_providers, provider
+    from stockade.sessions._providers import (
+        inspect_providers,
+        installed_providers,
+        provider,
+        suitable_providers,
+    )
     from stockade.sessions._runtime import Runtime, default_runtime
     from stockade.sessions._settings import Settings
     from stockade.trait import SandboxProvider
@@ -98,6 +103,7 @@ _LATE = {
     "installed_providers": ("stockade.sessions._providers", "installed_providers"),
     "open": ("stockade.session", "open_session"),
     "provider": ("stockade.sessions._providers", "provider"),
+    "suitable_providers": ("stockade.sessions._providers", "suitable_providers"),
 }
 
 __all__ = [
@@ -138,6 +144,7 @@ __all__ = [
     "installed_providers",
     "open",
     "provider",
+    "suitable_providers",
     *errors.__all__,
 ]
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from importlib.metadata import entry_points, version
+from importlib.metadata import entry_points
 
 import pytest
 from inspect_ai.util._sandbox.registry import registry_find_sandboxenv
 
 import stockade
+from stockade.system.versions import untested
 from stockade_inspect.environment import StockadeSandbox
-from stockade_inspect.registered import untested
+from stockade_inspect.registered import _TESTED
 
 
 def test_the_entry_point_is_enough() -> None:
@@ -34,9 +35,10 @@ def test_one_type_for_each_installed_wall() -> None:
 
 
 def test_an_untested_version_is_warned_of_with_both_numbers() -> None:
-    assert untested(version("inspect-ai")) is None, "the tests ran with it: say so in _TESTED"
+    names = ("stockade-inspect", "inspect-ai", *_TESTED)
+    assert untested(*names) is None, "the tests ran with it: say so in _TESTED"
     for other in ("0.3.284", "0.4.0", "1.0"):
-        said = untested(other)
+        said = untested(*names, installed=other)
         assert said is not None and other in said and "0.3.285" in said
 
 

@@ -15,6 +15,7 @@ from stockade.selection._alternatives import (
     PASSED_OVER,
     Alternatives,
     PassedOver,
+    check_holds,
 )
 from stockade.selection._candidates import Candidate
 from stockade.selection._discovery import InstalledPlugin, installed
@@ -40,6 +41,7 @@ __all__ = [
     "installed_providers",
     "provider",
     "provider_at",
+    "suitable_providers",
 ]
 
 #: A logger of its own, so that a program can silence (or watch for) just this.
@@ -274,3 +276,31 @@ def inspect_providers(
 ) -> list[ProviderInfo]:
     """Load and probe the installed providers, each on its own; never raises (A6, A8)."""
     return (runtime or default_runtime()).selector.inspect(names)
+
+
+def suitable_providers(
+    *,
+    needs: Iterable[Feature | str] = (),
+    runtime: Runtime | None = None,
+    **config: Unpack[ConfigOptions],
+) -> tuple[str, ...]:
+    """Names of installed walls that isolate, are available here and hold all that is asked.
+
+    For the end of a message about a wall that cannot serve. Each wall is loaded and probed as
+    ``inspect_providers`` does; one whose target is left out may still want one. ``needs`` and
+    ``config`` are as ``stockade.open`` takes them. Raises ConfigError where a field is wrong.
+    """
+    fields: dict[str, Any] = {**config}
+    SandboxConfig(**fields)
+    wanted = tuple(needs)
+    selector = (runtime or default_runtime()).selector
+    found = []
+    for one in selector.inspect():
+        if not one.available or one.isolation in (None, str(Isolation.NONE)):
+            continue
+        try:
+            check_holds(selector.candidates.build(ProviderString(one.name), fields), wanted)
+        except StockadeError:
+            continue
+        found.append(one.name)
+    return tuple(found)

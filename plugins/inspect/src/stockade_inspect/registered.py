@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 import logging
-from importlib.metadata import version
 
 from inspect_ai.util import sandboxenv
 
 import stockade
+from stockade.system.versions import untested
 from stockade_inspect.environment import StockadeSandbox
 
 __all__ = ["types"]
 
 #: The versions of inspect-ai that the tests ran with, the first and the last.
 _TESTED = ("0.3.285", "0.3.285")
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(".")[:3] if part.isdigit())
-
-
-def untested(installed: str) -> str | None:
-    """What to say of a version that the tests did not run with."""
-    first, last = _TESTED
-    if _numbers(first) <= _numbers(installed) <= _numbers(last):
-        return None
-    return (
-        f"stockade-inspect is tested with inspect-ai {first} to {last}, and {installed} is "
-        "installed; take one of these where a sandbox behaves oddly."
-    )
 
 
 def _derived(name: str) -> type[StockadeSandbox]:
@@ -48,6 +33,6 @@ def types() -> list[str]:
     return list(kinds)
 
 
-if (warning := untested(version("inspect-ai"))) is not None:
+if (warning := untested("stockade-inspect", "inspect-ai", *_TESTED)) is not None:
     logging.getLogger(__name__).warning("%s", warning)
 types()
