@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Scope
 
@@ -19,13 +19,14 @@ from stockade_server.control import Control
 from stockade_server.errors import Refused, not_served
 from stockade_server.inside import CONNECT, Inside
 from stockade_server.keys import owner_of
+from stockade_server.openapi import document, page
 from stockade_server.ports import SERVICES, Ports, target_of
 from stockade_server.rates import Rates
 from stockade_server.sandboxes import INSECURE_OWNER, Sandboxes
 from stockade_server.settings import Settings, is_loopback
 from stockade_server.snapshots import Snapshots
 from stockade_server.streams import while_connected
-from stockade_server.ui import Ui
+from stockade_server.ui import Ui, guarded
 from stockade_server.watching import AccessLog, Counts, Watched
 
 __all__ = ["make_app"]
@@ -100,6 +101,24 @@ class _App:
                 self._log.close()
 
     def _routes(self) -> list[Route]:
+        api = self._api()
+        described, shown = document(api), page(api)
+
+        async def openapi(_: Request) -> Response:
+            return guarded(JSONResponse(described))
+
+        async def docs(_: Request) -> Response:
+            return guarded(HTMLResponse(shown))
+
+        return [
+            *api,
+            *self._ui.routes(),
+            self._route("/openapi.json", openapi, "GET"),
+            self._route("/docs", docs, "GET"),
+            self._route("/{rest:path}", self._other, "GET", "POST", "PUT", "PATCH", "DELETE"),
+        ]
+
+    def _api(self) -> list[Route]:
         one, inside = "/sandboxes/{sandbox_id}", self._inside
         return [
             # They are looked through in this order, and most requests are these.
@@ -131,8 +150,6 @@ class _App:
             self._route("/contexts", inside.contexts, "GET", "POST"),
             self._route("/contexts/{context_id}", inside.context, "DELETE"),
             self._route("/contexts/{context_id}/restart", inside.restart, "POST"),
-            *self._ui.routes(),
-            self._route("/{rest:path}", self._other, "GET", "POST", "PUT", "PATCH", "DELETE"),
         ]
 
     def _route(self, path: str, handler: Handler, *methods: str) -> Route:
