@@ -41,15 +41,15 @@ def check(settings: Settings) -> dict[str, str]:
     for name, one in settings.templates.items():
         chosen = stockade.provider(one.provider, check_available=True)
         durable = may_be_durable(one)
-        if durable and settings.state is None:
-            raise ConfigError(
-                f"the template {name} is durable, and the server keeps no track of sandboxes; "
-                'name a folder for that in its file: state = "/var/lib/stockade".'
-            )
         if durable and one.pool:
             raise ConfigError(
                 f"the template {name} is durable, and a pool's sandboxes end with the server; "
                 "leave its pool out, or durable."
+            )
+        if durable and settings.state is None:
+            raise ConfigError(
+                f"the template {name} is durable, and the server keeps no track of sandboxes; "
+                'name a folder for that in its file: state = "/var/lib/stockade".'
             )
         walls[name] = chosen.name
     return walls
