@@ -21,7 +21,7 @@ from stockade.errors import *  # noqa: F403
 
 if TYPE_CHECKING:
     from stockade import aio
-    from stockade.config import Mount, OutputKeep, OutputPolicy, SandboxConfig
+    from stockade.config import Mount, OutputKeep, OutputPolicy, SandboxConfig, Secret
     from stockade.executions._execution import Execution
     from stockade.executions._output import OutputReader
     from stockade.executions._terminals import TerminalExecution
@@ -83,6 +83,7 @@ _LATE = {
     "SandboxConfig": ("stockade.config", "SandboxConfig"),
     "SandboxProvider": ("stockade.trait", "SandboxProvider"),
     "SandboxResult": ("stockade.results", "SandboxResult"),
+    "Secret": ("stockade.config", "Secret"),
     "Session": ("stockade.session", "Session"),
     "SessionHandle": ("stockade.results", "SessionHandle"),
     "SessionStatus": ("stockade.results", "SessionStatus"),
@@ -124,6 +125,7 @@ __all__ = [
     "SandboxConfig",
     "SandboxProvider",
     "SandboxResult",
+    "Secret",
     "Session",
     "SessionHandle",
     "SessionStatus",

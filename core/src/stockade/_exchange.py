@@ -26,7 +26,10 @@ __all__ = [
     "Language",
     "OpenRequest",
     "Option",
+    "OutgoingRequest",
     "Output",
+    "RequestOutcome",
+    "RequestWatch",
     "TerminalRequest",
 ]
 
@@ -43,6 +46,47 @@ class Form(str, Enum):
 
 
 @attrs.frozen(kw_only=True)
+class OutgoingRequest:
+    """What a program asks of a host, as the gateway reads it; it never holds a value (E11)."""
+
+    host: str  #: the name that was asked for
+    port: int  #: of the host
+    method: str  #: ``CONNECT`` for a tunnel whose TLS stays sealed
+    path: str = ""  #: without its query; empty of a tunnel
+    secrets: tuple[str, ...] = ()  #: the names of those that it carries
+
+
+class RequestOutcome(str, Enum):
+    """What became of it."""
+
+    CARRIED = "carried"  #: the server answered, whatever its status
+    REFUSED = "refused"  #: by the allow-list, the gateway or a policy
+    FAILED = "failed"  #: no answer: the server, its certificate, the secret's source
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class RequestWatch(Protocol):
+    """Who is asked about requests and notified of them; core's, safe from any thread."""
+
+    def judge(self, request: OutgoingRequest) -> None:
+        """Called before anything reaches the host, in the thread that carries the request.
+        Raises a StockadeError, whose words the program is given, to refuse it."""
+
+    def ended(
+        self,
+        request: OutgoingRequest,
+        outcome: RequestOutcome,
+        *,
+        status: int | None,
+        seconds: float,
+        reason: str | None,
+    ) -> None:
+        """It is over; never raises. ``status`` is the server's, where the gateway reads it."""
+
+
+@attrs.frozen(kw_only=True)
 class OpenRequest:
     """Everything a wall needs to start one sandbox."""
 
@@ -56,6 +100,8 @@ class OpenRequest:
     expires_at: float | None = None
     #: The process that it is made for: a wall writes it where ``leftovers`` finds it (C9).
     owner: str = ""
+    #: For a wall with a gateway: who judges what programs ask of hosts (``stockade_request``).
+    watch: RequestWatch | None = attrs.field(default=None, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)

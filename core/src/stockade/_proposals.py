@@ -15,6 +15,7 @@ __all__ = [
     "ExecutionProposal",
     "JudgedExecution",
     "Refuse",
+    "RequestProposal",
     "SessionProposal",
     "Tighten",
     "loosened",
@@ -53,6 +54,20 @@ class ExecutionProposal:
     #: It is a program on a terminal, for a person: ``request`` is its argument vector, ``sh``
     #: for the sandbox's own shell.
     terminal: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class RequestProposal:
+    """What a program is about to ask of a host, as the gateway reads it; no value is in it."""
+
+    agent_id: str  #: whose session it is
+    provider: str  #: the entry-point name
+    session_id: str  #: the session whose program asks
+    host: str  #: the name that is asked for
+    port: int  #: of the host
+    method: str  #: ``CONNECT`` for a tunnel that the gateway does not read
+    path: str  #: without its query; empty of such a tunnel
+    secrets: tuple[str, ...]  #: the names of those that it would carry
 
 
 @attrs.frozen(kw_only=True)
@@ -111,7 +126,8 @@ def _fixed(name: str) -> _Rule:
 
 def _network(config: SandboxConfig) -> int:
     """How open it is: closed, some hosts, everything."""
-    return 2 if config.network_enabled else 1 if config.network_allow else 0
+    named = config.network_allow or config.secrets
+    return 2 if config.network_enabled else 1 if named else 0
 
 
 def _more_hosts(new: SandboxConfig, old: SandboxConfig) -> bool:
@@ -155,6 +171,8 @@ RULES: Mapping[str, _Rule] = {
     "startup_timeout_seconds": _limit("startup_timeout_seconds"),
     "mounts": _other_mounts,
     "network_allow": _more_hosts,
+    # Dropping one takes something away; another host, header or source would give something.
+    "secrets": lambda new, old: not set(new.secrets) <= set(old.secrets),
     "ports": lambda new, old: not set(new.ports) <= set(old.ports),
     "labels": lambda _new, _old: False,  # marks for listings, which allow nothing
 }

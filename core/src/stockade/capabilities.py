@@ -70,6 +70,7 @@ class Feature(str, Enum):
     BACKGROUND = "background"  #: children outlive their execution [D7]
     PROCESS_HARDENING = "process-hardening"  #: capabilities, no_new_privs, seccomp, uid [E1]
     ALLOW_LIST = "allow-list"  #: egress to named hosts only [E10]
+    SECRETS = "secrets"  #: values that requests carry and code never sees [E11]
     FILES = "files"  #: reading and writing files [F1 to F5]
     WATCH = "watch"  #: changes below a folder, reported [F6]
     SNAPSHOT = "snapshot"  #: save files, start from them [G1]
@@ -213,6 +214,7 @@ NEEDS: tuple[Need, ...] = (
     Need(Feature.NETWORK_OFF, "network_enabled", True),
     Need(Feature.NETWORK, "network_enabled", False),
     Need(Feature.ALLOW_LIST, "network_allow", ()),
+    Need(Feature.SECRETS, "secrets", ()),
     Need(Feature.READ_ONLY_ROOT, "read_only_fs", False),
     Need(Feature.WRITABLE_ROOT, "read_only_fs", True),
     Need(Feature.USER, "user", None),

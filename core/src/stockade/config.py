@@ -23,6 +23,7 @@ from stockade.values.options import (
     as_text,
     as_words,
 )
+from stockade.values.secret import Secret, as_secrets
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -35,6 +36,7 @@ __all__ = [
     "Mount",
     "OutputPolicy",
     "SandboxConfig",
+    "Secret",
 ]
 
 MIB = 1024 * 1024  #: Bytes of a mebibyte.
@@ -137,6 +139,16 @@ def _check_words(_: Any, attribute: attrs.Attribute[Any], value: tuple[str, ...]
     for word in value:
         if not isinstance(word, str) or not word or not word.isprintable() or " " in word:
             raise _wrong(attribute.name, word, "host names, such as 'pypi.org'")
+
+
+def _check_secrets(_: Any, attribute: attrs.Attribute[Any], value: tuple[Secret, ...]) -> None:
+    for secret in value:
+        if not isinstance(secret, Secret):
+            raise ConfigError(f"{attribute.name} holds what is no Secret: write Secret(name, …).")
+    for kind in ("name", "env"):
+        words = [word for secret in value if (word := getattr(secret, kind)) is not None]
+        if len(set(words)) != len(words):
+            raise _wrong(attribute.name, words, f"each {kind} once")
 
 
 def _check_labels(_: Any, attribute: attrs.Attribute[Any], value: Mapping[str, str]) -> None:
@@ -260,6 +272,10 @@ class SandboxConfig:
     network_allow: tuple[str, ...] = _field(
         as_words, default=(), converter=_sequence, validator=_check_words
     )
+    #: What code may use at some hosts and never sees; their hosts may be reached (E11).
+    secrets: tuple[Secret, ...] = _field(
+        as_secrets, default=(), converter=_sequence, validator=_check_secrets
+    )
     #: Ports of the sandbox that are published on this machine's loopback, and nowhere else;
     #: they need no network.
     ports: tuple[int, ...] = _field(
@@ -276,6 +292,26 @@ class SandboxConfig:
                 f"network_allow={self.network_allow!r} contradicts network_enabled=True: leave "
                 "network_enabled=False to open these hosts alone, or drop network_allow."
             )
+        if self.secrets:
+            self._check_beside_secrets()
+
+    def _check_beside_secrets(self) -> None:
+        if self.network_enabled:
+            raise ConfigError(
+                "secrets contradict network_enabled=True, which no gateway stands in: leave "
+                "network_enabled=False, and name other hosts that are needed in network_allow."
+            )
+        for secret in self.secrets:
+            if secret.env in self.env_vars:
+                raise ConfigError(
+                    f"env_vars sets {secret.env!r}, in which the placeholder of the secret "
+                    f"{secret.name!r} is to stand: leave one of the two out."
+                )
+            if self.durable and callable(secret.source):
+                raise ConfigError(
+                    f"the secret {secret.name!r} comes from a callable, which no other process "
+                    "has, and the session is to be durable: name its source in words."
+                )
 
     def with_(self, **changes: Unpack[ConfigOptions]) -> SandboxConfig:
         """A copy with some fields changed, checked anew; an unknown field is a ConfigError."""
@@ -328,5 +364,6 @@ class ConfigOptions(TypedDict, total=False):
     startup_timeout_seconds: float  #: for the sandbox's start
     mounts: Sequence[Mount]  #: folders of the host
     network_allow: Sequence[str]  #: host names
+    secrets: Sequence[Secret]  #: used at their hosts, never seen
     ports: Sequence[int]  #: published on loopback
     labels: Mapping[str, str]  #: for listings

@@ -46,6 +46,7 @@ __all__ = [
     "ProviderUnavailableError",
     "SandboxLostError",
     "SandboxStartError",
+    "SecretError",
     "SessionNotFoundError",
     "SessionStateError",
     "SpecialFileError",
@@ -100,6 +101,10 @@ class ConfigError(StockadeError, ValueError):
 
 class ProviderStringError(StockadeError, ValueError):
     """The provider string does not parse, or an option of it is wrong (A1, A2)."""
+
+
+class SecretError(StockadeError):
+    """A secret's value cannot be read, or is none that can be used; it is never shown (E11)."""
 
 
 class UnsupportedError(StockadeError, NotImplementedError):

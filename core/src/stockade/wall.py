@@ -40,7 +40,10 @@ from stockade._exchange import (
     Language,
     OpenRequest,
     Option,
+    OutgoingRequest,
     Output,
+    RequestOutcome,
+    RequestWatch,
     TerminalRequest,
 )
 from stockade._leftover import Leftover, Usage
@@ -63,8 +66,11 @@ __all__ = [
     "Leftover",
     "OpenRequest",
     "Option",
+    "OutgoingRequest",
     "Output",
     "Place",
+    "RequestOutcome",
+    "RequestWatch",
     "Running",
     "Sandbox",
     "Terminal",

@@ -10,7 +10,7 @@ import pluggy
 import pytest
 
 from core.walls import ScriptedWall, make_provider
-from stockade import Mount, OutputPolicy, PolicyError, PolicyRefusedError, SandboxConfig
+from stockade import Mount, OutputPolicy, PolicyError, PolicyRefusedError, SandboxConfig, Secret
 from stockade._proposals import RULES, loosened
 from stockade.plugin import (
     Event,
@@ -200,6 +200,7 @@ LOOSER: dict[str, Any] = {
     "startup_timeout_seconds": {"startup_timeout_seconds": 61.0},
     "mounts": {"mounts": (Mount("/srv", "/srv"),)},
     "network_allow": {"network_allow": ("a.org", "b.org")},
+    "secrets": {"secrets": (Secret("a", env="A", hosts=["a.org"]),)},
     "ports": {"ports": (8080,), "network_enabled": True, "network_allow": ()},
     "labels": None,
 }

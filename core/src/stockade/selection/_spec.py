@@ -185,9 +185,11 @@ def recipe(name: str, wall: Wall, config: SandboxConfig) -> str:
     """The provider string that opens a session like one of these, without secrets (B4).
 
     Environment values are left out, as are options that their wall calls secret and
-    passwords in URLs.
+    passwords in URLs. Of ``secrets`` it has where they are, never what; one that comes from a
+    callable is left out.
     """
-    spec = ProviderString.of(name, wall.target, config.with_(env_vars={}))
+    kept = tuple(secret for secret in config.secrets if not callable(secret.source))
+    spec = ProviderString.of(name, wall.target, config.with_(env_vars={}, secrets=kept))
     own = {
         option: _PASSWORD.sub(r"\1\2", text)
         for option, text in wall.texts.items()
@@ -227,6 +229,6 @@ def _convert(name: str, text: str, convert: Any) -> Any:
     except ConfigError:
         raise
     except ValueError as error:
-        # Environment values may be secrets: they are not repeated (B4).
-        shown = "its value" if name == "env_vars" else repr(text)
+        # They may hold values of secrets: they are not repeated (B4).
+        shown = "its value" if name in ("env_vars", "secrets") else repr(text)
         raise ProviderStringError(f"option {name!r}: {shown} does not convert: {error}.") from None

@@ -13,7 +13,7 @@ import requests
 from docker.errors import APIError, ImageNotFound, NotFound
 
 from stockade.errors import DestroyError, SandboxLostError, SandboxStartError
-from stockade.toolkit.egress import Names
+from stockade.toolkit.egress import WayOut
 from stockade.toolkit.supervised import Death, Link, LinkLost, SupervisedSandbox, Transport
 from stockade.toolkit.supervised.egress import Egress
 from stockade.wall import Changes, ExecRequest, OpenRequest, Output, Running
@@ -148,11 +148,11 @@ class ContainerSandbox(SupervisedSandbox):
             request = attrs.evolve(request, env={**self._proxy, **request.env})
         return super().start(request, output)
 
-    def open_egress(self, names: Names) -> None:
+    def open_egress(self, way_out: WayOut) -> None:
         """Let programs reach these hosts and nothing else (E10). Raises SandboxStartError."""
         try:
-            self._egress = Egress(self.link, names)
-            self._proxy = self._egress.open(_EGRESS_SECONDS)
+            self._egress = Egress(self.link, way_out)
+            self._proxy = self._egress.open(_EGRESS_SECONDS, self.files())
         except LinkLost as error:
             raise SandboxStartError(f"the way out could not be opened: {error}") from error
 

@@ -21,7 +21,7 @@ from stockade.errors import (
     SandboxStartError,
     StockadeError,
 )
-from stockade.toolkit.egress import Names
+from stockade.toolkit.egress import WayOut, secrets_level
 from stockade.wall import (
     AttachRequest,
     Availability,
@@ -90,6 +90,7 @@ CAPABILITIES = Capabilities(
         "merged-output": "native",
         "terminal": "native",
         "allow-list": ("emulated", _ALLOW_LIST),
+        "secrets": secrets_level(),
         "durable": ("native", "the engine keeps the container, whichever processes come and go"),
     }
 )
@@ -199,7 +200,7 @@ class ContainerWall(Wall):
                 f"working_dir={request.config.working_dir!r} cannot be a folder of its own; "
                 "use /workspace."
             )
-        names = _names(request.config.network_allow)
+        way_out = WayOut.of(request)
         api = self._client()
         try:
             info = self._info(api)
@@ -217,7 +218,7 @@ class ContainerWall(Wall):
         else:
             sandbox = self._start(api, request, shape)
         try:
-            self._complete(sandbox, info, request.config, names)
+            self._complete(sandbox, info, request.config, way_out)
         except BaseException:
             sandbox.close()
             raise
@@ -269,11 +270,11 @@ class ContainerWall(Wall):
         sandbox: ContainerSandbox,
         info: engines.EngineInfo,
         config: SandboxConfig,
-        names: Names | None,
+        way_out: WayOut | None,
     ) -> None:
         self.verify(sandbox, info)
-        if names is not None:
-            sandbox.open_egress(names)
+        if way_out is not None:
+            sandbox.open_egress(way_out)
         if config.ports and not config.network_enabled:
             sandbox.publish(config.ports)
 
@@ -314,7 +315,7 @@ class ContainerWall(Wall):
 
     def attach(self, request: AttachRequest) -> Sandbox:
         api = self._client()
-        names = _names(request.config.network_allow)
+        way_out = WayOut.of(request)
         try:
             container = find(api, request.session_id)
             info = self._info(api)
@@ -326,7 +327,7 @@ class ContainerWall(Wall):
         def reach() -> ContainerSandbox:
             sandbox = ContainerSandbox.join(api, container, request, own_kernel=own_kernel)
             try:
-                self._complete(sandbox, info, request.config, names)
+                self._complete(sandbox, info, request.config, way_out)
             except BaseException:
                 sandbox.detach()
                 raise
@@ -353,13 +354,6 @@ class DockerWall(ContainerWall):
     summary = (
         "hardened containers on the engine's own kernel; docker, podman and what speaks as they"
     )
-
-
-def _names(words: tuple[str, ...]) -> Names | None:
-    try:
-        return Names.of(words) if words else None
-    except ValueError as error:
-        raise ConfigError(f"network_allow: {error}.") from None
 
 
 def _absent(error: BaseException) -> bool:

@@ -6,7 +6,7 @@ import contextlib
 from typing import Any
 
 from stockade.errors import DestroyError, SandboxLostError
-from stockade.toolkit.egress import Names
+from stockade.toolkit.egress import WayOut
 from stockade.wall import AttachRequest, OpenRequest, Sandbox
 from stockade_e2b.durable import AttachedBox
 from stockade_e2b.leftovers import find, marks_of
@@ -16,11 +16,13 @@ from stockade_e2b.service import Service, failed_start, words_of
 __all__ = ["attached", "opened"]
 
 
-def opened(service: Service, template: str, request: OpenRequest, names: Names | None) -> Sandbox:
+def opened(
+    service: Service, template: str, request: OpenRequest, way_out: WayOut | None
+) -> Sandbox:
     """A new sandbox of the service. Raises as ``Wall.open``, and leaves none behind (C5)."""
     box = made(service, request, template, marks_of(request))
     try:
-        sandbox = _over(service, box, template, request, names)
+        sandbox = _over(service, box, template, request, way_out)
     except BaseException:
         with contextlib.suppress(DestroyError):  # its timeout ends it then
             end_sandbox(service, box.sandbox_id)
@@ -29,7 +31,7 @@ def opened(service: Service, template: str, request: OpenRequest, names: Names |
 
 
 def attached(
-    service: Service, template: str, request: AttachRequest, names: Names | None
+    service: Service, template: str, request: AttachRequest, way_out: WayOut | None
 ) -> Sandbox:
     """Over one that runs already. Raises as ``Wall.attach``."""
     try:
@@ -46,7 +48,7 @@ def attached(
 
         try:
             box = Box.connect(found.sandbox_id, **service.options)
-            return _over(service, box, template, request, names)
+            return _over(service, box, template, request, way_out)
         except Exception as error:
             raise SandboxLostError(
                 f"the sandbox does not answer: {words_of(error)}; destroy the session and open a "
@@ -57,12 +59,12 @@ def attached(
 
 
 def _over(
-    service: Service, box: Any, template: str, request: OpenRequest, names: Names | None
+    service: Service, box: Any, template: str, request: OpenRequest, way_out: WayOut | None
 ) -> E2bSandbox:
     sandbox = E2bSandbox(service, box, request, template)
     try:
-        if names is not None:
-            sandbox.open_egress(names)
+        if way_out is not None:
+            sandbox.open_egress(way_out)
         if request.config.ports:
             sandbox.publish(request.config.ports)
         if not request.config.durable:

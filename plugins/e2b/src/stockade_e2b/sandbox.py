@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import attrs
 
 from stockade.errors import DestroyError, SandboxLostError, SandboxStartError
-from stockade.toolkit.egress import Names
+from stockade.toolkit.egress import WayOut
 from stockade.toolkit.supervised import Death, Link, LinkLost, SupervisedSandbox
 from stockade.toolkit.supervised.egress import Egress
 from stockade.wall import ExecRequest, OpenRequest, Output, Running, Terminal, TerminalRequest
@@ -144,11 +144,11 @@ class E2bSandbox(SupervisedSandbox):
         """The service's own word for it."""
         return str(self.box.sandbox_id)
 
-    def open_egress(self, names: Names) -> None:
+    def open_egress(self, way_out: WayOut) -> None:
         """Let programs reach these hosts and nothing else (E10). Raises SandboxStartError."""
         try:
-            self._egress = Egress(self.link, names)
-            self._proxy = self._egress.open(_EGRESS_SECONDS)
+            self._egress = Egress(self.link, way_out)
+            self._proxy = self._egress.open(_EGRESS_SECONDS, self.files())
         except LinkLost as error:
             raise SandboxStartError(f"the way out could not be opened: {error}") from error
 

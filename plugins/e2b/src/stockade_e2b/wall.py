@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from stockade.capabilities import Capabilities, Isolation
 from stockade.errors import ConfigError, ProviderUnavailableError
-from stockade.toolkit.egress import Names
+from stockade.toolkit.egress import WayOut, secrets_level
 from stockade.wall import (
     AttachRequest,
     Availability,
@@ -94,6 +94,7 @@ class E2bWall(Wall):
                 "emulated",
                 "this process reaches the hosts; the sandbox's own network is off",
             ),
+            "secrets": secrets_level(),
             "loopback": "native",
             "read-only-root": (
                 "native",
@@ -144,7 +145,7 @@ class E2bWall(Wall):
     def open(self, request: OpenRequest) -> Sandbox:
         from stockade_e2b.opening import opened
 
-        return opened(self._service(), self.template, request, _names(request))
+        return opened(self._service(), self.template, request, WayOut.of(request))
 
     # -- what outlives a process ------------------------------------------------------
 
@@ -172,12 +173,4 @@ class E2bWall(Wall):
     def attach(self, request: AttachRequest) -> Sandbox:
         from stockade_e2b.opening import attached
 
-        return attached(self._service(), self.template, request, _names(request))
-
-
-def _names(request: OpenRequest) -> Names | None:
-    words = request.config.network_allow
-    try:
-        return Names.of(words) if words else None
-    except ValueError as error:
-        raise ConfigError(f"network_allow: {error}.") from None
+        return attached(self._service(), self.template, request, WayOut.of(request))

@@ -10,6 +10,7 @@ import time
 
 import attrs
 
+from stockade.errors import StockadeError
 from stockade.toolkit.egress import addresses
 from stockade.toolkit.egress.head import Head, read_head
 from stockade.toolkit.egress.hello import (
@@ -19,15 +20,20 @@ from stockade.toolkit.egress.hello import (
     asks_again,
     read_hello,
 )
+from stockade.toolkit.egress.limits import Limits
 from stockade.toolkit.egress.names import Names, place
+from stockade.toolkit.egress.opening import Tunnel
 from stockade.toolkit.egress.refused import RefusedError
-from stockade.toolkit.egress.relay import relay
+from stockade.toolkit.egress.relay import Looker, relay
+from stockade.toolkit.egress.way_out import WayOut
+from stockade.wall import OutgoingRequest, RequestOutcome
 
-__all__ = ["Gateway", "Limits"]
+__all__ = ["Gateway"]
 
 _log = logging.getLogger(__name__)
 
 _PIECE = 16 * 1024
+_SHOWN = 253  # of a name that a program asks for
 _MAX_REQUEST_HEAD = 32 * 1024
 #: What is read of a program that was answered and still sends, and for how long: closed
 #: with bytes unread, its connection would lose the answer.
@@ -39,16 +45,6 @@ _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _DENIED = b"\x15\x03\x03\0\x02\x02\x31"
 
 
-@attrs.frozen(kw_only=True)
-class Limits:
-    """What the gateway bounds for one sandbox; times are in seconds."""
-
-    connections: int = 128  #: at the same time; one more is answered with 503
-    head_seconds: float = 30.0  #: for the whole request's head, or greeting of TLS
-    connect_seconds: float = 15.0  #: for all addresses of a name together
-    idle_seconds: float = 120.0  #: without a byte in either direction
-
-
 class Gateway:
     """Carries the connections of one sandbox's programs to the hosts that are allowed.
 
@@ -58,14 +54,19 @@ class Gateway:
 
     def __init__(
         self,
-        names: Names,
+        way_out: Names | WayOut,
         *,
         resolver: addresses.Resolver | None = None,
         limits: Limits | None = None,
     ) -> None:
-        """``resolver`` says where a name leads that may lead to public addresses; default
+        """``way_out``: the hosts that may be reached, and the secrets that go to some.
+        ``resolver`` says where a name leads that may lead to public addresses; default
         :func:`addresses.resolve`."""
-        self.names = names
+        if isinstance(way_out, Names):
+            way_out = WayOut(names=way_out)
+        self.names = way_out.names
+        self.opener = way_out.opener
+        self.watch = way_out.watch
         self.limits = limits or Limits()
         self._resolver = resolver
         self._lock = threading.Lock()
@@ -137,19 +138,24 @@ class _Conversation:
         self._program = program
         self._server: socket.socket | None = None
         self._tunnel = False  # what the program hears is TLS, no more HTTP
+        self._asked: OutgoingRequest | None = None  # what is to be reported when it is over
+        self._began = time.monotonic()
 
     def run(self) -> None:
         try:
             self._gateway.hold(self._program)
             self._carry()
-        except RefusedError as error:
+            self._report(RequestOutcome.CARRIED)
+        except StockadeError as error:  # the gateway refuses, or a policy does
             _log.info("egress refused: %s", error)
+            self._report(RequestOutcome.REFUSED, str(error))
             if self._tunnel:
                 _send(self._program, _DENIED)
             else:
                 _answer(self._program, "403 Forbidden", str(error))
         except OSError as error:
             _log.info("egress failed: %s", error)
+            self._report(RequestOutcome.FAILED, str(error))
             if not self._tunnel:
                 _answer(self._program, "502 Bad Gateway", str(error))
         finally:
@@ -158,6 +164,19 @@ class _Conversation:
                 self._server.close()
             _leave(self._program)
             self._gateway.let_go(self._program)
+
+    def _report(self, outcome: RequestOutcome, reason: str | None = None) -> None:
+        asked, self._asked = self._asked, None
+        if asked is not None:
+            seconds = time.monotonic() - self._began
+            self._gateway.watch.ended(asked, outcome, status=None, seconds=seconds, reason=reason)
+
+    def _judged(self, host: str, port: int, method: str, path: str = "") -> str:
+        """The plain form of an allowed name, which policies let pass, too."""
+        self._asked = OutgoingRequest(host=host[:_SHOWN], port=port, method=method, path=path)
+        name = self._gateway.names.check(host, port)
+        self._asked = attrs.evolve(self._asked, host=name)
+        return name
 
     def _carry(self) -> None:
         until = time.monotonic() + self._limits.head_seconds
@@ -174,17 +193,31 @@ class _Conversation:
         if head.method == "CONNECT":
             self._connected(head, rest)
         else:
-            self._plain(head, rest)
+            self._plain(head, bytes(data), rest)
+
+    def _look(self, data: bytes) -> None:
+        """Whether a placeholder goes by plain HTTP, where no secret is put in."""
+        opener = self._gateway.opener
+        for name in opener.found(data) if opener is not None else ():
+            raise RefusedError(
+                f"the placeholder of the secret {name!r} goes by plain HTTP, where it is replaced "
+                "by nothing: use https:// and one of its hosts"
+            )
 
     # -- plain HTTP -----------------------------------------------------------------
 
-    def _plain(self, head: Head, rest: bytes) -> None:
+    def _plain(self, head: Head, data: bytes, rest: bytes) -> None:
         """One request in the form that proxies take, and its answer."""
         if not head.target.lower().startswith("http://"):
             raise RefusedError("this is a proxy: ask for http://NAME/… or CONNECT NAME:443")
         authority, _, path = head.target[7:].partition("/")
         host, port = place(authority, 80)
-        name = self._gateway.names.check(host, port)
+        name = self._judged(host, port, head.method, "/" + path.partition("?")[0])
+        opener = self._gateway.opener
+        if opener is not None and opener.is_host(name):
+            raise RefusedError(f"{name} is a secret's host, and is reached by https:// alone")
+        self._look(data)
+        self._ask_policies()
         # One request a connection: what follows could name another host.
         lines = (
             f"{head.method} /{path} {head.version}",
@@ -196,7 +229,9 @@ class _Conversation:
         server = self._connect(name, port)
         server.sendall("\r\n".join(lines).encode("latin-1") + body)
         left = head.length - len(body)
-        if not relay(self._program, server, upload=left, idle=self._limits.idle_seconds):
+        looks = None if opener is None else Looker(self._look, data[-opener.overlap :])
+        idle = self._limits.idle_seconds
+        if not relay(self._program, server, upload=left, idle=idle, looks=looks):
             raise OSError(f"{name}:{port} gave no answer")
 
     # -- a tunnel -------------------------------------------------------------------
@@ -205,7 +240,12 @@ class _Conversation:
         if head.length:
             raise RefusedError("expected CONNECT without a Content-Length")
         host, port = place(head.target, 443)
-        name = self._gateway.names.check(host, port)
+        name = self._judged(host, port, head.method)
+        opener = self._gateway.opener
+        if opener is not None and opener.opens(name, port):
+            self._opened(name, port, rest)
+            return
+        self._ask_policies()
         server = self._connect(name, port)
         self._program.sendall(_ESTABLISHED)
         self._tunnel = True
@@ -247,11 +287,35 @@ class _Conversation:
             handshake.feed(piece)
         return asks_again(answer), bytes(handshake.raw)
 
+    def _opened(self, name: str, port: int, rest: bytes) -> None:
+        """The requests in it are judged and reported one by one, and not the tunnel."""
+        opener = self._gateway.opener
+        assert opener is not None
+        self._asked = None
+        self._program.sendall(_ESTABLISHED)
+        self._tunnel = True
+        tunnel = Tunnel(
+            name=name,
+            port=port,
+            connect=lambda: self._connect(name, port),
+            watch=self._gateway.watch,
+            limits=self._limits,
+        )
+        opener.carry(self._program, rest, tunnel)
+
+    def _ask_policies(self) -> None:
+        assert self._asked is not None
+        self._gateway.watch.judge(self._asked)
+
     # -- the server -----------------------------------------------------------------
 
     def _connect(self, name: str, port: int) -> socket.socket:
         """To one of the name's addresses: those that were judged, and no other look-up."""
         until = time.monotonic() + self._limits.connect_seconds
+        if self._server is not None:  # one tunnel has one after the other
+            self._gateway.let_go(self._server)
+            self._server.close()
+            self._server = None
         failure = OSError(f"{name}:{port} has no address")
         for address in self._gateway.addresses(name, port):
             family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET

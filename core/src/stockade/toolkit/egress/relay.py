@@ -5,12 +5,29 @@ from __future__ import annotations
 import contextlib
 import selectors
 import socket
+from collections.abc import Callable
 
-__all__ = ["relay"]
+__all__ = ["Looker", "relay"]
 
 _PIECE = 64 * 1024
 #: So much may wait for a slow reader; then the other side is read no more.
 _WAITING = 256 * 1024
+
+
+class Looker:
+    """Looks at a stream piece by piece, the end of each once more with the next one."""
+
+    def __init__(self, look: Callable[[bytes], None], seen: bytes) -> None:
+        """``look`` raises for what must not pass; ``seen``: what went before, which is kept as
+        long as it is."""
+        self._look = look
+        self._seen = seen
+        self._overlap = len(seen)
+
+    def __call__(self, data: bytes) -> None:
+        whole = self._seen + data
+        self._look(whole)
+        self._seen = whole[-self._overlap :] if self._overlap else b""
 
 
 class _Way:
@@ -21,8 +38,10 @@ class _Way:
         source: socket.socket,
         sink: socket.socket,
         limit: int | None = None,
+        looks: Looker | None = None,
     ) -> None:
         """``limit``: bytes that are carried; what comes after is read and dropped."""
+        self._looks = looks
         self.source = source
         self.sink = sink
         self.waiting = bytearray()
@@ -46,6 +65,8 @@ class _Way:
         if self._limit is not None:
             data = data[: self._limit]
             self._limit -= len(data)
+        if self._looks is not None:
+            self._looks(data)
         self.waiting += data
 
     def missing(self) -> bool:
@@ -61,13 +82,21 @@ class _Way:
         self.carried += sent
 
 
-def relay(program: socket.socket, server: socket.socket, *, upload: int | None, idle: float) -> int:
+def relay(
+    program: socket.socket,
+    server: socket.socket,
+    *,
+    upload: int | None,
+    idle: float,
+    looks: Looker | None = None,
+) -> int:
     """Carry bytes until the server ends, a side breaks, or nothing moved for ``idle`` seconds.
 
     ``upload`` is how many bytes the program may send; None: any number, and its end of
-    input is passed on. Returns how many bytes reached the program.
+    input is passed on. ``looks`` is given what goes to the server, and what it raises ends all.
+    Returns how many bytes reached the program.
     """
-    up, down = _Way(program, server, upload), _Way(server, program)
+    up, down = _Way(program, server, upload, looks), _Way(server, program)
     for sock in (program, server):
         sock.setblocking(False)
     with selectors.DefaultSelector() as selector, contextlib.suppress(OSError):

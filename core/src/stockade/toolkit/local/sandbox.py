@@ -11,7 +11,7 @@ from typing import TypeVar
 import attrs
 
 from stockade.errors import DestroyError, SandboxLostError, SandboxStartError
-from stockade.toolkit.egress import Names
+from stockade.toolkit.egress import WayOut
 from stockade.toolkit.local import calls
 from stockade.toolkit.local.process import KeeperLostError, KeeperProcess, State
 from stockade.toolkit.local.root import Root
@@ -42,7 +42,7 @@ class Plan:
     filter: bytes  #: of system calls
     limits: Sequence[tuple[int, int]]  #: RLIMIT_... that the sandbox's processes get
     settings: Mapping[str, str]  #: of its network and user namespace
-    names: Names | None  #: the hosts that are reached, None for no way out
+    way_out: WayOut | None  #: the hosts that are reached, None for no way out
     network: bool = False  #: whether it is on the host's
     ports: Sequence[int] = ()  #: of the sandbox's loopback, that are published
     #: Files and folders of the sandbox's own, and the modes that the wall's start cannot set.
@@ -68,9 +68,9 @@ class LocalSandbox(SupervisedSandbox):
         super().__init__(transport, startup_seconds=seconds, expires_at=spec.expires_at)
         #: The sandbox's first process, as this machine numbers it.
         self.init_pid: int = keeper.ready(plan.limits, plan.modes, plan.remounts, plan.settings)
-        if plan.names is not None:
-            self._egress = Egress(self.link, plan.names)
-            self._way_out = self._egress.open(seconds)
+        if plan.way_out is not None:
+            self._egress = Egress(self.link, plan.way_out)
+            self._way_out = self._egress.open(seconds, self.files())
         if plan.ports:
             self.publish(plan.ports)
 

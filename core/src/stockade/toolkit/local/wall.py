@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from stockade.capabilities import Capabilities
 from stockade.config import MIB, SandboxConfig
-from stockade.errors import ConfigError, SandboxStartError, UnsupportedError
-from stockade.toolkit.egress import Names
+from stockade.errors import SandboxStartError, UnsupportedError
+from stockade.toolkit.egress import WayOut, secrets_level
 from stockade.toolkit.local import cgroups, host, landlock, limits
 from stockade.toolkit.local.hostroot import (
     SYSTEM_PATH,
@@ -137,6 +137,7 @@ class LocalWall(Wall):
                 "loopback": "native",
                 "network": self._network(),
                 "allow-list": ("emulated", "an HTTP proxy on loopback, carried by this process"),
+                "secrets": secrets_level(),
                 "read-only-root": "native",
                 "writable-root": ("unsupported", "the root is a folder of the host's"),
                 "user": self._user(),
@@ -245,7 +246,7 @@ class LocalWall(Wall):
             ),
             limits=_resources(config.max_processes),
             settings={**limits.USERS, **(limits.NETWORK if watched else {}), **host.quotas()},
-            names=_names(config.network_allow),
+            way_out=WayOut.of(request),
             network=config.network_enabled,
             ports=config.ports,
         )
@@ -326,10 +327,3 @@ def _resources(processes: int | None) -> list[tuple[int, int]]:
     if processes is None or not host.counts_by_namespace():
         return list(limits.LIMITS)
     return [(resource.RLIMIT_NPROC, processes + _OWN_PROCESSES), *limits.LIMITS]
-
-
-def _names(words: Sequence[str]) -> Names | None:
-    try:
-        return Names.of(words) if words else None
-    except ValueError as error:
-        raise ConfigError(f"network_allow: {error}.") from None

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import secrets
 import socket
 import threading
 from collections.abc import Callable
 
 from stockade.errors import CapacityError
+from stockade.file_backend import FileBackend, FileCall
 from stockade.results import Stream
 from stockade.system.threads import start_thread
-from stockade.toolkit.egress import Gateway, Names
+from stockade.toolkit.egress import Gateway, Names, WayOut
 from stockade.toolkit.supervised.execution import DirectSink, LinkExecution, LinkLost
 from stockade.toolkit.supervised.link import Link
 
@@ -27,6 +29,19 @@ _LINGER_SECONDS = 10.0
 _TURNED_AWAY = 16
 _PROXY = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 _DIRECT = ("no_proxy", "NO_PROXY")
+#: Where programs look for the authorities that they trust (OpenSSL and Python, requests, node,
+#: curl, git, pip, cargo).
+_TRUST = (
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+    "NODE_EXTRA_CA_CERTS",
+    "CURL_CA_BUNDLE",
+    "GIT_SSL_CAINFO",
+    "PIP_CERT",
+    "CARGO_HTTP_CAINFO",
+)
+#: Programs of the session may write there, and spoil nothing but their own way out.
+_TRUST_FOLDER = "/tmp"
 #: Names of the sandbox's own loopback.
 _OWN = ("localhost", "127.0.0.1", "::1")
 
@@ -34,17 +49,20 @@ _OWN = ("localhost", "127.0.0.1", "::1")
 class Egress:
     """A gateway on this side for the connections that programs open to a port inside."""
 
-    def __init__(self, link: Link, names: Names) -> None:
+    def __init__(self, link: Link, way_out: Names | WayOut) -> None:
         self._link = link
-        self._gateway = Gateway(names)
+        self._gateway = Gateway(way_out)
         self._lock = threading.Lock()
         self._carried = 0
         self._most = self._gateway.limits.connections + _TURNED_AWAY
         self._said = False
 
-    def open(self, seconds: float) -> dict[str, str]:
+    def open(self, seconds: float, files: FileBackend | None = None) -> dict[str, str]:
         """Start to serve; the environment that leads programs there, but for servers inside.
-        Raises LinkLost."""
+
+        ``files`` are the sandbox's: where the session has secrets, the authority that its
+        programs are to trust is written there. Raises LinkLost, and what files raise.
+        """
         self._link.on_opened = self._opened
         port = self._link.listen(seconds)
         allowed = {name for name, _ in self._gateway.names.allowed}
@@ -52,7 +70,20 @@ class Egress:
         return {
             **dict.fromkeys(_PROXY, f"http://127.0.0.1:{port}"),
             **dict.fromkeys(_DIRECT, own),
+            **self._trust(files, seconds),
         }
+
+    def _trust(self, files: FileBackend | None, seconds: float) -> dict[str, str]:
+        """The placeholders of secrets, and where programs find the session's authority (E11)."""
+        opener = self._gateway.opener
+        if opener is None:
+            return {}
+        if files is None:
+            raise ValueError("a session with secrets needs its sandbox's files")
+        path = f"{_TRUST_FOLDER}/stockade-{secrets.token_hex(8)}.pem"
+        call = FileCall(seconds)
+        files.write(path, [opener.bundle], call, mode=0o444, append=False, offset=None)
+        return {**dict.fromkeys(_TRUST, path), **opener.placeholders}
 
     def _opened(self, number: int) -> None:
         """In the link's own thread: what fails here ends this connection alone."""
