@@ -30,6 +30,8 @@ class EventKind(str, Enum):
     EXECUTION_FINISHED = "execution.finished"  #: it has a result, whatever its exit code
     EXECUTION_FAILED = "execution.failed"  #: it raised: the sandbox or the wall failed
     EXECUTION_REFUSED = "execution.refused"  #: by a policy, before it started
+    #: a program asked a host, by the gateway of its sandbox: answered, refused or failed
+    REQUEST_ENDED = "request.ended"
     POOL_HIT = "pool.hit"  #: a pool handed out a started session
     POOL_MISS = "pool.miss"  #: none was ready, or policies changed what was asked for
 
@@ -55,6 +57,12 @@ class Event:
     stderr_bytes: int | None = None  #: the same of standard error
     form: str | None = None  #: argv, shell, code or terminal
     reason: str | None = None  #: why it failed or was refused
+    host: str | None = None  #: of a request: the name that was asked for
+    #: Of a request; ``CONNECT`` where the gateway carries TLS that it does not read.
+    method: str | None = None
+    outcome: str | None = None  #: of a request: ``carried``, ``refused`` or ``failed``
+    status: int | None = None  #: of a request: the server's answer, where the gateway reads it
+    secrets: tuple[str, ...] | None = None  #: of a request: the names of those that it carried
 
     @property
     def pooled(self) -> bool:

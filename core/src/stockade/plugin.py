@@ -38,6 +38,7 @@ from stockade._proposals import (
     ExecutionProposal,
     JudgedExecution,
     Refuse,
+    RequestProposal,
     SessionProposal,
     Tighten,
 )
@@ -66,6 +67,7 @@ __all__ = [
     "Language",
     "Level",
     "Refuse",
+    "RequestProposal",
     "SandboxResult",
     "SessionProposal",
     "Support",
@@ -124,6 +126,17 @@ class SystemHooks:
         Called by core in the calling thread, as above. Return None to agree,
         ``Tighten(...)`` for a shorter deadline or a smaller output, or
         ``Refuse(reason)``. Anything raised refuses the request (PolicyError).
+        """
+
+    @hookspec
+    def stockade_request(self, proposal: RequestProposal) -> Refuse | None:
+        """Judge what a program asks of a host, before anything of it leaves.
+
+        Called by core for each request that the allow-list lets pass, in the thread that carries
+        it, so that it may come while others are asked. Where a secret goes, the gateway reads the
+        request: method, path and the names of its secrets are there, and values never are. Of
+        other hosts it sees the tunnel alone. Return None to agree, or ``Refuse(reason)``, which
+        the program is given as an answer; anything raised refuses it, too.
         """
 
     @hookspec(firstresult=True)

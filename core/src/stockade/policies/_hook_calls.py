@@ -14,6 +14,7 @@ from stockade._proposals import (
     ExecutionProposal,
     JudgedExecution,
     Refuse,
+    RequestProposal,
     SessionProposal,
     Tighten,
     loosened,
@@ -32,11 +33,18 @@ from stockade.results import SandboxResult
 from stockade.system.interrupts import is_interrupt
 from stockade.values.shown import named
 
-__all__ = ["Collecting", "ExecutionJudging", "Notifying", "Passing", "SessionJudging"]
+__all__ = [
+    "Collecting",
+    "ExecutionJudging",
+    "Notifying",
+    "Passing",
+    "RequestJudging",
+    "SessionJudging",
+]
 
 _log = logging.getLogger(__name__)
 _N = TypeVar("_N", bound=float)
-_P = TypeVar("_P", SessionProposal, ExecutionProposal)
+_P = TypeVar("_P", SessionProposal, ExecutionProposal, RequestProposal)
 
 
 class _Judging(Guard, Generic[_P]):
@@ -128,6 +136,16 @@ class ExecutionJudging(_Judging[ExecutionProposal]):
             request=attrs.evolve(request, timeout_seconds=seconds),
             output_limit_bytes=output,
         )
+
+
+class RequestJudging(_Judging[RequestProposal]):
+    """One call of ``stockade_request``: a policy agrees or refuses, and changes nothing."""
+
+    def __init__(self, proposal: RequestProposal) -> None:
+        super().__init__("stockade_request", proposal)
+
+    def tightened(self, who: Who, answer: object) -> RequestProposal:
+        raise PolicyError(_of_another_type(who, answer, "None or Refuse"))
 
 
 def _of_another_type(who: Who, answer: object, allowed: str) -> str:

@@ -12,7 +12,12 @@ from typing import Any
 import pluggy
 
 from stockade import plugin as api
-from stockade._proposals import ExecutionProposal, JudgedExecution, SessionProposal
+from stockade._proposals import (
+    ExecutionProposal,
+    JudgedExecution,
+    RequestProposal,
+    SessionProposal,
+)
 from stockade.config import SandboxConfig
 from stockade.errors import PluginError, StockadeError
 from stockade.events import Event
@@ -23,6 +28,7 @@ from stockade.policies._hook_calls import (
     ExecutionJudging,
     Notifying,
     Passing,
+    RequestJudging,
     SessionJudging,
 )
 from stockade.results import SandboxResult
@@ -217,6 +223,11 @@ class Hooks:
         if not self._has_policies:
             return proposal
         return ExecutionJudging(proposal).judge(self._manager.hook.stockade_execution_policy)
+
+    def judge_request(self, proposal: RequestProposal) -> None:
+        """Have policies agree to what a program asks of a host; PolicyRefusedError,
+        PolicyError."""
+        RequestJudging(proposal).judge(self._manager.hook.stockade_request)
 
     def execute(self, execution: JudgedExecution) -> SandboxResult:
         """Execute through all middleware. Raises MiddlewareError, and what an execution does."""

@@ -23,6 +23,7 @@ from stockade.results import SessionStatus
 from stockade.sessions._providers import WallProvider, provider_at
 from stockade.sessions._providers import provider as select
 from stockade.sessions._registry import SessionRecord
+from stockade.sessions._requests import Requests
 from stockade.sessions._runtime import Runtime
 from stockade.system.threads import bounded
 from stockade.values.ids import agent_hash, check_agent_id
@@ -132,6 +133,7 @@ def _sandbox(runtime: Runtime, chosen: WallProvider, record: SessionRecord, slot
         expires_at=record.expires_at,
         owner=runtime.owner,
         slot=slot,
+        watch=Requests(record, runtime.hooks, runtime.reporter),
     )
     seconds = chosen.config.startup_timeout_seconds
     try:

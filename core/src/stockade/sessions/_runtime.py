@@ -37,6 +37,7 @@ from stockade.sessions._lifetimes import Lifetimes
 from stockade.sessions._opening import Openings
 from stockade.sessions._registry import SessionRecord, SessionRegistry
 from stockade.sessions._reporter import Reporter
+from stockade.sessions._requests import Requests
 from stockade.sessions._settings import Settings
 from stockade.system.forks import FreshLock, in_child
 from stockade.system.owner import Owner
@@ -238,6 +239,7 @@ class Runtime:
             options=wall.chosen,
             expires_at=None if pooled else record.expires_at,
             owner=self.owner,
+            watch=Requests(record, self.hooks, self.reporter),
         )
         self.openings.start(wall, record, request)
 

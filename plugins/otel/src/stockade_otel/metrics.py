@@ -37,6 +37,8 @@ _SECONDS = (
     300.0,
 )
 _LIVES = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
+#: In place of a host that was refused: a program chooses its name, and there is no bound to these.
+_OTHERS = "(refused)"
 _Attributes = dict[str, AttributeValue]
 
 
@@ -90,6 +92,9 @@ class Metrics:
         self._collected = meter.create_counter(
             "stockade.gc.collected", "{session}", "Sessions without an owner that gc removed"
         )
+        self._requests = meter.create_counter(
+            "stockade.egress.requests", "{request}", "What programs asked of hosts, by outcome"
+        )
         self._lock = threading.Lock()
         #: Sessions counted as alive, and whether as a pool's.
         self._known: dict[str, bool] = {}
@@ -99,6 +104,7 @@ class Metrics:
             "session.attached": self._attached,
             "session.detached": self._destroyed,
             "session.collected": self._gone,
+            "request.ended": self._went_out,
             EventKind.SESSION_READY.value: self._ready,
             EventKind.SESSION_FAILED.value: self._failed,
             EventKind.SESSION_DESTROYED.value: self._destroyed,
@@ -115,6 +121,14 @@ class Metrics:
         taker = self._takers.get(str(event.kind))
         if taker is not None:
             taker(event)
+
+    def _went_out(self, event: Event) -> None:
+        """Hosts are those that allow-lists name; what a program made up counts as one."""
+        refused = event.outcome == "refused"
+        host = _OTHERS if refused and not event.secrets else event.host or ""
+        self._requests.add(
+            1, {**_of(event), names.HOST: host, names.OUTCOME: event.outcome or "unknown"}
+        )
 
     # -- sessions --------------------------------------------------------------
 

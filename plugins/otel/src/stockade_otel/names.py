@@ -22,9 +22,11 @@ FORM = "stockade.execution.form"
 VERDICT = "stockade.execution.verdict"
 STREAM = "stockade.stream"
 RESULT = "stockade.pool.result"
+OUTCOME = "stockade.egress.outcome"
 #: As OpenTelemetry's semantic conventions have them.
 ERROR = "error.type"
 EXIT_CODE = "process.exit.code"
+HOST = "server.address"
 
 
 def version() -> str:
