@@ -28,6 +28,8 @@ def work(**more: object) -> Work:
         "puts": (),
         "gets": (),
         "hosts": (),
+        "secrets": (),
+        "secret_files": (),
         "network": False,
         "env": (),
         "workdir": None,

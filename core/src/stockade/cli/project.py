@@ -17,12 +17,13 @@ from stockade.selection._spec import Preference
 from stockade.system.own_files import parse_toml, read_own
 from stockade.values.options import nearest
 
-__all__ = ["find", "named_by"]
+__all__ = ["find", "named_by", "tables_of_secrets"]
 
 #: Looked for in each folder, in this order.
 _NAMES = ("stockade.toml", "pyproject.toml")
-#: Those that may stand in it: ``serve`` is the server's table, which nobody reads here.
-_KEYS = ("provider", "serve")
+#: Those that may stand in it: ``serve`` is the server's table, which nobody reads here, and
+#: ``secrets`` counts where the user names the file (:func:`tables_of_secrets`).
+_KEYS = ("provider", "serve", "secrets")
 _INSTEAD = "name the provider with -p or STOCKADE_PROVIDER"
 _OTHERWISE = f"mend it, or {_INSTEAD}"
 
@@ -46,6 +47,21 @@ def named_by(path: Path) -> Preference | None:
     """What one file names that the user chose and trusts: it may say all that a provider string
     may; None where it names no provider. Raises ConfigError, OSError."""
     return _understood(path, read_own(path, group_writes=True)[0], restricted=False)
+
+
+def tables_of_secrets(path: str) -> list[dict[str, Any]]:
+    """``[[tool.stockade.secrets]]`` of a file that the user named.
+
+    No file is read for that because of the folder that it is in: whoever filled the folder would
+    choose which of the user's keys goes to which host. Raises ConfigError, OSError.
+    """
+    data, foreign = read_own(path, group_writes=False)
+    if foreign:
+        raise ConfigError(f"{path} is not used: {foreign}.")
+    found = _table(Path(path), parse_toml(path, data, "leave --secrets out")).get("secrets")
+    if not isinstance(found, list) or not all(isinstance(table, dict) for table in found):
+        raise ConfigError(f"{path}: expected [[tool.stockade.secrets]], one table a secret.")
+    return found
 
 
 def _named_by(path: Path, note: Callable[[str], None]) -> Preference | None:

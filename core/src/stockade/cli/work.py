@@ -13,7 +13,8 @@ import click
 
 from stockade.cli.commands.copying import get, put
 from stockade.cli.console import say
-from stockade.config import Mount
+from stockade.cli.keys import SECRET_OPTIONS, secrets_of
+from stockade.config import Mount, Secret
 
 if TYPE_CHECKING:
     from stockade.session import Session
@@ -84,6 +85,7 @@ _OPTIONS = (
         metavar="HOST[:PORT][=PLACE]",
         help="Open a host (PLACE: loopback, or a private network), and nothing else.",
     ),
+    *SECRET_OPTIONS,
     click.option("--network", is_flag=True, help="Open the network as a whole."),
     click.option(
         "--env", multiple=True, metavar="NAME[=VALUE]", help="Set, or pass on, a variable."
@@ -112,13 +114,15 @@ class Work:
     puts: Sequence[tuple[str, str]]
     gets: Sequence[tuple[str, str]]
     hosts: Sequence[str]
+    secrets: Sequence[Secret]
     network: bool
     env: Mapping[str, str] = attrs.field(repr=False)
     working_dir: str | None  #: to start in; None: the session's
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Work:
-        """Raises click.UsageError for what cannot be meant."""
+        """Raises click.UsageError for what cannot be meant, and ConfigError, OSError for
+        secrets."""
         mounts = [_mount(text) for text in options["mounts"]]
         return cls(
             limits=_limits(options),
@@ -126,6 +130,7 @@ class Work:
             puts=[_pair("--put", text) for text in options["puts"]],
             gets=[_pair("--get", text) for text in options["gets"]],
             hosts=options["hosts"],
+            secrets=secrets_of(options["secrets"], options["secret_files"]),
             network=options["network"],
             env=environment(options["env"]),
             working_dir=options["workdir"] or _here(mounts),
@@ -138,6 +143,8 @@ class Work:
             found["mounts"] = tuple(self.mounts)
         if self.hosts:
             found["network_allow"] = tuple(self.hosts)
+        if self.secrets:
+            found["secrets"] = tuple(self.secrets)
         if self.network:
             found["network_enabled"] = True
         return found

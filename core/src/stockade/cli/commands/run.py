@@ -26,6 +26,7 @@ from stockade.cli.console import clear_status, failed, say, status, traceback_op
 from stockade.cli.displays import as_json as displays_as_json
 from stockade.cli.displays import show
 from stockade.cli.feed import Feed, feed
+from stockade.cli.keys import Trace
 from stockade.cli.work import Work, work_options
 from stockade.errors import StockadeError
 
@@ -68,6 +69,7 @@ _SHOWN_BYTES = 32 << 20
 @click.option("--timeout", type=float, metavar="SECONDS")
 @click.option("--output-limit", type=int, metavar="BYTES", help="End it when it prints more.")
 @work_options
+@click.option("--trace-egress", is_flag=True, help="Say what it asks of hosts, as it does.")
 @click.option("--audit", type=click.Path(dir_okay=False), help="Append events to an audit log.")
 @traceback_option
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
@@ -84,6 +86,7 @@ def run(command: tuple[str, ...], **options: Any) -> None:
       stockade run -p gvisor:python:3.12-slim -p local -- make test
       stockade run --code 'print(6*7)' --language python
       stockade run --mount .:rw --allow pypi.org -- make test
+      stockade run --secret gh=env:GITHUB_TOKEN@api.github.com -- ./release
       echo data | stockade run --timeout 5 -- wc -c
     """
     given = [
@@ -150,6 +153,8 @@ def _run(command: tuple[str, ...], options: dict[str, Any]) -> int:
     given = feed(options["stdin_file"], taken=options["code"] == "-")
     if options["audit"]:
         stockade.default_runtime().hooks.add(stockade.AuditLog(options["audit"]))
+    if options["trace_egress"]:
+        stockade.default_runtime().hooks.add(Trace())
     preference = wanted(options["provider"])
     needs = [next(iter(form))]  # the feature is named as the form
     if options["state"]:

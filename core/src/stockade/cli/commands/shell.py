@@ -55,8 +55,8 @@ def shell(command: tuple[str, ...], **options: Any) -> None:
       stockade shell --lifetime none --mount .:rw --allow api.example.com -- agent
     """
     require_terminal("stockade run")
-    work = Work.of(options)
     try:
+        work = Work.of(options)
         code = _run(command, work, options)
     except (StockadeError, OSError) as error:
         failed(error)
