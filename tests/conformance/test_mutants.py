@@ -20,6 +20,7 @@ from conformance.mutants.isolating import ISOLATING
 from conformance.mutants.named import NAMED
 from conformance.mutants.overlapping import OVERLAPPING
 from conformance.mutants.running import RUNNING
+from conformance.mutants.secret import SECRET
 from conformance.mutants.selecting import SELECTING
 from conformance.mutants.sessions import SESSIONS
 from conformance.mutants.shown import SHOWN, shown_suite
@@ -35,6 +36,7 @@ MUTANTS = [
     *RUNNING,
     *HOSTILE,
     *ISOLATING,
+    *SECRET,
     *FILING,
     *NAMED,
     *SHOWN,

@@ -90,6 +90,7 @@ _ALL = (
     Clause("E8", "sessions share nothing"),
     Clause("E9", "mounts that would open the wall are refused", (_F.MOUNTS,)),
     Clause("E10", "egress to named hosts alone", (_F.ALLOW_LIST,)),
+    Clause("E11", "secrets that requests carry and code never sees", (_F.SECRETS,)),
     Clause("E12", "isolation beside another execution, and after an attach"),
     Clause("F1", "what is written is read", (_F.FILES,)),
     Clause("F2", "errors of files are those of local files", (_F.FILES,)),

@@ -25,6 +25,7 @@ from stockade.testing.checks.e_kept_memory import Kept
 from stockade.testing.checks.e_limits import Limits
 from stockade.testing.checks.e_mounts import Mounts
 from stockade.testing.checks.e_ports import Ports
+from stockade.testing.checks.e_secrets import Secrets
 from stockade.testing.checks.f_files import FilesInAndOut
 from stockade.testing.checks.f_trees import FilesAsTheyAre
 from stockade.testing.checks.f_watch import Watching
@@ -53,6 +54,7 @@ class ProviderConformance(
     Ports,
     Mounts,
     Egress,
+    Secrets,
     Limits,
     Kept,
     HostFiles,

@@ -18,7 +18,7 @@ import pytest
 
 import stockade
 from stockade.capabilities import NEEDS, Feature, Isolation, Need, refusals
-from stockade.config import MIB, Limits, Mount, SandboxConfig
+from stockade.config import MIB, Limits, Mount, SandboxConfig, Secret
 from stockade.errors import (
     ConfigError,
     ProviderNotFoundError,
@@ -99,9 +99,10 @@ _EXAMPLES: dict[str, Any] = {
     "mounts": (Mount("/srv", "/srv"),),
     "network_allow": ("example.org",),
     "ports": (8080,),
+    "secrets": (Secret("example", "env:EXAMPLE", hosts=["example.org"]),),
 }
 #: Fields that contradict others unless these stand so.
-_BESIDE = {"network_allow": {"network_enabled": False}}
+_BESIDE = {name: {"network_enabled": False} for name in ("network_allow", "secrets")}
 
 
 def _asking(need: Need) -> dict[str, Any]:

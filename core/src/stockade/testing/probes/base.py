@@ -89,7 +89,8 @@ def relaxed(
         for need in refusals(config, have)
         if need.field in also or getattr(config, need.field) == getattr(plain, need.field)
     }
-    if config.network_allow and "network_allow" not in changes:
+    hosts = [name for name in ("network_allow", "secrets") if getattr(config, name)]
+    if not changes.keys() >= {*hosts}:
         changes.pop("network_enabled", None)  # what was asked for needs it as it is
     return config.with_(**changes)
 
