@@ -104,7 +104,9 @@ LONG = (
     "conformance/test_landlock.py",
     "conformance/test_reference.py",
     "conformance/test_chaos.py",
+    "plugins/bubblewrap/test_versions.py",
     "packaging/test_wheels.py",
+    "core/selection/test_plugins.py",
     "durability/test_faults.py",
 )
 
