@@ -31,6 +31,7 @@ static int which(int argc, char **argv) {
 
 int builtin_main(int argc, char **argv) {
     if (argc >= 1 && !strcmp(argv[0], "which")) return which(argc - 1, argv + 1);
+    if (argc >= 2 && !strcmp(argv[0], "reach")) return reach_main(argc, argv);
     if (argc >= 1 && !strcmp(argv[0], "files")) return files_main(argc, argv);
     dprintf(2, "no such command\n");
     return 125;

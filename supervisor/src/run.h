@@ -254,5 +254,7 @@ void tie(int fd);
 
 /* builtin.c */
 int builtin_main(int argc, char **argv);
+/* reach.c */
+int reach_main(int argc, char **argv);
 
 #endif

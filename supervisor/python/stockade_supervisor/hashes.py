@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 HASHES: dict[str, str] = {
-    "aarch64": "fb5630b1c6db63deeb460d4d4062232afc7b9c6d792528acebafe02af5d44e37",
-    "x86_64": "0b11195ca950c185acdea466275ed3e61461c1b1b17e76c833fa8640b8f71583",
+    "aarch64": "16ea87d95723d332db07aa8f97b9e9567aaedf4f895f74b9705297908b3500ef",
+    "x86_64": "d28961553f4023e7998c003e93d971923e9814963d66cfaa14f7b9cf6aa760aa",
 }
