@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import threading
@@ -297,7 +298,8 @@ class Execution(Interruptible, Reachable):
         if self._stop is Verdict.CANCELLED and not _ready(self._home):
             return Exit(signal=9)  # it raised because its session is being ended (C7)
         if isinstance(error, SandboxLostError):
-            lost = SandboxLostError(str(error), self._result(Exit(signal=9), Verdict.LOST))
+            lost = copy.copy(error)  # a wall may have classes of its own for some reasons
+            lost.partial = self._result(Exit(signal=9), Verdict.LOST)
             lost.__cause__ = error
             self._home.fail(str(error))
             return lost
