@@ -24,6 +24,7 @@ static void greet(const struct frame *frame) {
     }
     greeted = true;
     wire_secret(get64(frame->body + 4));
+    wire_one_line(get32(frame->body + 12) & 1u);
     struct utsname name;
     uname(&name);
     uint8_t body[512] = {0};

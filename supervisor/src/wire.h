@@ -56,6 +56,8 @@ bool wire_next(struct frame *frame, bool *broken);
 /* Writing. `wire_room` is what a body may hold now without the queue passing its bound; what is
  * not a program's output is always taken. */
 void wire_secret(uint64_t secret);
+/* Whether to write no newline: each is two other bytes. */
+void wire_one_line(bool yes);
 size_t wire_room(void);
 uint8_t *wire_body(size_t most);
 void wire_commit(uint8_t kind, uint8_t arg, uint32_t id, size_t length);

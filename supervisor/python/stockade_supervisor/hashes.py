@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 HASHES: dict[str, str] = {
-    "aarch64": "16ea87d95723d332db07aa8f97b9e9567aaedf4f895f74b9705297908b3500ef",
-    "x86_64": "d28961553f4023e7998c003e93d971923e9814963d66cfaa14f7b9cf6aa760aa",
+    "aarch64": "5d57b9a9b8673d96909ec5d0eb78b0b0908f2e056ad83a441ab0dcdd2224c8c7",
+    "x86_64": "2facdf8cd4e43c2b43207d533e25cef57b2d52355883574dcc4762b1551fa2be",
 }

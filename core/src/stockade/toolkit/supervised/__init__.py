@@ -13,7 +13,7 @@ from stockade.toolkit.supervised.link import Hello, Link
 from stockade.toolkit.supervised.request import StartRequest
 from stockade.toolkit.supervised.running import Death
 from stockade.toolkit.supervised.sandbox import SupervisedSandbox
-from stockade.toolkit.supervised.transport import PipeTransport, SocketTransport, Transport
+from stockade.toolkit.supervised.transport import OneLine, PipeTransport, SocketTransport, Transport
 
 __all__ = [
     "AttachedSandbox",
@@ -21,6 +21,7 @@ __all__ = [
     "Hello",
     "Link",
     "LinkLost",
+    "OneLine",
     "PipeTransport",
     "SocketTransport",
     "StartRequest",

@@ -76,7 +76,7 @@ class Link:
 
     def begin_handshake(self) -> None:
         """Send this side's HELLO; may be called before the other side has started."""
-        body = struct.pack("<IQI", VERSION, self._secret, 0)
+        body = struct.pack("<IQI", VERSION, self._secret, int(self._transport.one_line))
         self.send(Kind.HELLO, 0, body)
 
     def handshake(self, seconds: float, *, begun: bool = False) -> Hello:

@@ -9,13 +9,18 @@ import socket
 import subprocess
 import threading
 
-__all__ = ["PipeTransport", "SocketTransport", "Transport"]
+__all__ = ["OneLine", "PipeTransport", "SocketTransport", "Transport"]
 
 _READ_BYTES = 256 * 1024
 
 
 class Transport(abc.ABC):
     """One supervisor's standard input and output. ``send`` and ``receive`` run in two threads."""
+
+    #: Whether what carries the supervisor's output is slow with newlines, such as a log that
+    #: takes lines apart. Then the supervisor writes none, and ``receive`` gives what
+    #: :class:`OneLine` makes of it.
+    one_line: bool = False
 
     @abc.abstractmethod
     def send(self, data: bytes) -> None:
@@ -40,6 +45,21 @@ class Transport(abc.ABC):
         costs the same either way.
         """
         return
+
+
+class OneLine:
+    """What a supervisor wrote without a newline, as it was: fed piece by piece."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """The bytes that are complete."""
+        data = self._rest + data
+        self._rest = b""
+        if data.endswith(b"\x0b"):  # its second byte comes with the next piece
+            data, self._rest = data[:-1], b"\x0b"
+        return data.replace(b"\x0b\x01", b"\n").replace(b"\x0b\x02", b"\x0b")
 
 
 class SocketTransport(Transport):
