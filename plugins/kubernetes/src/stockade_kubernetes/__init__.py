@@ -1,0 +1,1 @@
+"""Sessions in pods of a Kubernetes cluster, for stockade."""
