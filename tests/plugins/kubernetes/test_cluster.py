@@ -156,7 +156,7 @@ def test_what_a_dead_process_left_is_found_by_its_labels(on_cluster: str, admin:
     line = f"import os, stockade; s = stockade.open({on_cluster!r}); os.kill(os.getpid(), 9)"
     subprocess.run([sys.executable, "-c", line], check=False)
     (name,) = pods_of(admin) - before
-    wall: Any = stockade.provider(on_cluster).wall  # type: ignore[attr-defined]
+    wall: Any = stockade.provider(on_cluster).wall
     (left,) = [one for one in wall.leftovers() if one.handle.startswith(f"{name}/")]
     assert left.owner and left.session_id and not left.durable
     # The end of its connection ended the supervisor already; gc removes the pod.
