@@ -10,7 +10,9 @@ import pytest
 #: By folder: the framework, and how its tests run. Without it the modules there cannot even be
 #: imported.
 _FRAMEWORKS = {
+    "deepagents": ("deepagents", "deepagents is not installed; run: tox -e deepagents"),
     "inspect": ("inspect_ai", "inspect-ai is not installed; run: tox -e inspect"),
+    "openai_agents": ("agents", "openai-agents is not installed; run: tox -e openai-agents"),
     "mcp": ("mcp", "the official MCP SDK is not installed; run: tox -e adapters"),
 }
 
