@@ -1,0 +1,30 @@
+"""stockade's walls as sandboxes of the OpenAI Agents SDK.
+
+    client = StockadeSandboxClient("gvisor:python:3.12-slim | local")
+    await Runner.run(agent, "…", run_config=RunConfig(sandbox=SandboxRunConfig(client=client)))
+
+Importing it registers the options and the state of type ``stockade`` with the SDK.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+from stockade.system.versions import untested
+from stockade_openai_agents.client import StockadeSandboxClient
+from stockade_openai_agents.options import StockadeSandboxClientOptions, StockadeSandboxSessionState
+from stockade_openai_agents.session import StockadeSandboxSession
+
+__all__ = [
+    "TESTED",
+    "StockadeSandboxClient",
+    "StockadeSandboxClientOptions",
+    "StockadeSandboxSession",
+    "StockadeSandboxSessionState",
+]
+
+#: The versions of openai-agents that the tests ran with, the first and the last.
+TESTED = ("0.24.0", "0.24.0")
+
+if (_said := untested("stockade-openai-agents", "openai-agents", *TESTED)) is not None:
+    warnings.warn(_said, stacklevel=2)

@@ -1,0 +1,39 @@
+"""What importing it registers with the SDK, and what it says of other versions."""
+
+from __future__ import annotations
+
+from agents.sandbox import Manifest
+from agents.sandbox.session import SandboxSessionState
+from agents.sandbox.session.sandbox_client import BaseSandboxClientOptions
+from agents.sandbox.snapshot import NoopSnapshot
+
+from stockade.system.versions import untested
+from stockade_openai_agents import (
+    TESTED,
+    StockadeSandboxClientOptions,
+    StockadeSandboxSessionState,
+)
+
+
+def test_options_come_back_from_json() -> None:
+    options = StockadeSandboxClientOptions(provider="gvisor:x | local", exposed_ports=(8000,))
+    found = BaseSandboxClientOptions.parse(options.model_dump(mode="json"))
+    assert found == options and found.type == "stockade"
+    assert StockadeSandboxClientOptions("docker:x").provider == "docker:x"
+
+
+def test_a_state_comes_back_from_json() -> None:
+    state = StockadeSandboxSessionState(
+        manifest=Manifest(), snapshot=NoopSnapshot(id="x"), sandbox_id="ses-1", durable=True
+    )
+    found = SandboxSessionState.parse(state.model_dump(mode="json"))
+    assert isinstance(found, StockadeSandboxSessionState)
+    assert (found.sandbox_id, found.durable, found.type) == ("ses-1", True, "stockade")
+
+
+def test_an_untested_version_is_warned_of_with_both_numbers() -> None:
+    names = ("stockade-openai-agents", "openai-agents", *TESTED)
+    assert untested(*names) is None, "the tests ran with it: say so in TESTED"
+    for other in ("0.23.9", "0.25.0", "1.0"):
+        said = untested(*names, installed=other)
+        assert said is not None and other in said and TESTED[1] in said
