@@ -19,7 +19,8 @@ from stockade.errors import UnsupportedError, WorkingDirectoryError
 from stockade.executions._output import BoundedOutput
 from stockade.results import Stream
 from stockade.toolkit.supervised import SocketTransport, SupervisedSandbox
-from stockade.toolkit.supervised.execution import End, LinkExecution
+from stockade.toolkit.supervised.ends import End
+from stockade.toolkit.supervised.execution import LinkExecution
 from stockade.toolkit.supervised.kept import Kept
 from stockade.wall import ExecRequest, Exit, Form, Running
 

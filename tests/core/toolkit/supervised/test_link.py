@@ -15,7 +15,8 @@ import pytest
 from stockade.executions._output import BoundedOutput
 from stockade.results import Stream
 from stockade.toolkit.supervised import Link, LinkLost, StartRequest
-from stockade.toolkit.supervised.execution import End, FailedToStart, Failure, LinkExecution
+from stockade.toolkit.supervised.ends import End, FailedToStart, Failure
+from stockade.toolkit.supervised.execution import LinkExecution
 from stockade.toolkit.supervised.frames import Decoder, Encoder, FrameError, Kind
 from stockade.toolkit.supervised.request import Flag
 from stockade_supervisor import UnknownMachineError, binary

@@ -14,7 +14,7 @@ import pytest
 from stockade.executions._output import BoundedOutput
 from stockade.results import Stream
 from stockade.toolkit.supervised import Link, SocketTransport, StartRequest
-from stockade.toolkit.supervised.execution import End
+from stockade.toolkit.supervised.ends import End
 
 MIB = 1 << 20
 

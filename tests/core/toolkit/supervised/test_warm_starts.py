@@ -9,7 +9,8 @@ from pathlib import Path
 from stockade.executions._output import BoundedOutput
 from stockade.results import Stream
 from stockade.toolkit.supervised import Link, StartRequest
-from stockade.toolkit.supervised.execution import End, LinkExecution
+from stockade.toolkit.supervised.ends import End
+from stockade.toolkit.supervised.execution import LinkExecution
 from stockade.toolkit.supervised.request import Flag
 from stockade.toolkit.supervised.starting import Starter
 from stockade.wall import ExecRequest, Form

@@ -18,7 +18,8 @@ from stockade.toolkit.local.root import Root
 from stockade.toolkit.local.spec import KeeperSpec
 from stockade.toolkit.supervised import Death, LinkLost, SocketTransport, SupervisedSandbox
 from stockade.toolkit.supervised.egress import Egress
-from stockade.toolkit.supervised.execution import End, LinkExecution
+from stockade.toolkit.supervised.ends import End
+from stockade.toolkit.supervised.execution import LinkExecution
 from stockade.wall import ExecRequest, Output, Running, Terminal, TerminalRequest
 
 __all__ = ["LocalSandbox", "Plan"]

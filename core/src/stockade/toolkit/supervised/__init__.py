@@ -8,7 +8,7 @@ starts ``[path, "serve"]`` (see :mod:`stockade_supervisor`) and hands the two st
 from __future__ import annotations
 
 from stockade.toolkit.supervised.attached import AttachedSandbox
-from stockade.toolkit.supervised.execution import LinkLost
+from stockade.toolkit.supervised.ends import LinkLost
 from stockade.toolkit.supervised.link import Hello, Link
 from stockade.toolkit.supervised.request import StartRequest
 from stockade.toolkit.supervised.running import Death

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from stockade.errors import SandboxLostError
 from stockade.file_backend import FileBackend
-from stockade.toolkit.supervised.execution import LinkLost
+from stockade.toolkit.supervised.ends import LinkLost
 from stockade.toolkit.supervised.sandbox import SupervisedSandbox
 from stockade.wall import Changes, ExecRequest, Output, Running, Sandbox, Terminal, TerminalRequest
 

@@ -12,7 +12,8 @@ from typing import Protocol
 from stockade.errors import CancelledError
 from stockade.results import Stream
 from stockade.system.threads import in_thread, start_thread
-from stockade.toolkit.supervised.execution import End, LinkExecution, Sink
+from stockade.toolkit.supervised.ends import End
+from stockade.toolkit.supervised.execution import LinkExecution, Sink
 from stockade.toolkit.supervised.request import StartRequest
 
 __all__ = ["run_builtin"]

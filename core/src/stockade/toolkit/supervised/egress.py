@@ -14,7 +14,8 @@ from stockade.file_backend import FileBackend, FileCall
 from stockade.results import Stream
 from stockade.system.threads import start_thread
 from stockade.toolkit.egress import Gateway, Names, WayOut
-from stockade.toolkit.supervised.execution import DirectSink, LinkExecution, LinkLost
+from stockade.toolkit.supervised.ends import LinkLost
+from stockade.toolkit.supervised.execution import DirectSink, LinkExecution
 from stockade.toolkit.supervised.link import Link
 
 __all__ = ["Egress", "carry", "refuse"]

@@ -9,20 +9,15 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-import attrs
-
 from stockade.results import Stream
+from stockade.toolkit.supervised.ends import End, FailedToStart, LinkLost
 from stockade.toolkit.supervised.frames import BODY_BYTES, Frame, Kind
 
 __all__ = [
     "INPUT_WINDOW",
     "OUTPUT_WINDOW",
     "DirectSink",
-    "End",
-    "FailedToStart",
-    "Failure",
     "LinkExecution",
-    "LinkLost",
 ]
 
 #: What a stream may send before the other side has granted more, either way.
@@ -36,10 +31,6 @@ SHOWN = 2
 _END = struct.Struct("<IIQQQQ")
 _NUMBER = struct.Struct("<I")
 _PAIR = struct.Struct("<II")
-
-
-class LinkLost(Exception):
-    """The supervisor is gone, or what comes from it cannot be trusted."""
 
 
 class Sender(Protocol):
@@ -74,36 +65,6 @@ class DirectSink:
 
     def drop(self, stream: Stream, count: int) -> None:
         return
-
-
-class Failure:
-    """Why a request could not be carried out."""
-
-    BAD_REQUEST = 1
-    NO_FOLDER = 2
-    NO_PROCESS = 3
-    NO_USER = 4
-    NO_INTERPRETER = 5
-    NO_RESOURCES = 6
-    NO_PORT = 7
-
-
-@attrs.frozen
-class FailedToStart:
-    """The request was refused inside: one of Failure's numbers, and the kernel's."""
-
-    why: int
-    errno: int
-
-
-@attrs.frozen(kw_only=True)
-class End:
-    """How the program ended, as the supervisor saw it."""
-
-    status: int  #: as ``waitpid`` gives it
-    out_of_memory: bool  #: a kill for memory was counted that is this program's
-    cpu_seconds: float
-    peak_bytes: int
 
 
 #: The end of what is no program: a connection to a port.

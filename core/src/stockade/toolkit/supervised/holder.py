@@ -6,7 +6,8 @@ import os
 from typing import TYPE_CHECKING, Protocol
 
 from stockade.errors import SandboxLostError
-from stockade.toolkit.supervised.execution import End, LinkExecution, LinkLost
+from stockade.toolkit.supervised.ends import End, LinkLost
+from stockade.toolkit.supervised.execution import LinkExecution
 from stockade.wall import Exit
 
 if TYPE_CHECKING:

@@ -22,7 +22,8 @@ from importlib.resources import files
 from stockade.errors import UnsupportedError, WorkingDirectoryError
 from stockade.results import Stream
 from stockade.system.threads import start_thread
-from stockade.toolkit.supervised.execution import FailedToStart, LinkExecution, LinkLost
+from stockade.toolkit.supervised.ends import FailedToStart, LinkLost
+from stockade.toolkit.supervised.execution import LinkExecution
 from stockade.toolkit.supervised.holder import KILLED, Holder, exit_of, exit_of_lost
 from stockade.toolkit.supervised.request import Flag, StartRequest
 from stockade.wall import ExecRequest, Exit, Output, Running

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import attrs
 
 from stockade.toolkit.supervised.builtin import run_builtin
-from stockade.toolkit.supervised.execution import LinkExecution, LinkLost, Sink
+from stockade.toolkit.supervised.ends import LinkLost
+from stockade.toolkit.supervised.execution import LinkExecution, Sink
 from stockade.toolkit.supervised.frames import VERSION, Decoder, Encoder, Frame, FrameError, Kind
 from stockade.toolkit.supervised.request import Flag, StartRequest
 from stockade.toolkit.supervised.transport import Transport

@@ -19,12 +19,8 @@ from stockade.errors import CapacityError, SandboxLostError, SandboxStartError
 from stockade.results import Stream
 from stockade.system.forks import in_child
 from stockade.system.threads import start_thread
-from stockade.toolkit.supervised.execution import (
-    DirectSink,
-    FailedToStart,
-    LinkExecution,
-    LinkLost,
-)
+from stockade.toolkit.supervised.ends import FailedToStart, LinkLost
+from stockade.toolkit.supervised.execution import DirectSink, LinkExecution
 from stockade.toolkit.supervised.link import Link
 
 __all__ = ["Published"]

@@ -10,13 +10,8 @@ import attrs
 
 from stockade.errors import SandboxLostError, WorkingDirectoryError
 from stockade.results import Stream
-from stockade.toolkit.supervised.execution import (
-    End,
-    FailedToStart,
-    Failure,
-    LinkExecution,
-    LinkLost,
-)
+from stockade.toolkit.supervised.ends import End, FailedToStart, Failure, LinkLost
+from stockade.toolkit.supervised.execution import LinkExecution
 from stockade.toolkit.supervised.holder import KILLED, Holder, exit_of, exit_of_lost
 from stockade.wall import ExecRequest, Exit, Output, Running
 

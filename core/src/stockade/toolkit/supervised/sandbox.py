@@ -14,7 +14,8 @@ from stockade.errors import SandboxLostError
 from stockade.file_backend import FileBackend
 from stockade.lowering.argv import INTERPRETERS, script_bytes
 from stockade.system.threads import in_thread
-from stockade.toolkit.supervised.execution import End, LinkExecution, LinkLost
+from stockade.toolkit.supervised.ends import End, LinkLost
+from stockade.toolkit.supervised.execution import LinkExecution
 from stockade.toolkit.supervised.files import SupervisedFiles
 from stockade.toolkit.supervised.kept import KEPT, Kept, KeptRunning
 from stockade.toolkit.supervised.link import Hello, Link

@@ -7,7 +7,8 @@ import threading
 import time
 
 from stockade.results import Stream
-from stockade.toolkit.supervised.execution import FailedToStart, Failure, LinkExecution, LinkLost
+from stockade.toolkit.supervised.ends import FailedToStart, Failure, LinkLost
+from stockade.toolkit.supervised.execution import LinkExecution
 from stockade.toolkit.supervised.link import Link
 from stockade.toolkit.supervised.lowering import LoweredRequest, lower_request
 from stockade.toolkit.supervised.request import Flag, StartRequest

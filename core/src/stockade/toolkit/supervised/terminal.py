@@ -10,7 +10,8 @@ from collections import deque
 from stockade.errors import SandboxLostError
 from stockade.results import Stream
 from stockade.system.threads import start_thread
-from stockade.toolkit.supervised.execution import End, LinkExecution, LinkLost
+from stockade.toolkit.supervised.ends import End, LinkLost
+from stockade.toolkit.supervised.execution import LinkExecution
 from stockade.toolkit.supervised.holder import KILLED, Holder, exit_of, exit_of_lost
 from stockade.toolkit.supervised.request import Flag, StartRequest
 from stockade.wall import Exit, Terminal, TerminalRequest
