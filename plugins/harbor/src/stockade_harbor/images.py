@@ -1,0 +1,52 @@
+"""The image of a task: its own, with the folders that Harbor uses open to the sandbox's user."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+from stockade_docker import building
+
+__all__ = ["made"]
+
+#: What Harbor writes to, as its EnvironmentPaths have it.
+_FOLDERS = ("/logs/agent", "/logs/verifier", "/logs/artifacts", "/tests", "/solution")
+#: Trials of one task want the same image at the same time.
+_lock = threading.Lock()
+
+
+def made(
+    provider: str,
+    name: str,
+    *,
+    environment: Path,
+    image: str | None,
+    folder: str | None,
+    more: Iterable[str],
+    seconds: float,
+    fresh: bool,
+) -> tuple[str, str]:
+    """The image's tag and the folder in which its commands start; blocking.
+
+    ``image`` is the task's own, else its Dockerfile in ``environment`` is built. Harbor's
+    folders, ``more`` and the working folder are made, and anybody may write there, since no
+    session's user is root. Raises UnsupportedError, SandboxStartError.
+    """
+    key = hashlib.sha256(f"{environment}\0{image}\0{name}".encode()).hexdigest()[:16]
+    task = f"stockade-harbor/{key}-task"
+    with _lock:
+        if image is None:
+            source = {"context": str(environment), "dockerfile": "Dockerfile"}
+        else:  # so that the engine fetches it where it is not there
+            source = {"dockerfile": f"FROM {image}\n"}
+        building.build(provider, task, **source, seconds=seconds, fresh=fresh)
+        start = folder or building.folder_of(provider, task)
+        places = dict.fromkeys((*_FOLDERS, *more, *([start] if start != "/" else [])))
+        words = " ".join(shlex.quote(place) for place in places)
+        text = f"FROM {task}\nUSER root\nRUN mkdir -p {words} && chmod -R a+rwX {words}\n"
+        tag = f"stockade-harbor/{key}"
+        building.build(provider, tag, dockerfile=text, seconds=seconds)
+    return tag, start
