@@ -11,7 +11,14 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 #: They bring the framework that they adapt to; tox's `adapters` and `inspect` use them.
-ADAPTERS = ("pytest_stockade-", "stockade_inspect-", "stockade_mcp-")
+ADAPTERS = (
+    "pytest_stockade-",
+    "stockade_harbor-",
+    "stockade_inspect-",
+    "stockade_jupyter-",
+    "stockade_mcp-",
+    "stockade_smolagents-",
+)
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +35,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
             "wheel",
             "--no-deps",
             "--no-build-isolation",
+            "--ignore-requires-python",  # Harbor's adapter is for newer ones
             "-w",
             str(folder),
             *sources,

@@ -11,9 +11,12 @@ import pytest
 #: imported.
 _FRAMEWORKS = {
     "deepagents": ("deepagents", "deepagents is not installed; run: tox -e deepagents"),
+    "harbor": ("harbor", "harbor, which needs Python 3.12, is not installed; run: tox -e harbor"),
     "inspect": ("inspect_ai", "inspect-ai is not installed; run: tox -e inspect"),
     "openai_agents": ("agents", "openai-agents is not installed; run: tox -e openai-agents"),
+    "jupyter": ("jupyter_client", "jupyter-client is not installed; run: tox -e jupyter"),
     "mcp": ("mcp", "the official MCP SDK is not installed; run: tox -e adapters"),
+    "smolagents": ("smolagents", "smolagents is not installed; run: tox -e smolagents"),
 }
 
 
