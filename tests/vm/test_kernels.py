@@ -75,6 +75,14 @@ def test_a_second_chance_runs_what_failed_alone() -> None:
     assert "-k" not in words
 
 
+def test_a_busy_machine_may_widen_the_bounds_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    part = kernels.Part(kernels.BOOKWORM, "user", ("a.py",))
+    monkeypatch.delenv("STOCKADE_TIME_FACTOR", raising=False)
+    assert f"STOCKADE_TIME_FACTOR={kernels.TIME_FACTOR} " in part.script()
+    monkeypatch.setenv("STOCKADE_TIME_FACTOR", "20")
+    assert "STOCKADE_TIME_FACTOR=20 " in part.script()
+
+
 def test_the_guest_finds_the_readmes_two_commands_as_printed() -> None:
     """The script's own search, on the README that is here."""
     script = (recipe.HERE / "debian").read_text()
