@@ -284,7 +284,7 @@ else new Worker(__filename).on('message', (number) =>
         name="`npm install` of a tarball, and from an allowed registry",
         needs="npm --version",
         script="""set -e
-npm init -y > /dev/null; npm config set registry http://npm.internal:$PORT audit=false fund=false
+npm init -y > /dev/null; export npm_config_registry=http://npm.internal:$PORT npm_config_audit=false
 npm install --silent ./left-1.0.0.tgz; npm install --silent right
 node -e "console.log(require('left'), require('right'))"; npx --offline right""",
         prints="left right\nrun by npx\n",
