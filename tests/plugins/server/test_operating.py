@@ -10,6 +10,7 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -146,6 +147,40 @@ def test_it_speaks_https_with_the_operators_certificate(tmp_path: Path) -> None:
     assert "the key without a password" in refused(file)
     file.write_text(file.read_text().replace("tls_key", "# tls_key"))
     assert "belong together" in refused(file)
+
+
+@pytest.mark.parametrize(
+    ("proxies", "seen"),
+    [("[]", "127.0.0.1"), ('["10.0.0.0/8"]', "127.0.0.1"), ('["127.0.0.0/8"]', "192.0.2.7")],
+)
+def test_a_callers_address_is_taken_from_named_proxies_alone(
+    tmp_path: Path, proxies: str, seen: str
+) -> None:
+    file, log = tmp_path / "stockade.toml", tmp_path / "access.log"
+    file.write_text(
+        f'[serve]\nproxies = {proxies}\naccess_log = "{log}"\n'
+        '[serve.templates.base]\nprovider = "local"\n'
+    )
+    file.chmod(0o600)
+    key = made_key(file, "one")
+    with serving("--config", str(file), key=key) as served:
+        Caller(served.url, key).ask(
+            "GET", "/v2/sandboxes", x_forwarded_for="203.0.113.9, 192.0.2.7"
+        )
+    assert json.loads(log.read_text())["client"] == seen
+
+
+def test_what_is_no_proxy_is_said(tmp_path: Path) -> None:
+    from stockade.errors import ConfigError
+    from stockade_server import Key, Settings, Template, digest_of
+
+    fields: dict[str, Any] = {
+        "templates": {"base": Template(name="base", provider="local")},
+        "keys": {"one": Key(digest_of("x"))},
+    }
+    for proxies in ("10.0.0.1", ["*"], [10], ["10.0.0.1/8"], ["proxy.example"]):
+        with pytest.raises(ConfigError, match="proxies is a list"):
+            Settings(proxies=proxies, **fields)
 
 
 def refused(file: Path) -> str:

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
+from plugins.server.inside import STREAMING
 from plugins.server.serving import Caller, Made, frame, made_key, serving
 
 pytest.importorskip("starlette", reason="stockade-server is not installed (tox -e server)")
@@ -27,96 +28,6 @@ from websockets.typing import Subprotocol
 pytestmark = pytest.mark.usefixtures("local")
 
 _IDLE = 3  #: seconds, in the server's file
-
-#: By path: /echo repeats, /flood sends all that it can, /close ends with a code of its own,
-#: /away sends elsewhere, /events streams over HTTP, /stuck reads nothing. It counts at /count.
-_PROGRAM = r"""
-import base64, hashlib, http.server, json, struct, threading, time
-sent, go = [0], threading.Event()
-class Server(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    def log_message(self, *words): pass
-    def head(self, status, **headers):
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-    def do_GET(self):
-        getattr(self, self.path.split("?")[0].strip("/").partition(":")[0] or "count")()
-    def count(self):
-        said = str(sent[0]).encode()
-        self.head(200, content_length=str(len(said)))
-        self.wfile.write(said)
-    def proceed(self):
-        go.set()
-        self.head(204)
-    def away(self):
-        self.head(302, location=self.path.partition(":")[2], content_length="0")
-    def events(self):
-        self.head(200, content_type="text/event-stream", connection="close")
-        self.wfile.write(b"data: first\n\n")
-        go.wait(30)
-        self.wfile.write(b"data: second\n\n")
-        self.close_connection = True
-    def endless(self):
-        self.head(200, connection="close")
-        self.pour(b"x" * 65536)
-    def pour(self, data):
-        sent[0] = 0
-        try:
-            while True:
-                self.wfile.write(data)
-                sent[0] += len(data)
-        except OSError:
-            sent[0] = -1
-        self.close_connection = True
-    def shake(self):
-        key = self.headers["sec-websocket-key"].encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-        accept = base64.b64encode(hashlib.sha1(key).digest()).decode()
-        more = {}
-        if self.headers["sec-websocket-protocol"]:
-            more["sec_websocket_protocol"] = self.headers["sec-websocket-protocol"].split(",")[0]
-        more["sec_websocket_accept"] = accept
-        self.head(101, upgrade="websocket", connection="Upgrade", **more)
-        self.close_connection = True
-    def take(self):
-        first, second = self.rfile.read(2)
-        size = second & 127
-        if size > 125:
-            size = int.from_bytes(self.rfile.read(2 if size == 126 else 8), "big")
-        mask = self.rfile.read(4)
-        data = bytes(one ^ mask[at % 4] for at, one in enumerate(self.rfile.read(size)))
-        return first & 15, data
-    def give(self, kind, data):
-        size = len(data)
-        long = struct.pack(">BBQ", 128 | kind, 127, size)
-        head = bytes([128 | kind, size]) if size < 126 else long
-        self.wfile.write(head + data)
-    def echo(self):
-        self.shake()
-        said = {"path": self.path, "headers": {k.lower(): v for k, v in self.headers.items()}}
-        self.give(1, json.dumps(said).encode())
-        while True:
-            kind, data = self.take()
-            self.give(kind, data)
-            if kind == 8:
-                sent[0] = int.from_bytes(data[:2], "big")
-                return
-    def close(self):
-        self.shake()
-        self.give(8, struct.pack(">H", 4321) + b"enough")
-    def flood(self):
-        self.shake()
-        data = b"x" * 60000
-        self.pour(struct.pack(">BBH", 130, 126, len(data)) + data)
-    def stuck(self):
-        self.shake()
-        time.sleep(60)
-    def bad(self):
-        self.shake()
-        self.wfile.write(b"\xff\xff no frame at all")
-http.server.ThreadingHTTPServer(("127.0.0.1", 8000), Server).serve_forever()
-"""
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +58,7 @@ def create(caller: Caller, **body: Any) -> Made:
 
 
 def begin(made: Made) -> None:
-    config = {"cmd": "python3", "args": ["-c", _PROGRAM]}
+    config = {"cmd": "python3", "args": ["-c", STREAMING]}
     connection = made.caller.connection()
     headers = {name.replace("_", "-"): value for name, value in made.headers.items()}
     headers["content-type"] = "application/connect+json"
@@ -365,40 +276,3 @@ def test_the_program_is_left_when_its_caller_goes(made: Made) -> None:
     while int(at_port(made, "/count")[1]) != -1:
         assert time.monotonic() < until
         time.sleep(0.1)
-
-
-# -- proxies ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("proxies", "seen"),
-    [("[]", "127.0.0.1"), ('["10.0.0.0/8"]', "127.0.0.1"), ('["127.0.0.0/8"]', "192.0.2.7")],
-)
-def test_a_callers_address_is_taken_from_named_proxies_alone(
-    tmp_path: Path, proxies: str, seen: str
-) -> None:
-    file, log = tmp_path / "stockade.toml", tmp_path / "access.log"
-    file.write_text(
-        f'[serve]\nproxies = {proxies}\naccess_log = "{log}"\n'
-        '[serve.templates.base]\nprovider = "local"\n'
-    )
-    file.chmod(0o600)
-    key = made_key(file, "one")
-    with serving("--config", str(file), key=key) as served:
-        Caller(served.url, key).ask(
-            "GET", "/v2/sandboxes", x_forwarded_for="203.0.113.9, 192.0.2.7"
-        )
-    assert json.loads(log.read_text())["client"] == seen
-
-
-def test_what_is_no_proxy_is_said(tmp_path: Path) -> None:
-    from stockade.errors import ConfigError
-    from stockade_server import Key, Settings, Template, digest_of
-
-    fields: dict[str, Any] = {
-        "templates": {"base": Template(name="base", provider="local")},
-        "keys": {"one": Key(digest_of("x"))},
-    }
-    for proxies in ("10.0.0.1", ["*"], [10], ["10.0.0.1/8"], ["proxy.example"]):
-        with pytest.raises(ConfigError, match="proxies is a list"):
-            Settings(proxies=proxies, **fields)
