@@ -324,6 +324,8 @@ class _Conversation:
                 self._gateway.hold(server)
                 server.settimeout(max(0.01, until - time.monotonic()))
                 server.connect(address)
+                # What a program sends in small pieces goes on as it comes.
+                server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 server.settimeout(self._limits.idle_seconds)
                 return server
             except OSError as error:
