@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,8 +64,9 @@ def opened(name: str, **options: Any) -> Iterator[Notebook]:
 
 
 @pytest.fixture
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Jupyter's folder of these tests."""
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Jupyter's folder of these tests; what Jupyter leaves open is collected here."""
     for name in ("DATA", "RUNTIME", "CONFIG"):
         monkeypatch.setenv(f"JUPYTER_{name}_DIR", str(tmp_path / name.lower()))
-    return tmp_path / "data"
+    yield tmp_path / "data"
+    gc.collect()

@@ -20,7 +20,12 @@ from stockade_jupyter.command import jupyter
 
 __all__ = ["data"]
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [
+    pytest.mark.timeout(240),
+    # Jupyter's own: sockets and loops of clients that it leaves to the collector.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "jupyter.md").read_text()
 

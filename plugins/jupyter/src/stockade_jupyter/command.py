@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ def _installed(provider: str, options: dict[str, Any]) -> str:
     wall = re.sub(r"[^a-z0-9]+", "-", provider.partition("?")[0].partition(":")[0].lower())
     name = options["name"] or f"stockade-{wall.strip('-')}"
     if not options["no_check"]:
-        _check(provider, configuration(fields), program)
+        _check(provider, configuration(fields), program, work.env)
     spec = {
         "argv": [program, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
         "display_name": options["display_name"] or f"Python 3 ({wall.strip('-')})",
@@ -120,10 +120,10 @@ def _variables(pairs: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _check(provider: str, fields: dict[str, Any], program: str) -> None:
+def _check(provider: str, fields: dict[str, Any], program: str, env: Mapping[str, str]) -> None:
     """Raises StockadeError where such a kernel could not start."""
     with opened(provider, fields, "jupyter") as session:
-        tried = session.run([program, "-c", _CHECK], timeout=120)
+        tried = session.run([program, "-c", _CHECK], env=env, timeout=120)
         if not tried.success:
             said = tried.stderr.strip().rpartition("\n")[2]
             raise stockade.SandboxStartError(
