@@ -67,7 +67,11 @@ class StockadeSandbox(BaseSandbox):
     # -- commands ----------------------------------------------------------------
 
     def execute(self, command: str, *, timeout: int | None = None) -> ExecuteResponse:
-        """Run a shell line; ``timeout`` in seconds, 0 for none, None for the session's."""
+        """Run a shell line; ``timeout`` in seconds, None or 0 for the session's.
+
+        The framework lets 0 mean none. Here it does not: a model may pass it, and what the
+        session's owner set is not a model's to lift.
+        """
         options = self._options(timeout)
         return response(self.session.shell(command, **options), self._seconds(timeout))
 
@@ -85,7 +89,7 @@ class StockadeSandbox(BaseSandbox):
         )
 
     def _seconds(self, timeout: int | None) -> float | None:
-        return self.session.provider.config.timeout_seconds if timeout is None else timeout or None
+        return timeout or self.session.provider.config.timeout_seconds
 
     # -- files ----------------------------------------------------------------------
 
