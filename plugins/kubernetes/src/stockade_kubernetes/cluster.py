@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
@@ -127,8 +127,8 @@ class Cluster:
 
     def lines(
         self, path: str, query: Mapping[str, Any], seconds: float
-    ) -> Iterator[dict[str, Any]]:
-        """The events of a watch, for ``seconds`` at most; it may end before. Raises
+    ) -> Generator[dict[str, Any], None, None]:
+        """The events of a watch, for ``seconds`` at most; it may end before. Close it. Raises
         ClusterError."""
         whole = {**query, "watch": "1", "timeoutSeconds": max(1, int(seconds))}
         answer = self._request("GET", path, None, seconds + 2, whole)
@@ -176,7 +176,13 @@ class Cluster:
             raise failed from error
         if 200 <= answer.status <= 299:
             return answer  # type: ignore[no-any-return]
-        raise refused(answer.status, answer.read(65_536), answer.headers)
+        try:
+            body: bytes = answer.data
+        except (urllib3.exceptions.HTTPError, OSError):
+            body = b""  # its status says enough
+        finally:
+            answer.release_conn()
+        raise refused(answer.status, body, answer.headers)
 
     # -- what is asked once in a while -----------------------------------------------
 

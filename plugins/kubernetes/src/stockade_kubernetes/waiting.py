@@ -35,16 +35,18 @@ def until_runs(cluster: Cluster, pod: Mapping[str, Any], container: str, until: 
         if left <= 0:
             raise _too_late(cluster, seen)
         query = {"fieldSelector": f"metadata.name={name}", "resourceVersion": version}
-        for event in cluster.lines(cluster.pods, query, min(_LOOK_SECONDS, left)):
-            found = event.get("object") or {}
-            if event.get("type") == "ERROR":  # too old a version, say: look anew
-                break
-            if event.get("type") == "DELETED":
-                raise SandboxStartError("somebody deleted the pod while it started.")
-            seen, version = found, found["metadata"]["resourceVersion"]
-            if _runs(seen, container):
-                return seen
-            _raise_hopeless(cluster, seen, patient=True)
+        watch = cluster.lines(cluster.pods, query, min(_LOOK_SECONDS, left))
+        with contextlib.closing(watch) as events:
+            for event in events:
+                found = event.get("object") or {}
+                if event.get("type") == "ERROR":  # too old a version, say: look anew
+                    break
+                if event.get("type") == "DELETED":
+                    raise SandboxStartError("somebody deleted the pod while it started.")
+                seen, version = found, found["metadata"]["resourceVersion"]
+                if _runs(seen, container):
+                    return seen
+                _raise_hopeless(cluster, seen, patient=True)
         _raise_hopeless(cluster, seen, patient=False)
         seen = cluster.ask("GET", f"{cluster.pods}/{name}", seconds=max(1.0, min(10.0, left)))
         version = seen["metadata"]["resourceVersion"]
