@@ -177,7 +177,7 @@ class Cluster:
         if 200 <= answer.status <= 299:
             return answer  # type: ignore[no-any-return]
         try:
-            body: bytes = answer.data
+            body = bytes(answer.data)
         except (urllib3.exceptions.HTTPError, OSError):
             body = b""  # its status says enough
         finally:
