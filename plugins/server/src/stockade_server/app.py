@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
@@ -27,7 +28,7 @@ from stockade_server.settings import Settings, is_loopback
 from stockade_server.snapshots import Snapshots
 from stockade_server.streams import while_connected
 from stockade_server.ui import Ui, guarded
-from stockade_server.watching import AccessLog, Counts, Watched
+from stockade_server.watching import AccessLog, Counts, Watched, kind_of
 
 __all__ = ["make_app"]
 
@@ -74,6 +75,10 @@ class _App:
             Middleware(Bounds, most=self._most, idle_seconds=settings.idle_seconds),
             Middleware(Ports, settings=settings, sandboxes=self._sandboxes, rates=self._rates),
         ]
+        if importlib.util.find_spec("opentelemetry") is not None:  # stockade-server[otel]
+            from stockade_server.tracing import Traced
+
+            middleware.insert(1, Middleware(Traced, kind_of=kind_of, port_of=self._port_of))
         made = Starlette(routes=self._routes(), middleware=middleware, lifespan=self._lifespan)
         made.state.sandboxes = self._sandboxes
         return made

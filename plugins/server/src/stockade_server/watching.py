@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stockade_server.sandboxes import Sandboxes
 
-__all__ = ["AccessLog", "Counts", "Watched"]
+__all__ = ["AccessLog", "Counts", "Watched", "kind_of"]
 
 #: The operator's own paths, which are neither counted nor logged.
 _OWN = ("/ready", "/metrics")
@@ -148,7 +148,7 @@ class Watched:
             await self._app(scope, receive, counting)
         finally:
             seconds = time.monotonic() - begun
-            kind = _kind(scope["path"]) if port is None else "port"
+            kind = kind_of(scope["path"]) if port is None else "port"
             self._counts.add(kind, status, seconds)
             if self._log is not None:
                 self._log.write(
@@ -166,7 +166,7 @@ class Watched:
                 )
 
 
-def _kind(path: str) -> str:
+def kind_of(path: str) -> str:
     """Few words: each is a series."""
     first = path.strip("/").split("/")[0]
     if first in ("process.Process", "filesystem.Filesystem", "files", "health"):
