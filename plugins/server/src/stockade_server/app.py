@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
@@ -75,7 +74,7 @@ class _App:
             Middleware(Bounds, most=self._most, idle_seconds=settings.idle_seconds),
             Middleware(Ports, settings=settings, sandboxes=self._sandboxes, rates=self._rates),
         ]
-        if importlib.util.find_spec("opentelemetry") is not None:  # stockade-server[otel]
+        with contextlib.suppress(ModuleNotFoundError):  # of stockade-server[otel]
             from stockade_server.tracing import Traced
 
             middleware.insert(1, Middleware(Traced, kind_of=kind_of, port_of=self._port_of))
