@@ -8,6 +8,8 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from stockade import Session
 from stockade.testing import ProviderConformance
 from stockade.testing.base import ConformanceBase
@@ -24,7 +26,15 @@ __all__ = ["OnThisMachine", "Watched"]
 _WATCHED = 1.5
 
 
-class OnThisMachine(ProviderConformance):
+class _AsSlowAsTheMachine(ConformanceBase):
+    @pytest.fixture(autouse=True)
+    def killed_programs_may_end_later(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """On an emulated machine; these walls have no option for it, as others do."""
+        usual = LocalSandbox.kill_seconds
+        monkeypatch.setattr(LocalSandbox, "kill_seconds", usual * self.time_factor)
+
+
+class OnThisMachine(_AsSlowAsTheMachine, ProviderConformance):
     """Of itself no wall."""
 
     memory_factor = 1.0 if "memory" in parents() else _WATCHED
@@ -41,7 +51,7 @@ class OnThisMachine(ProviderConformance):
             yield session, folder
 
 
-class Watched(Trees, Limits, Kept, ConformanceBase):
+class Watched(_AsSlowAsTheMachine, Trees, Limits, Kept):
     """Of itself no wall."""
 
     memory_factor = _WATCHED
