@@ -20,7 +20,7 @@ from stockade_server.streams import Streamed, while_connected
 __all__ = ["download", "upload"]
 
 #: Of one write; a larger file is written piece by piece.
-_PIECE_BYTES = 4 << 20
+_PIECE_BYTES = 1 << 20
 _MOST_FILES = 256  #: in one upload
 
 
@@ -31,7 +31,7 @@ async def download(request: Request, sandbox: Sandbox, idle_seconds: float) -> R
     info = await while_connected(request, files.stat(path, follow_links=True))
     if info.is_dir:
         raise Refused(400, f"{path} is a folder; list it")
-    pieces = files.read_pieces(path)
+    pieces = _pieces(sandbox, path)
     first = await while_connected(request, _next(pieces))
     name = quote(posixpath.basename(path))
     return Streamed(
@@ -43,6 +43,16 @@ async def download(request: Request, sandbox: Sandbox, idle_seconds: float) -> R
             "x-content-type-options": "nosniff",
         },
     )
+
+
+async def _pieces(sandbox: Sandbox, path: str) -> AsyncIterator[bytes]:
+    """Small ones, since each reader that is slow holds one, and there may be many."""
+    offset = 0
+    while piece := await sandbox.session.files.read(
+        path, offset=offset, length=_PIECE_BYTES, max_bytes=_PIECE_BYTES
+    ):
+        yield piece
+        offset += len(piece)
 
 
 async def _next(pieces: AsyncIterator[bytes]) -> bytes:
