@@ -167,6 +167,25 @@ def test_a_login_ends(callers: list[Caller]) -> None:
     assert logins.of(Request(scope)) is None
 
 
+def test_behind_a_named_proxy_the_login_is_of_its_https(tmp_path: Path) -> None:
+    file = tmp_path / "stockade.toml"
+    named = 'proxies = ["127.0.0.1"]'
+    file.write_text(f'[serve]\n{named}\n[serve.templates.base]\nprovider = "local"\n')
+    file.chmod(0o600)
+    key = made_key(file, "one")
+    with serving("--config", str(file), key=key) as served:
+        form = urlencode({"key": key}).encode()
+        sent = {"content_type": "application/x-www-form-urlencoded", "host": "box.example"}
+        sent |= {"origin": "https://box.example", "x_forwarded_proto": "https"}
+        caller = Caller(served.url, key)
+        status, headers, _ = ask(caller, "POST", "/ui/login", form, **sent)
+        assert status == 303
+        assert headers["set-cookie"].startswith("__Host-stockade=")
+        assert "Secure" in headers["set-cookie"].split("; ")
+        del sent["x_forwarded_proto"]
+        assert ask(caller, "POST", "/ui/login", form, **sent)[0] == 403
+
+
 def test_without_keys_only_this_machines_browsers_look() -> None:
     with serving("--insecure", "--template", "base=local") as served:
         caller = Caller(served.url, "")
