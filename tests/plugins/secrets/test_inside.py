@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import importlib.util
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import stockade
 from conftest import need
 from plugins.secrets.gits import GitServer
 from plugins.secrets.servers import KEY, KeyServer
-from stockade.config import Secret
+from stockade.config import Mount, Secret
 from stockade.events import Event, EventKind
 from stockade.plugin import Refuse, RequestProposal, hookimpl
 from stockade.session import Session
@@ -91,16 +92,24 @@ def test_urllib(wall: str, server: KeyServer) -> None:
 
 
 @pytest.mark.parametrize("name", ["requests", "httpx"])
-def test_libraries(wall: str, server: KeyServer, name: str) -> None:
-    with opened(wall, server.port) as session:
-        if not session.shell(f"python3 -c 'import {name}'").success:
-            pytest.skip(f"the sandbox has no {name}")
+def test_libraries(server: KeyServer, name: str) -> None:
+    """Those of this environment, shown inside."""
+    need("bubblewrap")
+    found = importlib.util.find_spec(name)
+    if found is None or found.origin is None:
+        pytest.skip(f"{name} is not installed here")
+    libraries = Mount(str(Path(found.origin).parents[1]), "/libraries")
+    with opened("bubblewrap", server.port, mounts=[libraries]) as session:
+        environment = {"PYTHONPATH": "/libraries"}
         code = f"""
 import os, {name}
 given = {{"Authorization": "Bearer " + os.environ["API_KEY"]}}
 print({name}.get("https://api.example:{server.port}/key", headers=given).text)
 """
-        assert session.code(code, timeout=40).stdout == "welcome\n"
+        result = session.code(code, env=environment, timeout=60)
+        if "ModuleNotFoundError" in result.stderr or "ImportError" in result.stderr:
+            pytest.skip(f"the sandbox's Python is another one: {result.stderr[-200:]}")
+        assert result.stdout == "welcome\n", result
 
 
 def test_fetch_of_node(wall: str, server: KeyServer) -> None:
