@@ -258,7 +258,14 @@ class _Namespaces:
     def write(self, settings: Mapping[str, str]) -> None:
         """They are those of whoever looks."""
         for path, value in settings.items():
-            file = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=self._settings)
+            try:
+                file = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=self._settings)
+            except FileNotFoundError:
+                # Older kernels (6.1) show these to no network of an ordinary user's. What waits
+                # there for an accept is counted all the same (buffers.py).
+                if path.startswith("net/core/"):
+                    continue
+                raise
             os.write(file, value.encode())
             os.close(file)
 
