@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import stat
 import tempfile
 import threading
@@ -54,12 +56,17 @@ def left() -> list[str]:
 
 
 def listening() -> set[str]:
-    """TCP sockets of this machine that listen."""
+    """TCP sockets that listen, of this process; others' come and go."""
+    own = set()
+    for one in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            own.add(os.readlink(f"/proc/self/fd/{one}"))
     found = set()
     for name in ("tcp", "tcp6"):
         path = Path("/proc/net", name)
         lines = path.read_text().splitlines()[1:] if path.exists() else []
-        found |= {line.split()[1] for line in lines if line.split()[3] == "0A"}
+        fields = [line.split() for line in lines]
+        found |= {one[1] for one in fields if one[3] == "0A" and f"socket:[{one[9]}]" in own}
     return found
 
 
@@ -112,6 +119,8 @@ def test_nothing_of_this_machine_is_inside(data: Path, monkeypatch: pytest.Monke
 
 
 def test_no_port_of_this_machine_and_no_way_for_others(data: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)):
+        assert listening(), "they would be seen"
     name, before = install(data, "landlock"), listening()
     with opened(name) as one:
         assert not (listening() - before)
