@@ -58,6 +58,16 @@ _LANDLOCK: list[Step] = [
     ("destroy", "stockade.toolkit.local.process:KeeperProcess.end", "before"),
     ("destroy", "stockade.toolkit.local.process:KeeperProcess.end", "after"),
 ]
+_PODS: list[Step] = [
+    ("create", "stockade_kubernetes.opening:Opening._made", "before"),
+    ("create", "stockade_kubernetes.opening:Opening._made", "after"),
+    ("create", "stockade_kubernetes.opening:until_runs", "after"),
+    ("create", "stockade_kubernetes.opening:attached", "after"),
+    ("create", "stockade.toolkit.supervised.link:Link.handshake", "after"),
+    ("execute", "stockade.toolkit.supervised.sandbox:SupervisedSandbox.start", "after"),
+    ("destroy", "stockade_kubernetes.sandbox:remove_pod", "before"),
+    ("destroy", "stockade_kubernetes.sandbox:remove_pod", "after"),
+]
 #: Beside those: at a moment that nobody chose, this many parts of a second into the phase.
 _MOMENTS = {"create": 0.4, "execute": 0.08, "snapshot": 0.1, "destroy": 0.15}
 _SOMETIME: list[Step] = [(phase, "sometime", "after") for phase in _MOMENTS]
@@ -67,6 +77,8 @@ def steps(wall: str) -> list[Step]:
     """Every step of a session behind that wall at which a process may die."""
     if wall.startswith("landlock"):
         return [*_CORE, *_LANDLOCK, *_SOMETIME]
+    if wall.startswith("kubernetes"):
+        return [*_CORE, *_PODS, *_SOMETIME]
     found = [*_CORE, *_CONTAINERS, *_SOMETIME]
     if "durable=true" in wall:
         # Once it is made it lives on, by design; what is half made or half gone must not.
