@@ -133,9 +133,9 @@ def test_no_port_of_this_machine_and_no_way_for_others(data: Path) -> None:
 def test_a_mounted_folder_is_where_its_notebook_s_kernel_starts(data: Path, tmp_path: Path) -> None:
     work = tmp_path / "work" / "deep"
     work.mkdir(parents=True)
-    name = install(data, "landlock", "--mount", f"{tmp_path / 'work'}:/work:rw")
+    name = install(data, "landlock", "--mount", f"{tmp_path / 'work'}:/project:rw")
     with opened(name, cwd=str(work)) as one:
-        assert one.run("import os; print(os.getcwd())") == ("ok", "/work/deep\n")
+        assert one.run("import os; print(os.getcwd())") == ("ok", "/project/deep\n")
         one.run("open('made', 'w').write('inside')")
     assert (work / "made").read_text() == "inside"
 
