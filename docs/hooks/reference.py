@@ -1,0 +1,209 @@
+"""Makes the site's reference from the code: the public API and the command line.
+
+MkDocs loads this file as a hook (``hooks`` in mkdocs.yml) and calls the functions named ``on_…``.
+The pages exist while the site is built, and in no folder of the repository. Pages that stand
+outside of docs/ are brought in as well, so that links to them lead somewhere.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import posixpath
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import click
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
+    from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).parents[2]
+#: For callers, for authors of plug-ins, for walls: as docs/architecture.md lists them.
+PUBLIC = {
+    "For callers": (
+        "stockade",
+        "stockade.aio",
+        "stockade.session",
+        "stockade.files",
+        "stockade.config",
+        "stockade.results",
+        "stockade.errors",
+        "stockade.events",
+        "stockade.capabilities",
+        "stockade.cli",
+    ),
+    "For authors of plug-ins": (
+        "stockade.plugin",
+        "stockade.wall",
+        "stockade.file_backend",
+        "stockade.trait",
+        "stockade.lowering",
+        "stockade.testing",
+        "stockade.system",
+        "stockade.values",
+    ),
+    "For walls": ("stockade.toolkit",),
+}
+#: Pages outside of docs/ that are part of the site.
+BROUGHT = (
+    "CHANGELOG.md",
+    "CODE_OF_CONDUCT.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "supervisor/PROTOCOL.md",
+    "deploy/server/README.md",
+    "plugins/chaos/README.md",
+    "plugins/replay/README.md",
+)
+#: Text, target, and the place in it, of a link within the repository.
+_LINK = re.compile(r"\[([^]]+)\]\(([^)#:\s]+)(#[^)\s]*)?\)")
+
+
+# -- the API ---------------------------------------------------------------------------------
+
+
+def exports(module: str) -> Iterator[tuple[str, str]]:
+    """The names that a public module exports: each with the dotted name of where it stands."""
+    for name in importlib.import_module(module).__all__:
+        if not name.startswith("_"):
+            yield name, f"{module}.{name}"
+
+
+def modules() -> list[str]:
+    """The public modules, those included that a public module's ``__all__`` names."""
+    found = [name for names in PUBLIC.values() for name in names]
+    for module in found:  # grows while it is walked
+        for _, dotted in exports(module):
+            if is_module(dotted) and dotted not in found:
+                found.append(dotted)
+    return found
+
+
+def is_module(dotted: str) -> bool:
+    """Whether a public name is a module and no object in one."""
+    module, _, name = dotted.rpartition(".")
+    value = getattr(importlib.import_module(module), name, None)
+    return value is None or isinstance(value, ModuleType)
+
+
+def api_pages() -> dict[str, str]:
+    """A page for each public module, by its path, and a list of all of them."""
+    pages = {f"reference/api/{name}.md": api_page(name) for name in modules()}
+    return {"reference/api/index.md": api_index(), **pages}
+
+
+def api_page(module: str) -> str:
+    """What a public module says of itself and of each name that it exports."""
+    said = inspect.getdoc(importlib.import_module(module)) or ""
+    inner = [dotted for _, dotted in exports(module) if is_module(dotted)]
+    names = [dotted for _, dotted in exports(module) if dotted not in inner]
+    lines = [f"# {module}", "", summary(said), ""]
+    lines += [f"- [{dotted}]({dotted}.md)" for dotted in inner]
+    for dotted in names:
+        lines += ["", f"## {dotted.rpartition('.')[2]}", "", f"::: {dotted}"]
+    return "\n".join(lines) + "\n"
+
+
+def summary(said: str) -> str:
+    """The first paragraph of a docstring."""
+    return said.partition("\n\n")[0].replace("``", "`")
+
+
+def api_index() -> str:
+    """All public modules, by whom they are for."""
+    lines = ["# The Python API", ""]
+    lines += ["A name is public if it is on one of these pages.", ""]
+    for kind, names in PUBLIC.items():
+        lines += [f"## {kind}", ""]
+        for name in names:
+            said = summary(inspect.getdoc(importlib.import_module(name)) or "")
+            lines.append(f"- [{name}]({name}.md): {' '.join(said.split())}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+# -- the command line ------------------------------------------------------------------------
+
+
+def command_page() -> str:
+    """Every command of the command line with its own help, as it shows at 80 columns."""
+    from stockade.cli.app import OwnCommands, app
+
+    app._full = True  # core's own commands, whatever is installed
+    OwnCommands().stockade_add_commands(app)
+    lines = ["# The command line", ""]
+    lines += ["These are the commands of core. A plug-in may add commands and options.", ""]
+    for name, command, context in commands("stockade", app, None):
+        lines += [f"## {name}", "", "```text", command.get_help(context).rstrip(), "```", ""]
+    return "\n".join(lines)
+
+
+def commands(
+    name: str, command: click.Command, parent: click.Context | None
+) -> Iterator[tuple[str, click.Command, click.Context]]:
+    """A command and those below it, each with the context that its help needs."""
+    import click
+
+    own = name.rpartition(" ")[2]
+    context = click.Context(command, info_name=own, parent=parent, terminal_width=80)
+    yield name, command, context
+    if isinstance(command, click.Group):
+        for below in command.list_commands(context):
+            found = command.get_command(context, below)
+            if found is not None and not found.hidden:
+                yield from commands(f"{name} {below}", found, context)
+
+
+# -- what MkDocs calls -------------------------------------------------------------------------
+
+
+def on_files(files: Files, *, config: MkDocsConfig) -> Files:
+    """Adds the pages that are made and those that are brought; called before the navigation."""
+    from mkdocs.structure.files import File
+
+    made = {**api_pages(), "reference/command-line.md": command_page()}
+    made |= {f"project/{name}": (ROOT / name).read_text() for name in BROUGHT if exists(name)}
+    for path, text in made.items():
+        files.append(File.generated(config, path, content=text))
+    return files
+
+
+def exists(name: str) -> bool:
+    """Whether a page of the repository is there."""
+    return (ROOT / name).is_file()
+
+
+def on_page_markdown(markdown: str, *, page: Page, **_: Any) -> str:
+    """Leads links to where their page stands in the site; called for each page.
+
+    Of a link to something else of the repository's (a folder, a program) the text stays.
+    """
+    here = page.file.src_uri
+    if here.startswith("reference/"):
+        return markdown
+    source = here.removeprefix("project/") if here.startswith("project/") else f"docs/{here}"
+
+    def lead(match: re.Match[str]) -> str:
+        text, target, place = match.groups(default="")
+        place_in_site = placed(
+            posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
+        )
+        if not place_in_site:
+            return text
+        way = posixpath.relpath(place_in_site, posixpath.dirname(here) or ".")
+        return f"[{text}]({way}{place})"
+
+    return _LINK.sub(lead, markdown)
+
+
+def placed(path: str) -> str:
+    """Where a file of the repository is in the site; empty where it is not."""
+    if path in BROUGHT:
+        return f"project/{path}"
+    inside = path.startswith("docs/") and (ROOT / path).is_file()
+    return path.removeprefix("docs/") if inside else ""
