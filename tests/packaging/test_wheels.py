@@ -13,10 +13,12 @@ ROOT = Path(__file__).parents[2]
 #: They bring the framework that they adapt to; tox's `adapters` and `inspect` use them.
 ADAPTERS = (
     "pytest_stockade-",
+    "stockade_deepagents-",
     "stockade_harbor-",
     "stockade_inspect-",
     "stockade_jupyter-",
     "stockade_mcp-",
+    "stockade_openai_agents-",
     "stockade_smolagents-",
 )
 
