@@ -63,6 +63,9 @@ BROUGHT = (
 #: Text, target, and the place in it, of a link within the repository.
 _LINK = re.compile(r"\[([^]]+)\]\(([^)#:\s]+)(#[^)\s]*)?\)")
 
+#: Of docstrings: what stands before a name that another program would make a link of.
+_ROLE = re.compile(r":(?:attr|class|data|exc|func|meth|mod):(?=<code>)")
+
 
 # -- the API ---------------------------------------------------------------------------------
 
@@ -199,6 +202,11 @@ def on_page_markdown(markdown: str, *, page: Page, **_: Any) -> str:
         return f"[{text}]({way}{place})"
 
     return _LINK.sub(lead, markdown)
+
+
+def on_page_content(html: str, *, page: Page, **_: Any) -> str:
+    """Takes the roles off names in docstrings, which mean nothing here; called for each page."""
+    return _ROLE.sub("", html) if page.file.src_uri.startswith("reference/") else html
 
 
 def placed(path: str) -> str:

@@ -54,3 +54,13 @@ def test_what_is_brought_is_there_and_links_lead_to_it() -> None:
     )
     page.file.src_uri = "project/CHANGELOG.md"
     assert reference.on_page_markdown("[e](docs/using.md)", page=page) == "[e](../using.md)"
+
+
+def test_roles_of_docstrings_do_not_show() -> None:
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="reference/api/stockade.md"))
+    text = "<p>a :class:<code>Chunk</code>, :no: :class: <code>b</code></p>"
+    assert reference.on_page_content(text, page=page) == (
+        "<p>a <code>Chunk</code>, :no: :class: <code>b</code></p>"
+    )
+    page.file.src_uri = "using.md"
+    assert reference.on_page_content(text, page=page) == text
