@@ -19,6 +19,7 @@ import stockade
 from conformance.mutants.base import Changed, Mutant, PlainSandbox
 from conformance.mutants.executing import LosesTheEnvironment
 from conformance.mutants.isolating import ISOLATING
+from conformance.mutants.secret import WITHOUT_GATEWAY
 from conformance.mutants.selected import TellsTheEnvironment
 from stockade.capabilities import Capabilities, Isolation
 from stockade.config import SandboxConfig
@@ -164,7 +165,7 @@ def _b4(way: str, name: str, sandbox: type[PlainSandbox]) -> Mutant:
 #: Those of E whose check executes something.
 _OF_E = [
     mutant
-    for mutant in ISOLATING
+    for mutant in (*ISOLATING, *WITHOUT_GATEWAY)
     if mutant.clause.startswith("E")
     and not mutant.needs
     and hasattr(ProviderConformance, f"test_E12_overlapping_{mutant.check}")

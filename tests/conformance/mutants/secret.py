@@ -15,7 +15,7 @@ from stockade_secrets.masking import Masker
 from stockade_secrets.opener import Opener
 from stockade_secrets.requests import Draft
 
-__all__ = ["SECRET"]
+__all__ = ["SECRET", "WITHOUT_GATEWAY"]
 
 _CARRIED = "E11_requests_to_its_hosts_carry_it_and_no_other"
 _NOWHERE = "E11_the_value_is_nowhere_inside"
@@ -54,12 +54,18 @@ def _of(name: str, check: str, patch: Patch, says: str = "") -> Mutant:
     return Mutant(name=name, check=check, make=make, patch=patch, says=says, needs="bubblewrap")
 
 
-SECRET = [
+#: Walls that take secrets and have no gateway, for each check.
+WITHOUT_GATEWAY = [
     Mutant(
         name="has-no-gateway",
-        check=_CARRIED,
+        check=check,
         make=functools.partial(suite, NoWall, secrets="native", network_off="native"),
-    ),
+    )
+    for check in (_CARRIED, _NOWHERE, _BACK)
+]
+
+SECRET = [
+    *WITHOUT_GATEWAY,
     _core(_CARRIED, "takes-secrets", "stockade.sessions._runtime.refuse", lambda *_: None),
     _of("fills-nothing", _CARRIED, _fills_nothing, "its host alone"),
     _of("sends-placeholders-anywhere", _CARRIED, _looks_at_nothing, "no placeholder to another"),
