@@ -126,7 +126,7 @@ def test_E4_sessions_do_not_share_their_processes(wall: str) -> None:
 def test_D6_a_bomb_of_forks_ends_at_its_timeout(wall: str) -> None:
     mark = f"42{os.getpid()}"
     with stockade.open(wall, max_processes=128) as session:
-        line = f"f() {{ setsid sleep {mark} & f & f & }}; f; exec sleep {mark}"
+        line = f"f() {{ setsid sleep {mark} & f & f & }}; f & exec sleep {mark}"
         assert session.shell(line, timeout=1).verdict is Verdict.TIMED_OUT
         assert gone(f"sleep {mark}")
         assert session.run(["true"]).success

@@ -67,7 +67,7 @@ def test_E4_a_fork_bomb_of_500(session: Session) -> None:
 
 def test_D6_a_fork_bomb_ends_at_its_timeout(session: Session) -> None:
     mark = f"37{os.getpid()}"
-    line = f"f() {{ setsid sleep {mark} & f & f & }}; f; sleep {mark}"
+    line = f"f() {{ setsid sleep {mark} & f & f & }}; f & sleep {mark}"
     assert session.shell(line, timeout=1).verdict is Verdict.TIMED_OUT
     assert gone(f"sleep {mark}")
     assert session.run(["true"]).success
