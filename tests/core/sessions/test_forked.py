@@ -324,3 +324,32 @@ def test_a_folder_that_goes_with_its_process_stays_when_a_child_ends(tmp_path: P
         tmp_path,
     )
     assert out == ""
+
+
+def test_C12_a_child_that_is_forked_during_a_write_can_write(tmp_path: Path) -> None:
+    """SQLite's memory of its locks comes along in a fork."""
+    out = _run(
+        """
+        ledger = SqliteLedger(os.path.join(sys.argv[2], "ledger.sqlite"), timeout_seconds=2)
+        writing = threading.Event()
+
+        def write():
+            with ledger.file.writing() as db:
+                writing.set()
+                time.sleep(0.2)
+
+        def child():
+            with ledger.file.writing() as db:
+                db.execute("INSERT INTO notes VALUES ('child', 'wrote')")
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        writing.wait(5)
+        in_child(child)
+        writer.join()
+        with ledger.file.reading() as db:
+            expect(list(db.execute("SELECT * FROM notes WHERE name = 'child'")), "a note")
+        """,
+        tmp_path,
+    )
+    assert out == ""

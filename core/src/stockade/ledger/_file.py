@@ -17,6 +17,7 @@ import attrs
 from stockade._place import Place
 from stockade.errors import LedgerError
 from stockade.ledger._errors import AWAY, busy, damaged, explained
+from stockade.system.forks import held_at_fork
 from stockade.system.moments import read_moment
 
 __all__ = ["COLUMNS", "LedgerFile", "LedgerRecord"]
@@ -161,6 +162,12 @@ class LedgerFile:
         self._connection: sqlite3.Connection | None = None
         self._pid = 0
         self._inode: tuple[int, int] | None = None
+        held_at_fork(self._at_fork)
+
+    def _at_fork(self) -> threading.Lock | None:
+        """No process is forked in a transaction: SQLite remembers in memory what its connections
+        have locked, and a child would wait for a thread that it does not have (C12)."""
+        return self._lock if self._pid == os.getpid() else None
 
     def exists(self) -> bool:
         """Whether there is a file at all: reading never makes one."""
