@@ -188,3 +188,14 @@ def test_an_image_without_python_has_the_way_out_too() -> None:
         line = "wget -q -O - http://elsewhere.example/ 2>&1; echo ${http_proxy%%:[0-9]*}"
         result = session.shell(line)
         assert "403" in result.stdout and "http://127.0.0.1" in result.stdout
+
+
+def test_a_program_on_a_terminal_has_the_way_out_too(engine: docker.APIClient) -> None:
+    with (
+        stockade.open(f"docker:{BUSYBOX}?network_allow=allowed.example") as session,
+        session.terminal(["sh", "-c", "echo proxy=$http_proxy"], timeout=30) as terminal,
+    ):
+        shown = b""
+        while piece := terminal.read():
+            shown += piece
+    assert b"proxy=http://127.0.0.1:" in shown

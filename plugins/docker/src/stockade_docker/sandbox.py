@@ -7,16 +7,13 @@ import logging
 import time
 from typing import Any
 
-import attrs
 import docker
 import requests
 from docker.errors import APIError, ImageNotFound, NotFound
 
 from stockade.errors import DestroyError, SandboxLostError, SandboxStartError
-from stockade.toolkit.egress import WayOut
 from stockade.toolkit.supervised import Death, Link, LinkLost, SupervisedSandbox, Transport
-from stockade.toolkit.supervised.egress import Egress
-from stockade.wall import Changes, ExecRequest, OpenRequest, Output, Running
+from stockade.wall import Changes, OpenRequest
 from stockade_docker.create import Shape, arguments, user
 from stockade_docker.delivery import COMMAND
 from stockade_docker.ending import ContainerEnd
@@ -34,8 +31,6 @@ _SETTLE_SECONDS = 3.0
 _REMOVE_SECONDS = 20.0
 #: How long an idle container may take to end by itself before it is killed.
 _WIND_DOWN_SECONDS = 0.2
-#: How long the way out to named hosts may take to open.
-_EGRESS_SECONDS = 20.0
 
 
 class NoSupervisorError(SandboxStartError):
@@ -62,9 +57,7 @@ class ContainerSandbox(SupervisedSandbox):
         self._api = api
         self._shared = shared
         self._networked = request.config.network_enabled
-        self._egress: Egress | None = None
         self._end: ContainerEnd | None = None
-        self._proxy: dict[str, str] = {}
         super().__init__(first, startup_seconds=request.config.startup_timeout_seconds)
 
     @classmethod
@@ -141,21 +134,6 @@ class ContainerSandbox(SupervisedSandbox):
             self.release()
             raise LinkLost(f"the engine does not show its container's end: {error}") from error
 
-    # -- executions --------------------------------------------------------------
-
-    def start(self, request: ExecRequest, output: Output) -> Running:
-        if self._proxy:
-            request = attrs.evolve(request, env={**self._proxy, **request.env})
-        return super().start(request, output)
-
-    def open_egress(self, way_out: WayOut) -> None:
-        """Let programs reach these hosts and nothing else (E10). Raises SandboxStartError."""
-        try:
-            self._egress = Egress(self.link, way_out)
-            self._proxy = self._egress.open(_EGRESS_SECONDS, self.files())
-        except LinkLost as error:
-            raise SandboxStartError(f"the way out could not be opened: {error}") from error
-
     # -- what SupervisedSandbox asks for -------------------------------------------
 
     def post_mortem(self, *, settle: bool) -> Death | None:
@@ -220,13 +198,9 @@ class ContainerSandbox(SupervisedSandbox):
             self._end.close()
 
     def detach(self) -> None:
-        if self._egress is not None:
-            self._egress.close()
         self.release()
 
     def destroy(self) -> None:
-        if self._egress is not None:
-            self._egress.close()
         self.remove(self._api, self.container)
 
     @staticmethod

@@ -6,15 +6,11 @@ import contextlib
 import math
 import time
 from collections.abc import Mapping
-from typing import Any, TypeVar
-
-import attrs
+from typing import Any
 
 from stockade.errors import DestroyError, SandboxLostError, SandboxStartError
-from stockade.toolkit.egress import WayOut
 from stockade.toolkit.supervised import Death, Link, LinkLost, SupervisedSandbox
-from stockade.toolkit.supervised.egress import Egress
-from stockade.wall import ExecRequest, OpenRequest, Output, Running, Terminal, TerminalRequest
+from stockade.wall import OpenRequest
 from stockade_e2b import renewing
 from stockade_e2b.figures import Figures
 from stockade_e2b.service import Service, failed_start, is_gone, is_refused, words_of
@@ -26,11 +22,8 @@ _ASK_SECONDS = 20.0
 _SETTLE_SECONDS = 3.0
 #: A pause writes the sandbox's memory somewhere.
 _PAUSE_SECONDS = 120.0
-_EGRESS_SECONDS = 20.0
 #: A durable one's end at the service comes this much after the session's own.
 _GRACE_SECONDS = 5.0
-
-_Request = TypeVar("_Request", ExecRequest, TerminalRequest)
 
 
 def made(service: Service, request: OpenRequest, template: str, marks: Mapping[str, str]) -> Any:
@@ -106,8 +99,6 @@ class E2bSandbox(SupervisedSandbox):
         self.box = sandbox
         self.kill_seconds = float(request.options["kill_seconds"])
         self._service = service
-        self._egress: Egress | None = None
-        self._proxy: dict[str, str] = {}
         timeout = request.options["timeout"]
         self._renewed = renewing.Renewed(sandbox, timeout, request.expires_at, self._gone)
         self._puts_off = not request.config.durable or request.expires_at is None
@@ -144,27 +135,7 @@ class E2bSandbox(SupervisedSandbox):
         """The service's own word for it."""
         return str(self.box.sandbox_id)
 
-    def open_egress(self, way_out: WayOut) -> None:
-        """Let programs reach these hosts and nothing else (E10). Raises SandboxStartError."""
-        try:
-            self._egress = Egress(self.link, way_out)
-            self._proxy = self._egress.open(_EGRESS_SECONDS, self.files())
-        except LinkLost as error:
-            raise SandboxStartError(f"the way out could not be opened: {error}") from error
-
     # -- the Sandbox interface ---------------------------------------------------------
-
-    def start(self, request: ExecRequest, output: Output) -> Running:
-        return super().start(self._led(request), output)
-
-    def terminal(self, request: TerminalRequest) -> Terminal:
-        return super().terminal(self._led(request))
-
-    def _led(self, request: _Request) -> _Request:
-        """The request with the way out in its environment."""
-        if not self._proxy:
-            return request
-        return attrs.evolve(request, env={**self._proxy, **request.env})
 
     def limits(self) -> Mapping[str, float | None]:
         return self.figures.limits(self._transport.stderr)
@@ -229,8 +200,6 @@ class E2bSandbox(SupervisedSandbox):
 
     def release(self) -> None:
         renewing.end(self._renewed)
-        if self._egress is not None:
-            self._egress.close()
         super().release()
 
     def detach(self) -> None:

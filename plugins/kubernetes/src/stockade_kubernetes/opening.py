@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from stockade.errors import DestroyError, SandboxLostError, SandboxStartError, StockadeError
-from stockade.toolkit.egress import Names
+from stockade.toolkit.egress import WayOut
 from stockade.toolkit.supervised import LinkLost
 from stockade.wall import AttachRequest, OpenRequest, Sandbox
 from stockade_kubernetes import inside, minding, script, waiting
@@ -44,7 +44,7 @@ class Opening:
     kind: str  #: what the pod's kernel must be: gvisor, kata, node
     probe_seconds: float
 
-    def opened(self, request: OpenRequest, names: Names | None) -> Sandbox:
+    def opened(self, request: OpenRequest, way_out: WayOut | None) -> Sandbox:
         """A new pod with its supervisor. Raises as ``Wall.open``, and leaves none (C5)."""
         until = time.monotonic() + request.config.startup_timeout_seconds
         if _closed(request):
@@ -52,7 +52,7 @@ class Opening:
         pod = self._made(request, until)
         name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
         try:
-            sandbox = self._started(request, pod, names, until)
+            sandbox = self._started(request, pod, way_out, until)
         except BaseException as error:
             with contextlib.suppress(DestroyError):  # gc finds it
                 remove_pod(self.cluster, name, uid)
@@ -62,7 +62,7 @@ class Opening:
             raise
         return AttachedPod(self.cluster, name, uid, sandbox) if request.config.durable else sandbox
 
-    def attached(self, request: AttachRequest, names: Names | None) -> Sandbox:
+    def attached(self, request: AttachRequest, way_out: WayOut | None) -> Sandbox:
         """Over a pod that runs already. Raises as ``Wall.attach``."""
         name = name_of(request.session_id)
         try:
@@ -79,7 +79,7 @@ class Opening:
         def reach() -> PodSandbox:
             until = time.monotonic() + request.config.startup_timeout_seconds
             try:
-                return self._joined(request, pod, names, until)
+                return self._joined(request, pod, way_out, until)
             except SandboxLostError:
                 raise
             except (ClusterError, StockadeError) as error:
@@ -135,7 +135,7 @@ class Opening:
             )
 
     def _started(
-        self, request: OpenRequest, pod: Any, names: Names | None, until: float
+        self, request: OpenRequest, pod: Any, way_out: WayOut | None, until: float
     ) -> PodSandbox:
         name = pod["metadata"]["name"]
         look = self._looker(name)
@@ -149,11 +149,11 @@ class Opening:
         seen = until_runs(self.cluster, pod, CONTAINER, until)
         self._check_unchanged({"spec": _kept(pod["spec"])}, seen)
         if request.config.durable:
-            return self._joined(request, seen, names, until)
+            return self._joined(request, seen, way_out, until)
         transport = attached(self.cluster, name, CONTAINER, until=until, look=look)
         try:
             service = self._deliver(transport, seen)
-            return self._over(request, seen, transport, service, names, shared=False)
+            return self._over(request, seen, transport, service, way_out, shared=False)
         except BaseException:
             transport.close()
             raise
@@ -162,7 +162,7 @@ class Opening:
         return functools.partial(waiting.look, self.cluster, name)
 
     def _joined(
-        self, request: OpenRequest, pod: Any, names: Names | None, until: float
+        self, request: OpenRequest, pod: Any, way_out: WayOut | None, until: float
     ) -> PodSandbox:
         command = script.joined(request.config)
         name = pod["metadata"]["name"]
@@ -171,7 +171,7 @@ class Opening:
         )
         try:
             service = self._ready(transport, pod)
-            return self._over(request, pod, transport, service, names, shared=True)
+            return self._over(request, pod, transport, service, way_out, shared=True)
         except BaseException:
             transport.close()
             raise
@@ -230,7 +230,7 @@ class Opening:
         pod: Any,
         transport: PodTransport,
         service: tuple[str, int] | None,
-        names: Names | None,
+        way_out: WayOut | None,
         *,
         shared: bool,
     ) -> PodSandbox:
@@ -240,7 +240,7 @@ class Opening:
             raise self._silent(transport, pod, error) from error
         try:
             self._verify(request, pod, sandbox, service)
-            sandbox.complete(request, names)
+            sandbox.complete(request, way_out)
         except BaseException as error:
             sandbox.release()
             if isinstance(error, LinkLost):

@@ -6,15 +6,12 @@ import contextlib
 import logging
 import time
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
-import attrs
-
-from stockade.errors import DestroyError, SandboxLostError, SandboxStartError
-from stockade.toolkit.egress import Names
+from stockade.errors import DestroyError, SandboxLostError
+from stockade.toolkit.egress import WayOut
 from stockade.toolkit.supervised import Link, LinkLost, SupervisedSandbox
-from stockade.toolkit.supervised.egress import Egress
-from stockade.wall import ExecRequest, OpenRequest, Output, Running, Terminal, TerminalRequest
+from stockade.wall import OpenRequest
 from stockade_kubernetes import minding
 from stockade_kubernetes.cluster import Cluster, ClusterError
 from stockade_kubernetes.deaths import PodDeath, death_of
@@ -29,12 +26,9 @@ _ASK_SECONDS = 10.0
 #: How long a kubelet may take to report that a container has ended.
 _SETTLE_SECONDS = 5.0
 _REMOVE_SECONDS = 20.0
-_EGRESS_SECONDS = 20.0
 #: How long a node may take to end a pod, and how often it is asked.
 _NODE_SECONDS = 10.0
 _LOOK_SECONDS = 0.2
-
-_Request = TypeVar("_Request", ExecRequest, TerminalRequest)
 
 
 def remove_pod(cluster: Cluster, name: str, uid: str = "", *, certain: bool = False) -> None:
@@ -89,8 +83,6 @@ class PodSandbox(SupervisedSandbox):
         self.uid: str = pod["metadata"]["uid"]
         self.owner_label: str = pod["metadata"]["labels"][f"{LABEL}owner"]
         self._shared = shared
-        self._egress: Egress | None = None
-        self._proxy: dict[str, str] = {}
         self._seen_dead: PodDeath | None = None
         # What an attached container writes goes through its log, line by line.
         transport.one_line = not shared
@@ -102,33 +94,15 @@ class PodSandbox(SupervisedSandbox):
             link.close()
             raise
 
-    def complete(self, request: OpenRequest, names: Names | None) -> None:
+    def complete(self, request: OpenRequest, way_out: WayOut | None) -> None:
         """What a session has beside programs. Raises SandboxStartError."""
-        if names is not None:
-            try:
-                self._egress = Egress(self.link, names)
-                self._proxy = self._egress.open(_EGRESS_SECONDS)
-            except LinkLost as error:
-                raise SandboxStartError(f"the way out could not be opened: {error}") from error
+        if way_out is not None:
+            self.open_egress(way_out)
         if request.config.ports:
             self.publish(request.config.ports)
         if not self._shared:
             self.expire_at(request.expires_at)
         minding.begin(self.cluster, self)
-
-    # -- the Sandbox interface ---------------------------------------------------------
-
-    def start(self, request: ExecRequest, output: Output) -> Running:
-        return super().start(self._led(request), output)
-
-    def terminal(self, request: TerminalRequest) -> Terminal:
-        return super().terminal(self._led(request))
-
-    def _led(self, request: _Request) -> _Request:
-        """The request with the way out in its environment."""
-        if not self._proxy:
-            return request
-        return attrs.evolve(request, env={**self._proxy, **request.env})
 
     # -- what SupervisedSandbox asks for -----------------------------------------------
 
@@ -181,8 +155,6 @@ class PodSandbox(SupervisedSandbox):
 
     def release(self) -> None:
         minding.end(self.cluster, self)
-        if self._egress is not None:
-            self._egress.close()
         super().release()
 
     def detach(self) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from stockade.capabilities import Capabilities, Isolation
 from stockade.config import SandboxConfig
 from stockade.errors import ConfigError, ProviderUnavailableError
-from stockade.toolkit.egress import Names
+from stockade.toolkit.egress import WayOut
 from stockade.wall import (
     AttachRequest,
     Availability,
@@ -190,7 +190,7 @@ class KubernetesWall(Wall):
             )
         if request.config.user is not None and request.config.user.partition(":")[0] == "0":
             raise ConfigError("user='0': a pod's programs are never root; name another user.")
-        return self._opening().opened(request, _names(request))
+        return self._opening().opened(request, WayOut.of(request))
 
     # -- what outlives a process ------------------------------------------------------
 
@@ -227,12 +227,4 @@ class KubernetesWall(Wall):
             return None
 
     def attach(self, request: AttachRequest) -> Sandbox:
-        return self._opening().attached(request, _names(request))
-
-
-def _names(request: OpenRequest) -> Names | None:
-    words = request.config.network_allow
-    try:
-        return Names.of(words) if words else None
-    except ValueError as error:
-        raise ConfigError(f"network_allow: {error}.") from None
+        return self._opening().attached(request, WayOut.of(request))

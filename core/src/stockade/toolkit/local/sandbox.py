@@ -6,7 +6,6 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
 
 import attrs
 
@@ -17,7 +16,6 @@ from stockade.toolkit.local.process import KeeperLostError, KeeperProcess, State
 from stockade.toolkit.local.root import Root
 from stockade.toolkit.local.spec import KeeperSpec
 from stockade.toolkit.supervised import Death, LinkLost, SocketTransport, SupervisedSandbox
-from stockade.toolkit.supervised.egress import Egress
 from stockade.toolkit.supervised.ends import End
 from stockade.toolkit.supervised.execution import LinkExecution
 from stockade.wall import ExecRequest, Output, Running, Terminal, TerminalRequest
@@ -28,8 +26,6 @@ __all__ = ["LocalSandbox", "Plan"]
 _SETTLE_SECONDS = 3.0
 #: How a program ends that was killed, and a shell whose program was.
 _KILLED = (-9, 137)
-
-_Request = TypeVar("_Request", ExecRequest, TerminalRequest)
 
 
 @attrs.frozen(kw_only=True)
@@ -62,16 +58,13 @@ class LocalSandbox(SupervisedSandbox):
         memory, share = spec.watched
         self._watched = memory is not None or share is not None
         self._memory_watched = "memory" not in spec.held
-        self._egress: Egress | None = None
-        self._way_out: dict[str, str] = {}
         seconds = spec.startup_seconds
         transport = SocketTransport(keeper.connection)
         super().__init__(transport, startup_seconds=seconds, expires_at=spec.expires_at)
         #: The sandbox's first process, as this machine numbers it.
         self.init_pid: int = keeper.ready(plan.limits, plan.modes, plan.remounts, plan.settings)
         if plan.way_out is not None:
-            self._egress = Egress(self.link, plan.way_out)
-            self._way_out = self._egress.open(seconds, self.files())
+            self.open_egress(plan.way_out)
         if plan.ports:
             self.publish(plan.ports)
 
@@ -96,18 +89,17 @@ class LocalSandbox(SupervisedSandbox):
     # -- what SupervisedSandbox asks for -----------------------------------------
 
     def start(self, request: ExecRequest, output: Output) -> Running:
-        return super().start(self._announced(request), output)
+        self._announce()
+        return super().start(request, output)
 
     def terminal(self, request: TerminalRequest) -> Terminal:
-        return super().terminal(self._announced(request))
+        self._announce()
+        return super().terminal(request)
 
-    def _announced(self, request: _Request) -> _Request:
-        """The request with the way out in its environment; the watch looks out for it."""
+    def _announce(self) -> None:
+        """The watch looks out for what starts."""
         if self._watched:
             self.keeper.expect()
-        if self._way_out:
-            return attrs.evolve(request, env={**self._way_out, **request.env})
-        return request
 
     def out_of_memory(self, execution: LinkExecution, end: End) -> bool:
         """Where the keeper watches, it knows whose program it ended; a kernel only counts."""
@@ -136,8 +128,6 @@ class LocalSandbox(SupervisedSandbox):
         self.keeper.kill()
 
     def destroy(self) -> None:
-        if self._egress is not None:
-            self._egress.close()
         self.keeper.end()
 
     def expire_at(self, when: float | None) -> None:

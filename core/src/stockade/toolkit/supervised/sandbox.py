@@ -9,8 +9,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
-from stockade.errors import SandboxLostError
+import attrs
+
+from stockade.errors import SandboxLostError, SandboxStartError
 from stockade.file_backend import FileBackend
 from stockade.lowering.argv import INTERPRETERS, script_bytes
 from stockade.system.threads import in_thread
@@ -26,6 +29,10 @@ from stockade.toolkit.supervised.terminal import SupervisedTerminal
 from stockade.toolkit.supervised.transport import Transport
 from stockade.wall import ExecRequest, Output, Running, Sandbox, Terminal, TerminalRequest
 
+if TYPE_CHECKING:
+    from stockade.toolkit.egress import WayOut
+    from stockade.toolkit.supervised.egress import Egress
+
 __all__ = ["SupervisedSandbox"]
 
 _log = logging.getLogger(__name__)
@@ -33,6 +40,10 @@ _log = logging.getLogger(__name__)
 #: The supervisor's own deadline comes this much after the owner's.
 _EXPIRY_GRACE_SECONDS = 3.0
 _WHICH_SECONDS = 10.0
+#: How long the way out to named hosts may take to open.
+_EGRESS_SECONDS = 20.0
+
+_Request = TypeVar("_Request", ExecRequest, TerminalRequest)
 
 
 class SupervisedSandbox(Sandbox):
@@ -68,6 +79,9 @@ class SupervisedSandbox(Sandbox):
         self._paused = False
         self._interpreters: dict[str, str] | None = None
         self._published: Published | None = None
+        self._egress: Egress | None = None
+        #: What leads programs to the named hosts, and is in the environment of each.
+        self._way_out: dict[str, str] = {}
         self._kept: dict[tuple[str, str], Kept] = {}
         self.link.on_broken = self._broken
         self.hello: Hello = self.link.handshake(startup_seconds, begun=begun)
@@ -117,6 +131,30 @@ class SupervisedSandbox(Sandbox):
         published.open(ports)
         self._published = published
 
+    def open_egress(self, way_out: WayOut) -> None:
+        """Let programs reach these hosts and nothing else, over the link (E10); with the
+        secrets of some (E11).
+
+        Called once by a wall that claims an allow-list, before anything of the caller's runs.
+        Raises SandboxStartError.
+        """
+        # Most sessions have none.
+        from stockade.toolkit.supervised.egress import Egress
+
+        self._egress = Egress(self.link, way_out)
+        try:
+            self._way_out = self._egress.open(_EGRESS_SECONDS, self.files())
+        except LinkLost as error:
+            raise SandboxStartError(
+                f"the way out to named hosts could not be opened: {error}; try again."
+            ) from error
+
+    def _led(self, request: _Request) -> _Request:
+        """The request with the way out in its environment; what the caller set stands."""
+        if not self._way_out:
+            return request
+        return attrs.evolve(request, env={**self._way_out, **request.env})
+
     # -- the Sandbox interface -------------------------------------------------
 
     @property
@@ -124,6 +162,7 @@ class SupervisedSandbox(Sandbox):
         return ("python", *KEPT)
 
     def start(self, request: ExecRequest, output: Output) -> Running:
+        request = self._led(request)
         if request.state is not None and request.language in KEPT:
             text = script_bytes(request, request.language)
             kept = self._kept_of(request.language, request.state, request.interpreter)
@@ -157,7 +196,7 @@ class SupervisedSandbox(Sandbox):
 
     def terminal(self, request: TerminalRequest) -> Terminal:
         try:
-            return SupervisedTerminal(self, request)
+            return SupervisedTerminal(self, self._led(request))
         except LinkLost as error:
             raise self.loss(error) from error
 
@@ -227,6 +266,8 @@ class SupervisedSandbox(Sandbox):
         self.link.close()
         if self._published is not None:
             self._published.close()
+        if self._egress is not None:
+            self._egress.close()
 
     def expire_at(self, when: float | None) -> None:
         left = None if when is None else max(1.0, when - time.time() + _EXPIRY_GRACE_SECONDS)
