@@ -49,6 +49,19 @@ OPENED: dict[str, Change] = {
     ),
     "an open /proc": lambda spec: first(spec)["securityContext"].update(procMount="Unmasked"),
     "root": lambda spec: spec["securityContext"].update(runAsUser=0),
+    "another user of a container": lambda spec: first(spec)["securityContext"].update(
+        runAsUser=1000
+    ),
+    "root's group of a container": lambda spec: first(spec)["securityContext"].update(runAsGroup=0),
+    "no AppArmor": lambda spec: first(spec)["securityContext"].update(
+        appArmorProfile={"type": "Unconfined"}
+    ),
+    "no AppArmor in the pod": lambda spec: spec["securityContext"].update(
+        appArmorProfile={"type": "Unconfined"}
+    ),
+    "another type of SELinux": lambda spec: spec["securityContext"].update(
+        seLinuxOptions={"type": "spc_t"}
+    ),
     "a group": lambda spec: spec["securityContext"].update(supplementalGroups=[0]),
     "a sysctl": lambda spec: spec["securityContext"].update(
         sysctls=[{"name": "kernel.shm", "value": "1"}]
@@ -81,6 +94,12 @@ ALLOWED: dict[str, Change] = {
     ],
     "another way to write a limit": lambda spec: first(spec)["resources"]["limits"].update(
         memory="512Mi", cpu="1"
+    ),
+    "a profile of AppArmor": lambda spec: first(spec)["securityContext"].update(
+        appArmorProfile={"type": "RuntimeDefault"}
+    ),
+    "a level of SELinux": lambda spec: spec["securityContext"].update(
+        seLinuxOptions={"level": "s0:c1,c2"}
     ),
     "what the server fills in": lambda spec: first(spec).update(
         terminationMessagePolicy="File", stdin=False

@@ -32,6 +32,8 @@ _ABSENT_CONTAINER = (
     "volumeDevices",
 )
 _SECURITY = ("procMount", "windowsOptions", "supplementalGroups", "fsGroup", "sysctls")
+#: A container has the pod's own: what it states itself is instead of that.
+_SECURITY_CONTAINER = (*_SECURITY, "runAsUser", "runAsGroup")
 #: What a cluster writes in a way of its own, or may choose.
 _FREE = frozenset({"image", "imagePullPolicy"})
 #: What the API leaves out where it is false; of all others leaving them out says something else.
@@ -44,15 +46,12 @@ def changes(sent: Mapping[str, Any], got: Mapping[str, Any]) -> list[str]:
     found: list[str] = []
     _compare("spec", sent, got, found)
     _absent("spec", got, _ABSENT_SPEC, found)
-    _absent("spec.securityContext", got.get("securityContext") or {}, _SECURITY, found)
+    _security("spec", got, _SECURITY, found)
     for kind in ("containers", "initContainers"):
         for one in got.get(kind) or ():
             where = f"spec.{kind}[{one.get('name')}]"
             _absent(where, one, _ABSENT_CONTAINER, found)
-            security = one.get("securityContext") or {}
-            _absent(f"{where}.securityContext", security, _SECURITY, found)
-            if (security.get("capabilities") or {}).get("add"):
-                found.append(f"{where}.securityContext.capabilities.add was set")
+            _security(where, one, _SECURITY_CONTAINER, found)
     if "initContainers" not in sent and got.get("initContainers"):
         found.append("spec.initContainers was set")
     return found
@@ -60,6 +59,19 @@ def changes(sent: Mapping[str, Any], got: Mapping[str, Any]) -> list[str]:
 
 def _absent(where: str, got: Mapping[str, Any], names: tuple[str, ...], found: list[str]) -> None:
     found += [f"{where}.{name} was set" for name in names if got.get(name)]
+
+
+def _security(where: str, got: Mapping[str, Any], names: tuple[str, ...], found: list[str]) -> None:
+    where, said = f"{where}.securityContext", got.get("securityContext") or {}
+    # A user or group 0 was set, too.
+    found += [f"{where}.{name} was set" for name in names if said.get(name) not in (None, [], {})]
+    if (said.get("capabilities") or {}).get("add"):
+        found.append(f"{where}.capabilities.add was set")
+    # A profile may be added that allows less; these two allow more than the runtime's own.
+    if (said.get("appArmorProfile") or {}).get("type") == "Unconfined":
+        found.append(f"{where}.appArmorProfile is Unconfined")
+    if (said.get("seLinuxOptions") or {}).get("type"):
+        found.append(f"{where}.seLinuxOptions.type was set")
 
 
 def _compare(where: str, sent: Any, got: Any, found: list[str]) -> None:
