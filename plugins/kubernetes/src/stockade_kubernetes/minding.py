@@ -89,22 +89,23 @@ class _Minder:
     def __init__(self, cluster: Cluster) -> None:
         # The registry of minders is weak in the cluster, which sessions hold.
         self._cluster = weakref.ref(cluster)
-        self._all: dict[str, Minded] = {}
+        # Several may be of one pod: a durable one that this process attached to again.
+        self._all: set[Minded] = set()
         self._wake = threading.Condition()
         self._runs = False
 
     def begin(self, sandbox: Minded) -> None:
         with self._wake:
-            self._all[sandbox.uid] = sandbox
             if not self._runs:
-                self._runs = True
                 start_thread(
                     threading.Thread(target=self._run, daemon=True, name="stockade-kubernetes")
                 )
+                self._runs = True
+            self._all.add(sandbox)
 
     def end(self, sandbox: Minded) -> None:
         with self._wake:
-            self._all.pop(sandbox.uid, None)
+            self._all.discard(sandbox)
             self._wake.notify()
 
     def _run(self) -> None:
@@ -116,11 +117,11 @@ class _Minder:
                 if not self._all:
                     self._runs = False
                     return
-                sandboxes = dict(self._all)
+                sandboxes = list(self._all)
             self._look(sandboxes)
 
-    def _look(self, sandboxes: dict[str, Minded]) -> None:
-        for sandbox in sandboxes.values():
+    def _look(self, sandboxes: list[Minded]) -> None:
+        for sandbox in sandboxes:
             if time.monotonic() - sandbox.transport.heard > _SILENT_SECONDS:
                 sandbox.mourn("nothing is heard of it any more")
                 continue
@@ -129,12 +130,12 @@ class _Minder:
         cluster = self._cluster()
         if cluster is None:
             return
-        owners = {sandbox.owner_label for sandbox in sandboxes.values()}
+        owners = {sandbox.owner_label for sandbox in sandboxes}
         try:
             selector = f"{LABEL}owner in ({','.join(sorted(owners))})"
             found = {pod["metadata"]["uid"]: pod for pod in listed(cluster, selector)}
         except ClusterError as error:
             _log.debug("the pods could not be looked at: %s", error)
             return
-        for uid, sandbox in sandboxes.items():
-            sandbox.see(found.get(uid))
+        for sandbox in sandboxes:
+            sandbox.see(found.get(sandbox.uid))

@@ -1,0 +1,63 @@
+"""What a process does beside its sessions: looking after all their pods, and knowing others'."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from plugins.kubernetes.conftest import Scripted
+
+minding: Any = pytest.importorskip("stockade_kubernetes.minding")
+
+
+class Sandbox:
+    """What is looked after, with a list of what it was shown."""
+
+    def __init__(self, uid: str) -> None:
+        self.uid, self.owner_label = uid, "an-owner"
+        self.transport = SimpleNamespace(heard=float("inf"), ping=lambda: None)
+        self.seen: list[Any] = []
+
+    def see(self, pod: Any) -> None:
+        self.seen.append(pod)
+
+
+def pod(uid: str, address: str = "") -> dict[str, Any]:
+    return {"metadata": {"name": uid, "uid": uid}, "status": {"podIP": address}}
+
+
+def test_whoever_shares_a_pod_is_looked_after_when_another_leaves(
+    scripted: Scripted, cluster: Any
+) -> None:
+    """A process may hold a durable session twice: as it opened it, and attached to."""
+    found = pod("a")
+    scripted.answer = lambda method, path, body: (200, {}, {"items": [found]})
+    minder = minding._Minder(cluster)
+    stays, leaves = Sandbox("a"), Sandbox("a")
+    minder.begin(stays)
+    minder.begin(leaves)
+    minder.end(leaves)
+    minder._look(list(minder._all))
+    minder.end(stays)
+    assert stays.seen == [found] and leaves.seen == []
+
+
+def test_a_thread_that_was_not_to_be_had_is_asked_for_again(
+    cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[threading.Thread] = []
+
+    def none_left(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    minder = minding._Minder(cluster)
+    with monkeypatch.context() as full:
+        full.setattr(minding, "start_thread", none_left)
+        with pytest.raises(RuntimeError):
+            minder.begin(Sandbox("a"))
+    monkeypatch.setattr(minding, "start_thread", started.append)
+    minder.begin(Sandbox("b"))
+    assert len(started) == 1 and len(minder._all) == 1
