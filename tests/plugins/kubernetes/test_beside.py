@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import select
+import socket
 import threading
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 from plugins.kubernetes.conftest import Scripted
 
 minding: Any = pytest.importorskip("stockade_kubernetes.minding")
+streams: Any = pytest.importorskip("stockade_kubernetes.streams")
 
 
 class Sandbox:
@@ -61,3 +64,28 @@ def test_a_thread_that_was_not_to_be_had_is_asked_for_again(
     monkeypatch.setattr(minding, "start_thread", started.append)
     minder.begin(Sandbox("b"))
     assert len(started) == 1 and len(minder._all) == 1
+
+
+@pytest.mark.timeout(30)
+def test_a_stream_that_takes_nothing_holds_up_no_sign_of_life() -> None:
+    ours, theirs = socket.socketpair()
+    connection = SimpleNamespace(sock=ours, subprotocol="", getheaders=dict)
+    transport = streams.PodTransport(connection)
+    asked = ours.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+    sender = threading.Thread(target=lambda: _sent(transport, bytes(8 * asked)), daemon=True)
+    sender.start()
+    waiting = select.poll()
+    waiting.register(ours, select.POLLOUT)
+    while waiting.poll(0):  # until no more is taken
+        sender.join(0.01)
+    transport.ping()
+    assert sender.is_alive()
+    transport.close()
+    sender.join(5)
+    theirs.close()
+    assert not sender.is_alive()
+
+
+def _sent(transport: Any, data: bytes) -> None:
+    with pytest.raises(OSError):
+        transport.send(data)

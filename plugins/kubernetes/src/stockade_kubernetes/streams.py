@@ -139,22 +139,32 @@ class PodTransport(Transport):
             self._put(ABNF.OPCODE_BINARY, b"\0" + view[at : at + _PIECE])
 
     def ping(self) -> None:
-        """Ask for a sign of life; proxies end a connection that is silent. Raises OSError."""
-        self._put(ABNF.OPCODE_PING, b"")
+        """Ask for a sign of life; proxies end a connection that is silent. Never waits: where
+        something is being sent, or cannot be, that stands for the question. Raises OSError."""
+        if not self._sending.acquire(blocking=False):
+            return
+        try:
+            if self._wait(write=True, seconds=0.0):
+                self._write(ABNF.OPCODE_PING, b"")
+        finally:
+            self._sending.release()
 
     def _put(self, code: int, data: bytes) -> None:
-        left = memoryview(ABNF.create_frame(data, code).format())
         with self._sending:
-            while left:
-                if self._over.is_set():
-                    raise BrokenPipeError("the connection is closed")
-                try:
-                    with self._turn:
-                        left = left[self._socket.send(left) :]
-                except (ssl.SSLWantWriteError, BlockingIOError):
-                    self._wait(write=True, seconds=1.0)
-                except ssl.SSLWantReadError:  # new keys are agreed on; the reader takes part
-                    self._wait(write=False, seconds=0.05)
+            self._write(code, data)
+
+    def _write(self, code: int, data: bytes) -> None:
+        left = memoryview(ABNF.create_frame(data, code).format())
+        while left:
+            if self._over.is_set():
+                raise BrokenPipeError("the connection is closed")
+            try:
+                with self._turn:
+                    left = left[self._socket.send(left) :]
+            except (ssl.SSLWantWriteError, BlockingIOError):
+                self._wait(write=True, seconds=1.0)
+            except ssl.SSLWantReadError:  # new keys are agreed on; the reader takes part
+                self._wait(write=False, seconds=0.05)
 
     # -- output ------------------------------------------------------------------------
 
@@ -220,14 +230,14 @@ class PodTransport(Transport):
             self.status = _words(data)
         return None
 
-    def _wait(self, *, write: bool, seconds: float | None) -> None:
-        """Until the socket is ready, or ``seconds`` pass."""
+    def _wait(self, *, write: bool, seconds: float | None) -> bool:
+        """Until the socket is ready, or ``seconds`` pass; whether it is."""
         descriptor = self._socket.fileno()
         if descriptor < 0:
             raise OSError("the connection is closed")
         waiting = select.poll()
         waiting.register(descriptor, select.POLLOUT if write else select.POLLIN)
-        waiting.poll(None if seconds is None else int(seconds * 1000))
+        return bool(waiting.poll(None if seconds is None else int(seconds * 1000)))
 
     # -- the end -----------------------------------------------------------------------
 
