@@ -13,6 +13,8 @@ import pytest
 from plugins.kubernetes.conftest import Scripted
 
 minding: Any = pytest.importorskip("stockade_kubernetes.minding")
+opening: Any = pytest.importorskip("stockade_kubernetes.opening")
+pods: Any = pytest.importorskip("stockade_kubernetes.pod")
 streams: Any = pytest.importorskip("stockade_kubernetes.streams")
 
 
@@ -89,3 +91,17 @@ def test_a_stream_that_takes_nothing_holds_up_no_sign_of_life() -> None:
 def _sent(transport: Any, data: bytes) -> None:
     with pytest.raises(OSError):
         transport.send(data)
+
+
+def test_of_many_pods_one_page_is_asked_for_and_the_newest_here_are_tried(
+    scripted: Scripted, cluster: Any
+) -> None:
+    many = [pod(f"p{number}", f"10.1.0.{number}") for number in range(64)]
+    said = {"items": many, "metadata": {"continue": "more"}}
+    scripted.answer = lambda method, path, body: (200, {}, said)
+    way = opening.Opening(cluster, pods.Shape(image="an-image"), "node", 0.1)
+    assert len(way._neighbours(pod("a", "10.2.0.1"))) == 16
+    assert way._neighbours(pod("b", "10.2.0.2"))[-1] == "10.2.0.1"
+    assert "10.2.0.2" not in way._neighbours(pod("b", "10.2.0.2"))
+    ((_, path, _),) = scripted.asked
+    assert "limit=64" in path

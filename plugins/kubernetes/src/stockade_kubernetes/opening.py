@@ -14,7 +14,7 @@ from stockade.errors import DestroyError, SandboxLostError, SandboxStartError, S
 from stockade.toolkit.egress import WayOut
 from stockade.toolkit.supervised import LinkLost
 from stockade.wall import AttachRequest, OpenRequest, Sandbox
-from stockade_kubernetes import inside, minding, script, waiting
+from stockade_kubernetes import inside, script, waiting
 from stockade_kubernetes.cluster import Cluster, ClusterError
 from stockade_kubernetes.compare import changes
 from stockade_kubernetes.deaths import death_of
@@ -31,6 +31,8 @@ _ASK_SECONDS = 20.0
 #: How long what other pods there are is known.
 _NEIGHBOURS_SECONDS = 60.0
 _MOST_NEIGHBOURS = 16
+#: So many are asked for, since some have no address yet.
+_NEIGHBOURS_PAGE = 4 * _MOST_NEIGHBOURS
 _POLICY_SECONDS = 600.0
 _LINE_BYTES = 4096
 
@@ -276,19 +278,24 @@ class Opening:
             inside.check_closed(sandbox.link, around, self.probe_seconds)
 
     def _neighbours(self, pod: Any) -> tuple[str, ...]:
-        """Addresses of other sessions' pods, the newest first."""
+        """Addresses of other sessions' pods: those opened here last, before any others."""
         known: dict[str, str] | None = self.cluster.known("pods", _NEIGHBOURS_SECONDS)
         if known is None:
             known = {}
             with contextlib.suppress(ClusterError):
-                for one in minding.listed(self.cluster, f"{LABEL}session"):
+                # A page is enough: of a fleet's pods a few are tried.
+                query = {"labelSelector": f"{LABEL}session", "limit": _NEIGHBOURS_PAGE}
+                said = self.cluster.ask("GET", self.cluster.pods, query=query, seconds=_ASK_SECONDS)
+                for one in said["items"]:
                     if address := (one.get("status") or {}).get("podIP"):
                         known[one["metadata"]["uid"]] = address
             self.cluster.keep("pods", known)
-        found = [address for uid, address in known.items() if uid != pod["metadata"]["uid"]]
+        others = dict(known)  # other threads open sessions meanwhile, and add theirs
+        uid = pod["metadata"]["uid"]
+        others.pop(uid, None)
         if address := (pod.get("status") or {}).get("podIP"):
-            known[pod["metadata"]["uid"]] = address
-        return tuple(found[-_MOST_NEIGHBOURS:])
+            known[uid] = address
+        return tuple(others.values())[-_MOST_NEIGHBOURS:]
 
     def _node_kernel(self, pod: Any) -> str:
         name = (pod.get("spec") or {}).get("nodeName")
