@@ -14,7 +14,7 @@ from stockade.system.forks import FreshLock, in_child
 from stockade.wall import Place
 from stockade_kubernetes.cluster import Cluster
 
-__all__ = ["Where", "cluster_at", "forget"]
+__all__ = ["Where", "cluster_at"]
 
 _ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 
@@ -88,15 +88,6 @@ def cluster_at(where: Where) -> Cluster:
         if found is None:
             found = _clusters[where] = _loaded(where)
         return found
-
-
-def forget() -> None:
-    """Have configurations read anew: for tests, and where a token was refused."""
-    with _lock:
-        clusters = list(_clusters.values())
-        _clusters.clear()
-    for cluster in clusters:
-        cluster.close()
 
 
 def _forget() -> None:
