@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 import stockade
 from conftest import need
 from plugins.docker.conftest import PYTHON
 from stockade import Session
+from stockade.errors import CapacityError
+from stockade_docker import ending
 
 
 def keeps_and_restarts(session: Session) -> None:
@@ -30,3 +37,19 @@ def test_named_interpreters_of_a_durable_session(wall: str) -> None:
         with stockade.attach(session.session_id, agent_id="a") as attached:
             keeps_and_restarts(attached)
         session.close()
+
+
+def test_where_no_thread_is_to_be_had_no_connection_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def none_left(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    ours, theirs = socket.socketpair()
+    api: Any = SimpleNamespace(attach_socket=lambda container, params: ours)
+    monkeypatch.setattr(threading.Thread, "start", none_left)
+    with pytest.raises(CapacityError, match="no thread could be started"):
+        ending.ContainerEnd(api, "a-container", lambda: None)
+    theirs.settimeout(5)
+    assert theirs.recv(1) == b""
+    theirs.close()

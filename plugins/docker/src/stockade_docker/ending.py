@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import docker
 
+from stockade.system.threads import start_thread
 from stockade_docker.streams import hang_up
 
 __all__ = ["ContainerEnd"]
@@ -26,12 +27,16 @@ class ContainerEnd:
 
     def __init__(self, api: docker.APIClient, container: str, ended: Callable[[], None]) -> None:
         """``ended`` is called once, in that thread, unless ``close`` came before. Raises what
-        the engine's client does where the engine does not answer."""
+        the engine's client does where the engine does not answer, and CapacityError."""
         self._connection = api.attach_socket(container, params=_OUTPUT)
         self._ended = ended
         self._closed = threading.Event()
         name = f"stockade-end-{container[:12]}"
-        threading.Thread(target=self._wait, daemon=True, name=name).start()
+        try:
+            start_thread(threading.Thread(target=self._wait, daemon=True, name=name))
+        except BaseException:
+            self.close()
+            raise
 
     def _wait(self) -> None:
         carrier = getattr(self._connection, "_sock", self._connection)

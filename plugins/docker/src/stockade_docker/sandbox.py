@@ -125,14 +125,16 @@ class ContainerSandbox(SupervisedSandbox):
     def watch_end(self) -> None:
         """Have the link end with the container, although the engine holds it open (D14, E5).
 
-        Raises LinkLost.
+        Raises LinkLost and CapacityError, and lets go of the link then.
         """
         lost = LinkLost("its container has ended")
         try:
             self._end = ContainerEnd(self._api, self.container, lambda: self.link.fail(lost))
-        except FAILURES as error:
+        except BaseException as error:
             self.release()
-            raise LinkLost(f"the engine does not show its container's end: {error}") from error
+            if isinstance(error, FAILURES):
+                raise LinkLost(f"the engine does not show its container's end: {error}") from error
+            raise
 
     # -- what SupervisedSandbox asks for -------------------------------------------
 
