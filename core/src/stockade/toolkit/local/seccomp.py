@@ -188,8 +188,9 @@ OWN_PROCESS: Mapping[str, Rule] = MappingProxyType(
         "prlimit64": Rule([[Is(0, 0)], [Is(2, 0, whole=True)]]),
         "setpriority": Rule([[Is(0, 0), Is(1, 0)]]),
         "sched_setparam": Rule([[Is(0, 0)]]),
-        # The usual policy (SCHED_OTHER) of any thread: it takes nothing from anybody, and
-        # libraries set it for threads of their own, which they name (ZeroMQ, by pthread's call).
+        # The usual policy (SCHED_OTHER) of any thread: libraries set it for threads of their own,
+        # which they name (ZeroMQ, by pthread's call), and a filter cannot tell these apart. It
+        # takes a real-time policy from a thread of the same user that has one.
         "sched_setscheduler": Rule([[Is(0, 0)], [Is(1, 0)]]),
         "sched_setattr": Rule([[Is(0, 0)]]),
         "ioprio_set": Rule([[Is(0, 1), Is(1, 0)]]),
