@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
+from plugins.kubernetes.conftest import OPTIONS
 from stockade.session import Session
 from stockade.testing import ProviderConformance
 
 pytest.importorskip("stockade_kubernetes", reason="pip install stockade-kubernetes")
 
-HOME = os.environ.get("STOCKADE_CLUSTER", "/var/lib/stockade-cluster")
-OPTIONS = f"pull=never&kubeconfig={HOME}/kubeconfig&template={HOME}/template.yaml&cpu_request=0.01"
 _AWAY = {"KUBECONFIG": "/nonexistent/kubeconfig"}
 #: An old kubelet on a machine with both versions of cgroups; it forgets those of version 2.
 _DEVIATIONS = {
