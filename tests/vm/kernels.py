@@ -99,7 +99,7 @@ _LOCAL = "tests/vm/inside/local.py"
 
 
 def _parts(debian: Debian) -> tuple[Part, ...]:
-    """`local` is bubblewrap there: who checks it checks both."""
+    """`local` chooses bubblewrap in these guests, so its checks cover both walls."""
     return (
         Part(debian, "root", (_LANDLOCK, _LOCAL)),
         Part(debian, "user", (_LANDLOCK, _BUBBLEWRAP)),

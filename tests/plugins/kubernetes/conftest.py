@@ -49,7 +49,7 @@ def on_cluster() -> str:
 
 @attrs.define
 class Scripted:
-    """An API server that answers as it is told to, and keeps what it was asked."""
+    """An API server that gives the answers a test sets, and keeps what it was asked."""
 
     #: Called with method, path, body; gives status, headers and body.
     answer: Callable[[str, str, Any], tuple[int, dict[str, str], Any]]
