@@ -105,14 +105,19 @@ for path in {paths!r}:
 _TAKE_PIPES = """
 import fcntl, os, time
 kept = []
-try:
-    while len(kept) < 256:
-        kept.append(os.pipe())
-        fcntl.fcntl(kept[-1][1], {set_size}, 1 << 20)
-except OSError: pass
-kept += [os.pipe() for _ in range(32)]  # the rest, in small pieces
+def take():
+    try: kept.append(os.pipe())
+    except OSError: return False
+    end = kept[-1][1]
+    try: fcntl.fcntl(end, {set_size}, 1 << 20)
+    except OSError: pass
+    if fcntl.fcntl(end, {get_size}) >= {usual}: return True
+    for one in kept.pop(): os.close(one)
+    return False
+while len(kept) < 256 and take(): pass
 print(len(kept), flush=True)
-time.sleep(60)
+while True:  # what another process of this user gives back is taken as well
+    take() or time.sleep(0.001)
 """
 _ONE_PIPE = """
 import os
@@ -312,7 +317,9 @@ class Isolation(ConformanceBase):
             self.need_python(one)
             usual = self._pipe_bytes(two)
             expect(usual >= _PIPE_BYTES, "E8", f"a pipe of {_PIPE_BYTES} bytes", usual)
-            code = _TAKE_PIPES.format(set_size=_F_SETPIPE_SZ)
+            code = _TAKE_PIPES.format(
+                set_size=_F_SETPIPE_SZ, get_size=_F_GETPIPE_SZ, usual=_PIPE_BYTES
+            )
             taking = one.stream(code=code, timeout=self.scaled(60))
             taking.take()
             left = self._pipe_bytes(two)
