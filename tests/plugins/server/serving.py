@@ -22,6 +22,7 @@ __all__ = [
     "Made",
     "Served",
     "at_host",
+    "create",
     "events",
     "frame",
     "made_key",
@@ -124,6 +125,26 @@ class Made:
     def stream(self, name: str, data: bytes, **headers: str) -> tuple[int, Any]:
         sent = {"content_type": "application/connect+json", **self.headers, **headers}
         return self.caller.ask("POST", f"/{name}", data, **sent)
+
+    def begin(self, *argv: str) -> None:
+        """Start a command that runs on: its stream is left."""
+        config = {"cmd": argv[0], "args": list(argv[1:])}
+        headers = {name.replace("_", "-"): value for name, value in self.headers.items()}
+        headers["content-type"] = "application/connect+json"
+        data = frame({"process": config, "stdin": False})
+        connection = self.caller.connection()
+        try:
+            connection.request("POST", "/process.Process/Start", data, headers)
+            assert connection.getresponse().read(5)
+        finally:
+            connection.close()
+
+
+def create(caller: Caller, **body: Any) -> Made:
+    """A sandbox of the template base, unless the body names another."""
+    status, found = caller.ask("POST", "/v2/sandboxes", {"templateID": "base", **body})
+    assert status == 201, found
+    return Made(caller, found["sandboxID"], found["envdAccessToken"])
 
 
 def at_host(host: str, path: str = "/asked") -> tuple[int, bytes]:

@@ -17,7 +17,7 @@ import attrs
 import pytest
 
 from plugins.server.conftest import need
-from plugins.server.serving import Caller, Made, Served, made_key, serving, start
+from plugins.server.serving import Caller, Made, Served, create, made_key, serving, start
 
 pytest.importorskip("starlette", reason="stockade-server is not installed (tox -e server)")
 pytest.importorskip("uvicorn", reason="stockade-server is not installed (tox -e server)")
@@ -72,12 +72,6 @@ def killed(served: Served) -> None:
     """At once, with no time for anything."""
     served.process.send_signal(signal.SIGKILL)
     served.process.wait(30)
-
-
-def create(caller: Caller, **body: Any) -> Made:
-    status, found = caller.ask("POST", "/v2/sandboxes", {"templateID": "base", **body})
-    assert status == 201, found
-    return Made(caller, found["sandboxID"], found["envdAccessToken"])
 
 
 def again(made: Made, served: Served) -> Made:

@@ -9,12 +9,11 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from plugins.server.conftest import need
-from plugins.server.serving import Caller, Made, Served, events, frame, made_key, serving
+from plugins.server.serving import Caller, Made, Served, create, events, frame, made_key, serving
 
 pytest.importorskip("starlette", reason="stockade-server is not installed (tox -e server)")
 pytest.importorskip("uvicorn", reason="stockade-server is not installed (tox -e server)")
@@ -60,12 +59,6 @@ def full(caller: Caller) -> dict[str, int]:
         assert time.monotonic() < until, now
         time.sleep(0.05)
     return now
-
-
-def create(caller: Caller, **body: Any) -> Made:
-    status, found = caller.ask("POST", "/v2/sandboxes", {"templateID": "base", **body})
-    assert status == 201, found
-    return Made(caller, found["sandboxID"], found["envdAccessToken"])
 
 
 def shell(made: Made, line: str, **envs: str) -> str:

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import pytest
 
-from plugins.server.serving import Caller, Made, frame, serving
+from plugins.server.serving import Caller, Made, serving
 
 pytest.importorskip("starlette", reason="stockade-server is not installed (tox -e server)")
 pytest.importorskip("uvicorn", reason="stockade-server is not installed (tox -e server)")
@@ -79,15 +79,7 @@ def at_port(made: Made, port: int = 8000, method: str = "GET", **more: Any) -> A
 
 def start_server(made: Made, program: str = _ECHO) -> None:
     """A server at port 8000, which says what it was asked."""
-    config = {"cmd": "python3", "args": ["-c", program]}
-    connection = made.caller.connection()
-    headers = {name.replace("_", "-"): value for name, value in made.headers.items()}
-    headers["content-type"] = "application/connect+json"
-    connection.request(
-        "POST", "/process.Process/Start", frame({"process": config, "stdin": False}), headers
-    )
-    assert connection.getresponse().read(5)
-    connection.close()
+    made.begin("python3", "-c", program)
     until = time.monotonic() + 30
     ready = "/?" + quote("HTTP/1.1 204 Ready\r\n\r\n")
     to = {"e2b_sandbox_id": made.sandbox_id, "e2b_sandbox_port": "8000"}
@@ -240,20 +232,12 @@ def test_a_private_sandboxs_ports_want_its_token_and_a_mask_is_the_host(caller: 
     assert at_port(private, e2b_traffic_access_token="x")[0] == 403
     token = found["trafficAccessToken"]
     assert at_port(private, e2b_traffic_access_token=token)[0] == 502  # nothing listens
-    connection = private.caller.connection()
-    headers = {name.replace("_", "-"): value for name, value in private.headers.items()}
-    headers["content-type"] = "application/connect+json"
-    config = {"cmd": "python3", "args": ["-c", _ECHO]}
-    connection.request(
-        "POST", "/process.Process/Start", frame({"process": config, "stdin": False}), headers
-    )
-    assert connection.getresponse().read(5)
+    private.begin("python3", "-c", _ECHO)
     until = time.monotonic() + 30
     while (answer := at_port(private, e2b_traffic_access_token=token))[0] == 502:
         assert time.monotonic() < until
         time.sleep(0.1)
     assert answer[1]["headers"]["host"] == "masked.example:8000"
-    connection.close()
     assert caller.ask("DELETE", f"/sandboxes/{private.sandbox_id}")[0] == 204
 
 

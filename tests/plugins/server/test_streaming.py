@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 
 from plugins.server.inside import STREAMING
-from plugins.server.serving import Caller, Made, frame, made_key, serving
+from plugins.server.serving import Caller, Made, create, made_key, serving
 
 pytest.importorskip("starlette", reason="stockade-server is not installed (tox -e server)")
 pytest.importorskip("uvicorn", reason="stockade-server is not installed (tox -e server)")
@@ -45,28 +45,13 @@ def made(folder: Path) -> Iterator[Made]:
     file.chmod(0o600)
     key = made_key(file, "one")
     with serving("--config", str(file), key=key) as served:
-        found = create(Caller(served.url, key))
+        found = create(Caller(served.url, key), timeout=500)
         begin(found)
         yield found
 
 
-def create(caller: Caller, **body: Any) -> Made:
-    asked = {"templateID": "base", "timeout": 500, **body}
-    status, found = caller.ask("POST", "/v2/sandboxes", asked)
-    assert status == 201, found
-    return Made(caller, found["sandboxID"], found["envdAccessToken"])
-
-
 def begin(made: Made) -> None:
-    config = {"cmd": "python3", "args": ["-c", STREAMING]}
-    connection = made.caller.connection()
-    headers = {name.replace("_", "-"): value for name, value in made.headers.items()}
-    headers["content-type"] = "application/connect+json"
-    connection.request(
-        "POST", "/process.Process/Start", frame({"process": config, "stdin": False}), headers
-    )
-    assert connection.getresponse().read(5)
-    connection.close()
+    made.begin("python3", "-c", STREAMING)
     until = time.monotonic() + 30
     while at_port(made, "/count")[0] == 502:
         assert time.monotonic() < until
