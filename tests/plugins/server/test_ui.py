@@ -14,7 +14,7 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 
 from plugins.server.browser import Page, browsing
-from plugins.server.serving import Caller, Made, made_key, serving, start
+from plugins.server.serving import Caller, Made, create, made_key, serving, start
 
 pytest.importorskip("starlette", reason="stockade-server is not installed (tox -e server)")
 pytest.importorskip("uvicorn", reason="stockade-server is not installed (tox -e server)")
@@ -40,14 +40,7 @@ def callers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Caller]]:
 
 @pytest.fixture(scope="module")
 def made(callers: list[Caller]) -> Made:
-    return create(callers[0], metadata={"task": _HOSTILE})
-
-
-def create(caller: Caller, **body: Any) -> Made:
-    asked = {"templateID": "base", "timeout": 800, **body}
-    status, found = caller.ask("POST", "/v2/sandboxes", asked)
-    assert status == 201, found
-    return Made(caller, found["sandboxID"], found["envdAccessToken"])
+    return create(callers[0], timeout=800, metadata={"task": _HOSTILE})
 
 
 def ask(
@@ -216,6 +209,22 @@ def test_who_only_looks_holds_no_program_back(callers: list[Caller]) -> None:
     assert log["verdict"] == "exit status 0"
     assert ask(caller, "POST", f"/ui/sandboxes/{made.sandbox_id}/end", **mine)[0] == 204
     assert caller.ask("GET", f"/sandboxes/{made.sandbox_id}")[0] == 404
+
+
+def test_a_command_that_speaks_of_an_end_is_not_taken_for_one(callers: list[Caller]) -> None:
+    caller = callers[0]
+    made, mine = create(caller), entered(caller)
+
+    def verdict() -> str:
+        shown = json.loads(ask(caller, "GET", "/ui/sandboxes", **mine)[2])["sandboxes"]
+        found: str = next(one for one in shown if one["id"] == made.sandbox_id)["verdict"]
+        return found
+
+    assert verdict() == ""
+    made.stream("process.Process/Start", start("exit 4"))
+    made.begin("/bin/sh", "-c", "sleep 60; : it ended: well")
+    assert verdict() == "exit status 4"
+    assert caller.ask("DELETE", f"/sandboxes/{made.sandbox_id}")[0] == 204
 
 
 def test_a_browser_shows_it_and_runs_nothing_from_inside(callers: list[Caller], made: Made) -> None:

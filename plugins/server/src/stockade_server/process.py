@@ -70,6 +70,7 @@ class Processes:
         self._running: dict[int, Process] = {}
         self._starting = 0
         self._last = _FIRST_PID - 1
+        self.last_end = ""  #: how the command ended that ended last; empty before there is one
 
     @property
     def count(self) -> int:
@@ -247,8 +248,8 @@ class Processes:
             self._journal.note(f"command {pid} was lost", "error", pid=str(pid))
         else:
             level = "info" if result.exit_code == 0 else "warn"
-            words = f"command {pid} ended: {_ended(result)['status']}"
-            self._journal.note(words, level, pid=str(pid))
+            self.last_end = _ended(result)["status"]
+            self._journal.note(f"command {pid} ended: {self.last_end}", level, pid=str(pid))
 
 
 def _ended(result: SandboxResult) -> dict[str, Any]:

@@ -152,9 +152,6 @@ def _content(name: str) -> bytes:
 
 
 def _shown(sandbox: Sandbox) -> dict[str, Any]:
-    latest = sandbox.journal.latest(_MOST_SHOWN)
-    ends = [one.message for one in latest if one.message.startswith("command ")]
-    verdicts = [words.partition(" ended: ")[2] for words in ends if " ended: " in words]
     return {
         "id": sandbox.sandbox_id,
         "template": sandbox.template.name,
@@ -164,9 +161,10 @@ def _shown(sandbox: Sandbox) -> dict[str, Any]:
         "endsAt": sandbox.ends_at,
         "metadata": dict(sandbox.wanted.metadata),
         "running": [one.words[:_MOST_WORDS] for one in sandbox.processes.running()],
-        "verdict": verdicts[0] if verdicts else "",
+        "verdict": sandbox.processes.last_end,
         "log": [
-            {"time": _clock(one.at), "level": one.level, "message": one.message} for one in latest
+            {"time": _clock(one.at), "level": one.level, "message": one.message}
+            for one in sandbox.journal.latest(_MOST_SHOWN)
         ],
     }
 
