@@ -133,22 +133,26 @@ async def _carried(
 
 
 def _end(program: ClientConnection) -> Message:
-    """What the caller is told of the end; it may have gone already."""
-    code = program.close_code
-    usable = code is not None and code not in (1005, 1006, 1015) and 1000 <= code < 5000
-    reason = (program.close_reason or "") if usable else ""
-    return {"type": "websocket.close", "code": code if usable else _GONE, "reason": reason}
+    """The end as the caller gets it, who may have gone already."""
+    code = _sendable(program.close_code)
+    reason = (program.close_reason or "") if code == program.close_code else ""
+    return {"type": "websocket.close", "code": code, "reason": reason}
+
+
+def _sendable(code: int | None) -> int:
+    """The code of one side's end for the other. Some say that there was none, and are not sent."""
+    if code is None or code in (1005, 1006, 1015) or not 1000 <= code < 5000:
+        return _GONE
+    return code
 
 
 async def _inward(program: ClientConnection, receive: Receive, idle_seconds: float) -> None:
     while True:
         message: dict[str, Any] = dict(await receive())
         if message["type"] == "websocket.disconnect":
-            code = message.get("code") or _GONE
-            usable = code not in (1005, 1006, 1015) and 1000 <= code < 5000
             words = message.get("reason") or ""
             with anyio.fail_after(_CLOSE_SECONDS):
-                await program.close(code if usable else _GONE, words)
+                await program.close(_sendable(message.get("code")), words)
             return
         text = message.get("text")
         data = message["bytes"] if text is None else text
