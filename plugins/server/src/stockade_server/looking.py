@@ -65,6 +65,7 @@ async def events(sandbox: Sandbox) -> AsyncGenerator[bytes, None]:
     try:
         yield b": live\n\n"
         while sandbox.alive:
+            following = {pid: work for pid, work in following.items() if not work.done()}
             for process in sandbox.processes.running():
                 if process.pid not in following:
                     work = asyncio.ensure_future(_follow(process, looked))
