@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -36,7 +37,13 @@ _GONE = (SessionNotFoundError, SessionStateError, SandboxLostError, UnsupportedE
 def may_be_durable(template: Template) -> bool:
     """Whether a provider string of the template says so. Raises what ``provider`` raises."""
     strings = (template.provider,) if isinstance(template.provider, str) else template.provider
-    return any(stockade.provider(one).config.durable for one in strings)
+    return any(map(_is_durable, strings))
+
+
+@functools.cache
+def _is_durable(string: str) -> bool:
+    """Kept, since each creation asks: for ``local`` the machine may be looked at for it."""
+    return stockade.provider(string).config.durable
 
 
 class Intents:
