@@ -49,10 +49,10 @@ class Served:
     key: str
     process: subprocess.Popen[str]
 
-    def mebibytes(self, field: str = "VmRSS") -> float:
-        """A figure of its memory; ``VmHWM`` is the most that it ever had."""
+    def mebibytes(self) -> float:
+        """What of its memory is in the machine's."""
         with open(f"/proc/{self.process.pid}/status") as lines:
-            found = next(line for line in lines if line.startswith(field))
+            found = next(line for line in lines if line.startswith("VmRSS"))
         return int(found.split()[1]) / 1024
 
     def cpu_seconds(self) -> float:
