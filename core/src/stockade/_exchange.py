@@ -28,6 +28,7 @@ __all__ = [
     "Option",
     "OutgoingRequest",
     "Output",
+    "RequestEnd",
     "RequestOutcome",
     "RequestWatch",
     "TerminalRequest",
@@ -67,6 +68,16 @@ class RequestOutcome(str, Enum):
         return self.value
 
 
+@attrs.frozen(kw_only=True)
+class RequestEnd:
+    """What there is to say of a request that is over."""
+
+    outcome: RequestOutcome  #: what became of it
+    seconds: float  #: that it took, its answer included
+    status: int | None = None  #: the server's, where the gateway reads it
+    reason: str | None = None  #: why it was refused or failed
+
+
 class RequestWatch(Protocol):
     """Who is asked about requests and notified of them; core's, safe from any thread."""
 
@@ -74,16 +85,8 @@ class RequestWatch(Protocol):
         """Called before anything reaches the host, in the thread that carries the request.
         Raises a StockadeError, whose words the program is given, to refuse it."""
 
-    def ended(
-        self,
-        request: OutgoingRequest,
-        outcome: RequestOutcome,
-        *,
-        status: int | None,
-        seconds: float,
-        reason: str | None,
-    ) -> None:
-        """It is over; never raises. ``status`` is the server's, where the gateway reads it."""
+    def ended(self, request: OutgoingRequest, end: RequestEnd) -> None:
+        """It is over; never raises."""
 
 
 @attrs.frozen(kw_only=True)

@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from stockade.config import SandboxConfig, Secret
 from stockade.toolkit.egress import Gateway, Limits, WayOut
-from stockade.wall import OpenRequest, OutgoingRequest, RequestOutcome, RequestWatch
+from stockade.wall import OpenRequest, OutgoingRequest, RequestEnd, RequestOutcome, RequestWatch
 
 __all__ = [
     "KEY",
@@ -287,16 +287,8 @@ class Watch(RequestWatch):
         if self.refuses is not None:
             raise self.refuses
 
-    def ended(
-        self,
-        request: OutgoingRequest,
-        outcome: RequestOutcome,
-        *,
-        status: int | None,
-        seconds: float,
-        reason: str | None,
-    ) -> None:
-        self._seen.put((request, outcome, status, reason))
+    def ended(self, request: OutgoingRequest, end: RequestEnd) -> None:
+        self._seen.put((request, end.outcome, end.status, end.reason))
 
     def next(self) -> _Seen:
         """What became of the next request."""

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from stockade._proposals import RequestProposal
 from stockade.events import EventKind
 from stockade.policies._hooks import Hooks
 from stockade.sessions._reporter import Reporter
-from stockade.wall import OutgoingRequest, RequestOutcome, RequestWatch
+from stockade.wall import OutgoingRequest, RequestEnd, RequestWatch
 
 if TYPE_CHECKING:
     from stockade.sessions._registry import SessionRecord
 
 __all__ = ["Requests"]
-
-_log = logging.getLogger(__name__)
 
 
 class Requests(RequestWatch):
@@ -42,28 +39,17 @@ class Requests(RequestWatch):
             )
         )
 
-    def ended(
-        self,
-        request: OutgoingRequest,
-        outcome: RequestOutcome,
-        *,
-        status: int | None,
-        seconds: float,
-        reason: str | None,
-    ) -> None:
-        try:
-            self._reporter.report(
-                EventKind.REQUEST_ENDED,
-                self._record.provider,
-                self._record.agent_id,
-                self._record,
-                host=request.host,
-                method=request.method,
-                outcome=outcome.value,
-                status=status,
-                secrets=request.secrets,
-                duration_seconds=seconds,
-                reason=reason,
-            )
-        except Exception:
-            _log.exception("a request of session %s was not reported", self._record.session_id)
+    def ended(self, request: OutgoingRequest, end: RequestEnd) -> None:
+        self._reporter.report(
+            EventKind.REQUEST_ENDED,
+            self._record.provider,
+            self._record.agent_id,
+            self._record,
+            host=request.host,
+            method=request.method,
+            outcome=end.outcome.value,
+            status=end.status,
+            secrets=request.secrets,
+            duration_seconds=end.seconds,
+            reason=end.reason,
+        )

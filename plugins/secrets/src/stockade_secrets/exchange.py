@@ -14,7 +14,7 @@ import h11
 from stockade.config import Secret
 from stockade.errors import SecretError, StockadeError
 from stockade.toolkit.egress import RefusedError, Tunnel
-from stockade.wall import OutgoingRequest, RequestOutcome
+from stockade.wall import OutgoingRequest, RequestEnd, RequestOutcome
 from stockade_secrets.bodies import Body, masked_head
 from stockade_secrets.frames import Frames
 from stockade_secrets.masking import Masker
@@ -84,7 +84,9 @@ class Exchange:
         except (StockadeError, OSError, h11.ProtocolError) as error:
             self._failed(asked, error, time.monotonic() - began)
             return False
-        self._report(asked, RequestOutcome.CARRIED, began, status=status)
+        seconds = time.monotonic() - began
+        end = RequestEnd(outcome=RequestOutcome.CARRIED, status=status, seconds=seconds)
+        self._tunnel.watch.ended(asked, end)
         return flow.goes_on and not self._last
 
     def _bare(self, request: h11.Request) -> OutgoingRequest:
@@ -100,14 +102,9 @@ class Exchange:
         refused = isinstance(error, StockadeError) and not isinstance(error, SecretError)
         outcome = RequestOutcome.REFUSED if refused else RequestOutcome.FAILED
         words = _words(error)
-        self._tunnel.watch.ended(asked, outcome, status=None, seconds=seconds, reason=words)
+        end = RequestEnd(outcome=outcome, seconds=seconds, reason=words)
+        self._tunnel.watch.ended(asked, end)
         self._answer(403 if refused else 502, words)
-
-    def _report(
-        self, asked: OutgoingRequest, outcome: RequestOutcome, began: float, *, status: int
-    ) -> None:
-        seconds = time.monotonic() - began
-        self._tunnel.watch.ended(asked, outcome, status=status, seconds=seconds, reason=None)
 
     # -- the program's side ----------------------------------------------------------
 

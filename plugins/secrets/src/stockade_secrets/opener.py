@@ -11,7 +11,7 @@ from typing import Any
 
 from stockade.config import Secret
 from stockade.toolkit.egress import Tunnel
-from stockade.wall import OutgoingRequest, RequestOutcome
+from stockade.wall import OutgoingRequest, RequestEnd, RequestOutcome
 from stockade_secrets.authority import Authority, usual_authorities
 from stockade_secrets.exchange import Exchange, Keys
 from stockade_secrets.placeholders import Placeholders
@@ -86,8 +86,8 @@ class Opener:
             words = words or f"the program's TLS failed: {_reason(error)}"
             _log.info("egress to %s: %s", tunnel.name, words)
             seconds = time.monotonic() - began
-            failed = RequestOutcome.FAILED
-            tunnel.watch.ended(asked, failed, status=None, seconds=seconds, reason=words)
+            end = RequestEnd(outcome=RequestOutcome.FAILED, seconds=seconds, reason=words)
+            tunnel.watch.ended(asked, end)
             return
         Exchange(inside, place, self._keys, tunnel).run()
 

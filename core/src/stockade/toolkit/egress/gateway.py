@@ -26,7 +26,7 @@ from stockade.toolkit.egress.opening import Tunnel
 from stockade.toolkit.egress.refused import RefusedError
 from stockade.toolkit.egress.relay import Looker, relay
 from stockade.toolkit.egress.way_out import WayOut
-from stockade.wall import OutgoingRequest, RequestOutcome
+from stockade.wall import OutgoingRequest, RequestEnd, RequestOutcome
 
 __all__ = ["Gateway"]
 
@@ -169,7 +169,8 @@ class _Conversation:
         asked, self._asked = self._asked, None
         if asked is not None:
             seconds = time.monotonic() - self._began
-            self._gateway.watch.ended(asked, outcome, status=None, seconds=seconds, reason=reason)
+            end = RequestEnd(outcome=outcome, seconds=seconds, reason=reason)
+            self._gateway.watch.ended(asked, end)
 
     def _judged(self, host: str, port: int, method: str, path: str = "") -> str:
         """The plain form of an allowed name, which policies let pass, too."""

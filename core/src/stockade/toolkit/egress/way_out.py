@@ -8,12 +8,7 @@ from stockade.config import SandboxConfig, Secret
 from stockade.errors import ConfigError
 from stockade.toolkit.egress.names import Names
 from stockade.toolkit.egress.opening import Opener, opener_of, with_port
-from stockade.wall import (
-    OpenRequest,
-    OutgoingRequest,
-    RequestOutcome,
-    RequestWatch,
-)
+from stockade.wall import OpenRequest, OutgoingRequest, RequestEnd, RequestWatch
 
 __all__ = ["Unwatched", "WayOut"]
 
@@ -24,15 +19,7 @@ class Unwatched(RequestWatch):
     def judge(self, request: OutgoingRequest) -> None:
         return
 
-    def ended(
-        self,
-        request: OutgoingRequest,
-        outcome: RequestOutcome,
-        *,
-        status: int | None,
-        seconds: float,
-        reason: str | None,
-    ) -> None:
+    def ended(self, request: OutgoingRequest, end: RequestEnd) -> None:
         return
 
 
