@@ -82,6 +82,24 @@ def test_a_value_is_kept_for_its_time_and_read_anew_where_it_was_refused() -> No
     assert set(vault.known()) == set(read), "older ones are masked as well"
 
 
+def test_the_value_in_use_stays_known_however_often_another_one_changes() -> None:
+    """Else a short-lived token would push a long-lived one out of what is masked."""
+    values = iter(f"{VALUE}-{number}" for number in range(99))
+    changing = Secret("b", lambda: next(values), hosts=["a.org"], cache_seconds=0)
+    vault = Vault([Secret("a", lambda: VALUE, hosts=["a.org"]), changing])
+    vault.value("a")
+    newest = [vault.value("b") for _ in range(99)][-1]
+    assert {VALUE, newest} <= set(vault.known()) and len(vault.known()) < 50
+
+
+def test_a_value_that_comes_again_counts_as_new() -> None:
+    values = iter([VALUE, *(f"{VALUE}-{number}" for number in range(15)), VALUE, f"{VALUE}-x"])
+    vault = Vault([Secret("a", lambda: next(values), hosts=["a.org"], cache_seconds=0)])
+    for _ in range(18):
+        vault.value("a")
+    assert VALUE in vault.known()
+
+
 def test_nothing_shows_the_value(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("A_KEY", VALUE)
     secret = Secret("a", env="A_KEY", hosts=["a.org"])

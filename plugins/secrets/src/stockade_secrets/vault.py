@@ -22,7 +22,7 @@ _COMMAND_SECONDS = 30.0
 _SHORTEST, _LONGEST = 8, 8192
 #: What a header can carry, whatever the server. No line break: answers are cut at these.
 _PLAIN = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?\Z")
-#: Values that were replaced by newer ones and are still taken out of answers.
+#: The newest values of a secret, which are taken out of answers: the one in use, and older ones.
 _REMEMBERED = 16
 
 
@@ -42,7 +42,8 @@ class Vault:
         self._clock = clock
         self._locks = {name: threading.Lock() for name in self._secrets}
         self._kept: dict[str, _Kept] = {}
-        self._known: list[str] = []
+        #: By name, the one in use last; each is written by whoever holds the name's lock.
+        self._known: dict[str, tuple[str, ...]] = dict.fromkeys(self._secrets, ())
 
     def __repr__(self) -> str:
         return f"<Vault of {', '.join(self._secrets)}>"
@@ -59,7 +60,7 @@ class Vault:
                 value = _checked(secret, _read(secret))
                 kept = _Kept(value, self._clock() + secret.cache_seconds)
                 self._kept[name] = kept
-                self._remember(value)
+                self._remember(name, value)
             return kept.value
 
     def forget(self, name: str) -> None:
@@ -69,12 +70,11 @@ class Vault:
 
     def known(self) -> tuple[str, ...]:
         """Every value that may come back in an answer."""
-        return tuple(self._known)
+        return tuple(value for values in self._known.values() for value in values)
 
-    def _remember(self, value: str) -> None:
-        if value not in self._known:
-            most = _REMEMBERED * len(self._secrets)
-            self._known = [*self._known, value][-most:]
+    def _remember(self, name: str, value: str) -> None:
+        older = (known for known in self._known[name] if known != value)
+        self._known[name] = (*older, value)[-_REMEMBERED:]
 
 
 def _read(secret: Secret) -> str:
