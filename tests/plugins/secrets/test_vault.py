@@ -162,6 +162,34 @@ def test_what_is_no_secret_says_what_is_expected(text: str) -> None:
     assert VALUE not in str(caught.value), "a value that was put there by mistake"
 
 
+WRONG_FIELDS = {
+    "no name": ({"name": None}, "name=None"),
+    "no prefix": ({"prefix": None}, "prefix=None"),
+    "a command of nothing": ({"source": "command: "}, "cannot be split"),
+    "a command with an open quote": ({"source": f"command:op '{VALUE}"}, "cannot be split"),
+    "a command with NUL": ({"source": ["op", "a\0b"]}, "without NUL"),
+    "a time without an end": ({"cache_seconds": float("inf")}, "from 0 to 2592000"),
+    "a time that is none": ({"cache_seconds": True}, "from 0 to 2592000"),
+}
+
+
+@pytest.mark.parametrize(("fields", "words"), WRONG_FIELDS.values(), ids=WRONG_FIELDS)
+def test_a_field_that_is_wrong_is_named_when_it_is_built(
+    fields: dict[str, object], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words) as caught:
+        Secret(**{"name": "a", "env": "A", "hosts": ["a.org"], **fields})  # type: ignore[arg-type]
+    assert VALUE not in str(caught.value)
+
+
+def test_a_text_means_yes_and_no_as_every_option_does() -> None:
+    for word in ("on", "yes", "True", "1"):
+        assert Secret.parse(f"a=env:A@a.org;basic={word}").basic
+    for part in ("basic=perhaps", "cache_seconds=1_0"):
+        with pytest.raises(ConfigError, match=part.partition("=")[0]):
+            Secret.parse(f"a=env:A@a.org;{part}")
+
+
 def test_what_contradicts_is_refused() -> None:
     secret = Secret("a", env="A", hosts=["a.org"])
     for fields in (

@@ -21,7 +21,8 @@ def bounded(
     It raises ConfigError, which names the field, the value and what is allowed.
     """
     kind = "a whole number" if whole else "a number"
-    allowed = f"{kind} from {low:g} to {high:g}" + (", or None for no limit" if optional else "")
+    allowed = f"{kind} from {low:.12g} to {high:.12g}"
+    allowed += ", or None for no limit" if optional else ""
 
     def check(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
         if value is None and optional:

@@ -15,7 +15,8 @@ from urllib.parse import quote, unquote
 import attrs
 
 from stockade.errors import ConfigError
-from stockade.values.options import nearest
+from stockade.values.numbers import bounded
+from stockade.values.options import as_bool, as_float, nearest
 
 __all__ = ["SECRET_KINDS", "Secret", "as_secrets"]
 
@@ -62,9 +63,11 @@ def _shown(source: Source | None) -> str:
     return "<callable>" if source is not None else "None"
 
 
-def _matches(pattern: re.Pattern[str], allowed: str) -> Any:
+def _matches(pattern: re.Pattern[str], allowed: str, *, optional: bool = False) -> Any:
     def check(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-        if value is not None and (not isinstance(value, str) or not pattern.match(value)):
+        if value is None and optional:
+            return
+        if not isinstance(value, str) or not pattern.match(value):
             raise _wrong(attribute.name, value, allowed)
 
     return check
@@ -82,12 +85,6 @@ def _several(pattern: re.Pattern[str], allowed: str) -> Any:
 def _flag(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
     if not isinstance(value, bool):
         raise _wrong(attribute.name, value, "True or False")
-
-
-def _seconds(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not 0 <= value <= 86_400 * 30:
-        raise _wrong(attribute.name, value, "seconds from 0 to 2592000")
 
 
 def _one_of(words: Sequence[str]) -> Any:
@@ -128,17 +125,17 @@ class Secret:
     )
     #: The header in which it belongs.
     header: str | None = attrs.field(
-        default=None, validator=_matches(_TOKEN, "a header's name"), kw_only=True
+        default=None, validator=_matches(_TOKEN, "a header's name", optional=True), kw_only=True
     )
     #: The parameter of the query in which it belongs.
     query: str | None = attrs.field(
-        default=None, validator=_matches(_TOKEN, "a parameter's name"), kw_only=True
+        default=None, validator=_matches(_TOKEN, "a parameter's name", optional=True), kw_only=True
     )
     #: Whether it may be the user or the password of basic authentication.
     basic: bool = attrs.field(default=False, validator=_flag, kw_only=True)
     #: The header's whole value, ``{value}`` standing for the secret; None: wherever it stands.
     format: str | None = attrs.field(
-        default=None, validator=_matches(_PRINTABLE, "printable ASCII"), kw_only=True
+        default=None, validator=_matches(_PRINTABLE, "printable ASCII", optional=True), kw_only=True
     )
     #: Methods with which it is sent; none stated: with any.
     methods: tuple[str, ...] = attrs.field(
@@ -155,7 +152,9 @@ class Secret:
         kw_only=True,
     )
     #: Seconds for which a value that was read is used again.
-    cache_seconds: float = attrs.field(default=300.0, validator=_seconds, kw_only=True)
+    cache_seconds: float = attrs.field(
+        default=300.0, validator=bounded(0, 86_400 * 30), kw_only=True
+    )
     #: How the placeholder begins, where programs look at that, such as ``sk-``.
     prefix: str = attrs.field(
         default="",
@@ -198,8 +197,13 @@ class Secret:
         if callable(source):
             return
         if isinstance(source, tuple):
-            if not source or not all(isinstance(word, str) and word for word in source):
-                raise ConfigError("a secret's command is a sequence of texts, one at least.")
+            if not source or not all(
+                isinstance(word, str) and word and "\0" not in word for word in source
+            ):
+                raise ConfigError(
+                    f"the command of the secret {self.name!r} is no sequence of texts, one at "
+                    "least, without NUL: write a program and its arguments."
+                )
             return
         kind, colon, where = source.partition(":") if isinstance(source, str) else ("", "", "")
         if kind not in SECRET_KINDS or not colon or not where or "\0" in where:
@@ -207,6 +211,11 @@ class Secret:
             raise ConfigError(
                 f"the secret {self.name!r} has no source that is known{nearest(kind, SECRET_KINDS)}"
                 f": expected {known}, an argument vector or a callable."
+            )
+        if kind == "command" and not _split(where):
+            raise ConfigError(
+                f"the command of the secret {self.name!r} cannot be split into words: close its "
+                "quotes, or give an argument vector."
             )
 
     @classmethod
@@ -234,8 +243,8 @@ class Secret:
                 )
             try:
                 fields[field] = _TEXTS[field](value)
-            except ValueError:
-                raise _wrong(field, value, "a number") from None
+            except ValueError as error:
+                raise _wrong(field, value, str(error)) from None
         words: Source = unquote(source)
         if source.startswith("argv:"):
             words = tuple(unquote(word) for word in source[5:].split(","))
@@ -263,8 +272,16 @@ class Secret:
         if isinstance(self.source, tuple):
             return self.source
         if isinstance(self.source, str) and self.source.startswith("command:"):
-            return tuple(shlex.split(self.source.partition(":")[2]))
+            return _split(self.source.partition(":")[2])
         return None
+
+
+def _split(line: str) -> tuple[str, ...]:
+    """Words as a shell has them; none where it would read on."""
+    try:
+        return tuple(shlex.split(line))
+    except ValueError:
+        return ()
 
 
 def _text(value: Any) -> str:
@@ -288,11 +305,11 @@ _TEXTS: dict[str, Callable[[str], Any]] = {
     "env": unquote,
     "header": _some,
     "query": _some,
-    "basic": lambda text: text in ("yes", "true"),
+    "basic": as_bool,
     "format": _some,
     "methods": _list,
     "paths": _list,
-    "cache_seconds": float,
+    "cache_seconds": as_float,
     "prefix": unquote,
     "uninspected": unquote,
 }
