@@ -81,6 +81,12 @@ def test_a_format_is_the_whole_header(server: KeyServer) -> None:
     assert status == 403 and b"Bearer $API_KEY" in words
 
 
+def test_a_format_is_no_template_but_for_the_value(server: KeyServer) -> None:
+    asking = Asking(server, header="X-Api-Key", format="{0}{x}{value}")
+    asking.ask("/key", X_Api_Key=f"{{0}}{{x}}{asking.placeholder}")
+    assert server.last()[2]["X-Api-Key"] == f"{{0}}{{x}}{KEY}"
+
+
 MISPLACED = {
     "another header": {"X_Other": "{}"},
     "twice in one": {"Authorization": "Bearer {} {}"},

@@ -79,6 +79,8 @@ SMUGGLED = {
     "the secret dropped by a proxy": "GET / HTTP/1.1\r\nHost: {place}\r\n"
     "Connection: authorization\r\nAuthorization: Bearer {p}\r\n\r\n",
     "the secret as a name": "GET / HTTP/1.1\r\nHost: {place}\r\n{p}: x\r\n\r\n",
+    "no base64": "GET / HTTP/1.1\r\nHost: {place}\r\nAuthorization: Basic {p}\r\n\r\n",
+    "base64 and more": "GET / HTTP/1.1\r\nHost: {place}\r\nAuthorization: Basic {b}\xff\r\n\r\n",
     "another expectation": "POST / HTTP/1.1\r\nHost: {place}\r\nExpect: {p}\r\n\r\n",
     "a preface of HTTP/2": "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "a head without an end": "GET / HTTP/1.1\r\nX: " + "a" * 70_000,
@@ -88,7 +90,10 @@ SMUGGLED = {
 @pytest.mark.parametrize("text", SMUGGLED.values(), ids=SMUGGLED)
 def test_what_two_could_read_in_two_ways_reaches_no_server(server: KeyServer, text: str) -> None:
     made, place, placeholder = session(server.port)
-    answer = raw(made, place, text.replace("{place}", place).replace("{p}", placeholder).encode())
+    basic = base64.b64encode(f"user:{placeholder}".encode()).decode()
+    for name, value in {"{place}": place, "{p}": placeholder, "{b}": basic}.items():
+        text = text.replace(name, value)
+    answer = raw(made, place, text.encode("latin-1"))
     assert answer.split(b" ")[1:2] in ([b"400"], [b"403"]), answer
     assert server.seen.empty()
 

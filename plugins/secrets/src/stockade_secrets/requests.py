@@ -8,9 +8,9 @@ thing twice, or names another host, method or path than the request line, is ref
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from urllib.parse import quote
 
 import attrs
 import h11
@@ -59,6 +59,8 @@ _OVERRIDES = frozenset(
         "x-rewrite-url",
     }
 )
+#: In a secret's format.
+_VALUE = "{value}"
 _CONNECTION = frozenset({"close", "keep-alive", "upgrade", "te", "http2-settings"})
 _READABLE = ("gzip", "x-gzip", "deflate", "identity")
 #: One reading of these in capitals, dashes and underscores is the frame's or the host's.
@@ -216,8 +218,6 @@ class Draft:
             raise _misplaced(secret, "the path")
 
         def write(value: str) -> str:
-            from urllib.parse import quote
-
             texts = [f"{name}{equals}{text}" for name, equals, text in parts]
             texts[own[0]] = f"{secret.query}={quote(value, safe='')}"
             return f"{path}?{'&'.join(texts)}"
@@ -234,8 +234,8 @@ class Draft:
             return _in_basic(secret, rest.strip(), placeholder)
         if secret.header is None or plain != _plain(secret.header.encode("ascii")):
             raise _misplaced(secret, f"the header {plain}")
-        if secret.format is not None and text != secret.format.format(value=placeholder):
-            shown = secret.format.format(value=f"${secret.env}")
+        if secret.format is not None and text != secret.format.replace(_VALUE, placeholder):
+            shown = secret.format.replace(_VALUE, f"${secret.env}")
             raise RefusedError(f"expected the header {secret.header}: {shown}")
         if text.count(placeholder) != 1:
             raise _misplaced(secret, f"the header {plain}")
@@ -245,7 +245,7 @@ class Draft:
 def _in_basic(secret: Secret, encoded: str, placeholder: str) -> Callable[[str], bytes]:
     try:
         plain = base64.b64decode(encoded, validate=True).decode("utf-8")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # of base64 as of UTF-8, and of what is not ASCII
         raise RefusedError("expected base64 of a user and a password behind Basic") from None
     user, colon, password = plain.partition(":")
     if not colon or [user, password].count(placeholder) != 1:
