@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import gzip
+import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -144,18 +145,31 @@ def test_a_placeholder_by_plain_http_is_refused(server: KeyServer) -> None:
         assert answered(sock, f"GET {url} HTTP/1.1\r\n\r\n".encode()).startswith(b"HTTP/1.1 403")
 
 
-def test_a_placeholder_in_a_body_by_plain_http_is_refused(server: KeyServer) -> None:
+@pytest.mark.parametrize("written", [str.encode, lambda text: text.encode().hex().encode()])
+@pytest.mark.parametrize("cut", [11, -1])
+def test_a_placeholder_in_a_body_by_plain_http_is_refused(
+    trusted: Path, written: Callable[[str], bytes], cut: int
+) -> None:
+    """However it is cut, behind a head that is shorter than the placeholder."""
     watch = Watch()
-    key = Secret("key", env="API_KEY", hosts=[f"api.example:{server.port}=loopback"])
-    made = gateway(key, watch=watch, network_allow=(f"plain.example:{server.port}=loopback",))
-    assert made.opener is not None
-    body = made.opener.placeholders["API_KEY"].encode()
-    url = f"http://plain.example:{server.port}/"
-    with near(made) as sock:
-        sock.sendall(f"POST {url} HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n".encode())
-        sock.sendall(body[:11])
-        sock.sendall(body[11:])
-        assert b"403" in answered(sock, b"")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        key = Secret("key", env="API_KEY", hosts=["api.example"])
+        made = gateway(key, watch=watch, network_allow=(f"a.b:{port}=loopback",))
+        assert made.opener is not None
+        body = written(made.opener.placeholders["API_KEY"])
+        with near(made) as sock:
+            line = f"POST http://a.b:{port}/ HTTP/1.1"
+            sock.sendall(f"{line}\r\nContent-Length: {len(body)}\r\n\r\n".encode())
+            connection, _ = silent.accept()
+            with connection:
+                connection.settimeout(20)
+                sock.sendall(body[:cut])
+                seen = b""
+                while not seen.endswith(body[:cut]):
+                    seen += connection.recv(65536)
+                sock.sendall(body[cut:])
+                assert b"403" in answered(sock, b"")
     assert watch.next()[1] is RequestOutcome.REFUSED
 
 

@@ -13,7 +13,7 @@ import h11
 
 from stockade.config import Secret
 from stockade.errors import SecretError, StockadeError
-from stockade.toolkit.egress import RefusedError, Tunnel
+from stockade.toolkit.egress import Looker, RefusedError, Tunnel
 from stockade.wall import OutgoingRequest, RequestEnd, RequestOutcome
 from stockade_secrets.bodies import Body, masked_head
 from stockade_secrets.frames import Frames
@@ -190,7 +190,7 @@ class _Flow:
         self._down, self._up = exchange._down, exchange._up
         self._idle = exchange._tunnel.limits.idle_seconds
         self._masker = Masker(exchange._keys.vault.known)
-        self._seen = b""  # the end of the last piece that went up
+        self._looks = Looker(self._look, exchange._keys.placeholders.overlap)  # at what goes up
         self._sent = self._answered = False
         self._body: Body | None = None
         self._framed = False  # the answer says itself where it ends
@@ -246,7 +246,7 @@ class _Flow:
             if event is h11.NEED_DATA or event is h11.PAUSED:
                 return
             if isinstance(event, h11.Data):
-                self._look(bytes(event.data))
+                self._looks(bytes(event.data))
                 self._server.send(self._up.send(h11.Data(data=event.data)))
             elif isinstance(event, h11.EndOfMessage):
                 self._server.send(self._up.send(h11.EndOfMessage()) or b"")
@@ -258,14 +258,12 @@ class _Flow:
     def _look(self, data: bytes) -> None:
         """Whether a placeholder goes where its secret does not."""
         own = {secret.name for secret in self._exchange._place.secrets}
-        found = self._exchange._keys.placeholders.found(self._seen + data)
-        for name in found:
+        for name in self._exchange._keys.placeholders.found(data):
             if name not in own:
                 raise RefusedError(
                     f"the placeholder of the secret {name!r} goes to "
                     f"{self._exchange._place.name}, which is not among its hosts"
                 )
-        self._seen = (self._seen + data)[-self._exchange._keys.placeholders.overlap :]
 
     def _hear(self) -> None:
         while not self._answered:
@@ -333,7 +331,7 @@ class _Flow:
             self._server.flush()
             if self._program in reads:
                 data = self._program.read()
-                self._look(data)
+                self._looks(data)
                 self._server.send(data)
             if self._server in reads:
                 self._program.send(frames.feed(self._server.read()))

@@ -19,11 +19,13 @@ from stockade.toolkit.egress.names import Names
 from stockade.toolkit.egress.opening import Opener, Tunnel, secrets_level
 from stockade.toolkit.egress.private import Private
 from stockade.toolkit.egress.refused import RefusedError
+from stockade.toolkit.egress.relay import Looker
 from stockade.toolkit.egress.way_out import WayOut
 
 __all__ = [
     "Gateway",
     "Limits",
+    "Looker",
     "Names",
     "Opener",
     "Private",

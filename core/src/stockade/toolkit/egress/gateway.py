@@ -217,7 +217,8 @@ class _Conversation:
         opener = self._gateway.opener
         if opener is not None and opener.is_host(name):
             raise RefusedError(f"{name} is a secret's host, and is reached by https:// alone")
-        self._look(data)
+        looks = Looker(self._look, 0 if opener is None else opener.overlap)
+        looks(data)
         self._ask_policies()
         # One request a connection: what follows could name another host.
         lines = (
@@ -230,7 +231,6 @@ class _Conversation:
         server = self._connect(name, port)
         server.sendall("\r\n".join(lines).encode("latin-1") + body)
         left = head.length - len(body)
-        looks = None if opener is None else Looker(self._look, data[-opener.overlap :])
         idle = self._limits.idle_seconds
         if not relay(self._program, server, upload=left, idle=idle, looks=looks):
             raise OSError(f"{name}:{port} gave no answer")

@@ -17,12 +17,11 @@ _WAITING = 256 * 1024
 class Looker:
     """Looks at a stream piece by piece, the end of each once more with the next one."""
 
-    def __init__(self, look: Callable[[bytes], None], seen: bytes) -> None:
-        """``look`` raises for what must not pass; ``seen``: what went before, which is kept as
-        long as it is."""
+    def __init__(self, look: Callable[[bytes], None], overlap: int) -> None:
+        """``look`` raises for what must not pass; ``overlap``: bytes that are looked at again."""
         self._look = look
-        self._seen = seen
-        self._overlap = len(seen)
+        self._overlap = overlap
+        self._seen = b""
 
     def __call__(self, data: bytes) -> None:
         whole = self._seen + data
