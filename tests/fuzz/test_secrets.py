@@ -14,7 +14,7 @@ from stockade.config import Secret
 from stockade.toolkit.egress import RefusedError
 from stockade_secrets.bodies import Body
 from stockade_secrets.frames import Frames
-from stockade_secrets.masking import Masker
+from stockade_secrets.masking import Forms, Masker
 from stockade_secrets.placeholders import Placeholders
 from stockade_secrets.requests import Draft, Place
 
@@ -126,7 +126,7 @@ def test_no_stream_brings_the_value(pieces: list[bytes], cuts: list[int], packed
     data = gzip.compress(sent) if packed else sent
     headers = [("Content-Encoding", "gzip")] if packed else []
     body = Body(
-        h11.Response(status_code=200, headers=headers), Masker(lambda: [VALUE]), passes=False
+        h11.Response(status_code=200, headers=headers), Masker(Forms(lambda: [VALUE])), passes=False
     )
     out, at = b"", 0
     for cut in [*cuts, len(data)]:
@@ -140,4 +140,4 @@ def test_no_stream_brings_the_value(pieces: list[bytes], cuts: list[int], packed
 @given(st.binary(max_size=200))
 def test_any_bytes_of_a_server_are_frames_or_refused(data: bytes) -> None:
     with contextlib.suppress(RefusedError):
-        Frames(Masker(lambda: [VALUE])).feed(data)
+        Frames(Masker(Forms(lambda: [VALUE]))).feed(data)

@@ -32,7 +32,7 @@ def _shows(patch: pytest.MonkeyPatch) -> None:
 
 
 def _masks_nothing(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Masker, "_masked", lambda _, data: data)
+    patch.setattr(Masker, "_masked", lambda _, data, __: data)
 
 
 def _looks_at_nothing(patch: pytest.MonkeyPatch) -> None:

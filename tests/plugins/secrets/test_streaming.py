@@ -13,7 +13,7 @@ from plugins.secrets.servers import KEY, Certified, Client, KeyServer, Script, g
 from stockade.config import Secret
 from stockade.toolkit.egress import Gateway, RefusedError
 from stockade_secrets.frames import Frames
-from stockade_secrets.masking import Masker
+from stockade_secrets.masking import Forms, Masker
 
 VALUE = KEY.encode()
 SWITCH = b"HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
@@ -101,25 +101,25 @@ def test_frames_are_masked_however_they_are_cut() -> None:
     sent = frame(VALUE) + frame(b"a" * 300 + VALUE) + frame(b"b" * 70_000) + frame(b"")
     wanted = sent.replace(VALUE, b"*" * len(VALUE))
     for step in (1, 7, 1000, len(sent)):
-        frames = Frames(Masker(lambda: [KEY]))
+        frames = Frames(Masker(Forms(lambda: [KEY])))
         pieces = (sent[at : at + step] for at in range(0, len(sent), step))
         assert b"".join(frames.feed(piece) for piece in pieces) == wanted, step
 
 
 def test_a_whole_frame_is_passed_on_at_once() -> None:
-    frames = Frames(Masker(lambda: [KEY]))
+    frames = Frames(Masker(Forms(lambda: [KEY])))
     assert frames.feed(frame(VALUE[:-1])) == frame(VALUE[:-1])
 
 
 def test_a_masked_frame_of_a_server_ends_it() -> None:
     with pytest.raises(RefusedError):
-        Frames(Masker(lambda: [KEY])).feed(b"\x81\x85abcdhello")
+        Frames(Masker(Forms(lambda: [KEY]))).feed(b"\x81\x85abcdhello")
 
 
 @pytest.mark.parametrize("step", [1, 2, 13, 500])
 def test_values_are_masked_however_they_are_cut(step: int) -> None:
     sent = b"one " + VALUE + b"\ntwo " + VALUE.hex().encode() + b" " + VALUE + VALUE + b" end"
-    masker = Masker(lambda: [KEY])
+    masker = Masker(Forms(lambda: [KEY]))
     out = b"".join(masker.feed(sent[at : at + step]) for at in range(0, len(sent), step))
     out += masker.flush()
     assert len(out) == len(sent) and b"sk-live" not in out and VALUE.hex().encode() not in out

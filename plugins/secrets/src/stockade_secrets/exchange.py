@@ -17,7 +17,7 @@ from stockade.toolkit.egress import Looker, RefusedError, Tunnel
 from stockade.wall import OutgoingRequest, RequestEnd, RequestOutcome
 from stockade_secrets.bodies import Body, masked_head
 from stockade_secrets.frames import Frames
-from stockade_secrets.masking import Masker
+from stockade_secrets.masking import Forms, Masker
 from stockade_secrets.placeholders import Placeholders
 from stockade_secrets.requests import Draft, Place
 from stockade_secrets.tls import Tls, wait
@@ -36,6 +36,7 @@ class Keys:
     """What all tunnels of a session share."""
 
     vault: Vault
+    forms: Forms  #: of the values in the vault
     placeholders: Placeholders
     server_context: ssl.SSLContext  #: towards servers: their certificates are checked
 
@@ -189,7 +190,7 @@ class _Flow:
         self._server: Tls = server
         self._down, self._up = exchange._down, exchange._up
         self._idle = exchange._tunnel.limits.idle_seconds
-        self._masker = Masker(exchange._keys.vault.known)
+        self._masker = Masker(exchange._keys.forms)
         self._looks = Looker(self._look, exchange._keys.placeholders.overlap)  # at what goes up
         self._sent = self._answered = False
         self._body: Body | None = None

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterable
 from urllib.parse import quote
 
-__all__ = ["Masker", "forms"]
+__all__ = ["Forms", "Masker", "forms"]
 
 _STAR = b"*"
 
@@ -51,6 +51,26 @@ def _in_base64(value: bytes, offset: int) -> set[bytes]:
     return {inner, inner.translate(bytes.maketrans(b"+/", b"-_"))}
 
 
+class Forms:
+    """All forms of a session's values, made when a value is new and not for each answer. Safe
+    from any thread."""
+
+    def __init__(self, values: Callable[[], Iterable[str]]) -> None:
+        """``values`` is asked again at each look: a source may give a new one meanwhile."""
+        self._values = values
+        self._made: tuple[tuple[str, ...], list[bytes]] = (), []
+
+    def now(self) -> list[bytes]:
+        """The longest first."""
+        values = tuple(self._values())
+        known, found = self._made
+        if values != known:
+            every = {form for value in values for form in forms(value.encode("ascii"))}
+            found = sorted(every, key=len, reverse=True)
+            self._made = values, found
+        return found
+
+
 class Masker:
     """Replaces the values in a stream, by as many asterisks; its length stays the same.
 
@@ -59,24 +79,20 @@ class Masker:
     one is right. No value holds a line break, so whatever ends a line is passed on at once.
     """
 
-    def __init__(self, values: Callable[[], Iterable[str]]) -> None:
-        """``values`` is asked again for each piece: a source may give a new one meanwhile."""
-        self._values = values
-        self._seen: tuple[str, ...] = ()
-        self._forms: list[bytes] = []
-        self._longest = 0
+    def __init__(self, forms: Forms) -> None:
+        self._forms = forms
         self._held = b""
 
     def all_of(self, data: bytes) -> bytes:
         """A whole text, such as a header's value."""
-        self._renew()
-        return self._masked(data)
+        return self._masked(data, self._forms.now())
 
     def feed(self, data: bytes) -> bytes:
         """A piece of the stream; what is sure of it so far."""
-        self._renew()
-        data = self._masked(self._held + data)
-        sure = max(len(data) - self._longest + 1, data.rfind(b"\n") + 1, 0)
+        found = self._forms.now()
+        data = self._masked(self._held + data, found)
+        longest = len(found[0]) if found else 1
+        sure = max(len(data) - longest + 1, data.rfind(b"\n") + 1, 0)
         self._held = data[sure:]
         return data[:sure]
 
@@ -85,16 +101,8 @@ class Masker:
         held, self._held = self._held, b""
         return held
 
-    def _renew(self) -> None:
-        values = tuple(self._values())
-        if values != self._seen:
-            self._seen = values
-            every = {form for value in values for form in forms(value.encode("ascii"))}
-            self._forms = sorted(every, key=len, reverse=True)
-            self._longest = max(map(len, self._forms), default=1)
-
-    def _masked(self, data: bytes) -> bytes:
-        for form in self._forms:
+    def _masked(self, data: bytes, found: list[bytes]) -> bytes:
+        for form in found:
             if form in data:
                 data = data.replace(form, _STAR * len(form))
         return data

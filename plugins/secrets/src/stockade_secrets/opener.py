@@ -14,6 +14,7 @@ from stockade.toolkit.egress import Tunnel
 from stockade.wall import OutgoingRequest, RequestEnd, RequestOutcome
 from stockade_secrets.authority import Authority, usual_authorities
 from stockade_secrets.exchange import Exchange, Keys
+from stockade_secrets.masking import Forms
 from stockade_secrets.placeholders import Placeholders
 from stockade_secrets.requests import Place
 from stockade_secrets.tls import Tls
@@ -45,7 +46,12 @@ class Opener:
         context = ssl.create_default_context()
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(["http/1.1"])
-        self._keys = Keys(vault=vault, placeholders=Placeholders(secrets), server_context=context)
+        self._keys = Keys(
+            vault=vault,
+            forms=Forms(vault.known),
+            placeholders=Placeholders(secrets),
+            server_context=context,
+        )
         self._authority = Authority(name for name, _ in places)
 
     @property
