@@ -71,6 +71,7 @@ def test_curl(wall: str, server: KeyServer) -> None:
             ).stdout
         )
         assert KEY.encode() not in echoed.stdout_bytes
+        assert b"*" * len(KEY) in echoed.stdout_bytes, "it was unpacked, and looked at"
 
 
 def test_curl_puts_large_bodies_up(wall: str, server: KeyServer) -> None:
@@ -115,9 +116,9 @@ print({name}.get("https://api.example:{server.port}/key", headers=given).text)
 def test_fetch_of_node(wall: str, server: KeyServer) -> None:
     with opened(wall, server.port) as session:
         programs(session, "node")
-        # It heeds the variables for proxies since version 24, where it is told to.
-        code = NODE.format(port=server.port)
+        # Since version 24 it heeds the variables for proxies, where this one is set.
         environment = {"NODE_USE_ENV_PROXY": "1"}
+        code = NODE.format(port=server.port)
         result = session.run(["node", "-e", code], env=environment, timeout=40)
         if "ENOTFOUND" in result.stderr or "EAI_AGAIN" in result.stderr:
             pytest.skip("this node heeds no proxy")

@@ -116,7 +116,7 @@ class Secret:
     #: does, run without one), ``keyring:SERVICE/USER`` (extra), an argument vector, or a callable.
     #: Default: the host's variable of the same name as ``env``.
     source: Source = attrs.field(default=None, converter=_source, repr=_shown)
-    #: Who gets it: ``name`` (port 443) or ``name:port``, ``=PLACE`` as in ``network_allow``.
+    #: Where it is sent: ``name`` (port 443) or ``name:port``, ``=PLACE`` as in ``network_allow``.
     hosts: tuple[str, ...] = attrs.field(default=(), converter=_words, kw_only=True)
     #: The variable inside that is set to the placeholder. Default: the variable that is read, of
     #: a source ``env:``, else the name in capitals.
