@@ -181,6 +181,32 @@ def test_packages_that_are_not_there_are_named() -> None:
         assert one("import numpy; int(numpy.arange(3).sum())").output == "3"
 
 
+@tool
+def odd(number: int) -> int:
+    """Needs what is nowhere.
+
+    Args:
+        number: anything
+    """
+    import no_such_thing
+
+    return int(no_such_thing.odd(number))
+
+
+def test_a_package_of_a_tool_is_looked_for_before_anything_else_has_run() -> None:
+    with executor() as one, pytest.raises(AgentError, match="no_such_thing is not installed"):
+        one.send_tools({"odd": odd})
+
+
+def test_a_new_interpreter_has_the_variables_that_were_sent_last() -> None:
+    with executor() as one:
+        for number in (1, 2, 1):
+            one.send_variables({"given": number})
+        with pytest.raises(AgentError, match="exit code 3"):
+            one("import os\nos._exit(3)")
+        assert one("given").output == "1"
+
+
 def test_managed_agents_are_refused(plain: StockadeExecutor) -> None:
     with pytest.raises(AgentError, match="helper: agents cannot be called"):
         plain.send_tools({"helper": CodeAgent(tools=[], model=Scripted())})  # type: ignore[dict-item]

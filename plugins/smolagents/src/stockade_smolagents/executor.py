@@ -97,6 +97,7 @@ class StockadeExecutor(RemotePythonExecutor):
         """Run one step. What nobody caught, and what ended the program, is an AgentError."""
         session = self._session()
         if self._sending:
+            self._setup.pop(code, None)  # what is sent again comes last again
             self._setup[code] = None
         result = session.code(code, state=_STATE, output_limit_bytes=_ANSWER_BYTES)
         logs = truncate_content(_printed(result))
@@ -107,10 +108,11 @@ class StockadeExecutor(RemotePythonExecutor):
 
     def install_packages(self, additional_imports: list[str]) -> list[str]:
         """See that packages are there; with a network those that are not are installed."""
+        session = self._session()
         names = [re.split(r"[^\w-]", name, maxsplit=1)[0] for name in additional_imports]
-        missing = [name for name in dict.fromkeys(names) if name and not self._has(name)]
+        missing = [name for name in dict.fromkeys(names) if name and not _has(session, name)]
         if missing:
-            self._install(missing)
+            self._install(session, missing)
         return list(additional_imports)
 
     def cleanup(self) -> None:
@@ -189,16 +191,7 @@ class StockadeExecutor(RemotePythonExecutor):
 
     # -- packages ------------------------------------------------------------------
 
-    def _has(self, name: str) -> bool:
-        assert self._opened is not None
-        module = "PIL" if name == "pillow" else name.replace("-", "_")
-        look = f"__import__('importlib.util').util.find_spec({module!r}) is not None"
-        found = self._opened.code(look, state=_STATE)
-        return found.value is not None and found.value.text == "True"
-
-    def _install(self, names: list[str]) -> None:
-        session = self._opened
-        assert session is not None
+    def _install(self, session: Session, names: list[str]) -> None:
         config = session.provider.config
         if not (config.network_enabled or config.network_allow):
             raise AgentError(
@@ -239,6 +232,14 @@ class StockadeExecutor(RemotePythonExecutor):
         shown = result.value or next((one for one in result.displays if one.png), None)
         value = None if shown is None else value_of(shown)
         return CodeOutput(output=value, logs=logs, is_final_answer=False)
+
+
+def _has(session: Session, name: str) -> bool:
+    """Whether the package is inside."""
+    module = "PIL" if name == "pillow" else name.replace("-", "_")
+    look = f"__import__('importlib.util').util.find_spec({module!r}) is not None"
+    found = session.code(look, state=_STATE)
+    return found.value is not None and found.value.text == "True"
 
 
 def _printed(result: SandboxResult) -> str:
