@@ -17,6 +17,7 @@ from harbor.models.trial.paths import TrialPaths
 import stockade
 from conftest import need
 from plugins.harbor.tasks import DOCKERFILE, run, task
+from stockade_docker import engine
 from stockade_harbor import StockadeEnvironment, environment
 
 pytestmark = pytest.mark.timeout(240)
@@ -126,6 +127,40 @@ def test_limits_are_the_task_s_unless_the_operator_says_others(tmp_path: Path) -
 
     assert asyncio.run(limits("docker")) == (300, 2.0)
     assert asyncio.run(limits("nowhere-docker | docker?memory_mb=400")) == (400, 2.0)
+
+
+@pytest.mark.parametrize("kind", [stockade.CapacityError, stockade.PolicyRefusedError])
+def test_what_no_wall_has_said_leads_to_no_other_wall(
+    kind: type[stockade.StockadeError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, tried = made(tmp_path, provider="gvisor | docker"), []
+
+    async def opened(text: str, _: bool) -> Any:
+        tried.append(text)
+        raise kind("no")
+
+    monkeypatch.setattr(one, "_opened", opened)
+    with pytest.raises(kind):
+        asyncio.run(one.start(False))
+    assert tried == ["gvisor"]
+
+
+def test_a_task_leaves_one_image_which_is_its_next_trial_s(tmp_path: Path) -> None:
+    need("docker")
+    api, ids = engine.client(None), []
+
+    def names() -> set[str]:
+        return {str(tag) for image in api.images() for tag in image["RepoTags"] or ()}
+
+    async def work(one: StockadeEnvironment) -> None:
+        ids.append(api.inspect_image(one._running().sync.provider.wall.target)["Id"])
+
+    before = names()
+    for _ in range(2):
+        within(made(tmp_path), work)
+    left = [name for name in names() - before if name.startswith("stockade-harbor/")]
+    assert len(left) == 1 and ids[0] == ids[1], (left, ids)
+    api.remove_image(left[0])
 
 
 @pytest.mark.parametrize(

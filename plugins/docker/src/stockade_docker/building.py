@@ -19,18 +19,23 @@ _SECONDS = 3600.0
 
 def build(
     provider: str,
-    tag: str,
+    tag: str | None,
     *,
     context: str | None = None,
     dockerfile: str,
     seconds: float = _SECONDS,
     fresh: bool = False,
-) -> None:
-    """Have the engine behind one provider string make the image ``tag``, with its cache unless
-    ``fresh``; blocking.
+    network: bool = True,
+) -> str:
+    """Have the engine behind one provider string make an image, with its cache unless ``fresh``;
+    the image's id. Blocking.
+
+    It is called ``tag``; one without a name is for a build that begins with it by its id, and
+    goes with what that makes.
 
     ``dockerfile`` is a file's name in the folder ``context``, which is sent; without a folder
-    it is the text itself. The engine's classic builder makes it: no ``RUN --mount``. Raises
+    it is the text itself. The engine's classic builder makes it: no ``RUN --mount``, and its
+    lines run in ordinary containers of the engine, behind no wall; ``network`` is theirs. Raises
     UnsupportedError where the wall has no engine, SandboxStartError where the build fails.
     """
     api = _engine_of(provider)
@@ -39,10 +44,17 @@ def build(
     if context:
         source = {"path": context, "dockerfile": os.path.join(context, dockerfile)}
     _log.info("building %s", where)
-    last = ""
+    last = made = ""
     try:
         steps = api.build(
-            **source, tag=tag, rm=True, forcerm=True, decode=True, timeout=seconds, nocache=fresh
+            **source,
+            tag=tag,
+            rm=True,
+            forcerm=True,
+            decode=True,
+            timeout=seconds,
+            nocache=fresh,
+            network_mode=None if network else "none",
         )
         for step in steps:
             if "error" in step:
@@ -52,8 +64,10 @@ def build(
                     retryable=False,
                 )
             last = step.get("stream") or last
+            made = (step.get("aux") or {}).get("ID") or made
     except engine.FAILURES as error:
         raise SandboxStartError(f"building {where} failed: {error}", retryable=False) from error
+    return made
 
 
 def folder_of(provider: str, image: str) -> str:

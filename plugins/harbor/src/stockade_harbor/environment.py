@@ -16,7 +16,15 @@ from harbor.environments.capabilities import (
 
 import stockade
 from stockade import aio
-from stockade.errors import ConfigError, ProviderStringError, StockadeError, UnsupportedError
+from stockade.errors import (
+    CapacityError,
+    ConfigError,
+    PolicyError,
+    PolicyRefusedError,
+    ProviderStringError,
+    StockadeError,
+    UnsupportedError,
+)
 from stockade.results import Verdict
 from stockade.system.versions import untested
 from stockade_harbor import images
@@ -94,6 +102,8 @@ class StockadeEnvironment(BaseEnvironment):
                 break
             except (ConfigError, ProviderStringError):
                 raise  # wrong behind every wall
+            except (CapacityError, PolicyError, PolicyRefusedError):
+                raise  # said by the moment or a policy, and not by the wall
             except StockadeError as error:
                 problems.append(str(error))
         else:

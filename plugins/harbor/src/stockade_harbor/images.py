@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 
 from stockade_docker import building
@@ -14,8 +14,8 @@ __all__ = ["made"]
 
 #: What Harbor writes to, as its EnvironmentPaths have it.
 _FOLDERS = ("/logs/agent", "/logs/verifier", "/logs/artifacts", "/tests", "/solution")
-#: Trials of one task want the same image at the same time.
-_lock = threading.Lock()
+#: By image: trials of one task want the same at the same time.
+_locks: dict[str, threading.Lock] = {}
 
 
 def made(
@@ -25,7 +25,7 @@ def made(
     environment: Path,
     image: str | None,
     folder: str | None,
-    more: Iterable[str],
+    more: Collection[str],
     seconds: float,
     fresh: bool,
 ) -> tuple[str, str]:
@@ -35,18 +35,18 @@ def made(
     folders, ``more`` and the working folder are made, and anybody may write there, since no
     session's user is root. Raises UnsupportedError, SandboxStartError.
     """
-    key = hashlib.sha256(f"{environment}\0{image}\0{name}".encode()).hexdigest()[:16]
-    task = f"stockade-harbor/{key}-task"
-    with _lock:
+    given = (environment, image, name, folder, *sorted(more))
+    key = hashlib.sha256("\0".join(map(str, given)).encode()).hexdigest()[:16]
+    with _locks.setdefault(key, threading.Lock()):
         if image is None:
             source = {"context": str(environment), "dockerfile": "Dockerfile"}
         else:  # so that the engine fetches it where it is not there
             source = {"dockerfile": f"FROM {image}\n"}
-        building.build(provider, task, **source, seconds=seconds, fresh=fresh)
+        task = building.build(provider, None, **source, seconds=seconds, fresh=fresh)
         start = folder or building.folder_of(provider, task)
         places = dict.fromkeys((*_FOLDERS, *more, *([start] if start != "/" else [])))
         words = " ".join(shlex.quote(place) for place in places)
         text = f"FROM {task}\nUSER root\nRUN mkdir -p {words} && chmod -R a+rwX {words}\n"
         tag = f"stockade-harbor/{key}"
-        building.build(provider, tag, dockerfile=text, seconds=seconds)
+        building.build(provider, tag, dockerfile=text, seconds=seconds, network=False)
     return tag, start
