@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -67,5 +68,26 @@ def test_a_program_that_prints_without_end_is_bounded() -> None:
         await asyncio.sleep(1)
         inner: Any = session._inner
         assert sum(map(len, inner._kept[one.process_id].chunks)) < 4 << 20
+
+    within("landlock", work)
+
+
+def test_small_pieces_that_nobody_reads_are_joined() -> None:
+    """Else each that comes would count all that wait."""
+    small = "import sys, time\nfor _ in range(2000): sys.stdout.write('x'); sys.stdout.flush(); "
+    small += "time.sleep(0.0005)"
+
+    async def work(session: SandboxSession) -> None:
+        one = await session.pty_exec_start(
+            "python3", "-c", f"{small}\ntime.sleep(1000)", shell=False, yield_time_s=0.25
+        )
+        assert one.process_id is not None
+        inner: Any = session._inner
+        chunks = inner._kept[one.process_id].chunks
+        until = time.monotonic() + 60
+        while len(one.output) + sum(map(len, chunks)) < 2000:
+            assert time.monotonic() < until
+            await asyncio.sleep(0.1)
+        assert len(chunks) == 1
 
     within("landlock", work)

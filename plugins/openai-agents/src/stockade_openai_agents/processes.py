@@ -31,6 +31,8 @@ __all__ = ["Processes"]
 
 #: Unread output of one program, at most; its oldest pieces go.
 _WAITING_BYTES = 1024 * 1024
+#: Small pieces are joined until one has as much: each that comes counts all that wait.
+_PIECE_BYTES = 16 * 1024
 
 
 @attrs.define(eq=False)
@@ -165,15 +167,12 @@ class Processes(BaseSandboxSession):
 
 async def _pumped(process: _Process) -> None:
     """Take in what it prints, until it has ended; awaited by nobody, so it raises nothing."""
-    execution, waiting = process.execution, 0
+    execution = process.execution
     reader = execution.follow()
     try:
         async for chunk in reader:
             async with process.lock:
-                process.chunks.append(chunk.data)
-                waiting = sum(map(len, process.chunks))
-                while waiting > _WAITING_BYTES and len(process.chunks) > 1:
-                    waiting -= len(process.chunks.popleft())
+                _keep(process.chunks, chunk.data)
             process.notify.set()
         process.exit_code = (await execution.result()).exit_code
     except StockadeError as error:  # the sandbox died, or is being closed
@@ -181,3 +180,13 @@ async def _pumped(process: _Process) -> None:
         process.exit_code = -1
     finally:
         process.notify.set()
+
+
+def _keep(chunks: deque[bytes], data: bytes) -> None:
+    """Add what came to what waits to be read, and drop the oldest of what is too much."""
+    if chunks and len(chunks[-1]) < _PIECE_BYTES:
+        data = chunks.pop() + data
+    chunks.append(data)
+    waiting = sum(map(len, chunks))
+    while waiting > _WAITING_BYTES and len(chunks) > 1:
+        waiting -= len(chunks.popleft())
