@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -10,17 +11,20 @@ import socket
 import stat
 import tempfile
 import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import nbclient
 import nbformat
 import pytest
-from jupyter_client.manager import KernelManager
+from jupyter_client.manager import AsyncKernelManager, KernelManager
 from nbclient.exceptions import DeadKernelError
 
 import stockade
 from conftest import need, until
 from plugins.jupyter.kernels import data, install, opened
+from stockade_jupyter import kernel
 
 __all__ = ["data"]
 
@@ -174,6 +178,34 @@ def test_a_sandbox_that_is_lost_is_a_dead_kernel(data: Path) -> None:
         one.manager.restart_kernel()
         one.client.wait_for_ready(timeout=60)
         assert one.run("print(1)") == ("ok", "1\n"), "in a sandbox of its own"
+
+
+def test_a_start_that_is_cancelled_leaves_no_sandbox(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, before = install(data, "landlock", "--no-check"), left()
+    begun, opened_one, really = threading.Event(), threading.Event(), kernel.opened
+
+    def slowly(*given: Any) -> stockade.Session:
+        begun.set()
+        time.sleep(0.5)
+        made = really(*given)
+        opened_one.set()
+        return made
+
+    monkeypatch.setattr(kernel, "opened", slowly)
+
+    async def cancelled() -> None:
+        start = asyncio.ensure_future(AsyncKernelManager(kernel_name=name).start_kernel())
+        while not begun.is_set() and not start.done():
+            await asyncio.sleep(0.01)
+        start.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await start
+
+    asyncio.run(cancelled())
+    assert opened_one.wait(60)
+    assert left() == before and not stockade.default_runtime().registry.records()
 
 
 def test_a_program_that_is_no_kernel_is_no_start(data: Path) -> None:

@@ -9,6 +9,7 @@ import posixpath
 import random
 import secrets
 import socket
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import stockade
 from stockade import SandboxResult, Session, Verdict
 from stockade.errors import (
+    CancelledError,
     ConfigError,
     ExecutionEndedError,
     ProviderStringError,
@@ -71,6 +73,7 @@ class Kernel:
         self._session: Session | None = None
         self._execution: stockade.Execution | None = None
         self._doors: Doors | None = None
+        self._given_up = threading.Event()
 
     def start(
         self,
@@ -83,9 +86,10 @@ class Kernel:
 
         ``{connection_file}`` in ``argv`` stands for the file's path inside. ``key``: what signs
         messages. Raises StockadeError, OSError; a program that ends at once is a
-        SandboxStartError which says why.
+        SandboxStartError which says why; CancelledError after ``give_up``.
         """
         session = self._ready_session()
+        self._go_on()
         ports = _random.sample(_PORTS, len(CHANNELS))
         channels = dict(zip(CHANNELS, ports, strict=True))
         given = {"transport": "tcp", "ip": "127.0.0.1", **channels, **key}
@@ -103,6 +107,14 @@ class Kernel:
         self._doors = self._doors or Doors()
         self._doors.lead(session, ports)
         return self._doors.base
+
+    def give_up(self) -> None:
+        """Have ``start``, in another thread, end soon: its client waits no more. ``close`` next."""
+        self._given_up.set()
+
+    def _go_on(self) -> None:
+        if self._given_up.is_set():
+            raise CancelledError("the kernel's start was cancelled.")
 
     def _ready_session(self) -> Session:
         """The one that is there, with the files that the last kernel left; else a new one."""
@@ -129,6 +141,7 @@ class Kernel:
                 raise stockade.SandboxStartError(
                     "the kernel did not listen in time (startup_timeout_seconds).", retryable=False
                 )
+            self._go_on()
             time.sleep(_LOOK_SECONDS)
 
     # -- while it runs ------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import signal
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +13,7 @@ from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
 from traitlets import Dict, Unicode
 
 import stockade
+from stockade.aio.calls import in_thread
 from stockade.system.versions import untested
 from stockade_jupyter.doors import CHANNELS
 from stockade_jupyter.kernel import Kernel, inside
@@ -69,8 +71,10 @@ class StockadeProvisioner(KernelProvisionerBase):
             "signature_scheme": messages.signature_scheme,
             "kernel_name": manager.kernel_name,
         }
+        start = functools.partial(kernel.start, cmd, kwargs["env"], folder, key)
         try:
-            base = await asyncio.to_thread(kernel.start, cmd, kwargs["env"], folder, key)
+            # A start that is cancelled is awaited to its end: what it had opened by then ends too.
+            base = await in_thread(stockade.default_runtime(), start, cancel=kernel.give_up)
         except BaseException:
             await self.cleanup()
             raise
@@ -133,4 +137,4 @@ class StockadeProvisioner(KernelProvisionerBase):
         if self._kernel is None or restart:
             return
         kernel, self._kernel = self._kernel, None
-        await asyncio.to_thread(kernel.close)
+        await in_thread(stockade.default_runtime(), kernel.close)
