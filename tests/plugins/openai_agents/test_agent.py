@@ -73,3 +73,18 @@ def test_a_wall_that_cannot_serve_is_said_before_the_model_is_asked() -> None:
     client = StockadeSandboxClient("landlock", read_only_fs=False)
     with pytest.raises(stockade.UnsupportedError, match="Here these can: docker"):
         run(client, [])
+
+
+def test_what_may_be_tried_again_is_said_with_the_walls_that_can(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gone = stockade.ProviderUnavailableError("gone for good.")
+    gone.retryable = False
+
+    def opened(*_: Any, **__: Any) -> Any:
+        raise gone
+
+    monkeypatch.setattr(stockade.aio, "open", opened)
+    with pytest.raises(stockade.ProviderUnavailableError, match="for good. Here these") as caught:
+        run(StockadeSandboxClient("landlock"), [])
+    assert not caught.value.retryable

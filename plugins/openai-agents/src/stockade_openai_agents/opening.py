@@ -45,8 +45,8 @@ async def opened(
     try:
         return await stockade.aio.open(provider, agent_id=AGENT, needs=_NEEDS, **asked)
     except (UnsupportedError, ProviderUnavailableError) as error:
-        advised = functools.partial(_advised, error, fields)
-        raise await in_thread(runtime, advised) from error
+        await in_thread(runtime, functools.partial(_advise, error, fields))
+        raise
 
 
 def _of_manifest(manifest: Manifest) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def _lasting(provider: str | None, fields: dict[str, Any]) -> dict[str, Any]:
     return {**fields, "durable": True, **({} if stated else {"lifetime_seconds": _DAY})}
 
 
-def _advised(error: StockadeError, fields: Mapping[str, Any]) -> StockadeError:
-    """The same error with the provider strings that can."""
+def _advise(error: StockadeError, fields: Mapping[str, Any]) -> None:
+    """Have it name the provider strings that can; whether it may be tried again stays."""
     able = stockade.suitable_providers(needs=_NEEDS, **fields)
-    return type(error)(f"{error} Here these can: {', '.join(able) or 'none'}.")
+    error.args = (f"{error} Here these can: {', '.join(able) or 'none'}.",)
