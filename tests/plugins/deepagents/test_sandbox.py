@@ -160,6 +160,19 @@ def test_a_wall_that_cannot_hold_what_is_asked() -> None:
     assert "landlock" not in str(caught.value).partition("Here these can: ")[2]
 
 
+def test_whether_it_may_be_tried_again_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = stockade.ProviderUnavailableError("gone for good.")
+    gone.retryable = False
+
+    def opened(*_: object, **__: object) -> None:
+        raise gone
+
+    monkeypatch.setattr(stockade, "open", opened)
+    with pytest.raises(stockade.ProviderUnavailableError, match="for good. Here these") as caught:
+        StockadeBackend.open("landlock")
+    assert not caught.value.retryable
+
+
 def test_a_wrong_string_is_no_matter_of_walls() -> None:
     with pytest.raises(stockade.ProviderNotFoundError) as caught:
         StockadeBackend.open("landlok")

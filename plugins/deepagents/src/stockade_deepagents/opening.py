@@ -30,7 +30,8 @@ def opened(provider: str | None, config: Mapping[str, Any]) -> Session:
     try:
         session = stockade.open(provider, **fields)
     except (UnsupportedError, ProviderUnavailableError) as error:
-        raise _advised(error, config) from error
+        _advise(error, config)
+        raise
     return checked(session)
 
 
@@ -67,10 +68,10 @@ def _without_python(session: Session) -> UnsupportedError:
     )
 
 
-def _advised(error: StockadeError, config: Mapping[str, Any]) -> StockadeError:
-    """The same error with the provider strings that can."""
+def _advise(error: StockadeError, config: Mapping[str, Any]) -> None:
+    """Have it name the provider strings that can; whether it may be tried again stays."""
     asked = {name: value for name, value in config.items() if name not in _OURS}
-    return type(error)(f"{error}{_able(asked)}")
+    error.args = (f"{error}{_able(asked)}",)
 
 
 def _able(config: Mapping[str, Any]) -> str:
