@@ -57,7 +57,7 @@ _FENCE = re.compile(r"^\s*(```|~~~)")
 _OFF, _ON = "<!-- prose: off -->", "<!-- prose: on -->"
 #: Letters that end no sentence though a full stop follows them.
 _SHORT = re.compile(r"\b(?:e\.g|i\.e|etc|cf|vs|no|St)\.$", re.IGNORECASE)
-_END = re.compile(r"(?<=[.!?])[)\"'*_]*\s+(?=[\"'(*_]*[A-Z0-9`§])")
+_END = re.compile(r"(?<=[.!?])[)\"'*_]*\s+(?=[\"'(*_]*[\w`§])")
 
 
 class Sentence(NamedTuple):
