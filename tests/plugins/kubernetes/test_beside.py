@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import socket
 import threading
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,6 +26,10 @@ class Sandbox:
         self.uid, self.owner_label = uid, "an-owner"
         self.transport = SimpleNamespace(heard=float("inf"), ping=lambda: None)
         self.seen: list[Any] = []
+        self.mourned: list[str] = []
+
+    def mourn(self, why: str) -> None:
+        self.mourned.append(why)
 
     def see(self, pod: Any) -> None:
         self.seen.append(pod)
@@ -48,6 +53,17 @@ def test_whoever_shares_a_pod_is_looked_after_when_another_leaves(
     minder._look(list(minder._all))
     minder.end(stays)
     assert stays.seen == [found] and leaves.seen == []
+
+
+def test_a_node_that_has_fallen_silent_is_given_up(scripted: Scripted, cluster: Any) -> None:
+    """Its stream neither ends nor gives a sign of life, and the API server may not know yet."""
+    found = pod("a"), pod("b")
+    scripted.answer = lambda method, path, body: (200, {}, {"items": found})
+    silent, speaks = Sandbox("a"), Sandbox("b")
+    silent.transport.heard = time.monotonic() - 46
+    speaks.transport.heard = time.monotonic() - 20
+    minding._Minder(cluster)._look([silent, speaks])
+    assert silent.mourned == ["nothing is heard of it any more"] and speaks.mourned == []
 
 
 def test_a_thread_that_was_not_to_be_had_is_asked_for_again(
@@ -100,8 +116,10 @@ def test_of_many_pods_one_page_is_asked_for_and_the_newest_here_are_tried(
     said = {"items": many, "metadata": {"continue": "more"}}
     scripted.answer = lambda method, path, body: (200, {}, said)
     way = opening.Opening(cluster, pods.Shape(image="an-image"), "node", 0.1)
-    assert len(way._neighbours(pod("a", "10.2.0.1"))) == 16
-    assert way._neighbours(pod("b", "10.2.0.2"))[-1] == "10.2.0.1"
+    both = pod("a", "10.2.0.1")
+    both["status"]["podIPs"] = [{"ip": "10.2.0.1"}, {"ip": "2001:db8::1"}]
+    assert len(way._neighbours(both)) == 16
+    assert way._neighbours(pod("b", "10.2.0.2"))[-2:] == ("10.2.0.1", "2001:db8::1")
     assert "10.2.0.2" not in way._neighbours(pod("b", "10.2.0.2"))
     ((_, path, _),) = scripted.asked
     assert "limit=64" in path

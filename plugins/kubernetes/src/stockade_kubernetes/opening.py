@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -256,7 +257,6 @@ class Opening:
         self, request: OpenRequest, pod: Any, sandbox: PodSandbox, service: tuple[str, int] | None
     ) -> None:
         """Before anything of the caller's runs. Raises SandboxStartError."""
-        own_kernel = self.shape.own_kernel
         sandbox.resizes_silently = self.kind == "gvisor"
         version = self._node_kernel(pod) if self.kind == "kata" else ""
         inside.check_kernel(
@@ -266,20 +266,19 @@ class Opening:
             self.shape.runtime_class or "",
             version,
         )
-        inside.check_held(sandbox.link, request.config, own_kernel=own_kernel)
+        inside.check_held(sandbox.link, request.config, self.kind)
         if _closed(request):
-            status = pod.get("status") or {}
             around = inside.Surroundings(
                 server=self.cluster.server,
                 service=service,
-                node=str(status.get("hostIP") or ""),
+                nodes=_addresses(pod, "host"),
                 pods=self._neighbours(pod),
             )
             inside.check_closed(sandbox.link, around, self.probe_seconds)
 
     def _neighbours(self, pod: Any) -> tuple[str, ...]:
         """Addresses of other sessions' pods: those opened here last, before any others."""
-        known: dict[str, str] | None = self.cluster.known("pods", _NEIGHBOURS_SECONDS)
+        known: dict[str, tuple[str, ...]] | None = self.cluster.known("pods", _NEIGHBOURS_SECONDS)
         if known is None:
             known = {}
             with contextlib.suppress(ClusterError):
@@ -287,15 +286,15 @@ class Opening:
                 query = {"labelSelector": f"{LABEL}session", "limit": _NEIGHBOURS_PAGE}
                 said = self.cluster.ask("GET", self.cluster.pods, query=query, seconds=_ASK_SECONDS)
                 for one in said["items"]:
-                    if address := (one.get("status") or {}).get("podIP"):
-                        known[one["metadata"]["uid"]] = address
+                    if addresses := _addresses(one, "pod"):
+                        known[one["metadata"]["uid"]] = addresses
             self.cluster.keep("pods", known)
         others = dict(known)  # other threads open sessions meanwhile, and add theirs
         uid = pod["metadata"]["uid"]
         others.pop(uid, None)
-        if address := (pod.get("status") or {}).get("podIP"):
-            known[uid] = address
-        return tuple(others.values())[-_MOST_NEIGHBOURS:]
+        if addresses := _addresses(pod, "pod"):
+            known[uid] = addresses
+        return tuple(itertools.chain.from_iterable(others.values()))[-_MOST_NEIGHBOURS:]
 
     def _node_kernel(self, pod: Any) -> str:
         name = (pod.get("spec") or {}).get("nodeName")
@@ -326,6 +325,13 @@ class Opening:
 def _closed(request: OpenRequest) -> bool:
     """Whether nothing is to be reached: hosts by name are, over the session's connection."""
     return not request.config.network_enabled
+
+
+def _addresses(pod: Mapping[str, Any], whose: str) -> tuple[str, ...]:
+    """Of a ``pod`` or its ``host``, of both versions of IP where the cluster has both."""
+    status = pod.get("status") or {}
+    found = [status.get(f"{whose}IP"), *(one.get("ip") for one in status.get(f"{whose}IPs") or ())]
+    return tuple(dict.fromkeys(filter(None, found)))
 
 
 def _kept(spec: Mapping[str, Any]) -> dict[str, Any]:
