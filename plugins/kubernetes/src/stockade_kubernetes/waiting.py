@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stockade.errors import SandboxStartError
@@ -34,24 +34,35 @@ def until_runs(cluster: Cluster, pod: Mapping[str, Any], container: str, until: 
         left = until - time.monotonic()
         if left <= 0:
             raise _too_late(cluster, seen)
-        query = {"fieldSelector": f"metadata.name={name}", "resourceVersion": version}
-        watch = cluster.lines(cluster.pods, query, min(_LOOK_SECONDS, left))
-        with contextlib.closing(watch) as events:
-            for event in events:
-                found = event.get("object") or {}
-                if event.get("type") == "ERROR":  # too old a version, say: look anew
-                    break
-                if event.get("type") == "DELETED":
-                    raise SandboxStartError("somebody deleted the pod while it started.")
-                seen, version = found, found["metadata"]["resourceVersion"]
-                if _runs(seen, container):
-                    return seen
-                _raise_hopeless(cluster, seen, patient=True)
+        for seen in _changes(cluster, name, version, min(_LOOK_SECONDS, left)):
+            if _runs(seen, container):
+                return seen
+            _raise_hopeless(cluster, seen, patient=True)
         _raise_hopeless(cluster, seen, patient=False)
+        left = until - time.monotonic()
         seen = cluster.ask("GET", f"{cluster.pods}/{name}", seconds=max(1.0, min(10.0, left)))
         version = seen["metadata"]["resourceVersion"]
         if _runs(seen, container):
             return seen
+
+
+def _changes(cluster: Cluster, name: str, version: str, seconds: float) -> Iterator[Any]:
+    """The pod after each change, for so long at most; it ends early where the API server is
+    busy, restarts, or no longer knows that version. Raises SandboxStartError, ClusterError."""
+    query = {"fieldSelector": f"metadata.name={name}", "resourceVersion": version}
+    try:
+        with contextlib.closing(cluster.lines(cluster.pods, query, seconds)) as events:
+            for event in events:
+                if event.get("type") == "ERROR":  # too old a version, say
+                    return
+                if event.get("type") == "DELETED":
+                    raise SandboxStartError("somebody deleted the pod while it started.")
+                yield event.get("object") or {}
+    except ClusterError as error:
+        if not (error.gone or error.soon):
+            raise
+        # The request that follows is made again as often as it must be.
+        time.sleep(min(seconds, error.retry_after or 0.0))
 
 
 def _runs(pod: Mapping[str, Any], container: str) -> bool:
