@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from plugins.kubernetes.conftest import Scripted
 clusters: Any = pytest.importorskip("stockade_kubernetes.cluster")
 waiting: Any = pytest.importorskip("stockade_kubernetes.waiting")
 errors: Any = pytest.importorskip("stockade_kubernetes.errors")
+places: Any = pytest.importorskip("stockade_kubernetes.places")
 leftovers: Any = pytest.importorskip("stockade_kubernetes.leftovers")
 
 Answer = tuple[int, dict[str, str], Any]
@@ -52,22 +55,57 @@ def test_what_is_refused_is_asked_once(scripted: Scripted, cluster: Any) -> None
     assert caught.value.gone and caught.value.reason == "NotFound" and len(scripted.asked) == 1
 
 
-def test_a_token_that_expired_is_renewed_once(scripted: Scripted, cluster: Any) -> None:
-    tokens = iter(["old", "new"])
+def kubeconfig(folder: Path, server: str, user: dict[str, Any]) -> str:
+    """A file with one context, as the client reads it."""
+    found = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": server}}],
+        "users": [{"name": "u", "user": user}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": "here"}}],
+    }
+    path = folder / "kubeconfig"
+    path.write_text(json.dumps(found))
+    return str(path)
 
-    def renew(configuration: Any) -> None:
-        configuration.api_key["authorization"] = next(tokens, "new")
 
-    cluster.configuration.api_key["BearerToken"] = "x"
-    cluster.configuration.api_key["authorization"] = "x"
-    cluster.configuration.api_key_prefix["authorization"] = "Bearer"
-    cluster.configuration.refresh_api_key_hook = renew
-    scripted.answer = in_turn((401, {}, {"message": "Unauthorized"}), (200, {}, {}))
+def tokens(scripted: Scripted) -> list[str]:
+    return [headers["authorization"] for headers in scripted.headers]
+
+
+def test_a_token_whose_end_is_known_is_renewed_before(scripted: Scripted, tmp_path: Path) -> None:
+    """By the program that the kubeconfig names, as clouds have it."""
+    program = tmp_path / "login"
+    program.write_text(
+        f"#!/bin/sh\necho x >>{tmp_path}/count\n"
+        """echo '{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential",'\n"""
+        f"""printf '"status": {{"token": "token-%s",' $(wc -l <{tmp_path}/count)\n"""
+        """echo '"expirationTimestamp": "2020-01-01T00:00:00Z"}}'\n"""
+    )
+    program.chmod(0o755)
+    user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": str(program)}}
+    where = places.Where(kubeconfig=kubeconfig(tmp_path, scripted.url, user))
+    cluster = places.cluster_at(where)
+    for _ in range(2):
+        cluster.ask("GET", "/pods", seconds=5)
+    assert tokens(scripted) == ["Bearer token-2", "Bearer token-3"]
+
+
+def test_a_token_that_is_refused_is_read_anew_once(scripted: Scripted, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("old")
+    where = places.Where(kubeconfig=kubeconfig(tmp_path, scripted.url, {"tokenFile": str(file)}))
+    cluster = places.cluster_at(where)
+    scripted.answer = in_turn((200, {}, {}), (401, {}, {"message": "Unauthorized"}), (200, {}, {}))
+    cluster.ask("GET", "/pods", seconds=5)
+    file.write_text("new")
     assert cluster.ask("GET", "/pods", seconds=5) == {}
+    assert tokens(scripted) == ["Bearer old", "Bearer old", "Bearer new"]
     scripted.answer = in_turn((401, {}, {"message": "Unauthorized"}))
     with pytest.raises(clusters.ClusterError) as caught:
         cluster.ask("GET", "/pods", seconds=5)
-    assert caught.value.status == 401 and len(scripted.asked) == 4
+    assert caught.value.status == 401 and len(scripted.asked) == 5
 
 
 def test_nobody_there_is_said_within_the_time(cluster: Any) -> None:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
 import urllib3
 from kubernetes.client import ApiClient, Configuration
+from kubernetes.config import ConfigException
 
 __all__ = ["NOT_REACHED", "Cluster", "ClusterError"]
 
@@ -55,7 +56,14 @@ class ClusterError(Exception):
 class Cluster:
     """Safe from any thread, and for one process: a forked child makes one of its own."""
 
-    def __init__(self, configuration: Configuration, namespace: str) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        namespace: str,
+        again: Callable[[], Configuration] | None = None,
+    ) -> None:
+        """``again`` reads the configuration anew, for a token that the server knows no more."""
+        self._again = again
         self.configuration = configuration
         self.namespace = namespace
         configuration.connection_pool_maxsize = _POOL
@@ -84,6 +92,19 @@ class Cluster:
             if setting.get("in") == "header" and setting.get("value"):
                 found[setting["key"]] = setting["value"]
         return found
+
+    def renew(self) -> None:
+        """Read anew who asks. The client's hook does so for a token whose end it knows; one that
+        came from a file, or that was taken back, it keeps for ever."""
+        if self._again is None:
+            return
+        try:
+            fresh = self._again()
+        except (ConfigException, OSError):
+            return  # the old one's refusal says enough
+        self.configuration.api_key = fresh.api_key
+        self.configuration.api_key_prefix = fresh.api_key_prefix
+        self.configuration.refresh_api_key_hook = fresh.refresh_api_key_hook
 
     # -- requests --------------------------------------------------------------------
 
@@ -115,7 +136,8 @@ class Cluster:
                     with_body.release_conn()
             except ClusterError as error:
                 if error.status == 401 and not renewed:
-                    renewed = True  # the hook has been asked anew by then
+                    renewed = True
+                    self.renew()
                     continue
                 wait = pause if error.retry_after is None else error.retry_after
                 if not again or not error.soon or time.monotonic() + wait > until:

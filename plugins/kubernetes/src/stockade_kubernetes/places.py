@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import attrs
@@ -13,6 +14,9 @@ from stockade.errors import ConfigError, ProviderUnavailableError
 from stockade.system.forks import FreshLock, in_child
 from stockade.wall import Place
 from stockade_kubernetes.cluster import Cluster
+
+if TYPE_CHECKING:
+    from kubernetes.client import Configuration
 
 __all__ = ["Where", "cluster_at"]
 
@@ -100,28 +104,39 @@ in_child(_forget)
 
 def _loaded(where: Where) -> Cluster:
     from kubernetes import config
-    from kubernetes.client import Configuration
 
-    configuration = Configuration()
     try:
+        configuration = _configuration(where)
         if where.in_cluster:
-            config.load_incluster_config(client_configuration=configuration)
             with open(f"{_ACCOUNT}/namespace", encoding="utf-8") as file:
                 own = file.read().strip()
         else:
-            config.load_kube_config(
-                config_file=where.kubeconfig,
-                context=where.context,
-                client_configuration=configuration,
-                persist_config=False,
-            )
             own = _namespace_of(where)
     except (config.ConfigException, OSError) as error:
         raise ConfigError(
             f"no cluster is configured: {error}. Set KUBECONFIG, or kubeconfig and context in the "
             "provider string."
         ) from error
-    return Cluster(configuration, where.namespace or own or "default")
+    again = functools.partial(_configuration, where)
+    return Cluster(configuration, where.namespace or own or "default", again)
+
+
+def _configuration(where: Where) -> Configuration:
+    """As the client reads it now. Raises its ConfigException, OSError."""
+    from kubernetes import config
+    from kubernetes.client import Configuration
+
+    found = Configuration()
+    if where.in_cluster:
+        config.load_incluster_config(client_configuration=found)
+    else:
+        config.load_kube_config(
+            config_file=where.kubeconfig,
+            context=where.context,
+            client_configuration=found,
+            persist_config=False,
+        )
+    return found
 
 
 def _namespace_of(where: Where) -> str:

@@ -52,17 +52,23 @@ def attached(
     words += [(name, "true") for name in ("stdin", "stdout", "stderr")]
     words += [("command", word) for word in command or ()]
     path = f"{cluster.pods}/{pod}/{kind}?{urlencode(words)}"
+    renewed = False
     while True:
         left = max(0.5, until - time.monotonic())
         try:
             return PodTransport(_connected(cluster, path, left))
         except ClusterError as error:
+            if error.status == 401 and not renewed:
+                renewed = True
+                cluster.renew()
+                continue
             # A kubelet says so of a container that is about to run.
             early = error.status in (400, 500) or error.soon
-            if not early or time.monotonic() + _AGAIN_SECONDS > until:
+            pause = max(_AGAIN_SECONDS, error.retry_after or 0.0)
+            if not early or time.monotonic() + pause > until:
                 raise
         look()
-        time.sleep(_AGAIN_SECONDS)
+        time.sleep(pause)
 
 
 def _connected(cluster: Cluster, path: str, seconds: float) -> websocket.WebSocket:
