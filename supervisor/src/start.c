@@ -19,10 +19,11 @@ int nothing_fd = -1;
 
 static int weight_fd = -1;
 static char weight_own[16] = "0";
-static const char weight_program[] = "500";
+static const char *weight_program = "500";
 
-/* A program weighs more for the out-of-memory killer than the supervisor does. The file is
- * opened while it still may be; children inherit what stands in it. */
+/* A program weighs more for the out-of-memory killer than the supervisor does, unless that weighs
+ * more already, as in a pod. The file is opened while it still may be; children inherit what
+ * stands in it. */
 void weight_open(void) {
     weight_fd = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC);
     if (weight_fd < 0) return;
@@ -30,13 +31,13 @@ void weight_open(void) {
     ssize_t got = pread(weight_fd, weight_own, sizeof weight_own - 1, 0);
     if (got <= 0) close_fd(&weight_fd);
     else weight_own[got] = 0;
-    if (got > 0 && atoi(weight_own) >= 500) close_fd(&weight_fd);
+    if (got > 0 && atoi(weight_own) >= 500) weight_program = weight_own;
 }
 
 void child_weight(bool program) {
     static bool now;
     const char *text = program ? weight_program : weight_own;
-    if (now == program) return;
+    if (now == program || weight_program == weight_own) return;
     now = program;
     if (weight_fd >= 0 && pwrite(weight_fd, text, strlen(text), 0) < 0) return;
 }
@@ -48,7 +49,7 @@ void weight_again(pid_t pid) {
     snprintf(path, sizeof path, "/proc/%d/oom_score_adj", (int)pid);
     int fd = open(path, O_WRONLY | O_CLOEXEC);
     if (fd < 0) return; /* it hides: nobody has reached it, either */
-    (void)!write(fd, weight_program, sizeof weight_program - 1);
+    (void)!write(fd, weight_program, strlen(weight_program));
     close(fd);
 }
 

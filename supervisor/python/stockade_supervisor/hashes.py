@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 HASHES: dict[str, str] = {
-    "aarch64": "5d57b9a9b8673d96909ec5d0eb78b0b0908f2e056ad83a441ab0dcdd2224c8c7",
-    "x86_64": "2facdf8cd4e43c2b43207d533e25cef57b2d52355883574dcc4762b1551fa2be",
+    "aarch64": "f345f9ee75903332cacfe5a5d7a280e84946cf114728b7822f6dd38aa8435f33",
+    "x86_64": "daf31d421553bdb95cb972d82b1cc201b9a882dc94e80da429fb413ca309adca",
 }

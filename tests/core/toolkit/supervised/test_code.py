@@ -26,11 +26,12 @@ from stockade_supervisor import binary
 class Here(SupervisedSandbox):
     """A supervisor as this machine's own process, with nothing around it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *before: str) -> None:
+        """``before``: a command that starts another one."""
         ours, theirs = socket.socketpair()
         with theirs:
             self.process = subprocess.Popen(
-                [binary(), "serve"], stdin=theirs.fileno(), stdout=theirs.fileno()
+                [*before, binary(), "serve"], stdin=theirs.fileno(), stdout=theirs.fileno()
             )
         super().__init__(SocketTransport(ours), startup_seconds=10)
 
@@ -56,6 +57,35 @@ def sandbox() -> Iterator[Here]:
     made = Here()
     yield made
     made.close()
+
+
+def waiting_interpreters(above: int) -> Iterator[int]:
+    """Those below a process: what a program may reach, since supervisors hide."""
+    for child in Path(f"/proc/{above}/task/{above}/children").read_text().split():
+        if b"run()" in Path(f"/proc/{child}/cmdline").read_bytes():
+            yield int(child)
+        yield from waiting_interpreters(int(child))
+
+
+@pytest.mark.parametrize(("own", "programs"), [(0, 500), (700, 700)], ids=["light", "as in a pod"])
+def test_D16_who_goes_for_an_interpreter_that_waits_changes_no_weight_of_the_next_code(
+    own: int, programs: int
+) -> None:
+    """For the kernel's choice of what ends when memory is used up."""
+    look = "import time; time.sleep(0.2); print(open('/proc/self/oom_score_adj').read())"
+    weigh = 'echo "$0" >/proc/self/oom_score_adj; exec "$@"'
+    sandbox = Here("sh", "-c", weigh, str(own))
+    try:
+        assert int(sandbox.run(look)[1]) == programs
+        until = time.monotonic() + 10
+        while not (found := list(waiting_interpreters(sandbox.process.pid))):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        for pid in found:
+            Path(f"/proc/{pid}/oom_score_adj").write_text("1000")
+        assert int(sandbox.run(look)[1]) == programs
+    finally:
+        sandbox.close()
 
 
 def test_code_is_warm_and_each_time_clean(sandbox: Here) -> None:
