@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
+from threading import TIMEOUT_MAX
 from typing import TYPE_CHECKING
 
 from stockade.errors import (
@@ -82,6 +82,7 @@ class Execution(Interruptible, Reachable):
         self._settled = False  # an end has been taken; the future follows
         self._timers: list[Timer] = []
         self._future: Future[SandboxResult] = Future()
+        self._waiters: list[threading.Lock] = []  # whoever waits for the end holds one of them
 
     # -- what callers use ----------------------------------------------------
 
@@ -110,14 +111,26 @@ class Execution(Interruptible, Reachable):
         """
         self._home.here()
         try:
-            return self._future.result(timeout)
-        except FutureTimeout:
-            if self._future.done():
-                raise
-            raise TimeoutError(f"no result within {timeout} s; it is still running") from None
+            ended = self._future.done() or self._await_end(timeout)
         except (KeyboardInterrupt, SystemExit):
             self.cancel()
             raise
+        if not ended:
+            raise TimeoutError(f"no result within {timeout} s; it is still running")
+        return self._future.result()
+
+    def _await_end(self, timeout: float | None) -> bool:
+        """Whether the end comes in time. The future's own way to wait wakes a thread that then
+        waits for its lock, which whoever sets it still holds: one more turn of both."""
+        woken = threading.Lock()
+        woken.acquire()
+        self._waiters.append(woken)
+        try:
+            if not self._future.done():  # else it may have been too late to be woken
+                woken.acquire(timeout=-1 if timeout is None else min(max(timeout, 0), TIMEOUT_MAX))
+        finally:
+            self._waiters.remove(woken)
+        return self._future.done()
 
     def cancel(self) -> None:
         """End it, tree and all, with the verdict cancelled; after the end it does nothing (D12)."""
@@ -372,10 +385,17 @@ class Execution(Interruptible, Reachable):
             try:
                 self._on_end(end)  # first: an audit log must not miss a result in use
             finally:
-                if isinstance(end, StockadeError):
-                    self._future.set_exception(end)
-                else:
-                    self._future.set_result(end)
+                self._give(end)
+
+    def _give(self, end: SandboxResult | StockadeError) -> None:
+        try:
+            if isinstance(end, StockadeError):
+                self._future.set_exception(end)
+            else:
+                self._future.set_result(end)
+        finally:
+            for waiter in tuple(self._waiters):
+                waiter.release()
 
     def _close(self, show: Iterable[Chunk] = ()) -> bool:
         """Take the right to settle; only the first of several ends has it."""
