@@ -8,7 +8,7 @@
 
 #include "run.h"
 
-static char path[512];
+static int counts = -1; /* the file, kept: it is looked at with each execution */
 static uint64_t claimed;
 
 static bool read_text(const char *name, char *text, size_t size) {
@@ -20,40 +20,45 @@ static bool read_text(const char *name, char *text, size_t size) {
     return got > 0;
 }
 
+static bool take(const char *name) {
+    char text[4096];
+    if (!read_text(name, text, sizeof text) || !strstr(text, "oom_kill ")) return false;
+    counts = open(name, O_RDONLY | O_CLOEXEC);
+    if (counts >= 0) keep_fd(counts);
+    return counts >= 0;
+}
+
 /* Version 2 with a namespace of its own, version 1, version 2 by its path. */
 void memory_open(void) {
     char text[4096];
     const char *usual[] = {"/sys/fs/cgroup/memory.events",
                            "/sys/fs/cgroup/memory/memory.oom_control"};
     for (size_t i = 0; i < 2; i++)
-        if (read_text(usual[i], text, sizeof text) && strstr(text, "oom_kill ")) {
-            snprintf(path, sizeof path, "%s", usual[i]);
-            return;
-        }
+        if (take(usual[i])) return;
     if (!read_text("/proc/self/cgroup", text, sizeof text)) return;
     char *line = strstr(text, "0::/");
     if (!line) return;
     line += 3;
     line[strcspn(line, "\n")] = 0;
     char name[512];
-    if (snprintf(name, sizeof name, "/sys/fs/cgroup%s/memory.events", line) < (int)sizeof name &&
-        read_text(name, text, sizeof text))
-        snprintf(path, sizeof path, "%s", name);
+    if (snprintf(name, sizeof name, "/sys/fs/cgroup%s/memory.events", line) < (int)sizeof name)
+        take(name);
 }
 
 uint64_t memory_kills(void) {
     char text[4096];
-    if (!path[0] || !read_text(path, text, sizeof text)) return 0;
+    ssize_t got = counts < 0 ? 0 : pread(counts, text, sizeof text - 1, 0);
+    text[got > 0 ? got : 0] = 0;
     const char *at = strstr(text, "oom_kill ");
     return at ? strtoull(at + strlen("oom_kill "), NULL, 10) : 0;
 }
 
 /* Kills of before are nobody's who starts now. */
 void memory_begin(bool first) {
-    if (first && path[0]) claimed = memory_kills();
+    if (first && counts >= 0) claimed = memory_kills();
 }
 
-bool memory_kills_left(void) { return path[0] && memory_kills() > claimed; }
+bool memory_kills_left(void) { return counts >= 0 && memory_kills() > claimed; }
 
 /* Whether a kill for memory is there that no program has answered for. */
 bool memory_claim(void) {

@@ -144,14 +144,17 @@ pid_t spare_take(const struct run *run, const struct plan *plan) {
         struct cmsghdr head;
         uint8_t room[CMSG_SPACE(PLAN_FDS * sizeof(int))];
     } control = {0};
-    struct iovec piece = {head, HEAD};
-    struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1, .msg_control = &control,
+    /* Together, so that the keeper is woken once. */
+    struct iovec pieces[] = {{head, HEAD}, {run->text, run->text_length}};
+    struct msghdr message = {.msg_iov = pieces, .msg_iovlen = 2, .msg_control = &control,
                              .msg_controllen = CMSG_SPACE(count * sizeof(int))};
     control.head = (struct cmsghdr){.cmsg_len = CMSG_LEN(count * sizeof(int)),
                                     .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
     memcpy(CMSG_DATA(&control.head), fds, count * sizeof(int));
-    bool sent = sendmsg(spare_socket, &message, MSG_NOSIGNAL) == (ssize_t)HEAD &&
-                send_whole(run->text, run->text_length);
+    ssize_t put = sendmsg(spare_socket, &message, MSG_NOSIGNAL);
+    bool sent = put >= (ssize_t)HEAD &&
+                send_whole(run->text + (put - (ssize_t)HEAD),
+                           run->text_length - (size_t)(put - (ssize_t)HEAD));
     pid_t pid = sent ? spare : 0;
     spare_ended(); /* it is this execution's keeper now, or dead */
     return pid;

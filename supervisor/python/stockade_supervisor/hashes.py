@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 HASHES: dict[str, str] = {
-    "aarch64": "f345f9ee75903332cacfe5a5d7a280e84946cf114728b7822f6dd38aa8435f33",
-    "x86_64": "daf31d421553bdb95cb972d82b1cc201b9a882dc94e80da429fb413ca309adca",
+    "aarch64": "0c527435a35441f6d26b88ff0573508101f57a2fee2b4fb8d98c86332e2399f3",
+    "x86_64": "6734f12dd18cebd9bd9abb65086f3c9103e92a01affc0e77e22c7ac82f95812e",
 }
