@@ -13,6 +13,7 @@ import pytest
 import stockade
 from stockade.errors import ProviderUnavailableError
 from stockade.sessions._providers import inspect_providers
+from stockade.system.installing import install
 from stockade.toolkit import kvm
 
 WALLS = {"hyperlight": "hyperlight", "microsandbox": "microsandbox:/"}
@@ -34,7 +35,7 @@ def test_the_wall_is_unavailable_and_says_why(name: str, missing: str) -> None:
         pytest.skip(f"stockade-{name} is not installed")
     assert not found[0].available
     if "not installed" in found[0].reason:  # the plug-in without its packages
-        assert f"pip install stockade-{name}" in found[0].reason
+        assert install(f"stockade-{name}") in found[0].reason
         return
     assert missing in found[0].reason
     with pytest.raises(ProviderUnavailableError) as caught:

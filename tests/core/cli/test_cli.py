@@ -163,7 +163,7 @@ def test_the_audit_log(landlock: str, tmp_path: Path) -> None:
 def test_without_its_extra_it_says_which(tmp_path: Path) -> None:
     (tmp_path / "click.py").write_text("raise ModuleNotFoundError('no click', name='click')\n")
     done = run("--version", env={**os.environ, "PYTHONPATH": str(tmp_path)})
-    assert done.returncode == 2 and b"pip install 'stockade[cli]'" in done.stderr
+    assert done.returncode == 2 and b"pip install './core[cli]'" in done.stderr
 
 
 def test_version_and_help() -> None:

@@ -85,4 +85,4 @@ def test_what_cannot_be_checked_says_why() -> None:
 
 def test_without_pytest_it_says_what_to_install() -> None:
     done = run("-p", NAME, before="import sys; sys.modules['pytest'] = None")
-    assert done.returncode == 2 and "pip install 'stockade[testing]'" in done.stderr, done
+    assert done.returncode == 2 and "pip install './core[testing]'" in done.stderr, done

@@ -128,7 +128,7 @@ def test_python_without_toml_says_what_to_install(
     monkeypatch.setitem(sys.modules, "tomli", None)
     assert find(tmp_path) == (None, [])
     (tmp_path / "pyproject.toml").write_text(NAMES_ONE)
-    with pytest.raises(ConfigError, match=r"needs tomli.*pip install 'stockade\[cli\]'"):
+    with pytest.raises(ConfigError, match=r"needs tomli.*pip install '\./core\[cli\]'"):
         find(tmp_path)
 
 

@@ -180,7 +180,7 @@ def _newer(path: str) -> None:
         (lambda path: Path(path).write_bytes(b"short"), "no ledger"),
         (_foreign, "another program"),
         (_damaged, "damaged"),
-        (_newer, "pip install --upgrade stockade"),
+        (_newer, "pip install --upgrade ./core"),
     ],
     ids=["text", "short", "foreign", "damaged", "newer"],
 )

@@ -87,7 +87,9 @@ def test_local_without_an_embedded_wall_says_what_to_install(
     ours: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("stockade.selection._discovery.embedded", lambda: ([], []))
-    with pytest.raises(ProviderUnavailableError, match="pip install stockade-bubblewrap"):
+    with pytest.raises(
+        ProviderUnavailableError, match=r"pip install \./supervisor \./plugins/bubblewrap"
+    ):
         stockade.open("local", runtime=ours)
     assert stockade.provider("local | good", runtime=ours).name == "good"
 

@@ -89,7 +89,7 @@ print(loaded())
 
 def test_A4_unknown_names(run: Run) -> None:
     said = run(OPEN.format(name="kubernetes"), "good")
-    assert "pip install stockade-kubernetes" in said and "good" in said
+    assert "pip install ./supervisor ./plugins/kubernetes" in said and "good" in said
     said = run(OPEN.format(name="goood"), "good")
     assert "did you mean 'good'" in said and said.startswith("ProviderNotFoundError")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import sys
 
+from stockade.system.installing import install
+
 __all__ = ["main"]
 
 
@@ -18,7 +20,7 @@ def main() -> None:
         if error.name not in ("click", "rich"):
             raise
         sys.stderr.write(
-            f"stockade: the command line needs {error.name}; run: pip install 'stockade[cli]'\n"
+            f"stockade: the command line needs {error.name}; run: {install('stockade', 'cli')}\n"
         )
         sys.exit(2)
     end_on_sigterm()

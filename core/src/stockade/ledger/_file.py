@@ -18,6 +18,7 @@ from stockade._place import Place
 from stockade.errors import LedgerError
 from stockade.ledger._errors import AWAY, busy, damaged, explained
 from stockade.system.forks import held_at_fork
+from stockade.system.installing import install
 from stockade.system.moments import read_moment
 
 __all__ = ["COLUMNS", "LedgerFile", "LedgerRecord"]
@@ -344,7 +345,7 @@ class LedgerFile:
         if version > len(_MIGRATIONS):
             raise LedgerError(
                 f"the ledger {self.path!r} has version {version}, this stockade knows "
-                f"{len(_MIGRATIONS)}; update it: pip install --upgrade stockade"
+                f"{len(_MIGRATIONS)}; update it: {install('stockade', upgrade=True)}"
             )
         if version < len(_MIGRATIONS):
             self._migrate(connection)

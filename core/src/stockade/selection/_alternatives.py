@@ -25,6 +25,7 @@ from stockade.selection._candidates import Candidate, Candidates
 from stockade.selection._discovery import OWN_EMBEDDED, PUBLISHED, embedded
 from stockade.selection._probing import Probing
 from stockade.selection._spec import Preference, ProviderString
+from stockade.system.installing import install
 from stockade.values.options import nearest
 
 __all__ = ["LOCAL", "PASSED_OVER", "Alternatives", "PassedOver", "check_holds", "each"]
@@ -158,8 +159,8 @@ class Alternatives:
         own, others = self._candidates.embedded()
         if not own and not others:
             self._present = LOCAL, False
-            install = " or ".join(f"pip install {PUBLISHED[name]}" for name in OWN_EMBEDDED)
-            self.pass_over(ProviderNotFoundError(f"no embedded wall is installed; run: {install}"))
+            how = " or ".join(install(PUBLISHED[name]) for name in OWN_EMBEDDED)
+            self.pass_over(ProviderNotFoundError(f"no embedded wall is installed; run: {how}"))
         yield from own
         yield from sorted(others, key=self._weakness)
 

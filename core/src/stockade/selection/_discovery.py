@@ -20,6 +20,7 @@ from stockade.errors import (
     ProviderNotFoundError,
 )
 from stockade.system.forks import FreshLock
+from stockade.system.installing import install
 from stockade.values.options import nearest
 from stockade.values.shown import named
 from stockade.wall import Wall
@@ -144,7 +145,7 @@ def _check_version(plugin: InstalledPlugin, module: object) -> None:
     update = "stockade" if stated > ours else plugin.distribution
     raise PluginError(
         f"{plugin.where}: it speaks plug-in API version {stated}, this stockade speaks {ours}. "
-        f"Update {update}: pip install --upgrade {update}"
+        f"Update {update}: {install(update, upgrade=True)}"
     )
 
 
@@ -221,8 +222,8 @@ def _only(name: str, blocked: Callable[[InstalledPlugin], bool]) -> InstalledPlu
     have = ", ".join(names) or "none"
     if name in PUBLISHED:
         raise ProviderNotFoundError(
-            f"provider {name!r} is not installed; run: pip install {PUBLISHED[name]} "
-            f"(installed: {have})"
+            f"provider {name!r} is not installed; run: {install(PUBLISHED[name])}; "
+            f"installed: {have}"
         )
     raise ProviderNotFoundError(
         f"no installed distribution registers a provider {name!r}"

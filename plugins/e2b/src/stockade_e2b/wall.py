@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from stockade.capabilities import Capabilities, Isolation
 from stockade.errors import ConfigError, ProviderUnavailableError
+from stockade.system.installing import install
 from stockade.toolkit.egress import WayOut, secrets_level
 from stockade.wall import (
     AttachRequest,
@@ -132,7 +133,7 @@ class E2bWall(Wall):
 
     def probe(self) -> Availability:
         if importlib.util.find_spec("e2b") is None:
-            remedy = "pip install stockade-e2b"
+            remedy = install("stockade-e2b")
             return Availability((Check("e2b", False, "the SDK is not installed", remedy),))
         try:
             service = self._service()

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from stockade.capabilities import Capabilities, Isolation
 from stockade.errors import ConfigError, UnsupportedError
+from stockade.system.installing import install
 from stockade.toolkit import kvm
 from stockade.wall import (
     Availability,
@@ -121,7 +122,7 @@ class HyperlightWall(Wall):
         missing = [name for name in needed if importlib.util.find_spec(name) is None]
         if missing:
             detail = f"{', '.join(missing)} is not installed"
-            return Check("hyperlight-sandbox", False, detail, "pip install stockade-hyperlight")
+            return Check("hyperlight-sandbox", False, detail, install("stockade-hyperlight"))
         machine = platform.machine()
         return Check("hyperlight-sandbox", True, f"installed, for {machine}")
 

@@ -9,6 +9,7 @@ import threading
 import attrs
 
 from stockade.errors import UnsupportedError
+from stockade.system.installing import install
 from stockade_inspect.wanted import Build, Wanted
 
 __all__ = ["built"]
@@ -44,6 +45,6 @@ def _make(text: str, build: Build, tag: str) -> None:
         from stockade_docker import building
     except ImportError:
         raise UnsupportedError(
-            "a Dockerfile is built by a container engine; run: pip install stockade-docker"
+            f"a Dockerfile is built by a container engine; run: {install('stockade-docker')}"
         ) from None
     building.build(text, tag, context=build.context, dockerfile=build.dockerfile)

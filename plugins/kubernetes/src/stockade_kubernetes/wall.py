@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from stockade.capabilities import Capabilities, Isolation
 from stockade.config import SandboxConfig
 from stockade.errors import ConfigError, ProviderUnavailableError
+from stockade.system.installing import install
 from stockade.toolkit.egress import WayOut
 from stockade.wall import (
     AttachRequest,
@@ -170,7 +171,7 @@ class KubernetesWall(Wall):
 
     def probe(self) -> Availability:
         if importlib.util.find_spec("kubernetes") is None:
-            remedy = "pip install stockade-kubernetes"
+            remedy = install("stockade-kubernetes")
             return Availability((Check("kubernetes", False, "is not installed", remedy),))
         try:
             cluster = self._cluster()

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import attrs
 
 from stockade.capabilities import Isolation
+from stockade.system.installing import install
 from stockade.toolkit.local import (
     KeeperProcess,
     LocalWall,
@@ -89,7 +90,7 @@ def _landlock_check() -> Check:
         False,
         f"Linux {release} has it not, or it is not among the active security modules",
         "boot with lsm=landlock,… on Linux 5.13 or newer, or use the bubblewrap wall: "
-        "pip install stockade-bubblewrap",
+        + install("stockade-bubblewrap"),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from stockade.capabilities import Capabilities, Isolation
 from stockade.errors import ConfigError
+from stockade.system.installing import install
 from stockade.toolkit import kvm
 from stockade.wall import Availability, Check, OpenRequest, Option, Sandbox, Wall
 from stockade_microsandbox import images
@@ -96,7 +97,7 @@ class MicrosandboxWall(Wall):
 
     def probe(self) -> Availability:
         if importlib.util.find_spec("microsandbox") is None:
-            remedy = "pip install stockade-microsandbox"
+            remedy = install("stockade-microsandbox")
             return Availability((Check("microsandbox", False, "is not installed", remedy),))
         found = [Check("microsandbox", True, "installed, with its kernel and monitor")]
         found += kvm.checks()

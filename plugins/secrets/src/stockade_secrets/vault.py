@@ -14,6 +14,7 @@ import attrs
 
 from stockade.config import Secret
 from stockade.errors import SecretError
+from stockade.system.installing import install
 
 __all__ = ["Vault"]
 
@@ -120,7 +121,7 @@ def _of_keyring(secret: Secret, where: str) -> str:
         import keyring
     except ImportError:
         raise _failed(
-            secret, "the keyring is an extra: pip install 'stockade-secrets[keyring]'"
+            secret, f"the keyring is an extra: {install('stockade-secrets', 'keyring')}"
         ) from None
     try:
         value = keyring.get_password(service, user)

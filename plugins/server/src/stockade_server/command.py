@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stockade.plugin import hookimpl
+from stockade.system.installing import install
 
 if TYPE_CHECKING:
     import click
@@ -17,6 +18,16 @@ STOCKADE_API_VERSION = 1
 #: for by themselves.
 _ALONE = ("base", "code-interpreter-v1")
 
+_EXAMPLES = """\b
+Examples:
+  stockade serve
+  stockade serve --template base=local --port 8080
+  stockade serve --config stockade.toml"""
+_KEY_EXAMPLES = """\b
+Examples:
+  stockade serve key add alice
+  stockade serve key add bob --config serve.toml"""
+
 
 @hookimpl
 def stockade_add_commands(group: click.Group) -> None:
@@ -26,13 +37,17 @@ def stockade_add_commands(group: click.Group) -> None:
 def _serve_command() -> click.Group:
     import click
 
-    @click.group(invoke_without_command=True)
+    @click.group(invoke_without_command=True, epilog=_EXAMPLES)
     @click.option("--config", type=click.Path(dir_okay=False), help="A file with a table [serve].")
     @click.option(
-        "--template", "named", multiple=True, metavar="NAME=STRING", help="Serve a provider string."
+        "--template",
+        "named",
+        multiple=True,
+        metavar="NAME=STRING",
+        help="Serve this provider string as NAME.",
     )
     @click.option("--host", help="Where to listen; default 127.0.0.1.")
-    @click.option("--port", type=click.IntRange(0, 65535), help="Default 3000; 0 is any.")
+    @click.option("--port", type=int, callback=_port, metavar="PORT", help="Default 3000; 0: any.")
     @click.option("--insecure", is_flag=True, help="Ask nobody for a key; loopback alone.")
     @click.pass_context
     def serve(context: click.Context, /, **options: Any) -> None:
@@ -45,9 +60,9 @@ def _serve_command() -> click.Group:
 
     @serve.group()
     def key() -> None:
-        """API keys in a file."""
+        """Manage the API keys of a file."""
 
-    @key.command()
+    @key.command(epilog=_KEY_EXAMPLES)
     @click.argument("name")
     @click.option(
         "--config",
@@ -61,6 +76,14 @@ def _serve_command() -> click.Group:
         _reported(lambda: _add_key(name, config))
 
     return serve
+
+
+def _port(_: click.Context, __: click.Parameter, value: int | None) -> int | None:
+    import click
+
+    if value is not None and not 0 <= value <= 65535:
+        raise click.BadParameter(f"{value} is no port: 0 to 65535.")
+    return value
 
 
 def _reported(call: Any) -> None:
@@ -102,7 +125,7 @@ def _serve(
         from stockade_server.serving import check, listen, serve
     except ModuleNotFoundError as error:
         raise click.ClickException(
-            f"{error.name} is missing; run: pip install stockade-server"
+            f"{error.name} is missing; run: {install('stockade-server')}"
         ) from error
     settings, printed = _settings(config, named, host, port, insecure)
     walls = check(settings)

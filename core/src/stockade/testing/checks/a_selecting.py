@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -29,6 +30,7 @@ from stockade.selection._discovery import PUBLISHED, InstalledPlugin, embedded, 
 from stockade.selection._spec import Preference, ProviderString
 from stockade.sessions._providers import inspect_providers
 from stockade.sessions._runtime import Runtime
+from stockade.system.installing import install
 from stockade.system.threads import bounded
 from stockade.testing.base import ConformanceBase, anywhere, expect
 from stockade.wall import Availability, Check, OpenRequest, Sandbox, Wall
@@ -209,7 +211,9 @@ class Selection(ConformanceBase):
         expect(name in str(caught.value), "A4", f"the installed {name} listed", caught.value)
         absent = set(PUBLISHED) - {plugin.name for plugin in installed()}
         for published in sorted(absent)[:1]:
-            with pytest.raises(ProviderNotFoundError, match=f"pip install {PUBLISHED[published]}"):
+            with pytest.raises(
+                ProviderNotFoundError, match=re.escape(install(PUBLISHED[published]))
+            ):
                 stockade.provider(published)
 
     @anywhere

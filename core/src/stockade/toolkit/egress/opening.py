@@ -15,13 +15,14 @@ import attrs
 
 from stockade.config import Secret
 from stockade.errors import UnsupportedError
+from stockade.system.installing import install
 from stockade.toolkit.egress.limits import Limits
 from stockade.wall import RequestWatch
 
 __all__ = ["Opener", "Tunnel", "opener_of", "secrets_level"]
 
 _MODULE = "stockade_secrets"
-_INSTALL = "pip install 'stockade[secrets]'"
+_INSTALL = install("stockade-secrets")
 _PORT = 443
 
 

@@ -8,6 +8,7 @@ import platform
 import re
 import secrets
 
+from stockade.system.installing import install
 from stockade.toolkit.local import seccomp
 from stockade.wall import Check
 
@@ -25,7 +26,7 @@ __all__ = [
 ]
 
 #: What to do where a machine is not fit for a wall of its own kernel's.
-ELSEWHERE = "use a container wall: pip install stockade-docker"
+ELSEWHERE = f"use a container wall: {install('stockade-docker')}"
 #: Processes are counted by user namespace from here on.
 _COUNTING_LINUX = (5, 14)
 _NOBODY = 65534
