@@ -11,12 +11,15 @@ from stockade.cli.commands.conformance import conformance
 from stockade.cli.commands.diff import diff
 from stockade.cli.commands.doctor import doctor
 from stockade.cli.commands.listing import plugins, providers
+from stockade.cli.commands.manual import man
 from stockade.cli.commands.new_plugin import new_plugin
 from stockade.cli.commands.run import run
 from stockade.cli.commands.session import session
 from stockade.cli.commands.shell import shell
 from stockade.cli.commands.top import top
 from stockade.cli.console import traceback_option
+from stockade.cli.examples import add_examples
+from stockade.cli.groups import Group
 from stockade.plugin import hookimpl
 from stockade.policies._hooks import default_hooks
 
@@ -35,6 +38,7 @@ _COMMANDS = (
     top,
     gc,
     audit,
+    man,
 )
 
 
@@ -45,9 +49,10 @@ class OwnCommands:
     def stockade_add_commands(self, group: click.Group) -> None:
         for command in _COMMANDS:
             group.add_command(command)
+        add_examples(group)
 
 
-class _Group(click.Group):
+class _Group(Group):
     """Filled when a command is first looked for: importing this module imports no plug-in."""
 
     _full = False
@@ -77,12 +82,5 @@ class _Group(click.Group):
 def app() -> None:
     """Run code that you don't trust, behind any wall.
 
-    \b
-      stockade run -- python3 -c 'print(6*7)'
-      stockade run -p docker:python:3.12-slim -p local --memory 256 -- make test
-      stockade providers
-      stockade doctor --probe -p landlock
-      stockade conformance -p landlock
-      stockade diff -p landlock --against docker:python:3.12-slim -- python3 -V
-      stockade new-plugin mywall
+    Each command says more of itself: `stockade run --help`.
     """

@@ -30,6 +30,15 @@ __all__ = [
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
+def _walls(_: click.Context, __: click.Parameter, begun: str) -> list[str]:
+    """For the shell: the walls whose names begin so."""
+    from stockade.selection._alternatives import LOCAL
+    from stockade.selection._discovery import installed
+
+    names = sorted({LOCAL, *(plugin.name for plugin in installed())})
+    return [name for name in names if name.startswith(begun)]
+
+
 def provider_option(command: _Command) -> _Command:
     """``-p``, which comes as ``provider``: what was written, for :func:`wanted`."""
     return click.option(
@@ -37,8 +46,9 @@ def provider_option(command: _Command) -> _Command:
         "--provider",
         multiple=True,
         metavar="STRING",
-        help="name[:target][?option=value&…]; again, or after '|', what to take if that cannot "
-        "be used. Default: STOCKADE_PROVIDER, else a project's file, else local.",
+        shell_complete=_walls,
+        help="The wall: name[:target][?option=value&…]. Give it again to name the next choice. "
+        "Default: STOCKADE_PROVIDER, else a project's file, else local.",
     )(command)
 
 

@@ -20,6 +20,7 @@ from stockade.values.shown import shown
 __all__ = [
     "cell",
     "clear_status",
+    "counted",
     "failed",
     "say",
     "say_parts",
@@ -91,6 +92,11 @@ class _Shown(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return shown(super().format(record))
+
+
+def counted(number: int, what: str) -> str:
+    """A number with what it counts, as people write it: ``1 line``, ``12,000 lines``."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def status(text: str) -> None:

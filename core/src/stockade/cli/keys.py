@@ -26,8 +26,7 @@ SECRET_OPTIONS = (
         "secrets",
         multiple=True,
         metavar="NAME=KIND:WHERE@HOST[,HOST…]",
-        help="Let it use a secret at these hosts and never see it; KIND: env, file, command, "
-        "keyring.",
+        help="Let it use a secret at these hosts, unseen. KIND: env, file, command or keyring.",
     ),
     click.option(
         "--secrets",
@@ -35,7 +34,7 @@ SECRET_OPTIONS = (
         multiple=True,
         type=click.Path(dir_okay=False),
         metavar="FILE",
-        help="The same of [[tool.stockade.secrets]] in FILE.",
+        help="The same, from [[tool.stockade.secrets]] in FILE.",
     ),
 )
 

@@ -47,43 +47,50 @@ _LIMITS = {
 }
 #: What click may not take for options of its own names.
 _OPTIONS = (
-    click.option("--memory", type=int, metavar="MB"),
-    click.option("--cpu", type=float, metavar="CPUS"),
-    click.option("--processes", type=int),
-    click.option("--disk", type=int, metavar="MB"),
+    click.option("--memory", type=int, metavar="MiB", help="MiB of memory.  [default: 512]"),
+    click.option("--cpu", type=float, metavar="CPUS", help="Cpus, such as 0.5.  [default: 1]"),
+    click.option(
+        "--processes", type=int, metavar="N", help="Processes at one time.  [default: 256]"
+    ),
+    click.option(
+        "--disk",
+        type=int,
+        metavar="MiB",
+        help="MiB in the working folder, and as many in /tmp.  [default: 256]",
+    ),
     click.option(
         "--lifetime",
         callback=_seconds,
         metavar="SECONDS",
-        help="End the sandbox then, busy or not; none: never.  [default: 3600]",
+        help="End the sandbox after this time, busy or not; none: never.  [default: 3600]",
     ),
     click.option(
         "--mount",
         "mounts",
         multiple=True,
         metavar="DIR[:PATH][:rw]",
-        help="Show a folder, at its own path or PATH, to be read; with :rw written, too.",
+        help="Show a folder of this machine at its own path, or at PATH; read-only without :rw.",
     ),
     click.option(
         "--put",
         "puts",
         multiple=True,
         metavar="PATH[:TO]",
-        help="Copy a folder's content, or a file, into the working folder, or to TO, before.",
+        help="First copy a file, or a folder's content, into the working folder, or to TO.",
     ),
     click.option(
         "--get",
         "gets",
         multiple=True,
         metavar="PATH[:TO]",
-        help="Copy PATH of the sandbox here, or to TO, when the command has ended.",
+        help="Afterwards copy PATH from the sandbox into this folder, or to TO.",
     ),
     click.option(
         "--allow",
         "hosts",
         multiple=True,
         metavar="HOST[:PORT][=PLACE]",
-        help="Open a host (PLACE: loopback, or a private network), and nothing else.",
+        help="Let it reach this host and no other. PLACE: loopback, or a private network.",
     ),
     *SECRET_OPTIONS,
     click.option("--network", is_flag=True, help="Open the network as a whole."),
@@ -93,7 +100,7 @@ _OPTIONS = (
     click.option(
         "--workdir",
         metavar="DIR",
-        help="The folder inside to start in; by default this one, where it is mounted.",
+        help="The folder inside to start in; this one, if it is mounted.",
     ),
 )
 

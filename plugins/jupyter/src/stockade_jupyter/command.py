@@ -28,10 +28,16 @@ _CHECK = "import ipykernel; print(ipykernel.__version__)"
 
 @click.group()
 def jupyter() -> None:
-    """Kernels of Jupyter's behind a wall."""
+    """Make kernels of Jupyter's that run behind a wall."""
 
 
-@jupyter.command(cls=WallCommand)
+@jupyter.command(
+    cls=WallCommand,
+    epilog="""\b
+Examples:
+  stockade jupyter install
+  stockade jupyter install -p local --memory 2048 --name big --user""",
+)
 @provider_option
 @click.option("--name", help="The kernel's, in Jupyter.  [default: stockade- and the wall's]")
 @click.option("--display-name", help="What notebooks show.  [default: Python 3 (the wall's)]")
@@ -45,12 +51,7 @@ def jupyter() -> None:
 @click.option("--no-check", is_flag=True, help="Do not try whether it starts there.")
 @work_options
 def install(**options: Any) -> None:
-    """Make a kernel whose notebooks run behind the wall that -p names.
-
-    \b
-      stockade jupyter install --provider local --memory 2048
-      stockade jupyter install -p docker:my/image --python python3.12 --mount ~/data
-    """
+    """Make a kernel whose notebooks run behind the wall that -p names."""
     try:
         say(_installed(str(wanted(options["provider"])), options))
     except (StockadeError, OSError) as error:

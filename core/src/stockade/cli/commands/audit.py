@@ -6,15 +6,16 @@ import sys
 
 import click
 
-from stockade.cli.console import failed, say
+from stockade.cli.console import counted, failed, say
+from stockade.cli.groups import Group
 from stockade.errors import AuditError
 
 __all__ = ["audit"]
 
 
-@click.group()
+@click.group(cls=Group)
 def audit() -> None:
-    """The audit log that `run --audit FILE` and stockade.AuditLog write."""
+    """Check the audit log that `run --audit FILE` writes."""
 
 
 @audit.command()
@@ -29,4 +30,4 @@ def verify(file: str, head: str | None) -> None:
     except AuditError as error:
         failed(error)
         sys.exit(1)
-    say(f"{checked.lines} lines, the chain holds; head {checked.head}")
+    say(f"{counted(checked.lines, 'line')}, the chain holds; head {checked.head}")

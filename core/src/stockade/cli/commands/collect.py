@@ -17,8 +17,10 @@ __all__ = ["gc"]
 
 
 @click.command(cls=WallCommand)
-@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
-@click.option("--watch", type=float, metavar="SECONDS", help="Again and again, until stopped.")
+@click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
+@click.option(
+    "--watch", type=float, metavar="SECONDS", help="Do it again after each pause, until stopped."
+)
 @click.option("--force", multiple=True, metavar="ID", help="Remove this session, whoever owns it.")
 @click.option(
     "-p",
@@ -36,16 +38,11 @@ def gc(
     strings: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Remove sessions that have no living owner or are past their lifetime.
+    """Remove sessions without a living owner or past their lifetime.
 
-    Looks into the ledger and behind every installed wall. What is owned by a process that
-    lives, or that may live on another machine or in another container, is left alone until
-    its lifetime is over. Exits with 1 when something could not be looked at or removed; that
-    is tried again next time.
-
-    \b
-      stockade gc --dry-run
-      stockade gc --watch 60
+    It looks into the ledger and behind every installed wall. A session stays if its owner lives,
+    or may live on another machine or in another container, until its lifetime is over. The exit
+    code is 1 if something could not be looked at or removed: the next time tries that again.
     """
     from stockade.sessions._collecting import collect
 

@@ -27,6 +27,7 @@ from stockade.cli.console import (
     traced,
 )
 from stockade.errors import StockadeError
+from stockade.system.installing import install
 
 if TYPE_CHECKING:
     from stockade.testing.report.data import CheckResult, Report
@@ -81,14 +82,9 @@ def conformance(
 ) -> None:
     """Hold a wall to the contract, and say what holds.
 
-    Each clause is native, emulated, unsupported (and refused), not checked,
-    deviating or failing; held is what binds every wall. Exits with 1 when a clause
-    fails, 2 when the wall cannot be checked at all.
-
-    \b
-      stockade conformance -p landlock
-      stockade conformance -p docker:python:3.12-slim --clause D6 --clause E
-      stockade conformance -p mywall --json report.json --html report.html
+    A clause that binds every wall is held. Any other is native, emulated, or unsupported and
+    refused. A clause may also be not checked, deviating or failing. The exit code is 1 if a
+    clause fails, and 2 if the wall cannot be checked at all. All clauses take some minutes.
     """
     try:
         from stockade.testing.runner import checks_of
@@ -96,7 +92,7 @@ def conformance(
     except ModuleNotFoundError as error:
         if error.name != "pytest":
             raise
-        _stop("the conformance suite needs pytest; run: pip install 'stockade[testing]'")
+        _stop(f"the conformance suite needs pytest; run: {install('stockade', 'testing')}")
     if not checks_of(clauses):
         _stop(f"no clause is named {' or '.join(clauses)}; write one as D6, or a group as D.")
     progress = _Progress(len(checks_of(clauses)))

@@ -77,15 +77,11 @@ class _Diff(ProgramCommand):
 @click.option("--timeout", type=float, metavar="SECONDS", help="The deadline behind each wall.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 def diff(command: tuple[str, ...], **options: Any) -> None:
-    """Run COMMAND (or --shell, or --code) behind two walls and show what differs.
+    """Run a command behind two walls, and show what differs.
 
-    Compared are how it ended, both output streams, and the files left in the working
-    folder; the time that each took is shown, but never a difference. Exits with 0 when
-    all is alike, 1 when something differs, 2 when a wall failed.
-
-    \b
-      stockade diff --against gvisor:python:3.12-slim -- python3 -c 'print(6*7)'
-      stockade diff -p docker:debian --against kata:debian --put . -- make test
+    It compares how the command ended, both output streams, and the files left in the working
+    folder. It shows the time that each wall took, which is never a difference. The exit code is
+    0 if all is alike, 1 if something differs, and 2 if a wall failed.
     """
     if not options["against"]:
         raise click.UsageError("name the wall to compare with: --against STRING.")

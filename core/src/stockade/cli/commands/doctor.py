@@ -21,6 +21,7 @@ from stockade.cli.console import (
     traced,
 )
 from stockade.errors import StockadeError
+from stockade.system.installing import install
 
 if TYPE_CHECKING:
     from stockade.selection._spec import Preference
@@ -35,13 +36,13 @@ __all__ = ["doctor"]
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 @traceback_option
 def doctor(provider: tuple[str, ...], probe: bool, as_json: bool) -> None:
-    """Look at each wall (or those named with -p): what is checked, missing, and mends it.
+    """Say what each wall needs, what is missing, and what mends it.
 
-    Then it says which one would be taken, and why no other. With --probe a sandbox is started
-    behind each, and what the wall claims stands beside what was measured from inside. Where no
-    wall is named, plug-ins that are no walls are looked at, too. Exits with 1 when none of the
-    named walls can be taken, something claimed does not hold, or a plug-in is broken or lacks
-    something.
+    It looks at the installed walls and plug-ins, or at the walls that -p names. Then it says
+    which wall would be taken, and why no other. With --probe it starts a sandbox behind each,
+    and shows what the wall claims beside what was measured from inside. The exit code is 1 if
+    none of the named walls can be taken, if a claim does not hold, or if a plug-in is broken or
+    lacks something.
     """
     preference, selection = _selected(provider)
     names = _each(preference) if provider else _installed()
@@ -54,7 +55,7 @@ def doctor(provider: tuple[str, ...], probe: bool, as_json: bool) -> None:
         for report in reports:
             _print(report)
         if not names:
-            say("No provider is installed; try: pip install stockade-bubblewrap")
+            say(f"No provider is installed; try: {install('stockade-bubblewrap')}")
         _print_selection(selection)
     bad = any(_bad(report) for report in reports)
     sys.exit(1 if bad or (provider and selection["error"]) else 0)

@@ -9,6 +9,7 @@ import attrs
 import click
 
 from stockade.cli.console import say, table
+from stockade.system.installing import install
 
 __all__ = ["plugins", "providers"]
 
@@ -16,7 +17,10 @@ __all__ = ["plugins", "providers"]
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 def providers(as_json: bool) -> None:
-    """Show the installed providers: available or why not, broken ones too."""
+    """List the installed walls, and whether each can be used.
+
+    One that cannot be used is listed with the reason.
+    """
     from stockade.sessions._providers import inspect_providers
 
     found = inspect_providers()
@@ -37,7 +41,7 @@ def providers(as_json: bool) -> None:
         say(json.dumps(rows, indent=2))
         return
     if not found:
-        say("No provider is installed; try: pip install stockade-landlock")
+        say(f"No provider is installed; try: {install('stockade-landlock')}")
         return
     rows_text = [
         (
@@ -55,10 +59,11 @@ def providers(as_json: bool) -> None:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 def plugins(as_json: bool) -> None:
-    """Show every installed plug-in: its hooks, and whether it is broken or blocked, and why.
+    """List the installed plug-ins, their hooks, and what is broken.
 
-    STOCKADE_DISABLED_PLUGINS blocks those that it names, separated by commas: by the entry
-    point, by the distribution, or by both as DISTRIBUTION:NAME. Exits with 1 when one is broken.
+    STOCKADE_DISABLED_PLUGINS blocks plug-ins. It holds names separated by commas, each the name
+    of an entry point, of a distribution, or both as DISTRIBUTION:NAME. The exit code is 1 if a
+    plug-in is broken.
     """
     from stockade.policies._listing import inspect_plugins
 

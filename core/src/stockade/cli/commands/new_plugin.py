@@ -98,17 +98,12 @@ def write_plugin(name: str, into: str) -> tuple[str, list[str]]:
     help="The folder to write it in.",
 )
 def new_plugin(name: str, into: str) -> None:
-    """Write the distribution stockade-NAME: a wall of your own, to begin with.
+    """Write a distribution with a wall of your own, to build on.
 
-    It is complete: entry point, wall, tests (the conformance suite among them), tox,
-    README. The wall runs plain subprocesses, isolates nothing, and says so; what it
-    shall hold is yours to build. Nothing is ever overwritten.
-
-    \b
-      stockade new-plugin demo
-      pip install -e './stockade-demo[test]'
-      stockade run -p demo -- echo hi
-      pytest stockade-demo
+    stockade-NAME is complete: entry point, wall, tests (the conformance suite among them), tox,
+    README. Its wall runs plain subprocesses. It isolates nothing, and says so: what it shall
+    hold is yours to build. Nothing is ever overwritten. At the end the command prints how to
+    install, run and test it.
     """
     try:
         folder, written = write_plugin(name, into)

@@ -59,35 +59,31 @@ _SHOWN_BYTES = 32 << 20
 @click.option("--code", metavar="TEXT", help="Run this code instead of a command; - reads it.")
 @click.option("--code-file", type=click.File("r"), help="Run the code of a file.")
 @click.option("--language", default="python", show_default=True, help="The code's language.")
-@click.option("--state", metavar="NAME", help="Run the code as a notebook does; show its value.")
 @click.option(
-    "--pictures", metavar="DIR", help="Write what the code draws into DIR, not a new one."
+    "--state", metavar="NAME", help="Run the code as a notebook does, and show its value."
+)
+@click.option(
+    "--pictures", metavar="DIR", help="The folder for pictures that the code draws; else a new one."
 )
 @click.option("--shell", metavar="LINE", help="Run a shell line instead of a command.")
 @click.option("--stdin", "stdin_file", type=click.File("rb"), help="Standard input; - is ours.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
-@click.option("--timeout", type=float, metavar="SECONDS")
-@click.option("--output-limit", type=int, metavar="BYTES", help="End it when it prints more.")
+@click.option(
+    "--timeout", type=float, metavar="SECONDS", help="The command's deadline.  [default: 60]"
+)
+@click.option("--output-limit", type=int, metavar="BYTES", help="End it if a stream is longer.")
 @work_options
-@click.option("--trace-egress", is_flag=True, help="Say what it asks of hosts, as it does.")
+@click.option("--trace-egress", is_flag=True, help="Show each request to a host, as it is made.")
 @click.option("--audit", type=click.Path(dir_okay=False), help="Append events to an audit log.")
 @traceback_option
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def run(command: tuple[str, ...], **options: Any) -> None:
-    """Run COMMAND (or --code, or --shell) in a sandbox of its own.
+    """Run a command, a shell line or code in a sandbox of its own.
 
-    Output is passed on as it comes and the exit code is the command's; how a command
-    ended that did not simply exit is said on standard error. Standard input, where it is
-    a pipe or a file, is read to its end first. Exits with 125 when the sandbox failed,
-    130 on Ctrl-C.
-
-    \b
-      stockade run -- python3 -c 'print(6*7)'
-      stockade run -p gvisor:python:3.12-slim -p local -- make test
-      stockade run --code 'print(6*7)' --language python
-      stockade run --mount .:rw --allow pypi.org -- make test
-      stockade run --secret gh=env:GITHUB_TOKEN@api.github.com -- ./release
-      echo data | stockade run --timeout 5 -- wc -c
+    Output appears as it comes, and the exit code is the command's. If the command did not
+    simply exit (a signal, the deadline, a limit), a line on standard error says so. If
+    standard input is a pipe or a file, it is read to its end first. The exit code is 125 if
+    the sandbox failed, and 130 after Ctrl-C.
     """
     given = [
         bool(command),

@@ -22,6 +22,7 @@ from stockade.cli.choosing import (
 )
 from stockade.cli.console import failed, say, table, traced
 from stockade.cli.feed import feed
+from stockade.cli.groups import Group
 from stockade.cli.work import environment
 from stockade.errors import SandboxLostError, SessionStateError, StockadeError
 
@@ -34,20 +35,29 @@ _FAILED = 125
 _AGENT = click.option(
     "--agent", default="default", show_default=True, help="The agent that it belongs to."
 )
+
+
+def _ids(_: click.Context, __: click.Parameter, begun: str) -> list[str]:
+    """For the shell: the sessions whose ids begin so."""
+    import stockade
+    from stockade.ledger._overview import overview
+
+    try:
+        found = overview(stockade.default_runtime().ledger)
+    except StockadeError:
+        return []
+    return [entry.session_id for entry in found if entry.session_id.startswith(begun)]
+
+
+_ID = click.argument("id", shell_complete=_ids)
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 
-@click.group()
+@click.group(cls=Group)
 def session() -> None:
-    """Sessions that outlive the command: made, used, looked at and ended one by one.
+    """Manage sessions that outlive the command that opened them.
 
-    An id may be shortened to a beginning that no other session has.
-
-    \b
-      id=$(stockade session create -p docker:python:3.12-slim)
-      stockade session exec $id -- python3 -c 'print(6*7)'
-      stockade session cp ./data $id:/workspace/data
-      stockade session destroy $id
+    You may shorten an id to a beginning that no other session has.
     """
 
 
@@ -84,9 +94,11 @@ def _attached(word: str, agent: str, **options: Any) -> Iterator[Session]:
 @provider_option
 @verbose_option
 @_AGENT
-@click.option("--snapshot", type=click.Path(exists=True, dir_okay=False), help="Start from it.")
-@click.option("--lifetime", type=float, metavar="SECONDS", help="Destroy it then, busy or not.")
-@click.option("--idle", type=float, metavar="SECONDS", help="Destroy it when unused for so long.")
+@click.option(
+    "--snapshot", type=click.Path(exists=True, dir_okay=False), help="Start from its files."
+)
+@click.option("--lifetime", type=float, metavar="SECONDS", help="Destroy it after this time.")
+@click.option("--idle", type=float, metavar="SECONDS", help="Destroy it if unused so long.")
 @_JSON
 def create(
     provider: tuple[str, ...],
@@ -99,8 +111,8 @@ def create(
 ) -> None:
     """Start a session and print its id.
 
-    Without --lifetime it ends after an hour. Walls whose sessions end with their process
-    (landlock, bubblewrap) say so.
+    Without --lifetime it ends after an hour. The sessions of landlock and bubblewrap end with
+    their process, so these walls refuse.
     """
     import stockade
     from stockade.cli.commands.run import starting, terminable
@@ -124,7 +136,7 @@ def create(
 @session.command(name="list")
 @_JSON
 def list_(as_json: bool) -> None:
-    """Show all sessions of this user, durable or not, oldest first."""
+    """List the sessions of this user, oldest first."""
     import stockade
     from stockade.ledger._overview import age, left, overview
 
@@ -154,7 +166,7 @@ def list_(as_json: bool) -> None:
 
 
 @session.command()
-@click.argument("id")
+@_ID
 @_JSON
 def show(id: str, as_json: bool) -> None:
     """Show one session: wall, state, owner, lifetimes."""
@@ -181,19 +193,20 @@ def _moment(value: float | None) -> str | None:
 
 
 @session.command(name="exec", context_settings={"ignore_unknown_options": True})
-@click.argument("id")
+@_ID
 @_AGENT
 @click.option("--shell", metavar="LINE", help="Run a shell line instead of a command.")
 @click.option("--stdin", "stdin_file", type=click.File("rb"), help="Standard input; - is ours.")
-@click.option("--timeout", type=float, metavar="SECONDS")
+@click.option("--timeout", type=float, metavar="SECONDS", help="The command's deadline.")
 @click.option("--env", multiple=True, metavar="NAME[=VALUE]", help="Set, or pass on, a variable.")
 @click.option("--workdir", metavar="DIR", help="The working folder inside.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def exec_(id: str, agent: str, command: tuple[str, ...], **options: Any) -> None:
-    """Run COMMAND (or --shell) in the session; output and exit code as from `stockade run`.
+    """Run a command or a shell line in a session.
 
-    Background processes that it leaves live on in the session.
+    Output and exit code are as from `stockade run`. Processes that it leaves in the background
+    run on in the session.
     """
     from stockade.cli.commands.run import Terminated, terminable
 
@@ -229,11 +242,11 @@ def _execute(id: str, agent: str, command: tuple[str, ...], options: dict[str, A
 
 
 @session.command(name="shell", context_settings={"ignore_unknown_options": True})
-@click.argument("id")
+@_ID
 @_AGENT
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def shell_(id: str, agent: str, command: tuple[str, ...]) -> None:
-    """Open a terminal in the session; it goes on when you leave.
+    """Open a terminal in a session, which goes on when you leave.
 
     Runs COMMAND, or the sandbox's own shell, and exits with its code.
     """
@@ -250,13 +263,10 @@ def shell_(id: str, agent: str, command: tuple[str, ...]) -> None:
 @click.argument("destination")
 @_AGENT
 def cp(source: str, destination: str, agent: str) -> None:
-    """Copy a file or a folder into a session or out of it: one side is ID:/path.
+    """Copy a file or a folder into a session, or out of it.
 
-    \b
-      stockade session cp ./data ses-1f3a:/workspace/data
-      stockade session cp ses-1f3a:/workspace/out.csv .
-
-    What of a folder cannot be copied, such as a FIFO, is named, and the exit code is 1.
+    One of SOURCE and DESTINATION is ID:/path, the other a path of this machine. If something
+    cannot be copied, such as a FIFO, it is named and the exit code is 1.
     """
     from stockade.cli.commands import copying
 
@@ -285,10 +295,10 @@ def _inside(text: str) -> tuple[str, str]:
 
 
 @session.command()
-@click.argument("id")
+@_ID
 @_JSON
 def logs(id: str, as_json: bool) -> None:
-    """Show what ran in a durable session: when, how it ended, how much it printed.
+    """Show what ran in a durable session, and how each ended.
 
     Commands, code and output are not kept. For a record that cannot be changed unseen,
     across all sessions, use the audit log (`stockade run --audit`, stockade.AuditLog).
@@ -327,7 +337,7 @@ def _simple(name: str, act: Callable[[Session], None], words: str) -> None:
     """A command that does one thing to an attached session."""
 
     @session.command(name=name, help=words)
-    @click.argument("id")
+    @_ID
     @_AGENT
     def command(id: str, agent: str) -> None:
         with _errors_reported(), _attached(id, agent) as attached:
@@ -339,13 +349,14 @@ _simple("resume", lambda attached: attached.resume(), "Let a paused session go o
 
 
 @session.command()
-@click.argument("id")
+@_ID
 @click.argument("file", type=click.Path(dir_okay=False))
 @_AGENT
 def snapshot(id: str, file: str, agent: str) -> None:
-    """Save the session's files to FILE; `create --snapshot FILE` starts from them.
+    """Save a session's files to FILE.
 
-    What cannot be kept, such as a FIFO, is named.
+    `stockade session create --snapshot FILE` starts from them. If something cannot be kept,
+    such as a FIFO, it is named.
     """
     with _errors_reported(), _attached(id, agent) as attached:
         taken = attached.snapshot(timeout=None)
@@ -355,7 +366,7 @@ def snapshot(id: str, file: str, agent: str) -> None:
 
 
 @session.command()
-@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@click.argument("ids", metavar="ID...", nargs=-1, required=True, shell_complete=_ids)
 @_AGENT
 def destroy(ids: tuple[str, ...], agent: str) -> None:
     """End sessions, with all that runs in them."""

@@ -43,16 +43,11 @@ _ROWS, _COLUMNS = 24, 80
 @click.option("--agent", default="default", show_default=True, help="Who runs it, for policies.")
 @work_options
 def shell(command: tuple[str, ...], **options: Any) -> None:
-    """Open a terminal behind a wall; its files are gone when you leave.
+    """Open a terminal behind a wall.
 
-    Runs COMMAND, or the sandbox's own shell, and exits with its code. No deadline
-    and no output limit hold here; every other limit of the sandbox does, its lifetime
-    too: an hour, unless --lifetime says otherwise.
-
-    \b
-      stockade shell -p docker:python:3.12-slim
-      stockade shell -p gvisor:debian -- top
-      stockade shell --lifetime none --mount .:rw --allow api.example.com -- agent
+    It runs COMMAND, or the sandbox's own shell, and exits with its code. The sandbox's files are
+    gone when you leave. There is no deadline and no output limit. Every other limit of the
+    sandbox holds, its lifetime too: an hour, unless --lifetime says otherwise.
     """
     require_terminal("stockade run")
     try:

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from stockade._leftover import Usage
-from stockade.cli.console import cell, failed, say, table
+from stockade.cli.console import cell, counted, failed, say, table
 from stockade.errors import StockadeError
 from stockade.ledger._overview import Overview, age, left, overview, usages
 
@@ -23,13 +23,20 @@ _BETWEEN_SECONDS = 0.5
 
 
 @click.command()
-@click.option("--interval", type=float, default=2.0, show_default=True, metavar="SECONDS")
+@click.option(
+    "--interval",
+    type=float,
+    default=2,
+    show_default=True,
+    metavar="SECONDS",
+    help="Between two looks.",
+)
 @click.option("--once", is_flag=True, help="Print it once and end.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs; with --once.")
 def top(interval: float, once: bool, as_json: bool) -> None:
-    """Show all sessions of this user: state, age, cpu, memory, processes.
+    """Show this user's sessions, live: state, age, cpu, memory.
 
-    Into a pipe or a file it is printed once.
+    It goes on until Ctrl-C. If the output is a pipe or a file, it prints once.
     """
     if not 0.1 <= interval <= 3600:
         raise click.UsageError("--interval is from 0.1 to 3600 seconds.")
@@ -136,7 +143,8 @@ def _drawn(rows: list[dict[str, Any]]) -> Any:
     executing = sum(row["state"] == "executing" for row in rows)
     memory = sum(row["memory_bytes"] or 0 for row in rows)
     title = (
-        f"stockade: {len(rows)} sessions, {executing} executing, {memory / (1 << 20):.0f} MiB, "
+        f"stockade: {counted(len(rows), 'session')}, {executing} executing, "
+        f"{memory / (1 << 20):,.0f} MiB, "
         f"{time.strftime('%H:%M:%S')}"
     )
     drawn = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
