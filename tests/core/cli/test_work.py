@@ -165,6 +165,7 @@ def test_what_would_open_the_wall_is_refused_by_name(wall: str, project: Path) -
         ("--allow", "http://api.example.com", "write 'api.example.com'"),
         ("--allow", "api.example.com/v1", "write 'api.example.com'"),
         ("--allow", "10.0.0.1", "raw addresses"),
+        ("--allow", "*.pypi.org", "patterns are not allowed"),
         ("--allow", "10.0.0.1:443", "raw addresses"),
         ("--allow", "[::1]:443", "raw addresses"),
         ("--allow", "a=169.254.169.254", "link-local"),
@@ -201,3 +202,45 @@ def test_a_model_server_on_loopback(wall: str, project: Path) -> None:
             assert b"refused" in run(project, "-p", wall, "--allow", "models", *asked).stderr
         finally:
             server.shutdown()
+
+
+def test_a_program_whose_interpreter_does_not_show_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = tmp_path / "versions" / "3" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_bytes(b"")
+    project = tmp_path / "project"
+    (project / "bin").mkdir(parents=True)
+    (project / "bin" / "python").symlink_to(python)
+    (project / "bin" / "sh").symlink_to("/usr/bin/sh")
+    (project / "bin" / "test").write_text(f"#!{project}/bin/python\n")
+    monkeypatch.chdir(project)
+    end = os.path.realpath(python)
+    given = work(mounts=(".",))
+    assert given.not_shown("bin/python") == given.not_shown(f"{project}/bin/python") == end
+    assert given.not_shown("bin/test") == end
+    assert [given.not_shown(name) for name in ("bin/sh", "bin/none", "python", "/bin/sh")] == [
+        ""
+    ] * 4
+    assert work(mounts=(".", str(tmp_path / "versions"))).not_shown("bin/python") == ""
+    assert work().not_shown("bin/python") == ""
+
+
+def test_what_shows_a_missing_interpreter_is_said(landlock: str, tmp_path: Path) -> None:
+    python = tmp_path / "3" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text("")
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "python").symlink_to(python)
+    done = subprocess.run(
+        [*STOCKADE, "run", "-p", landlock, "--mount", ".", "--", "./python"],
+        cwd=tmp_path / "project",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 127
+    assert (
+        f"which does not show inside. Show that folder, too: --mount {tmp_path}/3\n" in done.stderr
+    )

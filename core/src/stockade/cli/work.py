@@ -175,6 +175,29 @@ class Work:
             inside = self._inside(session, path)
             _report_missed(get(session, inside, to or posixpath.basename(inside)))
 
+    def not_shown(self, program: str) -> str:
+        """Where a program of a mounted folder leads to, if that is here and not inside: an
+        environment's interpreter, say, or the one that its scripts name. Else empty."""
+        path = posixpath.normpath(posixpath.join(self.working_dir or "", program))
+        for mount in self.mounts if "/" in program else ():
+            below = path.removeprefix(mount.target.rstrip("/") + "/")
+            if below == path:
+                continue
+            here = os.path.join(mount.source, below)
+            end = os.path.realpath(here)
+            if os.path.exists(end) and not self._shows(end):
+                return end
+            named = _interpreter(end)
+            return self.not_shown(named) if named and named != program else ""
+        return ""
+
+    def _shows(self, path: str) -> bool:
+        return any(
+            path.startswith(mount.source.rstrip("/") + "/")
+            for mount in self.mounts
+            if mount.source == mount.target
+        ) or path.startswith("/usr/")
+
     def _inside(self, session: Session, path: str) -> str:
         start = posixpath.join(session.provider.config.working_dir, self.working_dir or "")
         return posixpath.normpath(posixpath.join(start, path))
@@ -220,6 +243,17 @@ def _here(mounts: Sequence[Mount]) -> str | None:
         if here == mount.source or here.startswith(mount.source.rstrip("/") + "/"):
             return posixpath.normpath(mount.target + here.removeprefix(mount.source))
     return None
+
+
+def _interpreter(script: str) -> str:
+    """The program that a script's first line names; empty where it is no script."""
+    try:
+        with open(script, "rb") as file:
+            head = file.readline(4096)
+    except OSError:
+        return ""
+    words = head[2:].split() if head.startswith(b"#!") else []
+    return os.fsdecode(words[0]) if words else ""
 
 
 def _report_missed(misses: Sequence[Any]) -> None:

@@ -47,6 +47,7 @@ __all__ = [
 
 #: What docker uses too for "the sandbox failed, not the command".
 _FAILED = 125
+_MISSING = 127  # the exit code of a program that is not there
 _LIVE_WINDOW = 1 << 20
 #: Of pictures and the like.
 _SHOWN_BYTES = 32 << 20
@@ -171,6 +172,8 @@ def _run(command: tuple[str, ...], options: dict[str, Any]) -> int:
             more["state"] = options["state"]
         result = _execute(session, form, more, as_json=options["as_json"])
         code = result if isinstance(result, int) else _report(result)
+        if code == _MISSING and command:
+            _report_not_shown(command[0], work.not_shown(command[0]))
         if not isinstance(result, int) and options["state"]:
             show(result, options["pictures"])
         try:
@@ -269,6 +272,18 @@ def _report(result: Any) -> int:
         name = f" ({result.signal_name})" if result.verdict is Verdict.SIGNALLED else ""
         say(f"stockade: {result.verdict}{name}{after}", err=True)
     return int(result.exit_code)
+
+
+def _report_not_shown(program: str, end: str) -> None:
+    """Say why a program that is here was not found inside, and what shows it."""
+    if end:
+        folder = os.path.dirname(end)
+        folder = os.path.dirname(folder) if os.path.basename(folder) == "bin" else folder
+        say(
+            f"stockade: {program} leads to {end}, which does not show inside. "
+            f"Show that folder, too: --mount {folder}",
+            err=True,
+        )
 
 
 def _as_json(session: Any, result: Any) -> int:

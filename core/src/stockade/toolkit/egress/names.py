@@ -90,6 +90,8 @@ def _host(text: str) -> str:
     """The plain form of a host's name. Raises ValueError with what is wrong with it."""
     if len(text) > _MAX_NAME:
         raise ValueError("is no host's name: it is too long")
+    if "*" in text:
+        raise ValueError("is no host's name: patterns are not allowed; name each host")
     name = text.removesuffix(".").lower()
     try:
         name = name.encode("idna").decode("ascii")
