@@ -23,7 +23,7 @@ import pytest
 from conftest import need
 from work.made import Served, serving
 
-PAGE = Path(__file__).parents[2] / "docs" / "coding-agent.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "run-a-coding-agent.md"
 AGENT = Path(__file__).with_name("agent.py")
 _SECONDS = 30.0
 
