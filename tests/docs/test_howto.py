@@ -55,10 +55,10 @@ def _environment(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize("page", howto.PAGES, ids=lambda page: page.stem)
 def test_page(page: Path, landlock: str, tmp_path: Path) -> None:
     _needed(page)
-    if not FRESH:  # no registry is asked: an image of the tests' own stands for the page's
-        text = page.read_text().replace("python:3.12-slim", "stockade-test/python")
-        page = tmp_path / page.name
-        page.write_text(text)
+    # No registry of images is asked: one of the tests' own stands for the page's.
+    text = page.read_text().replace("python:3.12-slim", "stockade-test/python")
+    page = tmp_path / page.name
+    page.write_text(text)
     differs = howto.run(page, tmp_path, _environment(tmp_path), fresh=FRESH)
     if differs:
         pytest.fail("\n\n".join(differs), pytrace=False)
