@@ -1,4 +1,4 @@
-"""Makes the site's reference from the code: the public API and the command line.
+"""Makes the site's reference from the code: the public API here, the other pages in ``made``.
 
 MkDocs loads this file as a hook (``hooks`` in mkdocs.yml) and calls the functions named ``on_…``.
 The pages exist while the site is built, and in no folder of the repository. Pages that stand
@@ -16,8 +16,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from made import command_line, configuration, errors, events
+
 if TYPE_CHECKING:
-    import click
     from mkdocs.config.defaults import MkDocsConfig
     from mkdocs.structure.files import Files
     from mkdocs.structure.pages import Page
@@ -48,6 +49,13 @@ PUBLIC = {
         "stockade.values",
     ),
     "For walls": ("stockade.toolkit",),
+}
+#: The pages beside the API's, by the name in reference/.
+PAGES = {
+    "command-line": command_line.page,
+    "configuration": configuration.page,
+    "errors": errors.page,
+    "events": events.page,
 }
 #: Pages outside of docs/ that are part of the site.
 BROUGHT = (
@@ -130,38 +138,6 @@ def api_index() -> str:
     return "\n".join(lines)
 
 
-# -- the command line ------------------------------------------------------------------------
-
-
-def command_page() -> str:
-    """Every command of the command line with its own help, as it shows at 80 columns."""
-    from stockade.cli.app import OwnCommands, app
-
-    app._full = True  # core's own commands, whatever is installed
-    OwnCommands().stockade_add_commands(app)
-    lines = ["# The command line", ""]
-    lines += ["These are the commands of core. A plug-in may add commands and options.", ""]
-    for name, command, context in commands("stockade", app, None):
-        lines += [f"## {name}", "", "```text", command.get_help(context).rstrip(), "```", ""]
-    return "\n".join(lines)
-
-
-def commands(
-    name: str, command: click.Command, parent: click.Context | None
-) -> Iterator[tuple[str, click.Command, click.Context]]:
-    """A command and those below it, each with the context that its help needs."""
-    import click
-
-    own = name.rpartition(" ")[2]
-    context = click.Context(command, info_name=own, parent=parent, terminal_width=80)
-    yield name, command, context
-    if isinstance(command, click.Group):
-        for below in command.list_commands(context):
-            found = command.get_command(context, below)
-            if found is not None and not found.hidden:
-                yield from commands(f"{name} {below}", found, context)
-
-
 # -- what MkDocs calls -------------------------------------------------------------------------
 
 
@@ -169,7 +145,7 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     """Adds the pages that are made and those that are brought; called before the navigation."""
     from mkdocs.structure.files import File
 
-    made = {**api_pages(), "reference/command-line.md": command_page()}
+    made = {**api_pages(), **{f"reference/{name}.md": page() for name, page in PAGES.items()}}
     made |= {f"project/{name}": (ROOT / name).read_text() for name in BROUGHT if exists(name)}
     for path, text in made.items():
         files.append(File.generated(config, path, content=text))

@@ -195,9 +195,9 @@ def _keep(value: Any) -> OutputKeep:
         raise _wrong("output_keep", value, "'head', 'tail' or 'both'") from None
 
 
-def _field(convert: Callable[[str], Any], **kwargs: Any) -> Any:
-    """A field that a provider string can set, through ``convert``."""
-    return attrs.field(metadata={"convert": convert}, **kwargs)
+def _field(convert: Callable[[str], Any], unit: str = "", **kwargs: Any) -> Any:
+    """A field that a provider string can set, through ``convert``; ``unit`` of a number."""
+    return attrs.field(metadata={"convert": convert, "unit": unit}, **kwargs)
 
 
 @attrs.frozen(kw_only=True)
@@ -210,14 +210,16 @@ class SandboxConfig:
     """
 
     #: Seconds an execution may take, unless it states its own (D6).
-    timeout_seconds: float = _field(as_float, default=60.0, validator=bounded(0.001, 30 * _DAY))
+    timeout_seconds: float = _field(
+        as_float, "seconds", default=60.0, validator=bounded(0.001, 30 * _DAY)
+    )
     #: MiB of memory, swap included, for all the session's processes together (E5).
     memory_mb: int | None = _field(
-        as_int, default=512, validator=bounded(1, 4 * MIB, whole=True, optional=True)
+        as_int, "MiB", default=512, validator=bounded(1, 4 * MIB, whole=True, optional=True)
     )
     #: Cpus, as a fraction or more than one (E6).
     cpu_limit: float | None = _field(
-        as_float, default=1.0, validator=bounded(0.01, 4096, optional=True)
+        as_float, "cpus", default=1.0, validator=bounded(0.01, 4096, optional=True)
     )
     #: Whether the code has a network at all (E3).
     network_enabled: bool = _field(as_bool, default=False, validator=_flag)
@@ -237,15 +239,15 @@ class SandboxConfig:
     working_dir: str = _field(as_text, default="/workspace", validator=_check_path)
     #: MiB that the working folder may hold, and the same again for /tmp (E2).
     disk_mb: int | None = _field(
-        as_int, default=256, validator=bounded(1, 64 * MIB, whole=True, optional=True)
+        as_int, "MiB", default=256, validator=bounded(1, 64 * MIB, whole=True, optional=True)
     )
     #: Processes at one time (E4).
     max_processes: int | None = _field(
-        as_int, default=256, validator=bounded(1, 4 * MIB, whole=True, optional=True)
+        as_int, "processes", default=256, validator=bounded(1, 4 * MIB, whole=True, optional=True)
     )
     #: Bytes kept of each output stream of an execution (D5).
     output_limit_bytes: int = _field(
-        as_int, default=MIB, validator=bounded(1, 1024 * MIB, whole=True)
+        as_int, "bytes", default=MIB, validator=bounded(1, 1024 * MIB, whole=True)
     )
     #: What becomes of a program that prints more (D5).
     output_policy: OutputPolicy = _field(as_text, default=OutputPolicy.DRAIN, converter=_policy)
@@ -253,17 +255,19 @@ class SandboxConfig:
     output_keep: OutputKeep = _field(as_text, default=OutputKeep.HEAD, converter=_keep)
     #: Seconds from creation after which a session is destroyed, busy or not (C11).
     lifetime_seconds: float | None = _field(
-        as_float, default=3600.0, validator=bounded(0.1, 365 * _DAY, optional=True)
+        as_float, "seconds", default=3600.0, validator=bounded(0.1, 365 * _DAY, optional=True)
     )
     #: Seconds without an execution after which a session is destroyed; None: never.
     idle_seconds: float | None = _field(
-        as_float, default=None, validator=bounded(0.1, 365 * _DAY, optional=True)
+        as_float, "seconds", default=None, validator=bounded(0.1, 365 * _DAY, optional=True)
     )
     #: Whether the session outlives the process that opened it, until it is destroyed or its
     #: lifetime is over; other processes attach to it (C9, C10).
     durable: bool = _field(as_bool, default=False, validator=_flag)
     #: Seconds that starting a sandbox may take.
-    startup_timeout_seconds: float = _field(as_float, default=60.0, validator=bounded(0.1, _DAY))
+    startup_timeout_seconds: float = _field(
+        as_float, "seconds", default=60.0, validator=bounded(0.1, _DAY)
+    )
     #: Host folders shown inside (E9).
     mounts: tuple[Mount, ...] = _field(
         as_mounts, default=(), converter=_sequence, validator=_check_mounts

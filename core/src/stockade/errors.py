@@ -61,8 +61,9 @@ __all__ = [
 class StockadeError(Exception):
     """The root of the tree: catch this to catch everything of stockade's.
 
-    Errors pickle, copy and compare (B5): two are equal that are of one class, with the
-    same words and the same attributes. Their cause and traceback stay in this process.
+    Errors pickle, copy and compare (B5): two are equal that are of one class, with the same words
+    and the same attributes. Their cause and traceback stay in this process. What to do: Read the
+    message: it ends with what to do next.
     """
 
     #: Whether the same call may succeed later without a change by the caller.
@@ -96,23 +97,29 @@ def _remade(kind: type[StockadeError], arguments: tuple[Any, ...]) -> StockadeEr
 
 
 class ConfigError(StockadeError, ValueError):
-    """A field of the configuration or an argument holds what it may not (B2)."""
+    """A field of the configuration or an argument holds what it may not (B2). What to do: Change
+    that field or argument to what the message allows."""
 
 
 class ProviderStringError(StockadeError, ValueError):
-    """The provider string does not parse, or an option of it is wrong (A1, A2)."""
+    """The provider string does not parse, or an option of it is wrong (A1, A2). What to do: Mend
+    the string as the message says; it names the nearest known option."""
 
 
 class SecretError(StockadeError):
-    """A secret's value cannot be read, or is none that can be used; it is never shown (E11)."""
+    """A secret's value cannot be read, or is none that can be used; it is never shown (E11). What
+    to do: Look whether the variable, file, command or keyring entry that the secret names is there
+    and may be read by this process."""
 
 
 class UnsupportedError(StockadeError, NotImplementedError):
-    """The wall cannot do or enforce what was asked; nothing was started."""
+    """The wall cannot do or enforce what was asked; nothing was started. What to do: Leave out what
+    the message names, lift that limit with None, or choose a wall that has the feature."""
 
 
 class LanguageError(StockadeError, LookupError):
-    """The sandbox has no interpreter for that language (D1)."""
+    """The sandbox has no interpreter for that language (D1). What to do: Use a language of
+    ``available``, or a target (an image, a root folder) that brings the interpreter."""
 
     def __init__(self, language: str, available: Sequence[str]) -> None:
         self.language = language
@@ -125,7 +132,8 @@ class LanguageError(StockadeError, LookupError):
 
 
 class WorkingDirectoryError(StockadeError, FileNotFoundError):
-    """The working folder of an execution does not exist in the sandbox (D9)."""
+    """The working folder of an execution does not exist in the sandbox (D9). What to do: Create the
+    folder with ``session.files.make_dir``, or choose another."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -138,7 +146,8 @@ class WorkingDirectoryError(StockadeError, FileNotFoundError):
 class FileTooLargeError(StockadeError, OSError):
     """What is read from the sandbox is more than the limit of that call (F2).
 
-    ``unit`` says what ``limit`` counts: "bytes", or "entries" of a folder.
+    ``unit`` says what ``limit`` counts: "bytes", or "entries" of a folder. What to do: Pass a
+    larger ``max_bytes``, or bring the file out in parts.
     """
 
     def __init__(self, path: str, limit: int, unit: str = "bytes") -> None:
@@ -151,7 +160,8 @@ class FileTooLargeError(StockadeError, OSError):
 
 
 class SpecialFileError(StockadeError, OSError):
-    """Content was asked of what is no regular file: a FIFO, a socket, a device (F2)."""
+    """Content was asked of what is no regular file: a FIFO, a socket, a device (F2). What to do:
+    Let a program of the session read or write it."""
 
     def __init__(self, path: str, what: str = "a FIFO, a socket or a device") -> None:
         self.path = path
@@ -165,7 +175,8 @@ class SpecialFileError(StockadeError, OSError):
 class TransferError(StockadeError):
     """Parts of a tree could not be brought, and the caller asked for all (``strict``, F4).
 
-    ``missed`` lists them, each with a path and a reason; all else was brought.
+    ``missed`` lists them, each with a path and a reason; all else was brought. What to do: Mend or
+    remove the entries that ``missed`` names, or leave out ``strict``.
     """
 
     def __init__(self, path: str, missed: Sequence[Missed]) -> None:
@@ -180,26 +191,34 @@ class TransferError(StockadeError):
 
 
 class ArchiveError(StockadeError):
-    """An archive from the sandbox is damaged, or would write outside its destination (F3)."""
+    """An archive from the sandbox is damaged, or would write outside its destination (F3). What to
+    do: Don't use what came from that sandbox. Copy single files with ``session.files.read``, or
+    open a new session."""
 
 
 # -- finding and loading a provider ------------------------------------------
 
 
 class ProviderNotFoundError(StockadeError, LookupError):
-    """No installed distribution registers that name (A4)."""
+    """No installed distribution registers that name (A4). What to do: Install the distribution that
+    the message names, or choose a name that it lists."""
 
 
 class DuplicateProviderError(StockadeError, LookupError):
-    """Two distributions claim one name, so neither is picked (A5)."""
+    """Two distributions claim one name, so neither is picked (A5). What to do: Uninstall one of the
+    two, or block it with STOCKADE_DISABLED_PLUGINS."""
 
 
 class PluginError(StockadeError, ImportError):
-    """A plug-in cannot be loaded: import, hooks or API version (A6)."""
+    """A plug-in cannot be loaded: import, hooks or API version (A6). What to do: Reinstall, update
+    or remove the distribution that the message names, or go on without it by
+    STOCKADE_DISABLED_PLUGINS."""
 
 
 class ProviderUnavailableError(StockadeError):
-    """The wall is installed but cannot serve here and now (A7, A8)."""
+    """The wall is installed but cannot serve here and now (A7, A8). What to do: Do what the message
+    says is missing; ``stockade doctor -p NAME`` shows all of it. Or name a second wall to fall back
+    on."""
 
     retryable = True  #: what is missing may come up
 
@@ -208,17 +227,20 @@ class ProviderUnavailableError(StockadeError):
 
 
 class PolicyRefusedError(StockadeError, PermissionError):
-    """A policy plug-in refused, with its reason."""
+    """A policy plug-in refused, with its reason. What to do: Ask for less, as the reason says, or
+    ask whoever runs the policy."""
 
 
 class PolicyError(StockadeError):
-    """A policy plug-in failed, or tried to loosen a limit; that refuses too."""
+    """A policy plug-in failed, or tried to loosen a limit; that refuses too. What to do: Report it
+    to whoever runs the policy. Its cause is chained."""
 
 
 class MiddlewareError(StockadeError):
     """A middleware plug-in failed, so the execution has no result.
 
-    Its program may have run: what it did in the sandbox is done.
+    Its program may have run: what it did in the sandbox is done. What to do: Report it to the plug-
+    in's author. Look at what the program did before you run it again.
     """
 
 
@@ -226,7 +248,8 @@ class MiddlewareError(StockadeError):
 
 
 class SessionNotFoundError(StockadeError, LookupError):
-    """No such session for this agent; alike for a wrong agent and a wrong id (C3)."""
+    """No such session for this agent; alike for a wrong agent and a wrong id (C3). What to do: Use
+    the session's own ``agent_id`` and id, or open a new session."""
 
     def __init__(self, session_id: str) -> None:
         self.session_id = session_id
@@ -238,11 +261,13 @@ class SessionNotFoundError(StockadeError, LookupError):
 
 
 class ExecutionNotFoundError(StockadeError, LookupError):
-    """No such execution in the session."""
+    """No such execution in the session. What to do: Use an id that
+    ``session.executions()`` lists."""
 
 
 class ExecutionEndedError(StockadeError, ProcessLookupError):
-    """Something was asked of a program that has ended (D17, D18); its result is there."""
+    """Something was asked of a program that has ended (D17, D18); its result is there. What to do:
+    Read its result."""
 
     def __init__(self, execution_id: str) -> None:
         self.execution_id = execution_id
@@ -253,40 +278,47 @@ class ExecutionEndedError(StockadeError, ProcessLookupError):
 
 
 class InputClosedError(StockadeError, BrokenPipeError):
-    """Input was written to an execution whose input is closed, or was never open (D17)."""
+    """Input was written to an execution whose input is closed, or was never open (D17). What to do:
+    Open the execution with ``stdin=stockade.PIPE``, and write before you close its input."""
 
 
 class SessionStateError(StockadeError):
-    """The session's present state does not allow the call (C4)."""
+    """The session's present state does not allow the call (C4). What to do: Open a new session if
+    this one is destroyed; resume it if it is paused."""
 
 
 class ForkedSessionError(SessionStateError):
     """A forked child used a session that its parent opened (C12).
 
-    The session is the parent's and goes on there; new ones may be opened in the child.
+    The session is the parent's and goes on there; new ones may be opened in the child. What to do:
+    Open a session of the child's own.
     """
 
 
 class CancelledError(StockadeError):
-    """The call was cancelled before it could start anything."""
+    """The call was cancelled before it could start anything. What to do: Nothing, if you cancelled
+    it. Else make the call again."""
 
 
 class CapacityError(StockadeError):
-    """A limit on the number of sessions is reached, and waiting for one to end was in vain;
-    or the system gives this process no more threads."""
+    """A limit on the number of sessions is reached, and waiting for one to end was in vain; or the
+    system gives this process no more threads. What to do: Close sessions that you don't need, wait
+    longer for one, or raise the limit in the settings."""
 
     retryable = True  #: a session may end meanwhile
 
 
 class WallError(StockadeError):
-    """A wall broke its own interface: it hung, or returned what it may not."""
+    """A wall broke its own interface: it hung, or returned what it may not. What to do: Report it
+    to the wall's author. Close the session and open a new one."""
 
 
 class SandboxStartError(StockadeError):
     """The sandbox could not be started; what there was of it is removed (C5).
 
-    ``nothing_began``: the wall knows that nothing was started that could still come
-    to be, so core may try again by itself where it is ``retryable``.
+    ``nothing_began``: the wall knows that nothing was started that could still come to be, so core
+    may try again by itself where it is ``retryable``. What to do: Read what the message says of the
+    wall. If ``retryable`` is true, try again.
     """
 
     retryable = True
@@ -302,8 +334,9 @@ class SandboxStartError(StockadeError):
 class SandboxLostError(StockadeError):
     """The sandbox died while executing (D14).
 
-    ``partial`` holds the output up to that moment as a result whose verdict is
-    ``lost``, or None where no execution was running.
+    ``partial`` holds the output up to that moment as a result whose verdict is ``lost``, or None
+    where no execution was running. What to do: Open a new session and run it again, if what ran may
+    run twice. ``partial`` has its output.
     """
 
     retryable = True  #: in a new session
@@ -314,7 +347,8 @@ class SandboxLostError(StockadeError):
 
 
 class DestroyError(StockadeError):
-    """The sandbox could not be ended; the session stays, marked failed (C6)."""
+    """The sandbox could not be ended; the session stays, marked failed (C6). What to do: Close it
+    again later, or let ``stockade gc`` remove what is left."""
 
     retryable = True  #: what holds the sandbox may let go of it
 
@@ -325,7 +359,9 @@ class DestroyError(StockadeError):
 class LedgerError(StockadeError):
     """The ledger of sessions cannot be read or written: damaged, foreign, locked, or no room.
 
-    It is never overwritten. ``retryable`` says whether it was only busy or out of room.
+    It is never overwritten. ``retryable`` says whether it was only busy or out of room. What to do:
+    Try again if ``retryable`` is true. Else move the file away, or name another with
+    STOCKADE_LEDGER.
     """
 
     def __init__(self, message: str, *, retryable: bool = False) -> None:
@@ -337,4 +373,6 @@ class LedgerError(StockadeError):
 
 
 class AuditError(StockadeError):
-    """The audit log cannot be written, or its chain does not verify."""
+    """The audit log cannot be written, or its chain does not verify. What to do: Make room or mend
+    the file's permissions if it cannot be written. If the chain does not verify, keep the file as
+    evidence and begin a new one."""

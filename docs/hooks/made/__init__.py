@@ -1,0 +1,1 @@
+"""The pages that docs/hooks/reference.py makes from the code, by kind."""
