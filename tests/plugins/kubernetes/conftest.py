@@ -47,6 +47,20 @@ def on_cluster() -> str:
     return provider
 
 
+@pytest.fixture
+def admin(on_cluster: str) -> Any:
+    """The cluster, as its administrator reaches it."""
+    from stockade_kubernetes.places import Where, cluster_at
+
+    return cluster_at(Where(context="admin", kubeconfig=f"{HOME}/kubeconfig"))
+
+
+def pods_of(admin: Any) -> set[str]:
+    """The names of the pods in the namespace of the sessions."""
+    found = admin.ask("GET", admin.pods, seconds=10)["items"]
+    return {pod["metadata"]["name"] for pod in found}
+
+
 @attrs.define
 class Scripted:
     """An API server that gives the answers a test sets, and keeps what it was asked."""

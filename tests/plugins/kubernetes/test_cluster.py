@@ -12,27 +12,14 @@ from typing import Any
 import pytest
 
 import stockade
-from plugins.kubernetes.conftest import HOME
+from plugins.kubernetes.conftest import pods_of
 from stockade.errors import ConfigError, SandboxLostError, SandboxStartError
 from stockade.results import Verdict
 
 clusters: Any = pytest.importorskip("stockade_kubernetes.cluster")
 errors: Any = pytest.importorskip("stockade_kubernetes.errors")
-places: Any = pytest.importorskip("stockade_kubernetes.places")
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def admin(on_cluster: str) -> Any:
-    """The cluster, as its administrator reaches it."""
-    where = places.Where(context="admin", kubeconfig=f"{HOME}/kubeconfig")
-    return places.cluster_at(where)
-
-
-def pods_of(admin: Any) -> set[str]:
-    found = admin.ask("GET", admin.pods, seconds=10)["items"]
-    return {pod["metadata"]["name"] for pod in found}
 
 
 def test_a_session_is_one_pod_with_the_supervisor_as_its_program(
@@ -150,6 +137,26 @@ def test_a_pod_that_somebody_deletes_is_lost_at_once(on_cluster: str, admin: Any
         assert time.monotonic() - begun < 30 and caught.value.retryable
         assert caught.value.partial is not None and caught.value.partial.stdout == "before\n"
         deleted.join()
+
+
+def test_a_node_that_is_drained_takes_its_sessions_along(on_cluster: str, admin: Any) -> None:
+    """As `kubectl drain` does it: by evictions."""
+    with stockade.open(on_cluster) as session:
+        name = session._record.sandbox.name  # type: ignore[union-attr]
+        body = {
+            "apiVersion": "policy/v1beta1",
+            "kind": "Eviction",
+            "metadata": {"name": name, "namespace": admin.namespace},
+        }
+        path = f"{admin.pods}/{name}/eviction"
+        drained = threading.Timer(1.0, lambda: admin.ask("POST", path, body, seconds=10))
+        drained.start()
+        begun = time.monotonic()
+        with pytest.raises(errors.PodDeletedError) as caught:
+            session.shell("echo before; sleep 60")
+        assert time.monotonic() - begun < 30 and caught.value.retryable
+        assert caught.value.partial is not None and caught.value.partial.stdout == "before\n"
+        drained.join()
 
 
 def test_what_a_dead_process_left_is_found_by_its_labels(on_cluster: str, admin: Any) -> None:
