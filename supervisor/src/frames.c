@@ -148,7 +148,7 @@ void host_take(const struct frame *frame) {
             }
             break;
         case K_COUNTS: take_counts(frame->id); break;
-        case K_LISTEN: port_listen(frame->id); break;
+        case K_LISTEN: port_listen(frame); break;
         case K_CONNECT:
             run = frame->length >= 4 ? filling(frame->id) : NULL;
             if (run) port_connect(run, get32(frame->body));

@@ -34,6 +34,7 @@ struct watched {
     enum source source;
     uint32_t id;
     struct slot *slot;
+    size_t listener;
 };
 static struct pollfd *polled;
 static struct watched *watched;
@@ -66,7 +67,8 @@ static void watch_all(void) {
     polled_count = 0;
     watch(0, POLLIN, (struct watched){.source = HOST_IN});
     if (wire_urgent()) watch(1, POLLOUT, (struct watched){.source = HOST_OUT});
-    watch(listener, POLLIN, (struct watched){.source = LISTENER});
+    for (size_t i = 0; i < listener_count; i++)
+        watch(listeners[i], POLLIN, (struct watched){.source = LISTENER, .listener = i});
     for (struct run *run = runs; run; run = run->next) {
         struct watched what = {.id = run->id};
         for (int stream = 0; stream < STREAMS; stream++) {
@@ -158,7 +160,7 @@ static void serve_ready(void) {
         switch (watched[i].source) {
             case HOST_IN: host = true; break;
             case HOST_OUT: break;
-            case LISTENER: port_accept(listener); break;
+            case LISTENER: port_accept(watched[i].listener); break;
             case SLOT: serve_slot(watched[i].slot); break;
             default: serve_run(&watched[i]); break;
         }

@@ -239,12 +239,15 @@ bool warm_is(pid_t pid);
 int64_t warm_wake(void);
 
 /* ports.c */
-void port_listen(uint32_t id);
-void port_accept(int listener);
+void port_listen(const struct frame *frame);
+/* A program connects to the listener of this number: they are counted as they were made. */
+void port_accept(size_t which);
 void port_connect(struct run *run, uint32_t port);
 /* Whether a connection that failed is tried in another way. */
 bool port_again(struct run *run);
-extern int listener;
+enum { LISTENERS = 64 };
+extern int listeners[LISTENERS];
+extern size_t listener_count;
 
 /* lend.c */
 int lend_main(void);

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 HASHES: dict[str, str] = {
-    "aarch64": "0c527435a35441f6d26b88ff0573508101f57a2fee2b4fb8d98c86332e2399f3",
-    "x86_64": "6734f12dd18cebd9bd9abb65086f3c9103e92a01affc0e77e22c7ac82f95812e",
+    "aarch64": "228bd153f908ccbe1455474bea3a4c004632c669894a6351d6efd67d308ed95a",
+    "x86_64": "e0fbd0a7ca4d1901c25d6c48f2b67fa949a5beb989ce0fc2b868f573bc6c7425",
 }

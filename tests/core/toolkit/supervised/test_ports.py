@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ import conftest
 from core.threads import few_threads
 from stockade import SandboxLostError, SandboxStartError
 from stockade.toolkit.supervised import Link, LinkLost
-from stockade.toolkit.supervised.egress import carry
+from stockade.toolkit.supervised.egress import carry, refuse
 from stockade.toolkit.supervised.ports import Published
 
 MANY = bytes(range(256)) * (4096 * 3)
@@ -276,7 +277,7 @@ def test_a_stream_that_is_ended_leaves_no_thread(
     """A program that holds open what was closed to it."""
     monkeypatch.setattr("stockade.toolkit.supervised.egress._LINGER_SECONDS", 0.2)
     came: list[int] = []
-    link.on_opened = came.append
+    link.on_opened = lambda number, _: came.append(number)
     port = link.listen(10)
     with socket.create_connection(("127.0.0.1", port), 10) as program:
         assert until(lambda: came)
@@ -287,3 +288,38 @@ def test_a_stream_that_is_ended_leaves_no_thread(
         assert until(lambda: not [t for t in threading.enumerate() if "egress" in t.name])
         with pytest.raises(LinkLost):
             stream.wait(lambda: None)
+
+
+def test_programs_connect_where_they_were_led(link: Link, tmp_path: Path) -> None:
+    """Each connection says which of the places that are listened on it came to."""
+    came: list[tuple[int, int]] = []
+    link.on_opened = lambda number, door: came.append((number, door))
+    with socket.create_server(("127.0.0.9", 0)) as taken:
+        held = taken.getsockname()[1]
+        places = [
+            ("127.0.0.1", link.listen(10)),
+            ("127.0.0.2", link.listen(10, "127.0.0.2", held)),
+            ("127.0.0.9", link.listen(10, "127.0.0.9", held)),
+        ]
+    assert places[1][1] == held and places[2][1] != held, "another one, where it is taken"
+    path = str(tmp_path / "socket")
+    link.listen_at(path, 10)
+    assert os.stat(path).st_mode & 0o777 == 0o666
+    every: list[tuple[str, int] | str] = [*places, path]
+    for door, place in enumerate(every):
+        family = socket.AF_UNIX if isinstance(place, str) else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as program:
+            program.connect(place)
+            assert until(lambda door=door: len(came) > door)  # type: ignore[misc]
+            assert came[-1][1] == door
+            refuse(link, came[-1][0])
+
+
+def test_a_place_that_is_not_to_be_had_is_an_error(link: Link, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    for path in (tmp_path / "taken", tmp_path / "none" / "x", tmp_path / ("x" * 200)):
+        with pytest.raises(LinkLost, match="nothing could be listened on"):
+            link.listen_at(str(path), 10)
+    with pytest.raises(LinkLost, match="nothing could be listened on"):
+        for _ in range(65):
+            link.listen(10)

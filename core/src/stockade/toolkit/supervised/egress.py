@@ -86,7 +86,7 @@ class Egress:
         files.write(path, [opener.bundle], call, mode=0o444, append=False, offset=None)
         return {**dict.fromkeys(_TRUST, path), **opener.placeholders}
 
-    def _opened(self, number: int) -> None:
+    def _opened(self, number: int, _: int) -> None:
         """In the link's own thread: what fails here ends this connection alone."""
         with self._lock:
             crowded = self._carried >= self._most

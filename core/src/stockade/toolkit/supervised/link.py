@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import secrets
+import socket
 import struct
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -69,7 +70,7 @@ class Link:
         #: The user (uid, gid) of programs whose request names none; None: the supervisor's own.
         self.user: tuple[int, int] | None = None
         #: Called in the reader's thread with a stream that a program has opened.
-        self.on_opened: Callable[[int], None] | None = None
+        self.on_opened: Callable[[int, int], None] | None = None
         #: Called in the reader's thread when the supervisor cannot keep a promise (D6).
         self.on_broken: Callable[[], None] | None = None
 
@@ -196,11 +197,20 @@ class Link:
         left = 0 if seconds is None else max(1, int(seconds * 1000))
         self.send(Kind.DEADLINE, 0, struct.pack("<Q", left))
 
-    def listen(self, seconds: float) -> int:
-        """Have a port of the sandbox's loopback listened on; its number. Raises LinkLost."""
-        port, error = struct.unpack("<II", self._ask(Kind.LISTEN, seconds))
+    def listen(self, seconds: float, address: str = "127.0.0.1", port: int = 0) -> int:
+        """Have a port of the sandbox's loopback listened on; its number, which is ``port`` if
+        that is to be had. ``on_opened`` counts what is listened on, from 0. Raises LinkLost."""
+        place = struct.pack("<II", int.from_bytes(socket.inet_aton(address), "big"), port)
+        return self._listen(place, seconds)
+
+    def listen_at(self, path: str, seconds: float) -> None:
+        """Have a socket at that path of the sandbox listened on. Raises LinkLost."""
+        self._listen(path.encode(), seconds, arg=1)
+
+    def _listen(self, place: bytes, seconds: float, arg: int = 0) -> int:
+        port, error = struct.unpack("<II", self._ask(Kind.LISTEN, seconds, place, arg))
         if not port:
-            raise LinkLost(f"no port could be listened on inside (error {error})")
+            raise LinkLost(f"nothing could be listened on inside (error {error})")
         return int(port)
 
     def counts(self, seconds: float) -> tuple[int, int, int]:
@@ -227,7 +237,7 @@ class Link:
             execution.lose(error)
         return execution
 
-    def _ask(self, kind: Kind, seconds: float) -> bytes:
+    def _ask(self, kind: Kind, seconds: float, body: bytes = b"", arg: int = 0) -> bytes:
         with self._lock:
             if self._error is not None:
                 raise self._error
@@ -235,7 +245,7 @@ class Link:
             number = self._last
             waiting = (threading.Event(), list[bytes]())
             self._answers[number] = waiting
-        self.send(kind, number)
+        self.send(kind, number, body, arg)
         came = waiting[0].wait(seconds)
         with self._lock:
             self._answers.pop(number, None)
@@ -285,7 +295,7 @@ class Link:
                 waiting[0].set()
         elif frame.kind == Kind.OPENED:
             if self.on_opened is not None:
-                self.on_opened(frame.id)
+                self.on_opened(frame.id, frame.arg)
         elif frame.kind == Kind.LOST:
             if self.on_broken is not None:
                 self.on_broken()
