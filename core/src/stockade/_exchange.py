@@ -52,8 +52,8 @@ class OutgoingRequest:
 
     host: str  #: the name that was asked for
     port: int  #: of the host
-    method: str  #: ``CONNECT`` for a tunnel whose TLS stays sealed
-    path: str = ""  #: without its query; empty of a tunnel
+    method: str  #: ``CONNECT`` for a tunnel that is not read, ``SIGN`` for a login by SSH
+    path: str = ""  #: without its query; empty of a tunnel, of a login the user
     secrets: tuple[str, ...] = ()  #: the names of those that it carries
 
 

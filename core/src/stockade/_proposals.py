@@ -65,8 +65,8 @@ class RequestProposal:
     session_id: str  #: the session whose program asks
     host: str  #: the name that is asked for
     port: int  #: of the host
-    method: str  #: ``CONNECT`` for a tunnel that the gateway does not read
-    path: str  #: without its query; empty of such a tunnel
+    method: str  #: ``CONNECT`` for a tunnel that the gateway does not read, ``SIGN`` for a login
+    path: str  #: without its query; empty of such a tunnel, of a login the user
     secrets: tuple[str, ...]  #: the names of those that it would carry
 
 

@@ -146,7 +146,7 @@ def _check_secrets(_: Any, attribute: attrs.Attribute[Any], value: tuple[Secret,
         if not isinstance(secret, Secret):
             raise ConfigError(f"{attribute.name} holds what is no Secret: write Secret(name, …).")
     for kind in ("name", "env"):
-        words = [getattr(secret, kind) for secret in value]
+        words = [getattr(secret, kind) for secret in value if getattr(secret, kind)]
         if len(set(words)) != len(words):
             raise _wrong(attribute.name, words, f"each {kind} once")
 

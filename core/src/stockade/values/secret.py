@@ -27,11 +27,17 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _VARIABLE_OR_NONE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)?\Z")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _PRINTABLE = re.compile(r"[\x20-\x7e]*\Z")
+_PATH = re.compile(r"[^\0]*\Z")
 _PREFIX = re.compile(r"[A-Za-z0-9_-]{0,32}\Z")
 _VALUE = "{value}"
+#: Whose login a key signs, and where: ``git@github.com``.
+_LOGIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}@[^@]+\Z")
+#: A source, and hosts of which each has a user.
+_SIGNS = re.compile(r"(?P<source>.*?)@(?P<hosts>[^@,]+@[^@,]+(?:,[^@,]+@[^@,]+)*)\Z", re.DOTALL)
+_SSH = "ssh:"
 _FORM = (
     "write NAME=KIND:WHERE@HOST[,HOST…][;FIELD=VALUE…], such as "
-    "github=env:GITHUB_TOKEN@api.github.com"
+    "github=env:GITHUB_TOKEN@api.github.com, or NAME=ssh:KIND:WHERE@USER@HOST for a private key"
 )
 #: Which answers of a secret's hosts come in when nobody can look into them.
 _UNINSPECTED = ("refuse", "pass")
@@ -106,8 +112,13 @@ class Secret:
 
     Raises ConfigError, naming field and value and what is allowed, when built.
 
+    A secret whose hosts have users is a private key: it signs for these logins by SSH, by an
+    agent's socket inside, and no placeholder stands for it.
+
     >>> Secret("github", env="GITHUB_TOKEN", hosts=["api.github.com"]).source
     'env:GITHUB_TOKEN'
+    >>> Secret("deploy", "file:~/.ssh/deploy", hosts=["git@github.com"]).signs
+    True
     """
 
     #: Your word for it, in messages, events and policies.
@@ -117,6 +128,7 @@ class Secret:
     #: Default: the host's variable of the same name as ``env``.
     source: Source = attrs.field(default=None, converter=_source, repr=_shown)
     #: Where it is sent: ``name`` (port 443) or ``name:port``, ``=PLACE`` as in ``network_allow``.
+    #: Of a private key the logins that it signs: ``user@name`` (port 22) or ``user@name:port``.
     hosts: tuple[str, ...] = attrs.field(default=(), converter=_words, kw_only=True)
     #: The variable inside that is set to the placeholder. Default: the variable that is read, of
     #: a source ``env:``, else the name in capitals.
@@ -163,11 +175,25 @@ class Secret:
     )
     #: ``refuse`` or ``pass`` answers whose content nobody can look into, such as ``br``.
     uninspected: str = attrs.field(default="refuse", validator=_one_of(_UNINSPECTED), kw_only=True)
+    #: Of a private key: the file that names its hosts' keys. Default: this user's and the
+    #: machine's ``known_hosts``.
+    known_hosts: str = attrs.field(
+        default="", validator=_matches(_PATH, "a path without NUL"), kw_only=True
+    )
 
     def __attrs_post_init__(self) -> None:
         if not self.source and self.env:  # it was not stated
             self._set("source", f"env:{self.env}")
+        if isinstance(self.source, str) and self.source.startswith(_SSH):
+            self._set("source", self.source[len(_SSH) :])
+            if not self.signs:
+                raise _wrong("hosts", self.hosts, "a key signs for logins: USER@HOST")
         self._check_source()
+        if self.signs:
+            self._check_logins()
+            return
+        if self.known_hosts:
+            raise _wrong("known_hosts", self.known_hosts, "it belongs to a key: USER@HOST")
         if not self.env:
             self._set("env", self._variable())
         if not self.hosts or not all(isinstance(host, str) and host for host in self.hosts):
@@ -180,6 +206,23 @@ class Secret:
                 self._set("basic", True)
         if self.format is not None and self.header is None:
             raise _wrong("format", self.format, "it belongs to a header: name one")
+
+    @property
+    def signs(self) -> bool:
+        """Whether it is a private key, which signs for logins by SSH."""
+        return any(isinstance(host, str) and "@" in host for host in self.hosts)
+
+    def _check_logins(self) -> None:
+        for host in self.hosts:
+            if not isinstance(host, str) or not _LOGIN.match(host):
+                raise _wrong("hosts", host, "a key signs for logins: USER@HOST, and nothing else")
+        if self.env and self.source == f"env:{self.env}":
+            self._set("env", "")
+        for field in _OF_VALUES:
+            default = attrs.fields_dict(Secret)[field].default
+            if getattr(self, field) != default:
+                words = "it belongs to a value, and a key (USER@HOST) only signs: leave it out"
+                raise _wrong(field, getattr(self, field), words)
 
     def _set(self, field: str, value: object) -> None:
         """A default that follows from other fields; only while it is built."""
@@ -220,7 +263,8 @@ class Secret:
 
     @classmethod
     def parse(cls, text: str) -> Secret:
-        """From ``NAME=KIND:WHERE@HOST[,HOST…][;FIELD=VALUE…]``; ``%`` encodes in each part.
+        """From ``NAME=KIND:WHERE@HOST[,HOST…][;FIELD=VALUE…]``, of a private key
+        ``NAME=ssh:KIND:WHERE@USER@HOST[,USER@HOST…]``; ``%`` encodes in each part.
 
         Raises ConfigError; what was written is not repeated beyond the name, since it may be
         the value by mistake.
@@ -228,6 +272,8 @@ class Secret:
         name, equals, rest = text.partition("=")
         rest, *more = rest.split(";")
         source, at, hosts = rest.rpartition("@")
+        if rest.startswith(_SSH) and (login := _SIGNS.match(rest)):
+            source, hosts = login["source"], login["hosts"]
         if not equals or not at:
             raise ConfigError(
                 f"the secret {name.partition(':')[0]!r:.70} is not complete: {_FORM}."
@@ -246,8 +292,8 @@ class Secret:
             except ValueError as error:
                 raise _wrong(field, value, str(error)) from None
         words: Source = unquote(source)
-        if source.startswith("argv:"):
-            words = tuple(unquote(word) for word in source[5:].split(","))
+        if source.removeprefix(_SSH).startswith("argv:"):
+            words = tuple(unquote(word) for word in source.removeprefix(_SSH)[5:].split(","))
         return cls(
             unquote(name), words, hosts=[unquote(host) for host in hosts.split(",")], **fields
         )
@@ -312,7 +358,20 @@ _TEXTS: dict[str, Callable[[str], Any]] = {
     "cache_seconds": as_float,
     "prefix": unquote,
     "uninspected": unquote,
+    "known_hosts": unquote,
 }
+#: Those that say how a value goes into a request.
+_OF_VALUES = (
+    "env",
+    "header",
+    "query",
+    "basic",
+    "format",
+    "methods",
+    "paths",
+    "prefix",
+    "uninspected",
+)
 
 
 def as_secrets(text: str) -> tuple[Secret, ...]:

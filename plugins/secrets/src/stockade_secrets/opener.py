@@ -17,6 +17,7 @@ from stockade_secrets.exchange import Exchange, Keys
 from stockade_secrets.masking import Forms
 from stockade_secrets.placeholders import Placeholders
 from stockade_secrets.requests import Place
+from stockade_secrets.ssh import Desk
 from stockade_secrets.tls import Tls
 from stockade_secrets.vault import Vault
 
@@ -34,12 +35,18 @@ class Opener:
     """See :class:`stockade.toolkit.egress.Opener`: one is made for each session with secrets."""
 
     def __init__(
-        self, secrets: Sequence[Secret], places: Mapping[tuple[str, int], Sequence[Secret]]
+        self,
+        places: Mapping[tuple[str, int], Sequence[Secret]],
+        logins: Mapping[tuple[str, int], Sequence[tuple[Secret, str]]] | None = None,
     ) -> None:
-        """``places``: by name and port the secrets of a host. Reads every value once, so that
-        one that cannot be read is an error before anything starts. Raises SecretError."""
+        """``places``: by name and port the secrets of a host; ``logins``: the keys that sign
+        there, each with a user. Reads every value once, so that one that cannot be read is an
+        error before anything starts. Raises SecretError."""
         self._places = places
-        self._secrets = secrets
+        self._secrets = secrets = tuple(
+            dict.fromkeys(secret for those in places.values() for secret in those)
+        )
+        self.desk = Desk(logins) if logins else None
         vault = Vault(secrets)
         for secret in secrets:
             vault.value(secret.name)
@@ -52,7 +59,7 @@ class Opener:
             placeholders=Placeholders(secrets),
             server_context=context,
         )
-        self._authority = Authority(name for name, _ in places)
+        self._authority = Authority(name for name, _ in places) if places else None
 
     @property
     def placeholders(self) -> dict[str, str]:
@@ -63,6 +70,8 @@ class Opener:
     @property
     def bundle(self) -> bytes:
         """The authorities that programs inside are to trust, in PEM."""
+        if self._authority is None:
+            return b""
         return f"{usual_authorities().rstrip()}\n{self._authority.pem}".encode()
 
     @property
@@ -80,6 +89,7 @@ class Opener:
 
     def carry(self, program: socket.socket, rest: bytes, tunnel: Tunnel) -> None:
         """Never raises."""
+        assert self._authority is not None, "tunnels to hosts of values alone are opened"
         context = self._authority.context(tunnel.name)
         inside = Tls(program, _for_name(context, tunnel.name), fed=rest)
         place = Place(tunnel.name, tunnel.port, self._places[tunnel.name, tunnel.port])

@@ -23,7 +23,8 @@ class Placeholders:
         }
         self._forms = {name: forms(text.encode("ascii")) for name, text in self.by_name.items()}
         #: What must be kept of a piece, so that one that is cut in two is found.
-        self.overlap = max(len(form) for found in self._forms.values() for form in found) - 1
+        sizes = (len(form) for found in self._forms.values() for form in found)
+        self.overlap = max(sizes, default=1) - 1
 
     def found(self, data: bytes) -> list[str]:
         """The names of the secrets whose placeholders stand there, also in base64 and the like."""

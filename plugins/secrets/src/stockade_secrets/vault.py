@@ -16,11 +16,13 @@ from stockade.config import Secret
 from stockade.errors import SecretError
 from stockade.system.installing import install
 
-__all__ = ["Vault"]
+__all__ = ["Vault", "read"]
 
 _COMMAND_SECONDS = 30.0
 #: A shorter one would be found by chance in answers, and guessed by trying.
 _SHORTEST, _LONGEST = 8, 8192
+#: Of a file; a private key is longer than a header may be.
+_MAX_FILE = 64 * 1024
 #: What a header can carry, whatever the server. No line break: answers are cut at these.
 _PLAIN = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?\Z")
 #: The newest values of a secret, which are taken out of answers: the one in use, and older ones.
@@ -58,7 +60,7 @@ class Vault:
         with self._locks[name]:
             kept = self._kept.get(name)
             if kept is None or kept.until <= self._clock():
-                value = _checked(secret, _read(secret))
+                value = _checked(secret, read(secret))
                 kept = _Kept(value, self._clock() + secret.cache_seconds)
                 self._kept[name] = kept
                 self._remember(name, value)
@@ -78,7 +80,8 @@ class Vault:
         self._known[name] = (*older, value)[-_REMEMBERED:]
 
 
-def _read(secret: Secret) -> str:
+def read(secret: Secret) -> str:
+    """What the secret's source gives. Raises SecretError, which does not show it."""
     source = secret.source
     if callable(source):
         try:
@@ -106,7 +109,7 @@ def _of_environment(secret: Secret, where: str) -> str:
 def _of_file(secret: Secret, where: str) -> str:
     try:
         with open(os.path.expanduser(where), "rb") as file:
-            return file.read(_LONGEST + 2).decode("utf-8").rstrip("\r\n")
+            return file.read(_MAX_FILE).decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError:
         raise _failed(secret, f"the file {where} holds no text") from None
     except OSError as error:

@@ -7,11 +7,13 @@ import logging
 import socket
 import threading
 import time
+from collections.abc import Callable
 
 import attrs
 
 from stockade.errors import StockadeError
 from stockade.toolkit.egress import addresses
+from stockade.toolkit.egress.answers import answer, leave, receive, send
 from stockade.toolkit.egress.head import Head, read_head
 from stockade.toolkit.egress.hello import (
     ALERT,
@@ -22,9 +24,10 @@ from stockade.toolkit.egress.hello import (
 )
 from stockade.toolkit.egress.limits import Limits
 from stockade.toolkit.egress.names import Names, place
-from stockade.toolkit.egress.opening import Tunnel
+from stockade.toolkit.egress.opening import Desk, Tunnel
 from stockade.toolkit.egress.refused import RefusedError
 from stockade.toolkit.egress.relay import Looker, relay
+from stockade.toolkit.egress.shell import Shell, carry_ssh, farewell
 from stockade.toolkit.egress.way_out import WayOut
 from stockade.wall import OutgoingRequest, RequestEnd, RequestOutcome
 
@@ -32,13 +35,8 @@ __all__ = ["Gateway"]
 
 _log = logging.getLogger(__name__)
 
-_PIECE = 16 * 1024
 _SHOWN = 253  # of a name that a program asks for
 _MAX_REQUEST_HEAD = 32 * 1024
-#: What is read of a program that was answered and still sends, and for how long: closed
-#: with bytes unread, its connection would lose the answer.
-_MAX_IGNORED = 1 << 20
-_LEAVE_SECONDS = 2.0
 _TURN_AWAY_SECONDS = 0.1  # these count for no limit, so they are short
 _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 #: A TLS alert (fatal, access denied), so that a program's own TLS says what happened.
@@ -80,15 +78,41 @@ class Gateway:
         Blocks: call it in a thread of its own. ``connection`` is a connected stream socket,
         whose other end reaches the program; it is the gateway's from here on.
         """
+        self._served(connection, lambda: _Conversation(self, connection).run())
+
+    def serve_ssh(self, connection: socket.socket, name: str, port: int) -> None:
+        """The same for a program that wants to reach this host by SSH, and says so by the port
+        that it connected to."""
+        self._served(connection, lambda: _Conversation(self, connection, (name, port)).run())
+
+    def serve_agent(self, connection: socket.socket) -> None:
+        """The same for a program that wants signatures; for a session whose ``opener`` has a
+        desk."""
+        assert self.opener is not None and self.opener.desk is not None
+        desk = self.opener.desk
+        self._served(connection, lambda: self._sign(desk, connection), says=False)
+
+    def _sign(self, desk: Desk, connection: socket.socket) -> None:
+        try:
+            self.hold(connection)
+            desk.serve(connection, self.watch, self.limits)
+        except OSError:
+            return
+        finally:
+            self.let_go(connection)
+
+    def _served(
+        self, connection: socket.socket, serve: Callable[[], None], *, says: bool = True
+    ) -> None:
         with connection:
             with self._lock:
                 closed, crowded = self._closed, self._serving >= self.limits.connections
                 self._serving += not crowded
             try:
-                if crowded:
+                if crowded and says:
                     self._turn_away(connection)
-                elif not closed:
-                    _Conversation(self, connection).run()
+                elif not closed and not crowded:
+                    serve()
             except Exception:
                 _log.exception("serving a program's connection failed")
             finally:
@@ -98,8 +122,8 @@ class Gateway:
     def _turn_away(self, connection: socket.socket) -> None:
         most = self.limits.connections
         words = f"{most} connections are open, the most that a sandbox may have: close one first"
-        _answer(connection, "503 Service Unavailable", words)
-        _leave(connection, _TURN_AWAY_SECONDS)
+        answer(connection, "503 Service Unavailable", words)
+        leave(connection, _TURN_AWAY_SECONDS)
 
     def close(self) -> None:
         """End all connections, and refuse new ones. May be called again."""
@@ -132,37 +156,49 @@ class Gateway:
 class _Conversation:
     """What one connection asks for, from its first byte to its end."""
 
-    def __init__(self, gateway: Gateway, program: socket.socket) -> None:
+    def __init__(
+        self, gateway: Gateway, program: socket.socket, host: tuple[str, int] | None = None
+    ) -> None:
+        """``host``: what is reached by SSH; None: the program asks as it asks a proxy."""
+        self._host = host
         self._gateway = gateway
         self._limits = gateway.limits
         self._program = program
         self._server: socket.socket | None = None
         self._tunnel = False  # what the program hears is TLS, no more HTTP
+        self._shell: Shell | None = None  # what it hears is SSH
         self._asked: OutgoingRequest | None = None  # what is to be reported when it is over
         self._began = time.monotonic()
 
     def run(self) -> None:
         try:
             self._gateway.hold(self._program)
-            self._carry()
+            if self._host is None:
+                self._carry()
+            else:
+                self._reached(*self._host)
             self._report(RequestOutcome.CARRIED)
         except StockadeError as error:  # the gateway refuses, or a policy does
             _log.info("egress refused: %s", error)
             self._report(RequestOutcome.REFUSED, str(error))
-            if self._tunnel:
-                _send(self._program, _DENIED)
+            if self._shell is not None:
+                send(self._program, farewell(str(error), greeted=self._shell.greeted))
+            elif self._tunnel:
+                send(self._program, _DENIED)
             else:
-                _answer(self._program, "403 Forbidden", str(error))
+                answer(self._program, "403 Forbidden", str(error))
         except OSError as error:
             _log.info("egress failed: %s", error)
             self._report(RequestOutcome.FAILED, str(error))
-            if not self._tunnel:
-                _answer(self._program, "502 Bad Gateway", str(error))
+            if self._shell is not None:
+                send(self._program, farewell(str(error), greeted=self._shell.greeted))
+            elif not self._tunnel:
+                answer(self._program, "502 Bad Gateway", str(error))
         finally:
             if self._server is not None:
                 self._gateway.let_go(self._server)
                 self._server.close()
-            _leave(self._program)
+            leave(self._program)
             self._gateway.let_go(self._program)
 
     def _report(self, outcome: RequestOutcome, reason: str | None = None) -> None:
@@ -183,7 +219,7 @@ class _Conversation:
         until = time.monotonic() + self._limits.head_seconds
         data = bytearray()
         while b"\r\n\r\n" not in data:
-            piece = _receive(self._program, until)
+            piece = receive(self._program, until)
             if not piece or len(data) > _MAX_REQUEST_HEAD:
                 raise RefusedError(
                     f"expected a request whose head is at most {_MAX_REQUEST_HEAD} bytes"
@@ -247,24 +283,44 @@ class _Conversation:
             self._opened(name, port, rest)
             return
         self._ask_policies()
+        if opener is not None and opener.desk is not None and (name, port) in opener.desk.places:
+            self._program.sendall(_ESTABLISHED)
+            self._by_ssh(opener.desk, name, port, rest)
+            return
         server = self._connect(name, port)
         self._program.sendall(_ESTABLISHED)
         self._tunnel = True
         rest = self._greet(server, name, Handshake(), rest)
-        again, answer = self._answered(server)
-        self._program.sendall(answer)
+        again, said = self._answered(server)
+        self._program.sendall(said)
         if again:
             rest = self._greet(server, name, Handshake(CHANGE_CIPHER_SPEC), rest)
         server.settimeout(self._limits.idle_seconds)
         server.sendall(rest)
         relay(self._program, server, upload=None, idle=self._limits.idle_seconds)
 
+    def _reached(self, host: str, port: int) -> None:
+        """What a program means that connected to a port which is for this host alone."""
+        opener = self._gateway.opener
+        assert opener is not None and opener.desk is not None
+        self._shell = Shell()
+        name = self._judged(host, port, "CONNECT")
+        self._ask_policies()
+        self._by_ssh(opener.desk, name, port, b"")
+
+    def _by_ssh(self, desk: Desk, name: str, port: int, begun: bytes) -> None:
+        self._shell = Shell()
+        with desk.tunnel(name, port) as greeting:
+            self._shell = Shell(greeting)
+            server = self._connect(name, port)
+            carry_ssh(self._program, server, greeting, begun, self._limits)
+
     def _greet(self, server: socket.socket, name: str, handshake: Handshake, begun: bytes) -> bytes:
         """Pass on a ClientHello that asks for that name; what came after it, unjudged."""
         until = time.monotonic() + self._limits.head_seconds
         handshake.feed(begun)
         while (body := handshake.client_hello()) is None:
-            piece = _receive(self._program, until)
+            piece = receive(self._program, until)
             if not piece:
                 raise RefusedError("expected a TLS ClientHello, and the connection ended")
             handshake.feed(piece)
@@ -282,7 +338,7 @@ class _Conversation:
         until = time.monotonic() + self._limits.head_seconds
         handshake = Handshake(ALERT)
         while (answer := handshake.answer()) is None:
-            piece = _receive(server, until)
+            piece = receive(server, until)
             if not piece:  # it has refused the first one, and said why
                 return False, bytes(handshake.raw)
             handshake.feed(piece)
@@ -336,35 +392,3 @@ class _Conversation:
                 server.close()
                 self._server = None
         raise failure
-
-
-def _receive(sock: socket.socket, until: float) -> bytes:
-    """The next piece; raises TimeoutError past ``until``."""
-    sock.settimeout(max(0.01, until - time.monotonic()))
-    return sock.recv(_PIECE)
-
-
-def _answer(program: socket.socket, status: str, words: str) -> None:
-    """An answer of the gateway's own."""
-    body = words.encode("ascii", "backslashreplace") + b"\n"
-    head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    _send(program, head.encode("ascii") + body)
-
-
-def _send(program: socket.socket, data: bytes) -> None:
-    with contextlib.suppress(OSError):
-        program.settimeout(_LEAVE_SECONDS)
-        program.sendall(data)
-
-
-def _leave(program: socket.socket, seconds: float = _LEAVE_SECONDS) -> None:
-    """End what goes to the program, and read for a moment what it had sent already."""
-    until = time.monotonic() + seconds
-    ignored = 0
-    with contextlib.suppress(OSError):
-        program.shutdown(socket.SHUT_WR)
-        while ignored < _MAX_IGNORED and time.monotonic() < until:
-            piece = _receive(program, until)
-            if not piece:
-                return
-            ignored += len(piece)

@@ -37,7 +37,7 @@ class _Way:
         source: socket.socket,
         sink: socket.socket,
         limit: int | None = None,
-        looks: Looker | None = None,
+        looks: Callable[[bytes], None] | None = None,
     ) -> None:
         """``limit``: bytes that are carried; what comes after is read and dropped."""
         self._looks = looks
@@ -87,15 +87,17 @@ def relay(
     *,
     upload: int | None,
     idle: float,
-    looks: Looker | None = None,
+    looks: Callable[[bytes], None] | None = None,
+    hears: Callable[[bytes], None] | None = None,
 ) -> int:
     """Carry bytes until the server ends, a side breaks, or nothing moved for ``idle`` seconds.
 
     ``upload`` is how many bytes the program may send; None: any number, and its end of
-    input is passed on. ``looks`` is given what goes to the server, and what it raises ends all.
+    input is passed on. ``looks`` is given what goes to the server, ``hears`` what comes from it,
+    and what they raise ends all.
     Returns how many bytes reached the program.
     """
-    up, down = _Way(program, server, upload, looks), _Way(server, program)
+    up, down = _Way(program, server, upload, looks), _Way(server, program, looks=hears)
     for sock in (program, server):
         sock.setblocking(False)
     with selectors.DefaultSelector() as selector, contextlib.suppress(OSError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
+
 import attrs
 
 from stockade.config import SandboxConfig, Secret
@@ -11,6 +13,8 @@ from stockade.toolkit.egress.opening import Opener, opener_of, with_port
 from stockade.wall import OpenRequest, OutgoingRequest, RequestEnd, RequestWatch
 
 __all__ = ["Unwatched", "WayOut"]
+
+_Place = tuple[str, int]
 
 
 class Unwatched(RequestWatch):
@@ -32,6 +36,10 @@ class WayOut:
     #: Asked about each request, and notified of its end.
     watch: RequestWatch = attrs.field(factory=Unwatched)
 
+    #: The home of programs inside, if the session's files alone are there: settings that lead
+    #: them are written there.
+    home: str | None = None
+
     @classmethod
     def of(cls, request: OpenRequest) -> WayOut | None:
         """None where the session may reach nothing, or everything.
@@ -42,7 +50,7 @@ class WayOut:
         config = request.config
         if not config.network_allow and not config.secrets:
             return None
-        places = _places(config)
+        places, logins = _places(config)
         every = (*config.network_allow, *(with_port(host) for _, host in _hosts(config)))
         try:
             names = Names.of(every)
@@ -50,22 +58,38 @@ class WayOut:
             raise ConfigError(f"network_allow: {error}.") from None
         return cls(
             names=names,
-            opener=opener_of(config.secrets, places) if places else None,
+            opener=opener_of(places, logins) if config.secrets else None,
             watch=request.watch or Unwatched(),
+            home=None if _shown(config) else config.working_dir,
         )
+
+
+def _shown(config: SandboxConfig) -> bool:
+    """Whether the working folder is one of this machine's, or lies in one."""
+    own = PurePosixPath(config.working_dir)
+    return any(own.is_relative_to(mount.target) for mount in config.mounts)
 
 
 def _hosts(config: SandboxConfig) -> list[tuple[Secret, str]]:
     return [(secret, host) for secret in config.secrets for host in secret.hosts]
 
 
-def _places(config: SandboxConfig) -> dict[tuple[str, int], tuple[Secret, ...]]:
-    """By name and port, the secrets of a host. Raises ConfigError."""
-    found: dict[tuple[str, int], tuple[Secret, ...]] = {}
+def _places(
+    config: SandboxConfig,
+) -> tuple[dict[_Place, tuple[Secret, ...]], dict[_Place, tuple[tuple[Secret, str], ...]]]:
+    """By name and port of a host its secrets, and its keys with their users. Raises ConfigError."""
+    found: dict[_Place, tuple[Secret, ...]] = {}
+    logins: dict[_Place, tuple[tuple[Secret, str], ...]] = {}
     for secret, host in _hosts(config):
         try:
             (place,) = Names.of([with_port(host)]).allowed
         except ValueError as error:
             raise ConfigError(f"the hosts of the secret {secret.name!r}: {error}.") from None
-        found[place] = (*found.get(place, ()), secret)
-    return found
+        if secret.signs:
+            login = secret, host.rpartition("@")[0]
+            logins[place] = (*logins.get(place, ()), login)
+        else:
+            found[place] = (*found.get(place, ()), secret)
+    for name, port in found.keys() & logins.keys():
+        raise ConfigError(f"{name}:{port} is named for ssh and for https: give one its own port.")
+    return found, logins

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import secrets
 import socket
@@ -43,6 +44,11 @@ _TRUST = (
 )
 #: Programs of the session may write there, and spoil nothing but their own way out.
 _TRUST_FOLDER = "/tmp"
+#: ``ssh`` takes its settings from where a user's home leads, and these change with each session.
+_SSH_SETTINGS = f"{_TRUST_FOLDER}/stockade-ssh.config"
+_FIRST_FREE = 1024
+#: The supervisor listens on no more.
+_MOST_HOSTS = 60
 #: Names of the sandbox's own loopback.
 _OWN = ("localhost", "127.0.0.1", "::1")
 
@@ -53,17 +59,21 @@ class Egress:
     def __init__(self, link: Link, way_out: Names | WayOut) -> None:
         self._link = link
         self._gateway = Gateway(way_out)
+        self._home = None if isinstance(way_out, Names) else way_out.home
         self._lock = threading.Lock()
         self._carried = 0
         self._most = self._gateway.limits.connections + _TURNED_AWAY
         self._said = False
+        #: Who serves what programs connect to, as it is listened on.
+        self._doors: list[Callable[[socket.socket], None]] = []
 
     def open(self, seconds: float, files: FileBackend | None = None) -> dict[str, str]:
         """Start to serve; the environment that leads programs there, but for servers inside.
 
-        ``files`` are the sandbox's: where the session has secrets, the authority that its
-        programs are to trust is written there. Raises LinkLost, and what files raise.
+        ``files`` are the sandbox's: where the session has secrets, what its programs are to trust
+        is written there. Raises LinkLost, and what files raise.
         """
+        self._doors = [self._gateway.serve]
         self._link.on_opened = self._opened
         port = self._link.listen(seconds)
         allowed = {name for name, _ in self._gateway.names.allowed}
@@ -72,21 +82,41 @@ class Egress:
             **dict.fromkeys(_PROXY, f"http://127.0.0.1:{port}"),
             **dict.fromkeys(_DIRECT, own),
             **self._trust(files, seconds),
+            **self._sign(files, seconds),
         }
 
     def _trust(self, files: FileBackend | None, seconds: float) -> dict[str, str]:
         """The placeholders of secrets, and where programs find the session's authority (E11)."""
         opener = self._gateway.opener
-        if opener is None:
+        if opener is None or not opener.bundle:
             return {}
-        if files is None:
-            raise ValueError("a session with secrets needs its sandbox's files")
         path = f"{_TRUST_FOLDER}/stockade-{secrets.token_hex(8)}.pem"
-        call = FileCall(seconds)
-        files.write(path, [opener.bundle], call, mode=0o444, append=False, offset=None)
+        _write(files, path, opener.bundle, seconds)
         return {**dict.fromkeys(_TRUST, path), **opener.placeholders}
 
-    def _opened(self, number: int, _: int) -> None:
+    def _sign(self, files: FileBackend | None, seconds: float) -> dict[str, str]:
+        """The socket of an agent, and how ``ssh`` reaches the hosts of keys (E11): a port of
+        loopback for each, so that no program inside has to speak to a proxy."""
+        desk = None if self._gateway.opener is None else self._gateway.opener.desk
+        if desk is None:
+            return {}
+        folder = f"{_TRUST_FOLDER}/stockade-{secrets.token_hex(8)}"
+        agent = f"{folder}.agent"
+        self._doors.append(self._gateway.serve_agent)
+        self._link.listen_at(agent, seconds)
+        addresses = {}
+        for number, (name, port) in enumerate(desk.places[:_MOST_HOSTS]):
+            self._doors.append(functools.partial(self._gateway.serve_ssh, name=name, port=port))
+            address = f"127.0.0.{number + 2}"
+            addresses[name, port] = address, self._link.listen(seconds, address, _free(port))
+        config, texts = desk.files(folder, agent, addresses)
+        for path, data in texts.items():
+            _write(files, path, data, seconds)
+        if self._home is not None:
+            _lead(files, self._home, config, seconds)
+        return {"SSH_AUTH_SOCK": agent, "GIT_SSH_COMMAND": f"ssh -F {config}"}
+
+    def _opened(self, number: int, door: int) -> None:
         """In the link's own thread: what fails here ends this connection alone."""
         with self._lock:
             crowded = self._carried >= self._most
@@ -103,7 +133,7 @@ class Egress:
             return
         try:
             carry(self._link, number, ours, self._ended)
-            _in_thread(self._gateway.serve, theirs)
+            _in_thread(self._doors[door], theirs)
         except CapacityError as error:
             theirs.close()  # and so ends what carries the other end, if anything does
             self._say(error)
@@ -122,6 +152,33 @@ class Egress:
         """End every connection; may be called again."""
         self._link.on_opened = None
         self._gateway.close()
+
+
+def _write(
+    files: FileBackend | None, path: str, data: bytes, seconds: float, mode: int = 0o444
+) -> None:
+    if files is None:
+        raise ValueError("a session with secrets needs its sandbox's files")
+    files.write(path, [data], FileCall(seconds), mode=mode, append=False, offset=None)
+
+
+def _lead(files: FileBackend | None, home: str, config: str, seconds: float) -> None:
+    """Have ``ssh`` read these settings. What is kept of the folder and comes back in another
+    session leads to that one's own. Programs may have put something else there: then they are led
+    by the variables alone."""
+    assert files is not None
+    path = f"{home}/.ssh/config"
+    with contextlib.suppress(OSError):
+        _write(files, _SSH_SETTINGS, f"Include {config}\n".encode(), seconds, 0o644)
+        try:
+            files.stat(path, FileCall(seconds), follow_links=False)
+        except FileNotFoundError:
+            _write(files, path, f"Include {_SSH_SETTINGS}\n".encode(), seconds, 0o644)
+
+
+def _free(port: int) -> int:
+    """Ports that only root may have are not tried: the kernel chooses another one."""
+    return port if port >= _FIRST_FREE else 0
 
 
 class _Relay(DirectSink):
