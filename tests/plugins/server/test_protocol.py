@@ -223,7 +223,7 @@ def test_protocols_that_are_not_spoken_and_paths_that_are_not_there(made: Made) 
     assert ask("GET", "/nothing", **headers)[0] == 404
     assert ask("POST", "/v3/templates", {})[0] == 501
     assert ask("POST", f"/sandboxes/{made.sandbox_id}/resume")[0] == 501
-    assert ask("GET", "/files?path=x", **{**headers, "e2b_sandbox_port": "8080"})[0] == 501
+    assert ask("GET", "/files?path=x", **{**headers, "e2b_sandbox_port": "8080"})[0] == 502
     assert ask("GET", "/files?path=", **headers)[0] == 400
     assert ask("GET", "/files?path=%00", **headers)[0] == 400
     assert ask("GET", "/files?path=/tmp", **headers)[0] == 400

@@ -64,6 +64,8 @@ class Egress:
         self._carried = 0
         self._most = self._gateway.limits.connections + _TURNED_AWAY
         self._said = False
+        #: Inside, where programs find the gateway; None until ``open``.
+        self.port: int | None = None
         #: Who serves what programs connect to, as it is listened on.
         self._doors: list[Callable[[socket.socket], None]] = []
 
@@ -75,7 +77,7 @@ class Egress:
         """
         self._doors = [self._gateway.serve]
         self._link.on_opened = self._opened
-        port = self._link.listen(seconds)
+        port = self.port = self._link.listen(seconds)
         allowed = {name for name, _ in self._gateway.names.allowed}
         own = ",".join(name for name in _OWN if name not in allowed)
         return {
