@@ -176,3 +176,14 @@ def test_no_more_are_carried_than_are_accepted(wall: str) -> None:
             session.forward(theirs, 7000)
         with pytest.raises(CapacityError, match="128"):
             session.forward(pairs[128][1], 7000)
+
+
+def test_the_sessions_way_out_is_no_port_for_others(wall: str) -> None:
+    """Whoever connected there would reach the allowed hosts as the session does."""
+    with stockade.open(wall, network_allow=("example.org",)) as session:
+        proxy = session.run(["sh", "-c", "echo $http_proxy"]).stdout
+        port = int(proxy.strip().rpartition(":")[2])
+        ours, theirs = socket.socketpair()
+        with ours, pytest.raises(ConfigError, match="way out"):
+            session.forward(theirs, port)
+        assert theirs.fileno() == -1

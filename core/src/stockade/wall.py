@@ -263,6 +263,14 @@ class Wall(abc.ABC):
         """
         return ""
 
+    def has_own_loopback(self, config: SandboxConfig) -> bool:
+        """Whether a session with this configuration has a loopback of its own, so that
+        ``Sandbox.forward`` leads to its own programs alone, and to nothing of this machine's.
+
+        By default one has it where its network is off. Must return at once.
+        """
+        return not config.network_enabled
+
     def prepare(self, request: OpenRequest) -> None:  # noqa: B027
         """Fetch what sandboxes are made from and share, such as an image; nothing by default.
 

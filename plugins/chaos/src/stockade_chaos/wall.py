@@ -111,6 +111,9 @@ class ChaosWall(Wall):
     def warning(self, config: SandboxConfig) -> str:
         return "" if self._inner is None else self._inner.warning(config)
 
+    def has_own_loopback(self, config: SandboxConfig) -> bool:
+        return self._inner is not None and self._inner.has_own_loopback(config)
+
     def probe(self) -> Availability:
         if self._inner is None:
             remedy = "chaos:PROVIDER, such as chaos:landlock"

@@ -170,6 +170,9 @@ class ContainerWall(Wall):
         words = {None: "stockade's own profile", seccomp.ENGINE: engines_own}
         return Check("seccomp", True, words.get(choice, f"the profile {choice}"))
 
+    def has_own_loopback(self, config: SandboxConfig) -> bool:
+        return True
+
     def warning(self, config: SandboxConfig) -> str:
         if not config.network_enabled:
             return ""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from stockade.capabilities import Capabilities, Isolation
+from stockade.config import SandboxConfig
 from stockade.errors import ConfigError, ProviderUnavailableError
 from stockade.system.installing import install
 from stockade.toolkit.egress import WayOut, secrets_level
@@ -130,6 +131,9 @@ class E2bWall(Wall):
 
     def _service(self) -> Service:
         return self._at or Service.of(self.chosen)
+
+    def has_own_loopback(self, config: SandboxConfig) -> bool:
+        return True
 
     def probe(self) -> Availability:
         if importlib.util.find_spec("e2b") is None:

@@ -127,6 +127,9 @@ class KubernetesWall(Wall):
     def fixed_elsewhere(self) -> Collection[str]:  # type: ignore[override]
         return ("max_processes",) if self.kind == "gvisor" else ()
 
+    def has_own_loopback(self, config: SandboxConfig) -> bool:
+        return True
+
     def warning(self, config: SandboxConfig) -> str:
         if not config.network_enabled:
             return ""

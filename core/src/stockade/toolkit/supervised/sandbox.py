@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 
-from stockade.errors import SandboxLostError, SandboxStartError
+from stockade.errors import ConfigError, SandboxLostError, SandboxStartError
 from stockade.file_backend import FileBackend
 from stockade.lowering.argv import INTERPRETERS, script_bytes
 from stockade.system.threads import in_thread
@@ -205,6 +205,9 @@ class SupervisedSandbox(Sandbox):
         return self._published.address_of(port)
 
     def forward(self, connection: socket.socket, port: int) -> None:
+        if self._egress is not None and port == self._egress.port:
+            connection.close()  # whoever connects from outside would be let out as if from inside
+            raise ConfigError(f"port {port} is the session's way out, and no program's.")
         with self._lock:
             published = self._published = self._published or Published(self.link)
         try:
