@@ -350,6 +350,23 @@ def test_many_connections_that_say_nothing_hold_up_nobody(target: Target) -> Non
         assert target.made.caller.ask("GET", "/v2/sandboxes")[0] == 200
 
 
+def test_connections_that_say_nothing_are_not_kept_for_others(target: Target) -> None:
+    """Anybody can make them, and a server has so many."""
+    most = 500
+    with target.unharmed(), contextlib.ExitStack() as stack:
+        opened = []
+        for n in range(most + 60):
+            opened.append(socket.create_connection(place(target), timeout=20))
+            stack.enter_context(opened[-1])
+            if n % 2:
+                opened[-1].sendall(b"GET / HTTP/1.1\r\nhost: x\r\n")
+        assert target.made.caller.ask("GET", "/v2/sandboxes")[0] == 200
+        with contextlib.suppress(ConnectionResetError):
+            assert opened[0].recv(1) == b""  # TimeoutError: it is kept
+        opened[-2].sendall(b"GET /ready HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert opened[-2].recv(12) == b"HTTP/1.1 204"
+
+
 # -- callers that go away ------------------------------------------------------------------
 
 

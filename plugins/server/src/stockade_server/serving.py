@@ -12,6 +12,7 @@ import uvicorn
 import stockade
 from stockade.errors import ConfigError
 from stockade_server.app import make_app
+from stockade_server.connections import bounded
 from stockade_server.keeping import may_be_durable
 from stockade_server.sandboxes import Sandboxes
 from stockade_server.settings import Settings
@@ -19,6 +20,8 @@ from stockade_server.settings import Settings
 __all__ = ["check", "listen", "serve"]
 
 _MOST_CONNECTIONS = 2000
+#: Of these, such as no request is answered on.
+_MOST_WAITING = 500
 #: That a connection may wait for its next request: longer than the SDKs keep one.
 _KEPT_SECONDS = 75
 _GRACE_SECONDS = 5
@@ -94,7 +97,7 @@ def serve(settings: Settings, listening: socket.socket, ready: Callable[[], None
         ) from None
     config = uvicorn.Config(
         app,
-        http="h11",
+        http=bounded(_MOST_WAITING, _KEPT_SECONDS + _GRACE_SECONDS),
         ws="websockets-sansio",
         ws_max_size=settings.max_body_bytes,
         ws_per_message_deflate=False,  # little of it unpacks to much
