@@ -24,6 +24,7 @@ from stockade_server.sandboxes import Sandboxes
 from stockade_server.settings import Settings
 from stockade_server.sockets import carry, refuse
 from stockade_server.streams import Streamed, while_connected
+from stockade_server.ways import check_port, way_to
 
 __all__ = ["SERVICES", "Ports", "Target", "target_of"]
 
@@ -98,9 +99,7 @@ class Ports:
         if not sandbox.wanted.rules.public and not same(token, sandbox.traffic_token):
             raise Refused(403, "the header e2b-traffic-access-token is missing, or is another's")
         self._rates.take(sandbox.owner)
-        if port not in sandbox.session.provider.config.ports:
-            instead = f"the operator names it in the template: ports={port}"
-            raise not_served(f"port {port} of the sandbox", instead)
+        check_port(sandbox, port)
         return await self._sandboxes.woken(sandbox)
 
     async def _carried(self, scope: Scope, receive: Receive, send: Send, target: Target) -> None:
@@ -112,7 +111,7 @@ class Ports:
                 scope,
                 receive,
                 send,
-                place=await sandbox.session.port(target.port),
+                way=await way_to(sandbox, target.port),
                 headers=self._headers(headers, sandbox, target.port),
                 most=self._settings.max_body_bytes,
                 idle_seconds=self._settings.idle_seconds,
@@ -125,9 +124,9 @@ class Ports:
         if "upgrade" in request.headers:
             raise not_served("another protocol than HTTP and WebSockets", "speak one of these")
         sandbox = await self._admitted(request.headers, target)
-        upstream = _Upstream(port)
+        upstream = _Upstream(sandbox, port)
         try:
-            await upstream.open(*await sandbox.session.port(port))
+            await upstream.open()
             headers = list(self._headers(request.headers, sandbox, port))
             if "transfer-encoding" in request.headers and "content-length" not in request.headers:
                 headers.append((b"Transfer-Encoding", b"chunked"))
@@ -174,19 +173,24 @@ def _without_ours(cookies: bytes) -> bytes:
 class _Upstream:
     """One request to a program in a sandbox: what it answers may be anything."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, sandbox: Sandbox, port: int) -> None:
+        self._sandbox = sandbox
         self._port = port
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MOST_HEAD)
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._sending: asyncio.Task[None] | None = None
 
-    async def open(self, host: str, port: int) -> None:
+    async def open(self) -> None:
         """Connect. Raises Refused."""
+        way = await way_to(self._sandbox, self._port)
         try:
-            self._reader, self._writer = await asyncio.open_connection(host, port)
-        except OSError:
-            raise self._closed() from None
+            self._reader, self._writer = await asyncio.open_connection(**way.given())
+        except BaseException as error:
+            way.close()
+            if isinstance(error, OSError):
+                raise self._closed() from None
+            raise
 
     async def ask(self, request: Request, headers: list[tuple[bytes, bytes]]) -> h11.Response:
         """Send the request, and wait for the answer's head. Raises Refused."""
@@ -239,7 +243,10 @@ class _Upstream:
         assert self._reader is not None
         try:
             while (event := self._http.next_event()) is h11.NEED_DATA:
-                self._http.receive_data(await self._reader.read(_PIECE))
+                data = await self._reader.read(_PIECE)
+                if not data and not self._sandbox.alive:  # what was cut off must not look whole
+                    raise self._closed()
+                self._http.receive_data(data)
         except (OSError, h11.RemoteProtocolError):
             raise self._closed() from None
         return event  # type: ignore[return-value]

@@ -48,6 +48,11 @@ def _check_template(_: object, __: attrs.Attribute[str], name: str) -> None:
         )
 
 
+def _check_truth(_: object, attribute: attrs.Attribute[bool], value: object) -> None:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{attribute.name}={value!r} is not allowed: true or false.")
+
+
 @attrs.frozen(kw_only=True)
 class Template:
     """What a caller may ask for: a name for a provider string of the operator's."""
@@ -60,6 +65,9 @@ class Template:
     env: Mapping[str, str] = attrs.field(factory=dict, repr=lambda env: f"<{len(env)}>")
     #: Sandboxes that are started ahead; 0: each is started when it is asked for.
     pool: int = attrs.field(default=0, validator=_number(0, _MOST_POOL))
+    #: Whether every port of a sandbox is reached where its wall can do that; otherwise those
+    #: alone that the provider string names.
+    open_ports: bool = attrs.field(default=True, validator=_check_truth)
 
 
 def _check_text(_: object, attribute: attrs.Attribute[str], value: object) -> None:
@@ -226,7 +234,7 @@ def _tables(path: str, table: Mapping[str, Any], name: str) -> list[tuple[str, d
 
 def _template(path: str, name: str, given: dict[str, Any]) -> Template:
     where = f"[serve.templates.{name}]"
-    _known(path, where, given, ("provider", "env", "pool"))
+    _known(path, where, given, ("provider", "env", "pool", "open_ports"))
     provider, env = given.get("provider"), given.get("env", {})
     if isinstance(provider, list) and provider and all(isinstance(one, str) for one in provider):
         provider = tuple(provider)
@@ -234,7 +242,8 @@ def _template(path: str, name: str, given: dict[str, Any]) -> Template:
         raise ConfigError(f"{path}: provider of {where} is a string or a list of strings.")
     if not isinstance(env, dict) or not all(isinstance(one, str) for one in env.values()):
         raise ConfigError(f"{path}: env of {where} is a table of texts.")
-    return Template(name=name, provider=provider, env=env, pool=given.get("pool", 0))
+    more = {key: given[key] for key in ("pool", "open_ports") if key in given}
+    return Template(name=name, provider=provider, env=env, **more)
 
 
 def _key(path: str, name: str, given: dict[str, Any]) -> Key:

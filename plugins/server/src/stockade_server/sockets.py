@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.typing import Subprotocol
 
 from stockade_server.errors import Refused
+from stockade_server.ways import Way
 
 __all__ = ["carry", "refuse"]
 
@@ -51,7 +52,7 @@ async def carry(
     receive: Receive,
     send: Send,
     *,
-    place: tuple[str, int],
+    way: Way,
     headers: Iterable[tuple[bytes, bytes]],
     most: int,
     idle_seconds: float,
@@ -61,7 +62,7 @@ async def carry(
     ``most``: the bytes of a message. A side that does not read for ``idle_seconds`` is left.
     Raises Refused where the program speaks no WebSocket; the caller is not answered then.
     """
-    program = await _opened(scope, place, list(headers), most)
+    program = await _opened(scope, way, list(headers), most)
     try:
         assert (await receive())["type"] == "websocket.connect"
         await send({"type": "websocket.accept", "subprotocol": program.subprotocol})
@@ -74,7 +75,7 @@ async def carry(
 
 
 async def _opened(
-    scope: Scope, place: tuple[str, int], headers: list[tuple[bytes, bytes]], most: int
+    scope: Scope, way: Way, headers: list[tuple[bytes, bytes]], most: int
 ) -> ClientConnection:
     named = {name.lower(): value.decode("latin-1") for name, value in headers}
     more = [
@@ -85,12 +86,10 @@ async def _opened(
     path, query = scope.get("raw_path") or scope["path"].encode(), scope["query_string"]
     target = (path + b"?" + query if query else path).decode("latin-1")
     protocols = [Subprotocol(one) for one in scope.get("subprotocols", [])]
-    host, port = place
     try:
         return await _Straight(
             f"ws://{named.get(b'host', 'localhost')}{target}",
-            host=host,
-            port=port,
+            **way.given(),
             additional_headers=more,
             subprotocols=protocols or None,
             user_agent_header=None,
