@@ -204,13 +204,27 @@ def test_its_end_is_put_off_and_never_brought_forward(caller: Caller, made: Made
 
 def test_metrics_are_the_walls_own_counts(caller: Caller, made: Made) -> None:
     path = f"/sandboxes/{made.sandbox_id}/metrics"
-    status, (one,) = caller.ask("GET", path)
+    status, found = caller.ask("GET", path)
     assert status == 200
+    one = found[-1]
     assert 0 < one["memUsed"] < one["memTotal"] == 512 << 20 and one["cpuCount"] == 1
     assert one["cpuUsedPct"] >= 0 and abs(one["timestampUnix"] - time.time()) < 60
     assert caller.ask("GET", f"{path}?start=1&end=2") == (200, [])
     assert len(caller.ask("GET", f"{path}?start={one['timestampUnix']}")[1]) >= 1
     assert caller.ask("GET", f"{path}?start=x")[0] == 400
+    assert Caller(caller.url, "").ask("GET", path)[0] == 401
+
+
+def test_metrics_of_several_are_of_the_callers_own(callers: list[Caller], made: Made) -> None:
+    caller, stranger = callers
+    path = f"/sandboxes/metrics?sandbox_ids=ses-nowhere,{made.sandbox_id}"
+    status, found = caller.ask("GET", path)
+    assert status == 200 and list(found["sandboxes"]) == [made.sandbox_id]
+    assert found["sandboxes"][made.sandbox_id]["memTotal"] == 512 << 20
+    assert stranger.ask("GET", path) == (200, {"sandboxes": {}})
+    assert caller.ask("GET", "/sandboxes/metrics")[0] == 400
+    many = ",".join(map(str, range(101)))
+    assert caller.ask("GET", f"/sandboxes/metrics?sandbox_ids={many}")[0] == 400
     assert Caller(caller.url, "").ask("GET", path)[0] == 401
 
 

@@ -132,6 +132,7 @@ class _App:
             self._route("/v2/sandboxes", self._create, "POST"),
             self._route("/v2/sandboxes", self._list, "GET"),
             self._route("/sandboxes", self._create, "POST"),
+            self._route("/sandboxes/metrics", self._metrics_of_all, "GET"),
             self._route(one, self._get, "GET"),
             self._route(one, self._kill, "DELETE"),
             self._route(f"{one}/timeout", self._timeout, "POST"),
@@ -233,6 +234,11 @@ class _App:
         owner = self._owner(request)
         found = await self._control.metrics(owner, _id(request), request.query_params)
         return JSONResponse(found)
+
+    async def _metrics_of_all(self, request: Request) -> Response:
+        owner = self._owner(request)
+        work = self._control.metrics_of_all(owner, request.query_params)
+        return JSONResponse(await while_connected(request, work))
 
     async def _logs(self, request: Request) -> Response:
         owner, old = self._owner(request), not request.url.path.startswith("/v2/")

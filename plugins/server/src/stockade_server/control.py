@@ -155,6 +155,16 @@ class Control:
         start, end = (_unix(query.get(name), name) for name in ("start", "end"))
         return await sandbox.meter.between(start, end)
 
+    async def metrics_of_all(self, owner: str, query: QueryParams) -> dict[str, Any]:
+        """``GET /sandboxes/metrics``: the latest of each that is named, where its wall counts.
+        One that is gone, or another's, is left out."""
+        named = {one for text in query.getlist("sandbox_ids") for one in text.split(",") if one}
+        if not 0 < len(named) <= _MOST_PAGE:
+            raise Refused(400, f"sandbox_ids are ids with commas between, {_MOST_PAGE} at most")
+        found = [one for one in self._sandboxes.all_of(owner) if one.sandbox_id in named]
+        latest = {one.sandbox_id: await one.meter.latest() for one in found}
+        return {"sandboxes": {name: seen for name, seen in latest.items() if seen is not None}}
+
     def logs(self, owner: str, sandbox_id: str, query: QueryParams, *, old: bool) -> dict[str, Any]:
         """``GET /v2/sandboxes/{id}/logs``; ``old``: without the version."""
         journal = self._sandboxes.owned(sandbox_id, owner).journal

@@ -57,6 +57,9 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("POST", "/v2/sandboxes"): _CREATE,
     ("POST", "/sandboxes"): _CREATE,
     ("GET", "/v2/sandboxes"): Operation(_S, "List your sandboxes, by pages", query=_LISTED),
+    ("GET", "/sandboxes/metrics"): Operation(
+        _S, "What several use, by their ids", query=("sandbox_ids",)
+    ),
     ("GET", _ONE): Operation(_S, "Describe a sandbox"),
     ("DELETE", _ONE): Operation(_S, "End a sandbox", status=204, answers=None),
     ("POST", f"{_ONE}/timeout"): Operation(

@@ -13,7 +13,8 @@ import attrs
 
 from stockade.aio import AsyncSession
 from stockade.config import MIB, Limits
-from stockade_server.errors import not_served
+from stockade.errors import StockadeError
+from stockade_server.errors import Refused, not_served
 
 __all__ = ["Meter"]
 
@@ -50,6 +51,13 @@ class Meter:
             for one in self._samples
             if (start is None or one.at >= start) and (end is None or one.at <= end)
         ]
+
+    async def latest(self) -> dict[str, Any] | None:
+        """One look; None where the wall counts nothing, or the sandbox ends meanwhile."""
+        try:
+            return (await self.between(None, None))[-1]
+        except (Refused, StockadeError, TimeoutError, asyncio.TimeoutError):
+            return None
 
     async def _look(self) -> None:
         wall, session_id = self._session.provider.wall, self._session.session_id
