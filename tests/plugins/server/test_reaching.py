@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import http.client
+import socket
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -184,6 +185,29 @@ def test_an_answer_comes_as_it_is(made: Made) -> None:
     assert answer.getheader("x-twice") == "1, 2"
     answer.read()
     connection.close()
+
+
+def test_a_body_that_states_two_lengths_has_one(made: Made) -> None:
+    """As a proxy on the way reads it: otherwise the rest would be another's request."""
+    head = "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 90\r\ntransfer-encoding: chunked\r\n"
+    with socket.create_connection(place(made), timeout=30) as connection:
+        to = f"e2b-sandbox-id: {made.sandbox_id}\r\ne2b-sandbox-port: 8000\r\n\r\n"
+        connection.sendall((head + to + "3\r\nabc\r\n0\r\n\r\n").encode())
+        answer = connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 418"), answer
+
+
+def test_no_tunnel_is_made(made: Made) -> None:
+    with socket.create_connection(place(made), timeout=30) as connection:
+        to = f"e2b-sandbox-id: {made.sandbox_id}\r\ne2b-sandbox-port: 8000\r\n\r\n"
+        connection.sendall(f"CONNECT example.org:443 HTTP/1.1\r\nhost: x\r\n{to}".encode())
+        answer = connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 501"), answer
+
+
+def place(made: Made) -> tuple[str, int]:
+    found = urlsplit(made.caller.url)
+    return found.hostname or "", found.port or 0
 
 
 def test_ports_that_lead_nowhere(made: Made) -> None:

@@ -121,14 +121,15 @@ class Ports:
 
     async def _forwarded(self, request: Request, target: Target) -> Response:
         port = target.port
-        if "upgrade" in request.headers:
+        if "upgrade" in request.headers or request.method == "CONNECT":
             raise not_served("another protocol than HTTP and WebSockets", "speak one of these")
         sandbox = await self._admitted(request.headers, target)
         upstream = _Upstream(sandbox, port)
         try:
             await upstream.open()
             headers = list(self._headers(request.headers, sandbox, port))
-            if "transfer-encoding" in request.headers and "content-length" not in request.headers:
+            if "transfer-encoding" in request.headers:  # which is what the body's length is by
+                headers = [one for one in headers if one[0] != b"Content-Length"]
                 headers.append((b"Transfer-Encoding", b"chunked"))
             head = await upstream.ask(request, [*headers, (b"Connection", b"close")])
         except BaseException:
