@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pathlib
 import pickle
 from typing import Any
 
@@ -103,6 +104,12 @@ def test_B4_values_of_variables_never_show() -> None:
 def test_an_allow_list_contradicts_an_open_network() -> None:
     with pytest.raises(ConfigError, match="contradicts"):
         SandboxConfig(network_enabled=True, network_allow=("pypi.org",))
+
+
+def test_a_mount_takes_a_path_object() -> None:
+    mount = Mount(pathlib.Path("/srv/data"), "/data")
+    assert mount == Mount("/srv/data", "/data")
+    assert SandboxConfig(mounts=(mount,)).mounts[0].source == "/srv/data"
 
 
 def test_with_names_the_nearest_field() -> None:
