@@ -119,12 +119,15 @@ def sbom(folder: Path, name: str) -> None:
     with tempfile.TemporaryDirectory(prefix="stockade-sbom-") as place:
         run(sys.executable, "-m", "venv", "--without-pip", place)
         inside = Path(place, "bin", "python")
-        run(sys.executable, "-m", "pip", "--python", inside, "install", "-q", *wheels)
+        paths = [wheel.resolve() for wheel in wheels]
+        run(sys.executable, "-m", "pip", "--python", inside, "install", "-q", *paths)
         out = folder / f"{name}.cdx.json"
         run(
             *(sys.executable, "-m", "cyclonedx_py", "environment", "--output-reproducible"),
             *("--output-format", "JSON", "--output-file", out, inside),
         )
+    # Where the wheels lay on this machine is nobody's business, and would differ elsewhere.
+    out.write_text(out.read_text().replace(f"{folder.resolve().as_uri()}/", ""))
     print(out)
 
 

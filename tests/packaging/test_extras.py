@@ -49,5 +49,7 @@ def test_classifiers_contradict_nothing(folder: Path) -> None:
         if version := re.fullmatch(r"Programming Language :: Python :: 3\.(\d+)", line):
             assert int(version[1]) >= lowest, line
     assert "Programming Language :: Python :: 3 :: Only" in stated["classifiers"]
+    assert len(set(stated["classifiers"])) == len(stated["classifiers"])
+    assert (folder / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
     typed = list(folder.glob("src/*/py.typed")) + list(folder.glob("python/*/py.typed"))
     assert bool(typed) == ("Typing :: Typed" in stated["classifiers"])
