@@ -27,7 +27,7 @@ __all__ = [
 
 FILE, DIR, LINK, HARD_LINK, OTHER = "file", "dir", "link", "hardlink", "other"
 
-#: Of a path below a tree's top: what file systems take, and what no honest tree needs.
+#: Bounds of a path below a tree's top: what file systems take, and no honest tree exceeds.
 _MAX_PART, _MAX_DEPTH, _MAX_PATH = 255, 256, 4096
 
 
@@ -39,9 +39,9 @@ class FileInfo:
     kind: str  #: "file", "dir", "link" or "other" (a FIFO, a socket, a device)
     size: int  #: bytes, for a file
     mode: int  #: permission bits, set-user-id and its like included
-    uid: int | None = None  #: the owner's number inside; None where the wall has no owners
-    gid: int | None = None  #: the group's number inside; None where the wall has no owners
-    modified_ns: int | None = None  #: nanoseconds of Unix time; None where it is not known
+    uid: int | None = None  #: the owner's number inside; None if the wall has no owners
+    gid: int | None = None  #: the group's number inside; None if the wall has no owners
+    modified_ns: int | None = None  #: nanoseconds of Unix time; None if it is not known
     target: str | None = None  #: where a link leads; None of others, and where it is not known
 
     @property
@@ -60,7 +60,7 @@ class FileEvent:
     """One change below a folder that is watched (F6)."""
 
     #: "created", "modified" (its content), "removed", "renamed", "attributes" (mode, owner,
-    #: time), or "missed": some changes that came after the last event were not seen.
+    #: time), or "missed": some changes after the last event were dropped.
     kind: str
     path: str  #: absolute; of "missed" the folder that is watched
     is_dir: bool = False  #: whether it is, or was, a folder

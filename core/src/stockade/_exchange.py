@@ -127,7 +127,7 @@ class Language:
     programs: tuple[str, ...]  #: the interpreters inside, the preferred one first
     aliases: tuple[str, ...] = ()  #: other words for it, in lower case
     #: Arguments of the interpreter before the path of a file that holds the code, such as
-    #: ``("-f",)``; none where the path alone is enough.
+    #: ``("-f",)``; none if the path alone is enough.
     file_arguments: tuple[str, ...] = ()
     #: Arguments with which the interpreter takes its code from the head of its standard input,
     #: so many bytes as one more argument says, and leaves the rest to the code. For walls
@@ -168,8 +168,8 @@ class ExecRequest:
 class Exit:
     """How the program ended, as the wall saw it; the verdict is core's (D3).
 
-    Give ``code`` for a program that ended by itself, ``signal`` for one that a
-    signal ended. ``out_of_memory`` says that the memory limit did it.
+    Give ``code`` for a program that exited, ``signal`` for one that a signal
+    ended. ``out_of_memory`` says that the memory limit did it.
     """
 
     code: int | None = None
@@ -185,8 +185,8 @@ class Check:
     ok: bool  #: whether it is as the wall needs it
     detail: str = ""  #: what was seen, such as a version or an error
     remedy: str = ""  #: of a check that is not ok: the command or step that mends it
-    #: Of a check that is not ok: whether it may be in a moment by itself, as with a daemon
-    #: that is being restarted; then core probes again before it gives up.
+    #: Whether a check that is not ok may be ok in a moment without help, as with a daemon that
+    #: restarts. Then core probes again before it gives up.
     transient: bool = False
 
     def __bool__(self) -> bool:

@@ -2,7 +2,7 @@
 
 What leads a wall to its engine (options, environment, contexts, a current folder) may say
 something else by then. So a wall says where a sandbox lives when it is opened, the ledger
-keeps that, and whoever looks for the sandbox or attaches to it looks there.
+keeps that, and a process that looks for the sandbox or attaches to it looks there.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ class Place:
     """
 
     #: Such as an engine's URL or a folder; no secret, and complete: with it and the
-    #: session's options alone the wall finds the place again. Empty where it has just one.
+    #: session's options alone the wall finds the place again. Empty if it has just one.
     word: str = ""
     #: The machine, boot and namespace (:func:`stockade.system.owner.this_space`) in which it was
-    #: said, where it means something else in others; empty where it means the same in all.
+    #: said, where it means something else in others; empty if it means the same in all.
     seen_by: str = ""
 
     @classmethod

@@ -51,7 +51,7 @@ class Running(abc.ABC):
         """Send a signal (Linux' number) to the program, or to its process group (``signals``).
 
         One that comes before the program does must not be lost. Raises ProcessLookupError
-        where the program has ended.
+        if the program has ended.
         """
         raise unwritten(self, "signal", "signals")
 
@@ -59,8 +59,8 @@ class Running(abc.ABC):
         """Take some of the bytes for the program's input (``live-input``); how many.
 
         Waits up to ``seconds`` for room, then takes none; holds a bounded amount (D17). Called
-        by one thread at a time. Of a program that reads no more, the bytes are taken and lost.
-        Raises ProcessLookupError where it has ended.
+        by one thread at a time. If a program reads no more, it takes and drops the bytes.
+        Raises ProcessLookupError if it has ended.
         """
         raise unwritten(self, "write", "live-input")
 
@@ -71,7 +71,7 @@ class Running(abc.ABC):
 
 
 class Terminal(abc.ABC):
-    """A program's terminal. ``read`` is called from one thread of core's, all else from any."""
+    """A program's terminal. One thread of core's calls ``read``, any thread the rest."""
 
     @abc.abstractmethod
     def read(self) -> bytes:

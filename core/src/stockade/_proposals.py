@@ -148,7 +148,7 @@ def _other_mounts(new: SandboxConfig, old: SandboxConfig) -> bool:
 
 
 #: Of every field of the configuration, when it allows more. A field that is missing here may
-#: not be changed by a policy at all, and a test fails until it is said.
+#: not be changed by a policy at all, and a test fails until it has a rule.
 RULES: Mapping[str, _Rule] = {
     "timeout_seconds": _limit("timeout_seconds"),
     "memory_mb": _limit("memory_mb"),
@@ -164,7 +164,7 @@ RULES: Mapping[str, _Rule] = {
     "output_policy": lambda new, old: (
         old.output_policy is OutputPolicy.END and new.output_policy is OutputPolicy.DRAIN
     ),
-    "output_keep": lambda _new, _old: False,  # either part is as much
+    "output_keep": lambda _new, _old: False,  # either part allows the same
     "lifetime_seconds": _limit("lifetime_seconds"),
     "idle_seconds": _limit("idle_seconds"),
     "durable": lambda new, old: new.durable and not old.durable,

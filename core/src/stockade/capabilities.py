@@ -204,7 +204,7 @@ class Need:
         return bool(getattr(config, self.field) != self.lifted)
 
 
-#: Which field asks for which feature. All else follows from it: what is refused, and what a
+#: Which field asks for which feature. The rest follows from it: what is refused, and what a
 #: wall's checks leave out; a field that is missing here needs nothing of a wall.
 NEEDS: tuple[Need, ...] = (
     Need(Feature.MEMORY, "memory_mb", None),

@@ -334,8 +334,8 @@ class SandboxConfig:
 
 @attrs.frozen(kw_only=True)
 class Limits:
-    """What a session may use, whoever fixed it: the caller, the defaults or something elsewhere
-    (a service's template, a cluster's policy) (B6). None: no limit that anybody knows of."""
+    """What a session may use. The caller, the defaults, a service's template or a cluster's policy
+    fix it (B6). None: no known limit."""
 
     memory_mb: float | None = None  #: MiB of the whole session
     cpu_limit: float | None = None  #: cpus

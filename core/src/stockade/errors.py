@@ -175,7 +175,7 @@ class SpecialFileError(StockadeError, OSError):
 class TransferError(StockadeError):
     """Parts of a tree could not be brought, and the caller asked for all (``strict``, F4).
 
-    ``missed`` lists them, each with a path and a reason; all else was brought. What to do: Mend or
+    ``missed`` lists them, each with a path and a reason. The rest was brought. What to do: Mend or
     remove the entries that ``missed`` names, or leave out ``strict``.
     """
 
@@ -317,7 +317,7 @@ class SandboxStartError(StockadeError):
     """The sandbox could not be started; what there was of it is removed (C5).
 
     ``nothing_began``: the wall knows that nothing was started that could still come to be, so core
-    may try again by itself where it is ``retryable``. What to do: Read what the message says of the
+    may try again if it is ``retryable``. What to do: Read what the message says of the
     wall. If ``retryable`` is true, try again.
     """
 

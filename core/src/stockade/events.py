@@ -49,7 +49,7 @@ class Event:
     session_id: str | None = None  #: None of a session that was refused before it had an id
     execution_id: str | None = None  #: None of events of the session
     time: float = attrs.field(factory=time.time)  #: Unix seconds
-    #: Of the execution, of the creation, or of the session's whole life.
+    #: Seconds of the execution, of the creation, or of the session's whole life.
     duration_seconds: float | None = None
     verdict: Verdict | None = None  #: how a finished execution ended (D3)
     exit_code: int | None = None  #: of a finished execution
@@ -58,10 +58,10 @@ class Event:
     form: str | None = None  #: argv, shell, code or terminal
     reason: str | None = None  #: why it failed or was refused
     host: str | None = None  #: of a request: the name that was asked for
-    #: Of a request; ``CONNECT`` where the gateway carries TLS that it does not read.
+    #: A request's method; ``CONNECT`` if the gateway carries TLS that it does not read.
     method: str | None = None
     outcome: str | None = None  #: of a request: ``carried``, ``refused`` or ``failed``
-    status: int | None = None  #: of a request: the server's answer, where the gateway reads it
+    status: int | None = None  #: of a request: the server's answer, if the gateway reads it
     secrets: tuple[str, ...] | None = None  #: of a request: the names of those that it carried
 
     @property

@@ -69,7 +69,7 @@ class FileCall:
         return None if self._until is None else max(self._until - time.monotonic(), 0.001)
 
     def check(self) -> None:
-        """Raise TimeoutError where the time is over, CancelledError where it was cancelled."""
+        """Raise TimeoutError if the time is over, CancelledError if it was cancelled."""
         if self._error is not None:
             raise self._error
         if self._until is not None and time.monotonic() >= self._until:
@@ -86,7 +86,7 @@ class FileCall:
             act()
 
     def each(self, items: Iterable[_T]) -> Iterator[_T]:
-        """The items as long as the call goes on: whoever gives them may be slow."""
+        """The items as long as the call goes on. Their source may be slow."""
         for item in items:
             self.check()
             yield item
@@ -122,7 +122,7 @@ class FileBackend(abc.ABC):
         self, path: str, call: FileCall, *, offset: int, length: int | None, max_bytes: int
     ) -> bytes:
         """Bytes of a file from ``offset`` on: ``length`` at most, or to its end where that is
-        None. Raises FileTooLargeError where that were more than ``max_bytes``."""
+        None. Raises FileTooLargeError if that were more than ``max_bytes``."""
 
     @abc.abstractmethod
     def write(
@@ -263,7 +263,7 @@ class FileBackend(abc.ABC):
         """Write a tree's items into a folder, which is made; what was not written.
 
         No entry leads out of the folder, through links that were there already or came with
-        the tree (F3). Raises OSError where the room is used up.
+        the tree (F3). Raises OSError if the room is used up.
         """
         self.make_dir(path, call)
         missed: Misses = []

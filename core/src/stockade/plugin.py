@@ -148,32 +148,32 @@ class SystemHooks:
                 result = yield                  # the program runs, or another middleware answers
                 return attrs.evolve(result, stdout_bytes=redacted(result.stdout_bytes))
 
-        Called by core for each execution that every policy let pass (files by a sandbox's own
-        programs are such, too; terminals and other file calls are not), in the execution's own
-        thread. Core's own implementation runs the program, and is the last. An implementation
-        that is no wrapper may return a result: then no program is run; None passes it on.
+        Core calls it for each execution that every policy let pass, in the execution's own
+        thread. That includes the programs by which core reaches files, and excludes terminals
+        and other file calls. Core's own implementation runs the program, and is the last. An
+        implementation that is no wrapper may return a result, and then no program runs. None
+        passes the execution on.
 
-        It may read the request and the result, secrets in them included, wait, answer by
-        itself, change the result, and raise. It cannot change the request, since that is what
-        the policies judged; it sees nothing that a policy refused; and it cannot lengthen a
-        deadline: its time counts, and where deadline, cancelling or the session's end find it
-        at work, the caller has its verdict at once, with no output, since no output may come by
-        it. What it does then is not used. A live reader gets output as it comes, unless
-        ``execution.hold_output()`` was called. The ``partial`` of a SandboxLostError that comes
-        at the ``yield`` is output, too.
+        It may read the request and the result, including secrets in them. It may wait, answer
+        without the program, change the result, and raise. It cannot change the request, since
+        the policies judged that. It sees nothing that a policy refused. It cannot lengthen a
+        deadline: its time counts. If the deadline, a cancel or the session's end comes while it
+        works, the caller has that verdict at once, with no output. What it does then is not
+        used. A live reader gets output as it comes, unless it called
+        ``execution.hold_output()``. The ``partial`` of a SandboxLostError that comes at the
+        ``yield`` is output, too.
 
-        An error of :mod:`stockade.errors` that it raises reaches the caller as it is, any other
-        as a MiddlewareError; before the ``yield`` the program has not been started. The session
-        goes on, and a sandbox that was lost stays lost, whatever is returned for it.
+        An error of :mod:`stockade.errors` that it raises reaches the caller unchanged, and any
+        other as a MiddlewareError. Before the ``yield`` the program has not been started. The
+        session goes on, and a sandbox that was lost stays lost, whatever it returns.
         """
 
     @hookspec
     def stockade_event(self, event: Event) -> None:
         """Take note of a change of a session or an execution.
 
-        Called by core in the thread in which it happened, right after it; be quick. What it
-        raises, of whatever kind, is logged and changes nothing; the other observers are
-        called all the same.
+        Core calls it in the thread of the change, right after it. Return quickly. Core logs
+        what it raises, which changes nothing, and calls the other observers, too.
         """
 
     @hookspec

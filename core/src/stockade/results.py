@@ -56,7 +56,7 @@ class ExecutionStatus(_Word):
 class Verdict(_Word):
     """How an execution ended (D3): exactly one holds."""
 
-    EXITED = "exited"  #: the program ended by itself, with whatever code
+    EXITED = "exited"  #: the program exited, with any code
     #: A signal ended it that stockade did not send, or that a caller had it sent (D18).
     SIGNALLED = "signalled"
     TIMED_OUT = "timed out"  #: the deadline passed
@@ -137,11 +137,11 @@ class SandboxResult:
     stdout_truncated: bool = False  #: whether some were dropped
     stderr_truncated: bool = False  #: the same of standard error
     #: Where in ``stdout_bytes`` bytes are missing (at its end, its beginning or between the head
-    #: and the tail, by ``output_keep``); None where none are (D5).
+    #: and the tail, by ``output_keep``); None if none are (D5).
     stdout_gap: int | None = None
     stderr_gap: int | None = None  #: the same of standard error
-    #: Of code in a named interpreter (D20): the value of its last expression; None where that
-    #: is None or there is no such expression.
+    #: The value of the last expression of code in a named interpreter (D20). None if that is
+    #: None or there is no such expression.
     value: Display | None = None
     displays: tuple[Display, ...] = ()  #: what that code displayed beside its value, in order
     #: Whether some of it was dropped: past the output limit, or not in the form expected.
@@ -150,7 +150,7 @@ class SandboxResult:
 
     @property
     def success(self) -> bool:
-        """The program ended by itself with code 0."""
+        """The program exited with code 0."""
         return self.verdict is Verdict.EXITED and self.exit_code == 0
 
     @property
@@ -167,7 +167,7 @@ class SandboxResult:
 
     @property
     def signal_name(self) -> str | None:
-        """``SIGKILL`` and the like, or None."""
+        """The signal's name, such as ``SIGKILL``, or None."""
         return None if self.signal is None else signal_name(self.signal)
 
     @property

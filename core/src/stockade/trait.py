@@ -52,7 +52,7 @@ class SandboxProvider(abc.ABC):
     ) -> SandboxResult:
         """Run one command in a sandbox of its own, which is gone afterwards.
 
-        Raises UnsupportedError where the provider has no raw commands.
+        Raises UnsupportedError if the provider has no raw commands.
         """
         raise UnsupportedError(
             f"{type(self).__name__} runs no raw commands; "

@@ -134,8 +134,8 @@ class Sandbox(abc.ABC):
         """What holds of the fields that are fixed elsewhere (``Wall.fixed_elsewhere``, B6).
 
         Called by ``session.limits``, in the caller's thread; must return at once, so ask a
-        service when the sandbox is opened or attached to. Of a field that the caller stated
-        the caller's value counts.
+        service when the sandbox is opened or attached to. If the caller stated a field, the
+        caller's value counts.
         """
         return {}
 
@@ -255,8 +255,8 @@ class Wall(abc.ABC):
         """
 
     def warning(self, config: SandboxConfig) -> str:
-        """What whoever opens a session with this configuration must know of it, in one line
-        without a full stop; empty, the default, where there is nothing.
+        """What a person who opens a session with this configuration must know, in one line
+        without a full stop. Empty, the default, if there is nothing.
 
         Called when one is opened: core logs it by the logger ``stockade.isolation``, and the
         command line shows it. Must return at once.
@@ -295,7 +295,7 @@ class Wall(abc.ABC):
 
         Called before each ``open``, in a thread with a time limit; reads options and
         environment and asks no engine. What differs here lists different ``leftovers``.
-        Raises ConfigError where they lead nowhere.
+        Raises ConfigError if they lead nowhere.
         """
         return Place.here()
 
@@ -304,7 +304,7 @@ class Wall(abc.ABC):
         place, whatever options and environment say, and ``place`` is it.
 
         Called by ``gc``, by attaching and by ``top``, with a place that ``place`` gave
-        earlier, perhaps in another process. Raises ProviderUnavailableError where it cannot
+        earlier, perhaps in another process. Raises ProviderUnavailableError if it cannot
         be looked at from here; a wall with a ``place`` of its own needs one of these, too.
         """
         mine = self.place()
@@ -315,7 +315,7 @@ class Wall(abc.ABC):
             )
 
     def leftovers(self) -> Sequence[Leftover]:
-        """Every sandbox of this kind of wall that exists now at its place, whoever made it.
+        """Every sandbox of this kind of wall that exists now at its place, of every owner.
 
         Found in the engine or the system itself by what ``open`` wrote on it, not by
         memory; half-made and dead ones too. ``gc`` decides which are left over.
@@ -326,17 +326,17 @@ class Wall(abc.ABC):
         return ()
 
     def remove(self, leftover: Leftover) -> None:
-        """End it and remove all of it; gone already is well too. Raises where it fails."""
+        """End it and remove all of it; gone already is well too. Raises if it fails."""
         raise unwritten(self, "remove")
 
     def usage(self, leftover: Leftover) -> Usage | None:
-        """What it uses, for ``stockade top``; None where that is not known."""
+        """What it uses, for ``stockade top``; None if that is not known."""
         return None
 
     def attach(self, request: AttachRequest) -> Sandbox:
         """A sandbox over one that runs already, made with ``config.durable`` (``durable``).
 
-        Any number of processes may hold the same one. Raises SandboxLostError where it
-        is no more, and SandboxStartError where it cannot be reached.
+        Any number of processes may hold the same one. Raises SandboxLostError if it
+        is no more, and SandboxStartError if it cannot be reached.
         """
         raise UnsupportedError("this wall's sandboxes end with their process; open a new session.")

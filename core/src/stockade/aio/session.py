@@ -74,7 +74,7 @@ class AsyncSession:
 
     @property
     def limits(self) -> Limits:
-        """What it may use, whoever fixed it (B6)."""
+        """What it may use, wherever that is fixed (B6)."""
         return self._session.limits
 
     @property
@@ -166,7 +166,7 @@ class AsyncSession:
 
     @functools.cached_property
     def files(self) -> AsyncFiles:
-        """The sandbox's files (F). Raises UnsupportedError where it has none."""
+        """The sandbox's files (F). Raises UnsupportedError if it has none."""
         return AsyncFiles(self._session)
 
     async def snapshot(

@@ -28,8 +28,8 @@ def main() -> None:
 
 
 def _listen_to_children() -> None:
-    """Whoever started the command may have had SIGCHLD ignored, which is inherited: then no
-    program of its own would report how it ended."""
+    """The parent of the command may ignore SIGCHLD, which is inherited. Then no program of
+    the command would report how it ended."""
     number = getattr(signal, "SIGCHLD", None)
     if number is not None and signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.SIG_DFL)

@@ -55,7 +55,7 @@ def provider_option(command: _Command) -> _Command:
 def verbose_option(command: _Command) -> _Command:
     """``-v``, which comes as ``verbose``, for :func:`report_taken`."""
     return click.option(
-        "-v", "--verbose", is_flag=True, help="Say which wall was taken, and why no other."
+        "-v", "--verbose", is_flag=True, help="Say which wall it took, and why no other."
     )(command)
 
 

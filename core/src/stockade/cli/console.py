@@ -2,7 +2,7 @@
 
 Names, reasons and labels may be untrusted: of a plug-in, a program behind a wall, a file.
 What is printed here shows their escape sequences escaped, so that none reaches the terminal
-of whoever reads it.
+of the person who reads it.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def traceback_option(command: Callable[..., Any]) -> Callable[..., Any]:
         expose_value=False,
         is_eager=True,
         callback=given,
-        help="Show where errors come from, for authors of plug-ins.",
+        help="Show tracebacks of errors, for authors of plug-ins.",
     )
     return option(command)
 

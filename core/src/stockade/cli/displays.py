@@ -57,7 +57,7 @@ def _written(folder: str, ending: str, data: str | bytes) -> str:
 
 
 def as_json(result: SandboxResult) -> dict[str, Any]:
-    """Of a named interpreter: what is text as text, all else in base64."""
+    """What a named interpreter gave: text as text, everything else in base64."""
     error = result.error
     return {
         "value": _forms(result.value) if result.value else None,

@@ -59,7 +59,7 @@ class Feed:
     def wait(self) -> tuple[bytes, str]:
         """The whole input, and what the user must know of it, or an empty text.
 
-        Raises ConfigError where there is more than a request takes, OSError where it
+        Raises ConfigError if there is more than a request takes, OSError if it
         cannot be read.
         """
         if self._descriptor is None:
@@ -86,7 +86,7 @@ def feed(named: IO[bytes] | None, *, taken: bool = False) -> Feed:
     ``taken``: something else reads standard input, so only a named one counts.
     """
     if named is not None:
-        return Feed(os.dup(named.fileno()))  # whoever opened it may close it meanwhile
+        return Feed(os.dup(named.fileno()))  # its opener may close it meanwhile
     if taken or sys.stdin is None or sys.stdin.closed:
         return Feed(None)
     try:

@@ -1,8 +1,8 @@
 """The provider that a project's file names: ``stockade.toml`` or ``pyproject.toml``.
 
-Whoever fills a folder writes such a file, and people stand in folders that others have filled just
-when they run code that they don't trust. So the command line alone reads it, only as a file of this
-user's (or root's), and what it says may choose a wall and tighten its limits, and nothing else
+The person who fills a folder writes such a file, and people stand in folders that others have
+filled when they run code that they don't trust. So only the command line reads it, and only a file
+of this user's (or root's). What it says may choose a wall and tighten its limits, and nothing else
 (:class:`stockade.selection._spec.Preference`, ``restricted``).
 """
 
@@ -29,7 +29,7 @@ _OTHERWISE = f"mend it, or {_INSTEAD}"
 
 
 def find(start: Path, note: Callable[[str], None]) -> Preference | None:
-    """What the nearest file from ``start`` upwards names; None where none names a provider.
+    """What the nearest file from ``start`` upwards names; None if none names a provider.
 
     ``note`` is called with a line about a file that names one and is not used. Raises
     ConfigError for a file of this user's that cannot be read: another wall than it names would
@@ -45,15 +45,15 @@ def find(start: Path, note: Callable[[str], None]) -> Preference | None:
 
 def named_by(path: Path) -> Preference | None:
     """What one file names that the user chose and trusts: it may say all that a provider string
-    may; None where it names no provider. Raises ConfigError, OSError."""
+    may; None if it names no provider. Raises ConfigError, OSError."""
     return _understood(path, read_own(path, group_writes=True)[0], restricted=False)
 
 
 def tables_of_secrets(path: str) -> list[dict[str, Any]]:
     """``[[tool.stockade.secrets]]`` of a file that the user named.
 
-    No file is read for that because of the folder that it is in: whoever filled the folder would
-    choose which of the user's keys goes to which host. Raises ConfigError, OSError.
+    No file is read for that because of the folder that it is in: its author would choose
+    which of the user's keys goes to which host. Raises ConfigError, OSError.
     """
     data, foreign = read_own(path, group_writes=False)
     if foreign:

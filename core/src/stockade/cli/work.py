@@ -93,9 +93,12 @@ _OPTIONS = (
         help="Let it reach this host and no other. PLACE: loopback, or a private network.",
     ),
     *SECRET_OPTIONS,
-    click.option("--network", is_flag=True, help="Open the network as a whole."),
+    click.option("--network", is_flag=True, help="Open the whole network."),
     click.option(
-        "--env", multiple=True, metavar="NAME[=VALUE]", help="Set, or pass on, a variable."
+        "--env",
+        multiple=True,
+        metavar="NAME[=VALUE]",
+        help="Set a variable, or pass on one of yours.",
     ),
     click.option(
         "--workdir",

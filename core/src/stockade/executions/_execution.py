@@ -73,7 +73,7 @@ class Execution(Interruptible, Reachable):
         self._clock = clock
         self._workers = workers
         self._on_end = on_end
-        self._passage = passage  # None where there is no middleware
+        self._passage = passage  # None if there is no middleware
         self._lock = threading.Lock()
         self._started = time.monotonic()
         self._status = ExecutionStatus.PENDING
@@ -82,7 +82,7 @@ class Execution(Interruptible, Reachable):
         self._settled = False  # an end has been taken; the future follows
         self._timers: list[Timer] = []
         self._future: Future[SandboxResult] = Future()
-        self._waiters: list[threading.Lock] = []  # whoever waits for the end holds one of them
+        self._waiters: list[threading.Lock] = []  # each thread that waits for the end holds one
 
     # -- what callers use ----------------------------------------------------
 
@@ -121,7 +121,7 @@ class Execution(Interruptible, Reachable):
 
     def _await_end(self, timeout: float | None) -> bool:
         """Whether the end comes in time. The future's own way to wait wakes a thread that then
-        waits for its lock, which whoever sets it still holds: one more turn of both."""
+        waits for its lock, which the setter still holds: one more turn of both."""
         woken = threading.Lock()
         woken.acquire()
         self._waiters.append(woken)
@@ -184,7 +184,7 @@ class Execution(Interruptible, Reachable):
     def begin(self) -> None:
         """Start it in a worker, with its deadline running where it has one (D15).
 
-        Raises CapacityError where there is no thread for it.
+        Raises CapacityError if there is no thread for it.
         """
         self._status = ExecutionStatus.RUNNING
         seconds = self._request.timeout_seconds
@@ -327,7 +327,7 @@ class Execution(Interruptible, Reachable):
 
     def _abandon(self) -> None:
         """The wall did not end it in time. Called by the clock, so not in its thread: the
-        ledger may keep whoever writes to it waiting."""
+        ledger may keep its writer waiting."""
         self._workers.run(self._lose)
 
     def _lose(self) -> None:

@@ -94,7 +94,7 @@ class Executor:
         return execution
 
     def judged(self, home: Home, proposal: ExecutionProposal) -> ExecutionProposal:
-        """As ``Journal.judged``; raises SessionStateError where the session may not execute."""
+        """As ``Journal.judged``; raises SessionStateError if the session may not execute."""
         home.here()
         if home.paused:
             raise SessionStateError(

@@ -51,7 +51,7 @@ _INSTEAD = {
 
 
 def check_form(name: str, wall: Wall, form: Form) -> None:
-    """Raise UnsupportedError where the wall lacks one of the three forms (D1)."""
+    """Raise UnsupportedError if the wall lacks one of the three forms (D1)."""
     wall.capabilities.require(Feature(form.value), name, _INSTEAD[form])
 
 

@@ -56,7 +56,7 @@ class Home(Protocol):
         """Those that run now, in the order in which they were added."""
 
     def add(self, execution: Counted) -> None:
-        """Count one more execution; raises SessionStateError where it executes nothing."""
+        """Count one more execution; raises SessionStateError if it executes nothing."""
 
     def discard(self, execution: Counted) -> None:
         """Count one less."""

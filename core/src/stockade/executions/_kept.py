@@ -52,7 +52,7 @@ class Kept:
 
     @property
     def gap(self) -> int | None:
-        """Where in ``data`` bytes are missing, or None where none are."""
+        """Where in ``data`` bytes are missing, or None if none are."""
         complete = self.total == len(self._head) + len(self._tail)
         return None if complete else len(self._head)
 

@@ -56,7 +56,7 @@ def languages_of(workers: Workers, home: Home) -> tuple[str, ...]:
 
 
 def _ask(workers: Workers, home: Home, sandbox: Sandbox) -> tuple[str, ...]:
-    """What the sandbox says, or what it has. Raises WallError where it hangs, and where what it
+    """What the sandbox says, or what it has. Raises WallError if it hangs, and where what it
     says is of another type."""
     what = "languages()"
     answer = _said(workers, home, what, sandbox.languages)
@@ -107,7 +107,7 @@ def _look(
     sandbox: Sandbox,
     languages: Sequence[Language],
 ) -> dict[str, str]:
-    """Of these languages those that the sandbox has, each with its program."""
+    """Those of these languages that the sandbox has, each with its program."""
     output = BoundedOutput(MIB)
     request = ExecRequest(
         execution_id=new_execution_id(),

@@ -26,5 +26,5 @@ def find(home: Home, execution_id: str) -> Execution:
             return execution
     raise ExecutionNotFoundError(
         f"no execution {execution_id!r:.80} runs in session {home.session_id}; those that run are "
-        "in session.executions(), and an ended one's result is with whoever started it."
+        "in session.executions(), and the caller that started an execution has its result."
     )

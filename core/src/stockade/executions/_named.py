@@ -35,7 +35,7 @@ def interrupt(wall: Wall, home: Home, state: str, language: str) -> bool:
 
 
 def restart(workers: Workers, wall: Wall, home: Home, state: str, language: str) -> None:
-    """End the interpreter and what it runs. Raises WallError where the wall fails at it."""
+    """End the interpreter and what it runs. Raises WallError if the wall fails at it."""
     home.here()
     check_state(home, wall, state, language)
     for execution in _of(home, state, language):

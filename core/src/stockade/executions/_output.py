@@ -301,7 +301,7 @@ class OutputReader:
             listener()
 
     def close(self) -> None:
-        """Read no more; may be called again. Whoever waits gets None."""
+        """Read no more; may be called again. A waiting reader gets None."""
         with self._changed:
             self._closed = True
             self._output.leave(self)

@@ -1,4 +1,4 @@
-"""The program of an execution, for those who speak to it while it runs (D17, D18)."""
+"""The program of an execution, for callers that write to it or signal it (D17, D18)."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Program:
     # -- what core reports -----------------------------------------------------
 
     def begun(self, running: Running) -> None:
-        """The wall has started it. Whoever closed its input before is obeyed now."""
+        """The wall has started it. If a caller closed its input before, that is done now."""
         with self._changed:
             self._running = running
             closed = self._has_input and not self._input_open
@@ -100,7 +100,7 @@ class Program:
 
     def close_input(self) -> None:
         """End its input after what was written; a second call does nothing, and neither does
-        one after its end. Raises InputClosedError where it never had one, SandboxLostError."""
+        one after its end. Raises InputClosedError if it never had one, SandboxLostError."""
         with self._changed:
             if not self._has_input:
                 self._check_input()

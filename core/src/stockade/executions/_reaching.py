@@ -48,7 +48,7 @@ class Reachable:
         process group (D18). What it does then is its own; ``cancel`` ends it with its tree.
 
         A program that is just being started is waited for. Raises ConfigError,
-        ExecutionEndedError, UnsupportedError, and TimeoutError where it does not begin.
+        ExecutionEndedError, UnsupportedError, and TimeoutError if it does not begin.
         """
         self._home.here()
         n = signal_number(number)
@@ -72,7 +72,7 @@ class Reachable:
 
     def close_stdin(self) -> None:
         """End its standard input, after what was written; may be called again. Raises
-        InputClosedError where it never was open."""
+        InputClosedError if it never was open."""
         self._home.here()
         self._program.close_input()
 

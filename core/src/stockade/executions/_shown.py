@@ -67,7 +67,7 @@ class Shown:
             self.truncated = True
 
     def _next(self, at: int) -> int | None:
-        """Take the record that begins there; where the next one does, or None where there is
+        """Take the record that begins there; where the next one does, or None if there is
         none or it is not whole yet."""
         length: int
         length, kind = _HEAD.unpack_from(self._held, at)

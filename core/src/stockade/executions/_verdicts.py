@@ -22,8 +22,8 @@ def judge(ended: Exit, stop: Verdict | None) -> tuple[Verdict, int, int | None]:
     """Verdict, exit code and signal.
 
     ``stop`` is why core ended the program, if it did, and stands first: what
-    the wall saw then is core's own kill. A program that ended by itself keeps
-    its code whatever the number, so 137 and 143 are not taken for signals.
+    the wall saw then is core's own kill. A program that exited keeps its code
+    whatever the number, so 137 and 143 are not taken for signals.
     """
     if stop is not None:
         return stop, 128 + _SIGKILL, _SIGKILL

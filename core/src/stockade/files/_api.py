@@ -71,7 +71,7 @@ class Files:
     ) -> bytes:
         """The bytes of a file, from ``offset`` on, ``length`` at most (F5).
 
-        Raises FileTooLargeError where that were more than ``max_bytes``.
+        Raises FileTooLargeError if that were more than ``max_bytes``.
         """
         there = self._inside(path)
         count("offset", offset)
@@ -89,7 +89,7 @@ class Files:
     def read_text(
         self, path: InsidePath, *, max_bytes: int = DEFAULT_MAX_BYTES, timeout: Timeout = "session"
     ) -> str:
-        """The file decoded as UTF-8; raises UnicodeDecodeError where it is not that."""
+        """The file decoded as UTF-8; raises UnicodeDecodeError if it is not that."""
         return self.read(path, max_bytes=max_bytes, timeout=timeout).decode("utf-8")
 
     def read_pieces(
@@ -287,7 +287,7 @@ class Files:
 
         Modes, times, links and hard links are kept; owners are the session's user. What is there
         is replaced, file by file. Returns what could not be brought, such as a FIFO or a file
-        that may not be read; ``strict`` raises TransferError for it, once all else is there.
+        that may not be read; ``strict`` raises TransferError for it, once the rest is there.
         """
         if not os.path.isdir(source):
             raise NotADirectoryError(20, "Not a directory", os.fspath(source))
@@ -308,8 +308,8 @@ class Files:
 
         Nothing is written outside of ``destination``, whatever the sandbox sends (F3); links
         that lead out of it are not brought, and set-user-id bits are dropped. Returns what
-        could not be brought, such as these; ``strict`` raises TransferError for it, once all
-        else is there. Raises FileTooLargeError past ``max_bytes``, which counts every file with
+        could not be brought, such as these; ``strict`` raises TransferError for it, once the
+        rest is there. Raises FileTooLargeError past ``max_bytes``, which counts every file with
         its whole size, holes included.
         """
         there = self._inside(path)
@@ -325,7 +325,7 @@ class Files:
     def put_archive(
         self, data: bytes, path: InsidePath, *, strict: bool = False, timeout: Timeout = "session"
     ) -> Misses:
-        """As ``put_tree``, of a tar archive's content; ArchiveError where it is damaged."""
+        """As ``put_tree``, of a tar archive's content; ArchiveError if it is damaged."""
         return self._put(tar.items(data), path, "copying the archive in", strict, timeout)
 
     def get_archive(

@@ -93,8 +93,8 @@ class FileCalls:
     def make(self, what: str, timeout: Timeout, work: Callable[[FileCall], _T]) -> _T:
         """Do ``work`` for a caller, within its time; ``what`` it is, for the error.
 
-        Raises what ``work`` raises, TimeoutError, CancelledError where it was cancelled or the
-        session is ended, SessionStateError where the session can do nothing now, ConfigError.
+        Raises what ``work`` raises, TimeoutError, CancelledError if it was cancelled or the
+        session is ended, SessionStateError if the session can do nothing now, ConfigError.
         """
         seconds = _seconds(timeout, self.home.config.timeout_seconds)
         call = FileCall(seconds)

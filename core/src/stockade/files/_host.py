@@ -45,7 +45,7 @@ def _inside_name(name: str) -> str:
 
 
 def _host_name(name: str) -> str:
-    """The other way. Raises ValueError where this machine has no such names."""
+    """The other way. Raises ValueError if this machine has no such names."""
     return os.fsdecode(name.encode("utf-8", "surrogateescape"))
 
 
@@ -134,9 +134,9 @@ def _content(descriptor: int, size: int) -> Iterator[Piece]:
 class FolderWriter:
     """Writes a tree's items below a folder, which is made, and nothing anywhere else.
 
-    Links are made once all else is written, so that nothing is written through one, and only
+    Links are made once everything else is written, so that nothing is written through one, and only
     those that lead to a place within the folder, whatever comes there later. Set-user-id,
-    set-group-id and sticky bits are dropped. Raises OSError where there is no room, ArchiveError
+    set-group-id and sticky bits are dropped. Raises OSError if there is no room, ArchiveError
     past 100,000 folders and links, or 10,000 folders without an entry.
     """
 

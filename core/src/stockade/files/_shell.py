@@ -312,7 +312,7 @@ _FORMATS = {0o100000: FILE, 0o040000: DIR, 0o120000: LINK}
 
 
 def _infos(data: bytes) -> Iterator[FileInfo]:
-    """The answer of ``LIST`` and ``STAT``; StockadeError where it is none."""
+    """The answer of ``LIST`` and ``STAT``; StockadeError if it is none."""
     text = data.decode("utf-8", "surrogateescape")
     try:
         yield from _by_find(text.split("\0")) if "\0" in text else _by_stat(text.split("/"))

@@ -64,7 +64,7 @@ class Snapshot:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Snapshot:
-        """Read one that ``save`` wrote. Raises OSError, and ConfigError where it is none."""
+        """Read one that ``save`` wrote. Raises OSError, and ConfigError if it is none."""
         with open(path, "rb") as file:
             if file.readline(64) != _MAGIC:
                 raise ConfigError(f"{os.fspath(path)!r} holds no snapshot of stockade's.")
@@ -182,7 +182,7 @@ def _chosen(changes: Changes, folder: str) -> list[str]:
 
 
 def check_fits(snapshot: Snapshot, config: SandboxConfig) -> None:
-    """Raise ConfigError where a snapshot is none for a session with this configuration."""
+    """Raise ConfigError if a snapshot is none for a session with this configuration."""
     if snapshot.working_dir != config.working_dir:
         raise ConfigError(
             f"the snapshot is of working_dir={snapshot.working_dir!r}, the session has "

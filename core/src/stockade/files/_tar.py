@@ -58,7 +58,7 @@ class Member:
 def members(data: bytes) -> Iterator[Member]:
     """The entries in order; memory and time are bounded by the archive's own length.
 
-    Raises ArchiveError where it is damaged, or has what this reader does not take.
+    Raises ArchiveError if it is damaged, or has what this reader does not take.
     """
     view = memoryview(data)
     at = 0

@@ -11,7 +11,7 @@ __all__ = ["AWAY", "busy", "damaged", "explained", "hopeless", "kept"]
 #: What to do with a file that cannot be read.
 AWAY = (
     "Move it away (with its -wal and -shm files) and go on without it: `stockade gc` still finds "
-    "what walls list by themselves."
+    "what walls list."
 )
 
 

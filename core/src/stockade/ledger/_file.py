@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 #: "Stkd", in the place where SQLite lets an application name its files.
 _APPLICATION = 0x53746B64
-#: No SQLite file is smaller, but for an empty one.
+#: No SQLite file is smaller, except an empty one.
 _SMALLEST = 512
 #: So long a call waits for other processes, also where it waited for another thread before.
 _LEAST_SECONDS = 0.05
@@ -114,7 +114,7 @@ class LedgerRecord:
     last_used: float  #: Unix time, by the clock as it is set now
     generation: int  #: how often somebody attached to it or left it
     reason: str  #: why it failed
-    #: Where it lives (C9), None where that was not kept: an older stockade wrote it.
+    #: Where it lives (C9), None if that was not kept: an older stockade wrote it.
     place: Place | None
 
     @classmethod
@@ -315,8 +315,8 @@ class LedgerFile:
             return True  # nothing was found out, so what the mode says stands
         if not kept:
             _log.warning(
-                "files beside the ledger %r have no modes of their own: whoever may write there "
-                "may change it",
+                "files beside the ledger %r have no modes of their own: a user who may write "
+                "there may change it",
                 self.path,
             )
         return kept
@@ -355,7 +355,7 @@ class LedgerFile:
         connection.execute("PRAGMA synchronous = NORMAL")
 
     def _log_ahead(self, connection: sqlite3.Connection) -> None:
-        """Write-ahead logging; SQLite does not wait by itself for somebody at the same."""
+        """Write-ahead logging. SQLite does not wait if another process sets it, so this does."""
         until = time.monotonic() + self._timeout
         while True:
             try:

@@ -32,7 +32,7 @@ class Look(Enum):
 def why_remove(
     leftover: Leftover, record: LedgerRecord | None, ledger: SqliteLedger | None
 ) -> str | None:
-    """Why a sandbox is left over, or None where it is somebody's.
+    """Why a sandbox is left over, or None if it is somebody's.
 
     ``record`` is the ledger's, where it has one. Raises LedgerError.
     """
@@ -47,7 +47,7 @@ def why_remove(
 
 
 def _life(record: LedgerRecord, ledger: SqliteLedger | None) -> Life:
-    """Of whoever has the session: its owner, or any process that holds a durable one."""
+    """Whether the session's owner lives, or any process that holds a durable one."""
     if not record.durable or ledger is None:
         return life_of(record.owner)
     lives = {life_of(owner) for owner, _ in ledger.users(record.session_id)}
@@ -69,7 +69,7 @@ def _unrecorded(leftover: Leftover) -> str | None:
 def _durable(
     running: bool, record: LedgerRecord, life: Life, ledger: SqliteLedger | None
 ) -> str | None:
-    """Of a session that needs no owner: what makes it of no use to anybody."""
+    """Why a session that needs no owner is of no use any more."""
     users = ledger.users(record.session_id) if ledger is not None else []
     idle = time.time() - record.last_used - (_GRACE_SECONDS if users else 0.0)
     busy = any(executes for _, executes in users)
@@ -87,8 +87,8 @@ def _durable(
 def why_forget(record: LedgerRecord, look: Look, ledger: SqliteLedger | None) -> str | None:
     """Why a record may go whose sandbox nobody listed, or None. Raises LedgerError.
 
-    What stands on a sandbox (its owner, its end) is enough for whoever finds it later; but
-    of a durable one that may be there still, the record is the last that is known.
+    What stands on a sandbox (its owner, its end) is enough to find it later. But of a
+    durable one that may still exist, the record is the last that is known.
     """
     if look is Look.AWAY:
         return None

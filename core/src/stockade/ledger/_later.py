@@ -26,7 +26,7 @@ class LaterWrites:
 
     def __init__(self, on_failure: Callable[[LedgerError], float]) -> None:
         """``on_failure`` is called with the error of a write that failed, and returns for how
-        many seconds nothing is tried: whoever waits behind it must not wait as long again."""
+        many seconds nothing is tried: the next write must not wait for that long again."""
         self._on_failure = on_failure
         self.reset()
 

@@ -54,8 +54,8 @@ class _Site:
 
 
 _Key = tuple[str, str]
-#: The wall of a provider string, looking at a place alone; at None where it leads now. Raises
-#: StockadeError where there is none, or where it cannot look there.
+#: The wall of a provider string, looking at a place alone; at None if it leads now. Raises
+#: StockadeError if there is none, or where it cannot look there.
 WallAt = Callable[[str, Place | None], Wall]
 
 

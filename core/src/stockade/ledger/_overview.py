@@ -48,7 +48,7 @@ class Overview:
     expires_at: float | None
     idle_seconds: float | None
     reason: str
-    place: Place | None = None  #: where its sandbox was made; None where that was not kept
+    place: Place | None = None  #: where its sandbox was made; None if that was not kept
 
     def plain(self) -> dict[str, Any]:
         """For JSON: times as Unix seconds, the place as its wall's own word."""

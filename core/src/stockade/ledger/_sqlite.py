@@ -143,14 +143,14 @@ class SqliteLedger(ExecutionLog):
         if not self._warned:
             self._warned = True
             _log.warning(
-                "sessions are opened without a ledger: %s Until then only what walls find by "
-                "themselves is collected after a crash. STOCKADE_LEDGER=off ends this warning.",
+                "sessions are opened without a ledger: %s Until then `gc` collects only what walls "
+                "find after a crash. STOCKADE_LEDGER=off ends this warning.",
                 error,
             )
 
     def change(self, record: Recorded) -> None:
         """Write what changed: at once where another process relies on it, else soon."""
-        state = _State.of(record)  # now, under the record's lock: whoever writes must not wait
+        state = _State.of(record)  # now, under the record's lock: its writer must not wait
         attached = record.attached
         self.put_off(record.session_id, lambda: self._update(self._row(record, state), attached))
         lasting = record.status not in (_S.READY, _S.EXECUTING) or record.noted != record.paused
@@ -220,7 +220,7 @@ class SqliteLedger(ExecutionLog):
     # -- what other processes ask --------------------------------------------------
 
     def sessions(self) -> list[LedgerRecord]:
-        """Every session's record, oldest first; empty where there is no file yet.
+        """Every session's record, oldest first; empty if there is no file yet.
 
         Raises LedgerError.
         """
@@ -233,7 +233,7 @@ class SqliteLedger(ExecutionLog):
         return [LedgerRecord.of(row, self.path) for row in rows]
 
     def session(self, session_id: str) -> LedgerRecord | None:
-        """A session's record, by its id; None where there is none. Raises LedgerError."""
+        """A session's record, by its id; None if there is none. Raises LedgerError."""
         if not self.file.exists():
             return None
         with self.file.reading() as db:
@@ -248,8 +248,8 @@ class SqliteLedger(ExecutionLog):
         small number that no other process has that may live. None when the session is
         gone or being destroyed.
 
-        Any number of processes may, each in one transaction. Whoever comes when the owner
-        is dead or let go of it becomes the owner.
+        Any number of processes may, each in one transaction. If the owner is dead or let
+        go of it, the next one becomes the owner.
         """
         with self.file.writing() as db:
             row = db.execute(
@@ -356,7 +356,7 @@ class SqliteLedger(ExecutionLog):
             )
 
     def drop(self, session_id: str) -> None:
-        """Remove a session's record, by its id; nothing happens where there is none.
+        """Remove a session's record, by its id; nothing happens if there is none.
 
         Called by ``forget`` and by gc. Raises LedgerError.
         """

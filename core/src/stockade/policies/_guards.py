@@ -60,13 +60,13 @@ class Guard:
         return answer
 
     def wrapped(self, who: Who, answer: object, outcome: object) -> object:
-        """The same for what a wrapper returns, made of the ``outcome`` that it was given. Of a
-        ``hookwrapper``, pluggy's older kind, it is not asked: that one has no answer."""
+        """The same for what a wrapper returns, made of the ``outcome`` that it was given.
+        A ``hookwrapper``, pluggy's older kind, has no answer, so this is not called for it."""
         return answer
 
     def failed(self, who: Who, error: BaseException) -> object:
         """What counts as the answer of an implementation that raised; by default nothing does,
-        and the error goes on. Of a wrapper the answer is not used: it counts as not there."""
+        and the error goes on. A wrapper's answer is not used: it counts as not there."""
         raise error
 
 
@@ -135,7 +135,7 @@ def _wrapper(
 def _begun(
     guard: Guard, who: Who, function: Callable[..., Any], arguments: tuple[Any, ...]
 ) -> Generator[None, Any, object] | None:
-    """A wrapper that has come to its yield; None where it failed before, and may be left out."""
+    """A wrapper that has come to its yield; None if it failed before, and may be left out."""
     try:
         inner: Generator[None, Any, object] = function(*guard.given(arguments))
         next(inner)

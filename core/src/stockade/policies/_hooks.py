@@ -81,7 +81,7 @@ class Hooks:
     def add(self, plugin: object, name: str | None = None) -> None:
         """Register an object or module with hooks.
 
-        Raises ``pluggy.PluginValidationError`` for a hook that is none, ValueError where it is
+        Raises ``pluggy.PluginValidationError`` for a hook that is none, ValueError if it is
         registered already. A historic hook that was called before is called with it at once.
         """
         with self._lock:

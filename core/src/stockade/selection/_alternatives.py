@@ -72,7 +72,7 @@ def each(preference: Preference) -> list[ProviderString]:
 
 
 def check_holds(found: Candidate, needs: Sequence[Feature | str]) -> None:
-    """Raise UnsupportedError where the wall cannot hold what is asked of it."""
+    """Raise UnsupportedError if the wall cannot hold what is asked of it."""
     have = found.wall.capabilities
     refuse(found.spec.name, found.config, have)
     for feature in needs:

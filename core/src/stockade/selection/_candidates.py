@@ -28,7 +28,7 @@ class Candidate:
     spec: ProviderString
     wall: Wall
     config: SandboxConfig
-    #: Fields that stand at the wall's own defaults, since nobody set them; None where the
+    #: Fields that stand at the wall's own defaults, since nobody set them; None if the
     #: limit is fixed elsewhere (B6).
     lowered: Mapping[str, Any]
 
@@ -50,8 +50,8 @@ class Candidates:
     ) -> Candidate:
         """Load the wall that ``spec`` names, and work out its configuration.
 
-        ``config`` holds what the caller set besides, which stands over the string's options.
-        ``alone``: the wall was named by itself, not among others. ``restricted_by`` names the
+        ``config`` holds what the caller set besides, which overrides the string's options.
+        ``alone``: the wall is the only one that was named. ``restricted_by`` names the
         file that the string stands in, which may only tighten. Raises ProviderStringError,
         ConfigError, ProviderNotFoundError, DuplicateProviderError, PluginError.
         """
@@ -63,8 +63,8 @@ class Candidates:
         wall = self._made(spec, wall_class, options)
         if restricted_by and wall.isolation is Isolation.NONE:
             raise _refused(spec, restricted_by, "names a wall that isolates nothing")
-        # Of a list nobody falls from a wall to none because an engine is down: there the
-        # trait's defaults stand, which a wall that isolates nothing cannot hold (A7).
+        # In a list a failed engine must not lead from a wall to none. So the trait's defaults
+        # apply there, which a wall that isolates nothing cannot hold (A7).
         defaults = _defaults(spec.name, wall) if alone else {}
         defaults = {**defaults, **dict.fromkeys(_fixed_elsewhere(spec.name, wall))}
         lowered = {field: value for field, value in defaults.items() if field not in asked}
@@ -98,7 +98,7 @@ class Candidates:
 
 
 def _check_declared(name: str, wall: Wall) -> None:
-    """Raise PluginError or TypeError where the wall's own words about itself are wrong."""
+    """Raise PluginError or TypeError if the wall's own words about itself are wrong."""
     try:
         have, isolation = wall.capabilities, wall.isolation
     except ConfigError as error:

@@ -53,8 +53,8 @@ class Probing:
     def require(self, name: str, wall: Wall) -> None:
         """Raise ProviderUnavailableError unless the wall is available.
 
-        Probes unless the same wall was seen available a moment ago. A no is never kept, but
-        for those who ask while it is being found out.
+        Probes unless the same wall was available a moment ago. A no is never kept. Callers that
+        ask during a probe share its answer.
         """
         key = (name, type(wall), wall.target, repr(wall.chosen))
         with self._lock:

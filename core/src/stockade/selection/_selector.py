@@ -27,7 +27,7 @@ def default_preference() -> Preference:
     """What a program gets that names no provider: STOCKADE_PROVIDER, else ``local``.
 
     The command line looks for a project's file between the two; a program does not, since
-    whoever fills its working folder would choose its wall.
+    the person who fills its working folder would choose its wall.
     """
     text = os.environ.get("STOCKADE_PROVIDER")
     if not text:

@@ -23,7 +23,7 @@ __all__ = ["Preference", "PreferenceLike", "ProviderString", "recipe", "split_op
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 _PASSWORD = re.compile(r"(://[^/@:]*):[^/@]*(@)")
 _FORM = "write name[:target][?option=value&option=value], such as docker:python:3.12-slim"
-#: Kept readable when rendered; all else of ASCII punctuation is percent-encoded.
+#: Kept readable when rendered. Other ASCII punctuation is percent-encoded.
 _TARGET_SAFE = ":/@+,=~!$()*;[]"
 _VALUE_SAFE = ":/@+,=~!$()*;[]?"
 
@@ -136,8 +136,8 @@ class Preference:
     alternatives: tuple[ProviderString, ...]
     #: Who chose them, for messages: "-p", "STOCKADE_PROVIDER", a file's path; empty for a program.
     source: str = attrs.field(default="", eq=False, kw_only=True)
-    #: They stand in a file that whoever filled the folder may have written, so they choose a
-    #: wall and tighten its limits, and do nothing else.
+    #: They stand in a file whose author may be hostile, so they choose a wall and tighten its
+    #: limits, and do nothing else.
     restricted: bool = attrs.field(default=False, eq=False, kw_only=True)
 
     @classmethod

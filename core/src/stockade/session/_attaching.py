@@ -25,9 +25,9 @@ def attach(
 ) -> Session:
     """The durable session of that id, opened by this process or another (C10).
 
-    Any number of processes may hold it at once, each with executions of its own; whoever
-    closes it ends it for all, ``detach`` leaves it. Environment values are nowhere kept, so
-    give ``env_vars`` anew where executions need them. Raises SessionNotFoundError for
+    Any number of processes may hold it at once, each with executions of its own. Closing it in
+    one ends it for all, and ``detach`` leaves it. Environment values are not kept, so give
+    ``env_vars`` again if executions need them. Raises SessionNotFoundError for
     an unknown session and for another agent's alike (C3), UnsupportedError for one that
     lives in its own process alone, SandboxLostError, SandboxStartError, LedgerError, and
     what selecting the provider raises.

@@ -35,7 +35,7 @@ def open_session(
     which they are tried, as a sequence or separated by ``|`` (A7); None is STOCKADE_PROVIDER,
     else ``local``. ``snapshot`` is one to start from (G1); ``needs`` are features that the
     wall must have, such as "terminal"; ``config`` sets fields of :class:`SandboxConfig` and
-    stands over the string's options. ``session.provider`` says which wall was taken. Raises
+    overrides the string's options. ``session.provider`` says which wall was taken. Raises
     ProviderStringError, ProviderNotFoundError, PluginError, ConfigError, UnsupportedError,
     ProviderUnavailableError, PolicyRefusedError, CapacityError, SandboxStartError.
 

@@ -45,7 +45,7 @@ class Pool:
         **config: Unpack[ConfigOptions],
     ) -> None:
         """``preference``, ``needs`` and ``config`` as for ``stockade.open``; starting begins at
-        once, in the background. Of several alternatives the first session is started before
+        once, in the background. If there are several alternatives, the first session starts before
         this returns, so that all come from a wall that has started one (A7). A session that
         waited ``max_age_seconds`` is replaced unused. Raises what selecting the provider
         raises, and ConfigError."""
@@ -89,7 +89,7 @@ class Pool:
 
         Policies are asked as for any session; where one changes the configuration, or
         none is ready, the session is started cold. Raises what ``stockade.open`` raises
-        (CapacityError where the agent has all it may have), and SessionStateError when
+        (CapacityError if the agent has all it may have), and SessionStateError when
         the pool is closed.
         """
         record = self.warm.offer(agent_id)

@@ -218,7 +218,7 @@ class Session:
 
     @functools.cached_property
     def files(self) -> Files:
-        """The sandbox's files (F1 to F6). Raises UnsupportedError where it has none."""
+        """The sandbox's files (F1 to F6). Raises UnsupportedError if it has none."""
         # Most programs have no use for them, and they are a tenth of what there is to import.
         from stockade.files import Files
         from stockade.files._calls import FileCalls
@@ -250,7 +250,7 @@ class Session:
         return take(self.files, lambda: self._sandbox().changes(), max_bytes, timeout)
 
     def _restore(self, snapshot: Snapshot) -> None:
-        """Start from a snapshot's files. Raises ConfigError where it does not fit."""
+        """Start from a snapshot's files. Raises ConfigError if it does not fit."""
         from stockade.files._snapshots import check_fits, restore
 
         check_fits(snapshot, self._record.config)
@@ -357,8 +357,8 @@ class Session:
 
         What this process runs in it is ended, background processes live on;
         ``stockade.attach(session_id, agent_id=…)`` gives it back, here or elsewhere.
-        Raises SessionStateError where it is not durable, has failed or is being ended,
-        and SessionNotFoundError where it is gone.
+        Raises SessionStateError if it is not durable, has failed or is being ended,
+        and SessionNotFoundError if it is gone.
         """
         self._provider.runtime.detach(self._record)
 

@@ -1,4 +1,4 @@
-"""How many sessions there may be: permits, and the queue of those who wait for one.
+"""How many sessions there may be: permits, and the queue of waiters.
 
 First come, first served; but a waiter whose agent has all of its sessions does not hold
 up other agents. A session has its permit from before it is started until nothing of it
@@ -30,7 +30,7 @@ class Permit:
         self.agent_id = agent_id  #: None: no agent has it yet, as in a pool
 
     def release(self) -> None:
-        """Give it back; whoever waits longest gets it."""
+        """Give it back. The first waiter gets it."""
         with self._capacity._lock:
             if not self._held:
                 return
@@ -147,7 +147,7 @@ class Capacity:
         self._admit()
 
     def look_again(self) -> None:
-        """The settings have changed: there may be room for those who wait."""
+        """The settings have changed: there may be room for waiters."""
         self._admit()
 
     def refuse_waiting(self, error: CapacityError) -> None:

@@ -26,7 +26,7 @@ def collect(
     made (C9), and behind every installed wall where options and environment lead now.
     ``strings`` are provider strings of walls to look at beside them, such as an engine
     elsewhere (``docker?engine=ssh://host``); of alternatives each one is looked at.
-    ``force`` are ids of sessions to remove whoever owns them. With ``dry_run`` nothing is
+    ``force`` are ids of sessions to remove even if their owners live. With ``dry_run`` nothing is
     touched. Does not raise for what a wall or the ledger fails at: it stands in the result.
     """
     return (runtime or default_runtime()).collector().collect(strings, force, dry_run=dry_run)

@@ -19,7 +19,7 @@ __all__ = ["limits_of"]
 def limits_of(record: SessionRecord, sandbox: Sandbox) -> Limits:
     """The limits of a record's sandbox; where none was asked for, what the wall reports.
 
-    Raises WallError where what it reports are no limits.
+    Raises WallError if what it reports are no limits.
     """
     reported: object = sandbox.limits()
     known = [field.name for field in attrs.fields(Limits)]

@@ -16,7 +16,7 @@ __all__ = ["pause", "resume"]
 
 
 def pause(workers: Workers, wall: Wall, record: SessionRecord) -> None:
-    """Freeze everything in it; nothing happens where it is paused already."""
+    """Freeze everything in it; nothing happens if it is paused already."""
     wall.capabilities.require(Feature.PAUSE, record.provider, "end the session instead.")
     with record.pausing:
         if record.paused:
@@ -26,7 +26,7 @@ def pause(workers: Workers, wall: Wall, record: SessionRecord) -> None:
 
 
 def resume(workers: Workers, record: SessionRecord) -> None:
-    """Thaw it; nothing happens where it is not paused."""
+    """Thaw it; nothing happens if it is not paused."""
     with record.pausing:
         if record.paused:
             _freeze(workers, record, lambda sandbox: sandbox.resume())

@@ -48,7 +48,7 @@ _FIRST_PAUSE, _LAST_PAUSE = 0.5, 30.0
 
 
 def check_size(size: object, max_age_seconds: float) -> None:
-    """Raise ConfigError where a pool cannot be of that size, or keep sessions so long."""
+    """Raise ConfigError if a pool cannot be of that size, or keep sessions so long."""
     if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= _MAX_SIZE:
         raise ConfigError(f"size={size!r} is not allowed: a whole number from 1 to {_MAX_SIZE}.")
     if not max_age_seconds > 0:

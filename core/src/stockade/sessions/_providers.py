@@ -65,7 +65,7 @@ class WallProvider(SandboxProvider):
         self.wall = wall
         self.config = config
         self.runtime = runtime
-        #: The alternative that was taken; None where the wall was given as an object.
+        #: The alternative that was taken; None if the wall was given as an object.
         self.spec: ProviderString | None = None
         #: Fields that stand at the wall's own defaults, since nobody set them: of a wall that
         #: isolates nothing (``Wall.defaults``), and limits that are fixed elsewhere (B6).
@@ -90,7 +90,7 @@ class WallProvider(SandboxProvider):
         """Take the next alternative, since this one's sandbox did not start.
 
         False where it stays with this wall, and ``error`` is the caller's. Raises what
-        :meth:`Alternatives.next` raises where none is left. Called by what opens sessions.
+        :meth:`Alternatives.next` raises if none is left. Called by what opens sessions.
         """
         if self._settled or self._others is None:
             return False
@@ -225,11 +225,11 @@ def provider(
     """The provider that a string names, with the string's options as configuration.
 
     ``preference`` is one string, several in one (``a | b``) or a sequence of them; None is
-    STOCKADE_PROVIDER, else ``local``. ``config`` sets further fields and stands over the
-    string's options; ``needs`` are features that the wall must have. Of several, the first
-    that is available and holds what is asked is taken (A7), and its first session goes on to
-    the next one where its sandbox does not start; a single name is probed only with
-    ``check_available``. Raises ProviderStringError, ProviderNotFoundError,
+    STOCKADE_PROVIDER, else ``local``. ``config`` sets further fields and overrides the
+    string's options; ``needs`` are features that the wall must have. If there are
+    several, the first that is available and holds what is asked is taken (A7). If the sandbox of
+    its first session does not start, that goes on to the next one. A single name is probed only
+    with ``check_available``. Raises ProviderStringError, ProviderNotFoundError,
     DuplicateProviderError, PluginError, ConfigError, UnsupportedError and
     ProviderUnavailableError.
     """
@@ -255,8 +255,8 @@ def provider_at(
     """The provider of a sandbox that was made at ``place``, looking there and nowhere else,
     whatever options and environment lead to by now (C9).
 
-    None, where that was not kept: where they lead now. Raises what ``provider`` raises, and
-    ProviderUnavailableError where that place cannot be looked at from here.
+    None, if that was not kept: where they lead now. Raises what ``provider`` raises, and
+    ProviderUnavailableError if that place cannot be looked at from here.
     """
     runtime = runtime or default_runtime()
     found, others = runtime.selector.select_at(Preference.parse(string), place, config)
@@ -288,7 +288,7 @@ def suitable_providers(
 
     For the end of a message about a wall that cannot serve. Each wall is loaded and probed as
     ``inspect_providers`` does; one whose target is left out may still want one. ``needs`` and
-    ``config`` are as ``stockade.open`` takes them. Raises ConfigError where a field is wrong.
+    ``config`` are as ``stockade.open`` takes them. Raises ConfigError if a field is wrong.
     """
     fields: dict[str, Any] = {**config}
     SandboxConfig(**fields)

@@ -117,7 +117,7 @@ class SessionRecord:
         return self.status
 
     def move(self, to: SessionStatus) -> None:
-        """Go to another state, or raise SessionStateError where none leads there (C4)."""
+        """Go to another state, or raise SessionStateError if none leads there (C4)."""
         with self.lock:
             if to not in MOVES[self.status]:
                 raise SessionStateError(
@@ -129,7 +129,7 @@ class SessionRecord:
             if to is _S.DESTROYING:
                 self.settled.clear()
             elif to in (_S.DESTROYED, _S.FAILED):
-                self.settled.set()  # whoever waits for the end of a destruction goes on
+                self.settled.set()  # callers that wait for the destruction go on
             if to is _S.DESTROYING:
                 self._end_calls(CancelledError("the session was ended during a file call."))
             elif to is _S.FAILED:
@@ -137,7 +137,7 @@ class SessionRecord:
             self._report(made)
 
     def _end_calls(self, error: StockadeError) -> None:
-        """Whoever waits for a file goes on at once (C7, D14)."""
+        """Calls that wait for a file end at once (C7, D14)."""
         for call in list(self.calls):
             call.cancel(error)
 
@@ -280,7 +280,7 @@ class SessionRegistry:
 
     def get(self, agent_id: str, session_id: str) -> SessionRecord:
         """The record, for its own agent alone; else SessionNotFoundError (C3). Raises
-        ForkedSessionError where it is the parent's (C12)."""
+        ForkedSessionError if it is the parent's (C12)."""
         with self._lock:
             record = self._records.get(session_id) or self._parents.get(session_id)
         if record is None or record.agent_id != agent_id:

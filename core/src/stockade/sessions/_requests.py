@@ -17,7 +17,7 @@ __all__ = ["Requests"]
 
 
 class Requests(RequestWatch):
-    """Of one session, whoever it belongs to at the moment: a pool hands sessions out."""
+    """Of one session, for its present agent: a pool hands sessions out."""
 
     def __init__(self, record: SessionRecord, hooks: Hooks, reporter: Reporter) -> None:
         self._record = record

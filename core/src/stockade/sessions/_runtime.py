@@ -262,7 +262,7 @@ class Runtime:
             self.registry.remove(record)
 
     def _discard(self, record: SessionRecord) -> None:
-        """Remove what there is of it, unless somebody who ends it does so already (C6)."""
+        """Remove what there is of it, unless another call ends it already (C6)."""
         with record.lock:
             if record.sandbox is not None and record.closing is None:
                 record.closing = self.openings.discard(record.sandbox)
@@ -294,8 +294,8 @@ class Runtime:
     def detach(self, record: SessionRecord) -> None:
         """Leave a durable session to other processes (C10).
 
-        Raises SessionStateError where it is not durable or is being ended, and
-        SessionNotFoundError where it is gone.
+        Raises SessionStateError if it is not durable or is being ended, and
+        SessionNotFoundError if it is gone.
         """
         self._detaching.detach(record)
 

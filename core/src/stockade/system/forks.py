@@ -1,7 +1,8 @@
 """What a forked child does first with what it inherited (C12).
 
 Of its parent's threads it has none, and a lock that one of them held stays held; sessions,
-connections and programs are the parent's. Whoever keeps such things renews or drops them here.
+connections and programs are the parent's. A module that keeps
+such things renews or drops them here.
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ def held_at_fork(lock_of: Callable[[], threading.Lock | None]) -> None:
 
 
 class FreshLock:
-    """A lock for a module's own things, which a forked child finds free, whoever held it in
-    its parent; used by ``with``."""
+    """A lock for a module's own things. A forked child finds it free, even if a thread held it in
+    the parent. Use it by ``with``."""
 
     def __init__(self) -> None:
         self._renew()

@@ -32,7 +32,7 @@ def moment(when: float) -> str:
 def read_moment(text: str) -> float | None:
     """The Unix time that a text of ``moment`` stands for, by the clock as it is now set.
 
-    None where it is no moment.
+    None if it is no moment.
     """
     words = text.split(" ")
     running = _since_boot()

@@ -1,7 +1,7 @@
 """Files that decide something, such as a wall, a mount or whose keys count.
 
-Whoever fills a folder writes such a file, and people stand in folders that others have filled. So
-its reader gets the content together with the reason why somebody else decides what stands there.
+The person who fills a folder writes such a file, and people stand in folders that others have
+filled. So its reader gets the content together with the reason why another user decides on it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NEVER_WAIT = getattr(os, "O_NONBLOCK", 0)
 
 
 def read_own(path: str | os.PathLike[str], *, group_writes: bool) -> tuple[bytes, str]:
-    """The content, and why the file is not used: empty where it is this user's (or root's).
+    """The content, and why the file is not used: empty if it is this user's (or root's).
 
     ``group_writes``: whether its group may write to it. The content of what is no regular file
     is empty; of a file that is too long comes more than ``parse_toml`` takes. Raises OSError.

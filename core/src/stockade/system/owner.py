@@ -41,8 +41,8 @@ class Life(str, Enum):
 class Owner:
     """One process of one machine."""
 
-    host: str  #: the machine (a hash of its id and name), or empty where it has no id
-    boot: str  #: this boot of its kernel, or empty where that is unknown
+    host: str  #: the machine (a hash of its id and name), or empty if it has no id
+    boot: str  #: this boot of its kernel, or empty if that is unknown
     space: str  #: the namespaces in which the id and the start are counted
     pid: int
     started: int  #: clock ticks from boot to the process's start; 0 where unknown
@@ -59,7 +59,7 @@ class Owner:
 
     @classmethod
     def parse(cls, text: str) -> Owner | None:
-        """The owner that a text names, or None where it names none that is known here."""
+        """The owner that a text names, or None if it names none that is known here."""
         words = text.split(":")
         if len(words) != 6 or words[0] != _FORM or not all(_WORD.fullmatch(w) for w in words):
             return None
@@ -96,7 +96,7 @@ def this_space() -> str:
 
 
 def same_machine(text: str) -> bool | None:
-    """Whether that process's machine is this one; None where that is unknown."""
+    """Whether that process's machine is this one; None if that is unknown."""
     other = Owner.parse(text)
     if other is None:
         return None

@@ -12,8 +12,8 @@ _FIRST_SECONDS, _MOST_SECONDS = 0.1, 2.0
 def pauses(count: int) -> Iterator[float]:
     """``count`` pauses in seconds, each about twice as long as the one before.
 
-    Up to half of each is left to chance, so that those who failed together do not
-    all come back together.
+    Up to half of each is left to chance, so that callers that failed together do
+    not all come back together.
     """
     import random  # where something has failed
 

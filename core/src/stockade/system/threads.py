@@ -43,7 +43,7 @@ _AGAIN_SECONDS = 0.5
 
 
 def start_thread(thread: threading.Thread) -> None:
-    """Start it. Raises CapacityError where the system has no thread to give."""
+    """Start it. Raises CapacityError if the system has no thread to give."""
     try:
         thread.start()
     except RuntimeError as error:
@@ -177,7 +177,7 @@ class Narrow:
 
     def _give_up(self, mine: Future[Any], error: CapacityError) -> None:
         """There is no thread to serve with. Work that other threads serve stays theirs;
-        raises where this call's own is served by nobody."""
+        raises if this call's own is served by nobody."""
         with self._lock:
             self._running -= 1
             stranded = [] if self._running else [future for future, _ in self._todo]

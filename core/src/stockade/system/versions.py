@@ -19,7 +19,7 @@ def untested(
 
     Called by an adapter when it is imported; all are names and versions of distributions.
     ``installed`` is the version to judge, by default the one that is installed. Raises
-    importlib.metadata.PackageNotFoundError where none is.
+    importlib.metadata.PackageNotFoundError if none is.
     """
     found = version(framework) if installed is None else installed
     if _numbers(first) <= _numbers(found) <= _numbers(last):

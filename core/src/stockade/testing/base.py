@@ -239,7 +239,7 @@ class ConformanceBase:
             pytest.skip("there is no Python in this sandbox")
 
     def refused(self, clause: str, call: Callable[[], object], feature: Feature) -> None:
-        """What is unsupported must be refused by name (never weaker than asked)."""
+        """What is unsupported must be refused, and named (never weaker than asked)."""
         try:
             call()
         except UnsupportedError as error:

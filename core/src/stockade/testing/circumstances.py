@@ -157,6 +157,6 @@ def _in(circumstance: Circumstance, name: str, check: Check) -> Check:
 
 
 def original_of(check: Check) -> str:
-    """The name of the check that this one runs in a circumstance; empty where it is none."""
+    """The name of the check that this one runs in a circumstance; empty if it is none."""
     found: str = getattr(check, _REPEATED, "")
     return found

@@ -45,7 +45,7 @@ _ALL = (
     Clause("B1", "the configuration is immutable, its defaults hold"),
     Clause("B2", "wrong values are refused when built"),
     Clause("B3", "what cannot be held is refused before anything starts"),
-    Clause("B4", "environment values and secrets show nowhere"),
+    Clause("B4", "environment values and secrets never show"),
     Clause("B5", "configurations, results, handles and errors pickle, copy and compare"),
     Clause("B6", "limits that are fixed elsewhere are reported, stated ones held or refused"),
     Clause("C1", "the agent's id never shows"),
@@ -83,7 +83,7 @@ _ALL = (
     Clause("E1", "no privilege", (_F.PROCESS_HARDENING,)),
     Clause(
         "E2",
-        "read-only but for bounded folders, and nothing of the host changed",
+        "read-only except bounded folders, and nothing of the host changed",
         (_F.READ_ONLY_ROOT, _F.DISK),
     ),
     Clause("E3", "no network, no socket, but a loopback", (_F.NETWORK_OFF,)),

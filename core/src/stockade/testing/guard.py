@@ -183,7 +183,7 @@ def _required(name: str) -> bool:
 
 
 def _unavailable(suite: Suite) -> str:
-    """Why the wall cannot be checked, asked once a class; empty where it can."""
+    """Why the wall cannot be checked, asked once a class; empty if it can."""
     cls = type(suite)
     if cls._unavailable is None:
         cls._unavailable = _why_not(suite)
@@ -208,7 +208,7 @@ def _why_not(suite: Suite) -> str:
 
 
 def recorder_of(suite: Suite) -> Recorder | None:
-    """Where this class's results go; None where nobody asked for them, or there is nothing to
+    """Where this class's results go; None if nobody asked for them, or there is nothing to
     report: a part of the suite, or a wall that is not here."""
     cls = type(suite)
     if cls._recorder is None and _reports(suite):

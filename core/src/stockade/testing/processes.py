@@ -90,7 +90,7 @@ class OtherProcesses(ConformanceBase):
         self, code: str, *, env: Mapping[str, str] | None = None, **given: object
     ) -> Iterator[subprocess.Popen[str]]:
         """Another Python that runs ``code`` and is given these on its standard input; ``env``
-        stands over this process's variables."""
+        overrides this process's variables."""
         path = os.pathsep.join(path for path in sys.path if path)
         process = subprocess.Popen(
             [sys.executable, "-c", code],

@@ -13,7 +13,7 @@ __all__ = ["Program", "beat", "chatter", "hog", "leave", "say", "sleep", "unique
 
 @attrs.frozen(kw_only=True)
 class Program:
-    """One program, written for ``sh``, Python and JavaScript; empty where it cannot be."""
+    """One program, written for ``sh``, Python and JavaScript; empty if it cannot be."""
 
     name: str
     sh: str
@@ -71,7 +71,7 @@ def hog() -> Program:
 def beat(path: str) -> str:
     """A shell loop that gives a sign of life in a file ten times a second.
 
-    Ends by itself, since a wall under test may fail to end it.
+    It exits in the end, since a wall under test may fail to end it.
     """
     return f"i=0; while [ $i -lt 200 ]; do i=$((i+1)); echo x >> {path}; sleep 0.1; done"
 

@@ -9,7 +9,7 @@
 
 No installed distribution registers it: ``answers`` does, in a runtime, while it is in force.
 Then sessions of the provider ``reference-no-isolation`` execute nothing at all: what is
-scripted is answered, all else exits with 127, and ``session.files`` works in a temporary
+scripted is answered, everything else exits with 127, and ``session.files`` works in a temporary
 folder, whatever the path. Without a script the wall runs programs as plain subprocesses of
 this machine, in a folder of their own and with nothing between them and your files: what
 stockade's own tests run, to see that a wall which is nothing but the contract passes.

@@ -43,7 +43,7 @@ def conformance(
     ``clauses`` picks some (``D6``) or whole groups (``D``); ``deviations`` are those of
     :class:`stockade.testing.base.ConformanceBase`. ``on_start`` is called with each
     check's name before it runs, ``on_result`` with its result. Raises what selecting the
-    provider raises, and UnsupportedError where the string asks for what the wall lacks;
+    provider raises, and UnsupportedError if the string asks for what the wall lacks;
     all that goes wrong later is in the report.
     """
     chosen = select(string, runtime=Runtime(discover_plugins=False))

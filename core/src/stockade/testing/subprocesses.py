@@ -167,7 +167,7 @@ def _sign(root: str, request: OpenRequest) -> None:
 
 
 def leftovers(folder: str) -> list[Leftover]:
-    """Every session's folder in a temporary folder, whoever made it."""
+    """Every session's folder in a temporary folder, of every owner."""
     found = []
     for name in os.listdir(folder) if os.path.isdir(folder) else ():
         root = os.path.join(folder, name)

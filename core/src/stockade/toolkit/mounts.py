@@ -95,13 +95,13 @@ def _check_place(source: str, path: str) -> None:
     if any(_is_in(tree, path) for tree in _SYSTEM):
         raise _refused(source, "holds a part of the system")
     if posixpath.basename(path) in _SOCKETS:
-        raise _refused(source, "is an engine's socket: whoever has it has the host")
+        raise _refused(source, "is an engine's socket, and gives the whole host to its user")
     if any(home.startswith(path + "/") for home in homes):
         raise _refused(source, "holds a home")
 
 
 def _homes() -> Iterator[str]:
-    """Of whoever calls, and of the people that this machine knows."""
+    """Of the caller, and of the people that this machine knows."""
     yield from (os.path.expanduser("~"), os.path.realpath(os.path.expanduser("~")), "/root")
     try:
         import pwd

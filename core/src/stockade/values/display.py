@@ -15,7 +15,7 @@ _TEXTS = frozenset({"application/json", "application/javascript", "application/x
 
 
 def is_text(mime: str) -> bool:
-    """Whether content of this type is text; all else is bytes."""
+    """Whether content of this type is text; otherwise it is bytes."""
     return mime in _TEXTS or mime.startswith("text/") or mime.endswith(("+xml", "+json"))
 
 
@@ -38,19 +38,19 @@ class Display:
 
     @property
     def text(self) -> str:
-        """The plain text; empty where there is none."""
+        """The plain text; empty if there is none."""
         found = self.data.get("text/plain", "")
         return found if isinstance(found, str) else ""
 
     @property
     def html(self) -> str | None:
-        """The ``text/html`` form, as it came from inside; None where there is none."""
+        """The ``text/html`` form, as it came from inside; None if there is none."""
         found = self.data.get("text/html")
         return found if isinstance(found, str) else None
 
     @property
     def png(self) -> bytes | None:
-        """The ``image/png`` form's bytes, which nobody has checked; None where there is none."""
+        """The ``image/png`` form's bytes, which nobody has checked; None if there is none."""
         found = self.data.get("image/png")
         return found if isinstance(found, bytes) else None
 

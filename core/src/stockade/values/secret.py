@@ -323,7 +323,7 @@ class Secret:
 
 
 def _split(line: str) -> tuple[str, ...]:
-    """Words as a shell has them; none where it would read on."""
+    """Words as a shell has them; none if it would read on."""
     try:
         return tuple(shlex.split(line))
     except ValueError:

@@ -13,7 +13,7 @@ _KEPT = frozenset("\n\t")
 
 
 def shown(text: str) -> str:
-    """``text`` with every character that does not print as ``\\x1b`` and the like.
+    """``text`` with every character that does not print as an escape, such as ``\\x1b``.
 
     Line ends and tabs stay. Control characters, those that turn the direction of text,
     and halves of surrogates do not print.

@@ -21,7 +21,9 @@ __all__ = ["gc"]
 @click.option(
     "--watch", type=float, metavar="SECONDS", help="Do it again after each pause, until stopped."
 )
-@click.option("--force", multiple=True, metavar="ID", help="Remove this session, whoever owns it.")
+@click.option(
+    "--force", multiple=True, metavar="ID", help="Remove this session, even if its owner lives."
+)
 @click.option(
     "-p",
     "--provider",

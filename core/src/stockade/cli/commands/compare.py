@@ -37,7 +37,7 @@ class Outcome:
     start_seconds: float = 0.0
     result: SandboxResult | None = None
     error: Exception | None = None
-    #: What is in the working folder: None where the wall has no files to look at.
+    #: What is in the working folder: None if the wall has no files to look at.
     files: dict[str, Found] | None = None
     #: Why the files were not, or not all, looked at.
     files_note: str = ""
@@ -72,7 +72,7 @@ class Found:
 
 @attrs.frozen
 class Difference:
-    """One path of the working folders; None where it is not there."""
+    """One path of the working folders; None if it is not there."""
 
     path: str
     first: Found | None

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["get", "put"]
 
-# Whoever waits at a terminal ends it there, so no call has a time limit of its own.
+# A person at a terminal ends a call there, so no call has its own time limit.
 
 
 def put(session: Session, source: str, path: str) -> Misses:

@@ -141,7 +141,7 @@ def _plugin_checks() -> list[dict[str, Any]]:
 
 
 def _broken_plugins() -> list[Check]:
-    """Of the installed plug-ins that are no walls, whether each can be used."""
+    """Whether each installed plug-in that is no wall can be used."""
     from stockade.plugin import PLUGIN_GROUP
     from stockade.policies._listing import inspect_plugins
     from stockade.wall import Check
@@ -226,7 +226,7 @@ def _print(report: dict[str, Any]) -> None:
         say(f"  {report['summary']} (isolation: {report['isolation']})")
     if report.get("lowered"):
         lowered = ", ".join(f"{name}={text}" for name, text in report["lowered"].items())
-        say(f"  it stands by itself at {lowered}; what you set is held or refused")
+        say(f"  its defaults are {lowered}; what you set is held or refused")
     for check in report["checks"]:
         mark, colour = ("ok     ", "green") if check["ok"] else ("missing", "red")
         say_parts(("  ", {}), (mark, {"fg": colour}), (f"  {check['what']}: {check['detail']}", {}))

@@ -38,7 +38,7 @@ def check_name(name: str) -> str:
     raise ConfigError(
         f"{name!r} is not a plug-in's name: it begins with a letter and holds small letters, "
         f"digits and single hyphens, {_LONGEST} at most, without 'stockade-', which the "
-        "distribution gets by itself"
+        "distribution's name gets in any case"
         + (f"; try {mended!r}." if _NAME.fullmatch(mended) else "; try 'mywall'.")
     )
 

@@ -49,7 +49,7 @@ __all__ = [
 _FAILED = 125
 _MISSING = 127  # the exit code of a program that is not there
 _LIVE_WINDOW = 1 << 20
-#: Of pictures and the like.
+#: Of pictures and other displays.
 _SHOWN_BYTES = 32 << 20
 
 
@@ -82,7 +82,7 @@ def run(command: tuple[str, ...], **options: Any) -> None:
     """Run a command, a shell line or code in a sandbox of its own.
 
     Output appears as it comes, and the exit code is the command's. If the command did not
-    simply exit (a signal, the deadline, a limit), a line on standard error says so. If
+    exit of its own accord (a signal, the deadline, a limit), a line on standard error says so. If
     standard input is a pipe or a file, it is read to its end first. The exit code is 125 if
     the sandbox failed, and 130 after Ctrl-C.
     """

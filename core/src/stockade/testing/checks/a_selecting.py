@@ -321,7 +321,7 @@ class Selection(ConformanceBase):
     def _second_of(
         self, given: str | list[str]
     ) -> stockade.sessions._providers.WallProvider | None:
-        """The provider, which stands second; None where it is not available here."""
+        """The provider, which stands second; None if it is not available here."""
         spec = self._spec()
         try:
             chosen = stockade.provider(given, runtime=_runtime(), **self._unlike_the_defaults())

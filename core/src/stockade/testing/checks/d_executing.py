@@ -33,7 +33,7 @@ class Execution(ConformanceBase):
             result = session.run(["printf", "%s", argument])
             expect(result.stdout == argument, "D1", repr(argument), result.stdout)
             result = session.run(["printf", "<%s>", "", "a b"])
-            expect(result.stdout == "<><a b>", "D1", "each argument by itself", result.stdout)
+            expect(result.stdout == "<><a b>", "D1", "each argument separate", result.stdout)
 
     def test_D1_a_shell_line_meets_one(self) -> None:
         self.need(Feature.SHELL)
@@ -219,7 +219,7 @@ class Execution(ConformanceBase):
             seen = (usual.verdict, usual.duration_seconds < limit + self.scaled(2))
             expect(seen == (Verdict.TIMED_OUT, True), "D15", f"timed out after {limit:g} s", usual)
             result = free.result(self.scaled(20))
-            expect(result.success, "D15", "without a deadline it ends by itself", result)
+            expect(result.success, "D15", "without a deadline it exits", result)
 
     def test_D15_without_a_deadline_the_lifetime_stands(self) -> None:
         seconds = self.scaled(3.0)

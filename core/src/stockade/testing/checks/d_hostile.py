@@ -24,7 +24,7 @@ __all__ = ["ATTACK", "LEAVES", "LOOK", "Hostile"]
 
 #: Stands in every program that goes for all processes in sight, for walls that are none.
 ATTACK = "# goes for every process in sight"
-#: Stands in those that end by themselves, so that nothing else puts right what they did.
+#: Stands in those that exit, so that nothing else puts right what they did.
 LEAVES = "# and leaves"
 #: Prints which processes these are: of which namespace, and of which kernel, since the first
 #: namespace has one number on all of them.
@@ -105,7 +105,7 @@ for name in os.listdir("/proc"):
         except OSError:
             pass
 """
-#: Leaves somebody who goes for the output and the memory of every other process while others
+#: Leaves a process that goes for the output and the memory of every other process while others
 #: run, and notes what was open to it. ``OWN`` stands for the machine's processes.
 _REACH = f"""
 import os, time
@@ -331,7 +331,7 @@ def _left_behind(line: str) -> str:
 
 
 def _own_processes() -> str:
-    """Of this process; empty where the system does not say."""
+    """Of this process; empty if the system does not say."""
     try:
         with open("/proc/sys/kernel/random/boot_id") as file:
             return f"{os.readlink('/proc/self/ns/pid')}\n{file.read().strip()}"

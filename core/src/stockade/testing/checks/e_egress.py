@@ -63,7 +63,7 @@ class Egress(ConformanceBase):
             expect(not asked.stdout, "E10", "no answer but from the named host", asked.stdout)
 
     def test_E10_a_name_leads_to_no_private_network(self) -> None:
-        """Whoever owns an allowed name can let it lead anywhere: to the host itself, say."""
+        """The owner of an allowed name can let it lead anywhere, such as to the host itself."""
         self.need(Feature.ALLOW_LIST)
         with self.shared() as session:
             self.need_python(session)

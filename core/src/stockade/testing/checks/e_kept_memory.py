@@ -13,7 +13,7 @@ from stockade.testing.base import ConformanceBase, expect
 _LIMIT_MB = 128
 
 #: Each keeps what it can in one kind, prints how many MiB that is as it grows, and takes its
-#: time, so that whoever watches has looked. What is refused ends it in order.
+#: time, so that a watcher has looked. What is refused ends it in order.
 _KINDS = {
     "buffers of sockets": """
 import socket

@@ -31,7 +31,7 @@ _FOLDERS = (
 
 
 def read(path: str) -> str:
-    """A file of the kernel's; empty where there is none, or it may not be read."""
+    """A file of the kernel's; empty if there is none, or it may not be read."""
     try:
         return Path(path).read_text("utf-8", "replace")
     except OSError:

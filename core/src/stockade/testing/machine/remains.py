@@ -58,7 +58,7 @@ class Remains:
         return kin
 
     def _ids(self, me: Process) -> set[str]:
-        """Ids in the names of its cgroups, but for those in which this process is itself."""
+        """Ids in the names of its cgroups, except those in which this process is."""
         mine = {word for path in me.cgroups for word in _ID.findall(path)}
         return {
             word for p in self._family for path in p.cgroups for word in _ID.findall(path)

@@ -80,8 +80,8 @@ def relaxed(
 ) -> SandboxConfig:
     """``config`` without those defaults that ``have`` lacks, so that the rest can be measured.
 
-    What was asked for beyond them stays, and is refused by name; ``also`` names fields
-    that need not.
+    What was asked for beyond them stays, and is refused. ``also`` names fields that need
+    not.
     """
     plain = SandboxConfig()
     changes: dict[str, Any] = {

@@ -18,7 +18,7 @@ __all__ = ["PROBES"]
 
 
 def _status(bench: Bench) -> dict[str, str]:
-    """The fields of ``/proc/self/status`` of a program inside; empty where it is hidden."""
+    """The fields of ``/proc/self/status`` of a program inside; empty if it is hidden."""
     text = bench.sh("cat /proc/self/status 2>/dev/null; :").stdout
     pairs = (line.partition(":") for line in text.splitlines())
     return {name: value.strip() for name, _, value in pairs}

@@ -231,7 +231,7 @@ def describe(
     checks: Iterable[Any] = (),
     **more: Any,
 ) -> Report:
-    """An empty report on a provider; None where it could not even be selected."""
+    """An empty report on a provider; None if it could not even be selected."""
     name = string.partition("?")[0].partition(":")[0] or (provider.name if provider else "")
     found = next((plugin for plugin in installed() if plugin.name == name), None)
     wall: dict[str, Any] = {

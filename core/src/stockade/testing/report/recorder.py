@@ -62,7 +62,7 @@ class _FileRecorder(Recorder):
 
 
 def file_recorder(report: Report) -> Recorder | None:
-    """One that writes where the environment says, or None where it says nothing."""
+    """One that writes where the environment says, or None if it says nothing."""
     folder = os.environ.get(REPORTS_VARIABLE)
     if not folder:
         return None

@@ -14,7 +14,7 @@ from stockade.toolkit.egress.refused import RefusedError
 
 __all__ = ["Resolver", "is_public", "resolve"]
 
-#: Addresses, with ports, that a name leads to; raises RefusedError where it leads nowhere.
+#: Addresses, with ports, that a name leads to; raises RefusedError if it leads nowhere.
 Resolver = Callable[[str, int], Sequence[tuple[str, int]]]
 
 #: IANA's special-purpose registry for IPv4, and the one public address that is private:
@@ -74,7 +74,7 @@ def is_public(address: str) -> bool:
 def resolve(name: str, port: int) -> list[tuple[str, int]]:
     """The public addresses of a name; the gateway's default.
 
-    Raises RefusedError where one of them is not public, or there is none.
+    Raises RefusedError if one of them is not public, or there is none.
     """
     try:
         found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)

@@ -141,7 +141,7 @@ class Gateway:
         return list((self._resolver or addresses.resolve)(name, port))
 
     def hold(self, sock: socket.socket) -> None:
-        """Have it ended by :meth:`close`. Raises OSError where that has happened."""
+        """Have it ended by :meth:`close`. Raises OSError if that has happened."""
         with self._lock:
             if self._closed:
                 raise OSError("the gateway is closed")

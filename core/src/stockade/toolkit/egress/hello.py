@@ -115,7 +115,7 @@ class Handshake:
 
 def asks_again(answer: bytes) -> bool:
     """Whether a server's first message asks for another ClientHello. Raises RefusedError
-    where it is no ServerHello."""
+    if it is no ServerHello."""
     if answer[0] != _SERVER_HELLO:
         raise RefusedError("expected a TLS ServerHello, and another message came")
     return answer[_MESSAGE_HEAD + 2 :] == _ASKS_AGAIN

@@ -21,7 +21,7 @@ class Names:
     """The hosts that may be reached: ``name`` (ports 443 and 80) or ``name:port``, each with
     ``=PLACE`` behind it where it leads to a private one (``Private``)."""
 
-    #: By name and port the private place, or None where the name leads to public addresses.
+    #: By name and port the private place, or None if the name leads to public addresses.
     allowed: Mapping[tuple[str, int], Private | None] = attrs.field()
 
     @classmethod
@@ -51,7 +51,7 @@ class Names:
         return name
 
     def private(self, name: str, port: int) -> Private | None:
-        """Where an allowed name leads, or None where it leads to public addresses."""
+        """Where an allowed name leads, or None if it leads to public addresses."""
         return self.allowed[name, port]
 
 

@@ -130,7 +130,7 @@ def opener_of(
     logins: Mapping[tuple[str, int], Sequence[tuple[Secret, str]]],
 ) -> Opener:
     """``places``: the secrets of a host, by its name and port; ``logins``: the keys that sign
-    there, each with a user. Raises UnsupportedError where the distribution is not installed,
+    there, each with a user. Raises UnsupportedError if the distribution is not installed,
     and SecretError for a value that cannot be read."""
     try:
         from stockade_secrets import Opener as Installed

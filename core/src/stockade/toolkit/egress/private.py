@@ -2,7 +2,7 @@
 
 ``pypi.internal:443=10.0.0.0/8`` is a name that leads into that network alone,
 ``models:11434=loopback`` one of a port of this machine's own. Without such a word a name leads
-to public addresses; so whoever owns a name opens no network of yours.
+to public addresses, so the owner of a name opens no network of yours.
 """
 
 from __future__ import annotations
@@ -60,14 +60,14 @@ class Private:
             ) from None
         if not any(_within(network, own) for own in _OWN):
             raise ValueError(
-                f"{word!r:.80} is no private network: names lead to public addresses by "
-                "themselves, and link-local ones stay closed"
+                f"{word!r:.80} is no private network: a name without a word leads to "
+                "public addresses, and link-local ones stay closed"
             )
         return cls(word, network)
 
     def addresses(self, name: str, port: int) -> list[tuple[str, int]]:
         """Where the name leads: an address and loopback are not looked up. Raises
-        RefusedError where it leads elsewhere, or nowhere."""
+        RefusedError if it leads elsewhere, or nowhere."""
         if self.network is None:
             return [(address, port) for address in _LOOPBACK_ADDRESSES]
         if "/" not in self.word:

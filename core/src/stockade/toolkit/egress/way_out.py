@@ -42,7 +42,7 @@ class WayOut:
 
     @classmethod
     def of(cls, request: OpenRequest) -> WayOut | None:
-        """None where the session may reach nothing, or everything.
+        """None if the session may reach nothing, or everything.
 
         Called by walls in ``open`` and ``attach``, before they make anything: values of secrets
         are read here for the first time. Raises ConfigError, UnsupportedError, SecretError.

@@ -30,7 +30,7 @@ def keeper_command(module: str, control: int, packages: Sequence[str] = ()) -> l
     (``__init__``) runs, and neither does site, so what is imported there may use the standard
     library and submodules of these packages alone.
 
-    Raises SandboxStartError where a package is not to be found as files.
+    Raises SandboxStartError if a package is not to be found as files.
     """
     found = []
     for name in dict.fromkeys((*_PACKAGES, *packages)):

@@ -44,7 +44,7 @@ _NETLINK_LENGTH, _NETLINK_MEMORY = 28, 0
 _UNIX = struct.pack("=BBxxIII8x", socket.AF_UNIX, 0, 0xFFFFFFFF, 0, 0x04 | 0x10 | 0x20)
 _UNIX_LENGTH, _UNIX_PEER, _UNIX_QUEUE, _UNIX_MEMORY = 16, 2, 4, 5
 _DATAGRAMS, _LISTENS = 2, 10
-#: A byte that is sent by itself takes so many.
+#: A single byte that is sent takes so many.
 _DEAREST_BYTE = 1280
 
 
@@ -62,7 +62,7 @@ class Buffers:
     @classmethod
     def of(cls, pid: int, ids: tuple[int, int] | None) -> Buffers:
         """Of the network namespace that a sandbox's process is in; ``ids`` as in
-        ``calls.settle``. Raises OSError where the kernel does not report it."""
+        ``calls.settle``. Raises OSError if the kernel does not report it."""
         ours, theirs = socket.socketpair()
 
         def make() -> bytes:

@@ -75,7 +75,7 @@ def hide_command_line(name: bytes) -> None:
 
 def show_environment(variables: Mapping[str, str]) -> None:
     """Have this process show these variables and no others, as its /proc/PID/environ has them,
-    in the place of those that it was started with. Raises OSError where there is less room."""
+    in the place of those that it was started with. Raises OSError if there is less room."""
     text = b"".join(f"{name}={value}\0".encode() for name, value in variables.items())
     start, end = _place(47)  # env_start and env_end
     if len(text) > end - start:
@@ -189,7 +189,7 @@ def settle(
 
     ``limits``: lower limits of that process and of all below it, resource and value.
     ``modes``: of what the sandbox has for its own; after them ``remounts``: file systems that
-    it has mounted itself, and all their options, ``nosuid`` and the like too. ``settings``:
+    it has mounted itself, and all their options, ``nosuid`` too. ``settings``:
     what its network and its user namespace have for their own, paths below /proc/sys, and
     values; of this process's own ones nothing is set.
     ``ids``: who has the rights over it, where that is not this process's user.
@@ -256,7 +256,7 @@ class _Namespaces:
         call("setns", self.at[kind], _KINDS[kind])
 
     def write(self, settings: Mapping[str, str]) -> None:
-        """They are those of whoever looks."""
+        """They are those of the process that looks."""
         for path, value in settings.items():
             try:
                 file = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=self._settings)

@@ -95,7 +95,7 @@ def _enabled(folder: str) -> set[str]:
 
 @functools.lru_cache(maxsize=1)
 def parents() -> Mapping[str, str]:
-    """By controller the folder in which sessions' groups are made; empty where none can be.
+    """By controller the folder in which sessions' groups are made; empty if none can be.
 
     Found out once a process, by making one.
     """
@@ -178,7 +178,7 @@ class Group:
         return 0
 
     def make(self, owner: str = "") -> None:
-        """Make the folders, and write ``owner`` on them for gc. Raises OSError where one exists."""
+        """Make the folders, and write ``owner`` on them for gc. Raises OSError if one exists."""
         for folder in self.folders:
             os.mkdir(folder)
             for attribute in _ATTRIBUTES if owner else ():
@@ -248,7 +248,7 @@ class Group:
                 _write(f"{folder}/freezer.state", "THAWED")
 
     def processes(self) -> list[int]:
-        """The processes in the group, by their ids on the host; empty where it is gone."""
+        """The processes in the group, by their ids on the host; empty if it is gone."""
         found: set[int] = set()
         for folder in self.folders:
             found |= {int(word) for word in _words(f"{folder}/cgroup.procs")}

@@ -1,8 +1,8 @@
 """Why namespaces cannot be had here: which switch closes them, and what opens it (A8).
 
-Asked when a wall has tried and failed, so that it costs nothing where they can be had. The
+Asked when a wall has tried and failed, so that it costs nothing if they can be had. The
 answer of the kernel says less than one would want (most is "not permitted"), so each step is
-tried again by itself, and the switches that can close that step are looked at.
+tried again separately, and the switches that can close that step are looked at.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Cause:
 def namespace_check(said: str, uid: int) -> Check:
     """The check of a wall that could not have namespaces, and ``said`` why in its own words.
 
-    ``uid``: whom it tried it as, 0 for whoever this process is.
+    ``uid``: the user it tried it as, 0 for this process's own.
     """
     cause = _found(uid)
     if cause is None and _apparmor() and (uid or os.geteuid() != 0):
@@ -63,7 +63,7 @@ def namespace_check(said: str, uid: int) -> Check:
 
 
 def _found(uid: int) -> Cause | None:
-    """None where every step works by itself, and where no process can be had to try them."""
+    """None if every step works alone, or if no process can be had to try them."""
     try:
         done = subprocess.run(
             keeper_command("stockade.toolkit.local.trying", uid),
@@ -85,7 +85,7 @@ def _found(uid: int) -> Cause | None:
 def explained(step: str, number: int, *, ordinary: bool) -> Cause:
     """The cause of one step's failure: trying.py's word for it, and its errno.
 
-    ``ordinary``: whoever tried is not root.
+    ``ordinary``: the user who tried is not root.
     """
     refused = number in _REFUSED
     if step == "user" and number in (errno.ENOSPC, errno.EUSERS):
@@ -110,7 +110,7 @@ def explained(step: str, number: int, *, ordinary: bool) -> Cause:
         )
     module = _module()
     if step == "user" and number == errno.EPERM and not module:
-        # By itself the kernel has no other reason left.
+        # The kernel alone has no other reason left.
         return Cause(
             "this process runs in a chroot, from which the kernel gives no user namespace",
             "run it in a container or a system of its own, not in a chroot",

@@ -115,7 +115,7 @@ class _Server:
             raise
 
     def fork(self, marks: Mapping[str, str], theirs: socket.socket, seconds: float) -> Forked:
-        """Raises ForkError, _Gone, TimeoutError where it does not answer (then it may have
+        """Raises ForkError, _Gone, TimeoutError if it does not answer (then it may have
         forked, and nobody else may serve the same socket), and other OSErrors."""
         self._control.settimeout(seconds)
         cpus = sorted(os.sched_getaffinity(0))
@@ -163,7 +163,7 @@ def fork(
     socket, which stays the caller's to close; ``marks`` are its environment. Waits up to
     ``seconds``.
 
-    Raises ForkError, and SandboxStartError where the modules are not there as files.
+    Raises ForkError, and SandboxStartError if the modules are not there as files.
     """
     kind, standing = (module, tuple(packages)), _standing()
     with _lock:

@@ -37,7 +37,7 @@ _FREE_IDS = range(0x7000_0000, 0x7FFF_0000)
 
 
 def linux_version() -> tuple[int, int]:
-    """Major and minor of the kernel's release; zeros where it is none of Linux's."""
+    """Major and minor of the kernel's release; zeros if it is none of Linux's."""
     found = re.match(r"(\d+)\.(\d+)", platform.release())
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
@@ -86,7 +86,7 @@ def quotas() -> dict[str, str]:
 def reachable(path: str, uid: int, *, by_path: bool) -> bool:
     """Whether that user may look into a folder.
 
-    ``by_path``: whoever shows it inside walks there as that user, so that each parent counts.
+    ``by_path``: it is shown inside by walking there as that user, so each parent counts.
     """
     if uid == os.geteuid():
         return os.access(path, os.R_OK | os.X_OK)
@@ -134,7 +134,7 @@ def target_check(target: str | None, *, by_path: bool) -> Check:
 
 
 def target_problem(target: str, *, by_path: bool) -> str | None:
-    """Why a target cannot become the root; None where it can."""
+    """Why a target cannot become the root; None if it can."""
     real = os.path.realpath(target)
     if not os.path.isabs(target):
         return f"{target!r} is not an absolute path"

@@ -1,6 +1,6 @@
 """Landlock by its three system calls: what the kernel's version of it can hold.
 
-Of files it is a second layer beside the mounts of the root, which hold the same by themselves,
+Of files it is a second layer beside the mounts of the root, which hold the same without it,
 so that one mistake in either opens nothing. Of abstract unix sockets it is the only wall where a
 sandbox is on the host's own network.
 """
@@ -79,7 +79,7 @@ def has_scopes(version: int) -> bool:
 def scope() -> None:
     """Confine this process and all below it, for good, to its own abstract unix sockets and
     to signals among themselves. Files and mounts stay as they are. Wants no_new_privs; raises
-    OSError, where the kernel has no scopes, too."""
+    OSError, if the kernel has no scopes, too."""
     _enforce(_create(0, _SCOPES, _SCOPES_ABI), abi())
 
 
@@ -87,7 +87,7 @@ def restrict(readable: Iterable[str], writable: Iterable[str], program: int, ver
     """Confine this process and all below it, for good. Wants no_new_privs; raises OSError.
 
     ``readable`` folders can be read and run from; of ``writable`` ones everything is allowed
-    that is no device's own business, but for ``/dev`` and what is below it. ``program`` is a
+    that is no request to a device, except ``/dev`` and what is below it. ``program`` is a
     descriptor of a file that may be run although no path leads to it.
     """
     files = known(version) if version >= _MOVING_ABI else 0

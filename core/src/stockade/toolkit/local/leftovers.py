@@ -57,7 +57,7 @@ class Leftovers:
         self._wall = wall
 
     def all_of(self) -> list[Leftover]:
-        """Every session, whoever made it, half-made and dead ones too."""
+        """Every session of every owner, half-made and dead ones too."""
         return [
             Leftover(
                 session_id=session,
@@ -84,7 +84,7 @@ class Leftovers:
             ) from error
 
     def usage(self, session: str) -> Usage | None:
-        """What the session's processes use together, their keeper's included; None where
+        """What the session's processes use together, their keeper's included; None if
         there are none."""
         found = self._look().get(session)
         if found is None or not found.keepers:

@@ -55,7 +55,7 @@ _UNRISEN = {
 #: are counted by user.
 LIMITS = ((resource.RLIMIT_SIGPENDING, 4096), (resource.RLIMIT_MSGQUEUE, 819_200))
 
-#: Settings of a network of the sandbox's own: how far buffers of TCP grow by themselves.
+#: Settings of a network of the sandbox's own: how far buffers of TCP grow automatically.
 NETWORK: Mapping[str, str] = MappingProxyType(
     {
         "/proc/sys/net/ipv4/tcp_rmem": "4096 131072 212992",
@@ -75,7 +75,7 @@ def session_filter(*, watched: bool, pinned: bool, writes: bool = False) -> byte
     priority are its own (D16); ``watched``: what would escape a watch of the memory, where no
     cgroup holds it; ``pinned``: leaving the cpus, where those hold the cpu limit; ``writes``:
     set-user-id and set-group-id, where files of the host can be written, since these are
-    the caller's: whoever runs one there would be the caller.
+    the caller's: a user who runs one there would be the caller.
     """
     more = {**(unowned_rules() if watched else {}), **(_UNRISEN if writes else {})}
     return program(

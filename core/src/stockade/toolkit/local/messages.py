@@ -73,7 +73,7 @@ def send(
 def receive(control: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
     """The next message and its descriptors; None when the other side is gone.
 
-    Raises TimeoutError where the socket has a time limit.
+    Raises TimeoutError if the socket has a time limit.
     """
     received = receive_packet(control)
     return None if received is None else (read(received[0]), received[1])
@@ -139,7 +139,7 @@ def question(what: int, value: int = 0) -> bytes:
 
 
 def taken(data: bytes) -> tuple[int, int] | None:
-    """What a packet asks, and its value; None where it is a message of the other kind."""
+    """What a packet asks, and its value; None if it is a message of the other kind."""
     return _QUESTION.unpack(data) if len(data) == _QUESTION.size else None
 
 

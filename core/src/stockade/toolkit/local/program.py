@@ -130,7 +130,7 @@ class Program:
 
     @property
     def counter(self) -> str | None:
-        """The file that counts kills for memory, whoever does that."""
+        """The file that counts kills for memory."""
         kernels = None if self._group is None else self._group.counter
         return self.spec.counter if kernels is None else kernels
 
@@ -226,7 +226,7 @@ class Program:
         return any(pid in victims for victims in self._victims)
 
     def buffers(self) -> int | None:
-        """Bytes that all its sockets hold; None where the kernel does not report it."""
+        """Bytes that all its sockets hold; None if the kernel does not report it."""
         with contextlib.suppress(OSError):
             return None if self._buffers is None else self._buffers.held()
         return None

@@ -67,7 +67,7 @@ class Root:
     network: bool = False  #: the host's: who resolves its names is said inside
     counter: str | None = None  #: the host's file that counts kills for memory
     #: Folders of the host that the caller asked for, the outer ones first: for the end, when
-    #: all else is there.
+    #: everything else is there.
     mounts: Sequence[Shown] = ()
 
     def steps(self) -> list[Step]:
@@ -134,7 +134,7 @@ class Root:
         return [{"kind": "bind", "place": _COUNTER, "source": self.counter}]
 
     def _mounted(self) -> list[Step]:
-        """A place for each, but for what lies in a folder that can be written to."""
+        """A place for each, except what lies in a folder that can be written to."""
         writable = [folder.place for folder in self.writable()]
         return [
             {"kind": "folder", "place": mount.target}
@@ -200,7 +200,7 @@ def _joined(texts: Mapping[str, str], target: str) -> dict[str, str]:
 
 
 def _text(path: str) -> str:
-    """Of a file that is no link, such as one of the target's; empty where there is none."""
+    """Of a file that is no link, such as one of the target's; empty if there is none."""
     with contextlib.suppress(OSError, UnicodeDecodeError):
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, encoding="utf-8") as file:

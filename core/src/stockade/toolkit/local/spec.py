@@ -70,7 +70,7 @@ class KeeperSpec(NamedTuple):
     #: ``mounts`` are root's own then. Of others what they write is the caller's as it is.
     seen_as: tuple[int, int] | None = None
     #: Whether the program, and all below it, reaches no abstract unix socket of anybody else's:
-    #: for a sandbox on the host's network, whose start does not see to it by itself.
+    #: for a sandbox on the host's network, whose start does not do it.
     scoped: bool = False
     expires_at: float | None = None  #: the end of its lifetime, in seconds since the epoch
     startup_seconds: float = 60.0  #: the owner waits so long for it

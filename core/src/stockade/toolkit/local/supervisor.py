@@ -1,6 +1,6 @@
 """The supervisor's program as a file of nobody's, once for all sessions of this process.
 
-Whoever the code runs as may execute it, wherever and however the package is installed, and
+The user that the code runs as may execute it, wherever and however the package is installed, and
 no path of the sandbox leads to it (E7).
 """
 

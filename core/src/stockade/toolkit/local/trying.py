@@ -24,8 +24,8 @@ _PLACE = "/proc"
 
 
 def main(uid: int) -> None:
-    """Say the first step that fails and its errno, or nothing; ``uid``: whom to try it as,
-    0 for whoever this process is. Root keeps its own user namespace, as its sandboxes do
+    """Say the first step that fails and its errno, or nothing; ``uid``: the user to try it
+    as, 0 for this process's own. Root keeps its own user namespace, as its sandboxes do
     until they have their mounts.
     """
     step = "user"

@@ -30,7 +30,7 @@ class Watch:
     ``processes`` gives all of the sandbox, its supervisor first, and which of them are
     programs; ``count`` is called with how many were ended for memory, and which process is the
     last of them, before it is. ``buffers`` gives what the kernel keeps for all their sockets,
-    or None where it does not say; then each socket counts for as much as one can hold.
+    or None if it does not say; then each socket counts for as much as one can hold.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """Programs of this machine, whose ends are known whatever this process does with SIGCHLD.
 
-A process that ignores SIGCHLD (some servers do, and whoever starts one may have) never
+A process that ignores SIGCHLD (some servers do, and so may its parent) never
 learns how a child ended: the system forgets the exit code, and Python takes 0 for it. Its
 children ignore the signal too, and then some hang that wait for children of their own. So
 there a small interpreter of our own stands between: it listens to the signal, starts the

@@ -152,7 +152,7 @@ def own_folder(path: str) -> str:
 
 
 def marked(mark: int) -> list[int]:
-    """The live processes that carry the mark; none where there is no /proc to see."""
+    """The live processes that carry the mark; none if there is no /proc to see."""
     found = []
     number = str(mark).encode()
     for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():

@@ -45,7 +45,7 @@ class Waker:
         return self._read
 
     def set(self) -> None:
-        """Wake whoever waits; from any thread, any number of times, also when it is closed."""
+        """Wake the waiter; from any thread, any number of times, also when it is closed."""
         with self._lock:
             if self._open:
                 os.write(self._write, b"x")
@@ -171,7 +171,7 @@ class _Pump:
                 return
 
     def _feed(self) -> None:
-        """Hand over as much input as fits; close it when done or when nobody reads."""
+        """Hand over the input that fits; close it when done or when the program reads no more."""
         if self._stdin < 0:
             return
         try:
@@ -240,7 +240,7 @@ class LocalRunning(Running):
 
     ``start`` marks it, so that ``kill`` and the program's own end take its whole
     tree along (D6, D7), and so does the end of this process, however it ends (C9).
-    A program that means to can shed the mark; what must hold against such a one
+    A program that means to can shed the mark; what must hold against such a program
     needs a process namespace around it, as every wall that isolates has. Made by
     the constructor it has no mark, and only its group ends.
     """
@@ -294,7 +294,7 @@ class LocalRunning(Running):
         missing program exits with 127, one that may not be executed with 126 (D2), for
         which a ``sh`` is needed. ``live_input`` and ``merge`` as the request has them.
         Raises FileNotFoundError or NotADirectoryError for the working folder, CapacityError
-        where there is no thread to watch it.
+        if there is no thread to watch it.
         """
         mark = take_mark()
         word = "exec env --" if argv[0].startswith("-") else "exec"

@@ -25,7 +25,7 @@ class AttachedSandbox(Sandbox):
 
     def __init__(self, reach: SupervisedSandbox | Callable[[], SupervisedSandbox]) -> None:
         """``reach`` is the sandbox itself, or starts a supervisor in it, checked as at the
-        session's opening; it raises SandboxLostError where it cannot."""
+        session's opening; it raises SandboxLostError if it cannot."""
         self._lock = threading.Lock()
         self._inner = reach if isinstance(reach, SupervisedSandbox) else None
         self._reach = reach

@@ -70,7 +70,7 @@ class Egress:
         self._doors: list[Callable[[socket.socket], None]] = []
 
     def open(self, seconds: float, files: FileBackend | None = None) -> dict[str, str]:
-        """Start to serve; the environment that leads programs there, but for servers inside.
+        """Start to serve; the environment that leads programs there, except to servers inside.
 
         ``files`` are the sandbox's: where the session has secrets, what its programs are to trust
         is written there. Raises LinkLost, and what files raise.
@@ -203,7 +203,7 @@ def carry(
     link: Link, number: int, connection: socket.socket, over: Callable[[], None] = lambda: None
 ) -> LinkExecution:
     """Join a stream that a program has opened to a socket of this side, which is closed when
-    both directions have ended, and call ``over`` then. Raises CapacityError where there is no
+    both directions have ended, and call ``over`` then. Raises CapacityError if there is no
     thread for that; then the stream is ended, the socket closed, and ``over`` was called."""
     stream = link.adopt(number, _Relay(connection))
     try:

@@ -54,8 +54,8 @@ class Sink(Protocol):
 
 
 class DirectSink:
-    """A sink that keeps nothing: its ``write`` may wait for whoever reads, in the thread that
-    waits for the stream, and so holds up nobody else."""
+    """A sink that keeps nothing: its ``write`` may wait for the reader, in the thread that
+    waits for the stream, and so holds up no other thread."""
 
     def room(self, stream: Stream) -> int:
         return 0
@@ -89,8 +89,8 @@ class LinkExecution:
         self._show = show
         self._shown_owed = 0
         self._changed = threading.Condition()
-        #: Who waits for its start. Else nobody is woken by it: whoever waits for the end would
-        #: be, at each execution, for nothing.
+        #: How many wait for its start. If none does, it wakes no thread: the thread that waits for
+        #: the end would wake at each execution for nothing.
         self._awaiting_start = 0
         self._pending: deque[tuple[Stream, bytes]] = deque()
         self._writing = False  # one piece is being handed to a slow reader
@@ -129,7 +129,7 @@ class LinkExecution:
         """Queue some of the bytes; how many. Waits up to ``seconds`` for the program to have
         started and for room, so that no more than a window's worth waits here (D17).
 
-        Raises ProcessLookupError where it has ended.
+        Raises ProcessLookupError if it has ended.
         """
         with self._changed:
             self._wait_for_start(lambda: self._over() or self._room() > 0, seconds)
@@ -199,7 +199,7 @@ class LinkExecution:
 
     def reach(self, number: int, *, group: bool) -> None:
         """As ``signal``, once there is a program to hear it, so that none of several is lost.
-        Raises ProcessLookupError where it has ended."""
+        Raises ProcessLookupError if it has ended."""
         self.started(_START_SECONDS)
         if self.over:
             raise ProcessLookupError("the program has ended")
@@ -237,7 +237,7 @@ class LinkExecution:
         """Hand over the output until the end, and return that. Raises LinkLost.
 
         ``overdue`` says how many seconds are left for the program to end after ``kill``, None
-        where nobody has killed it. Once they are over it is called again, and must see to the
+        if nobody has killed it. Once they are over it is called again, and must see to the
         sandbox's end.
         """
         while True:
@@ -324,7 +324,7 @@ class LinkExecution:
         self._taken(stream, len(data))
 
     def _taken(self, stream: Stream, count: int) -> None:
-        """Grant the program as much again, or have the rest only counted (D5)."""
+        """Grant the program this count again, or have the rest only counted (D5)."""
         if stream in self._discarding or self.over:
             return
         arg = _STREAMS.index(stream)

@@ -51,7 +51,7 @@ def exit_of(holder: Holder, execution: LinkExecution, end: End) -> Exit:
 
 def exit_of_lost(holder: Holder, error: LinkLost) -> Exit:
     """How a program ended that went with its sandbox, where the sandbox's memory limit was the
-    reason (E5). Raises SandboxLostError where it was not."""
+    reason (E5). Raises SandboxLostError if it was not."""
     loss = holder.loss(error)
     if holder.died_of_memory:
         return Exit(signal=KILLED, out_of_memory=True)

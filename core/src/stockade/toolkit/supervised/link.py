@@ -50,7 +50,7 @@ class Hello:
 
 
 class Link:
-    """Safe from any thread. Whoever made it calls ``handshake`` first and ``close`` last."""
+    """Safe from any thread. Its maker calls ``handshake`` first and ``close`` last."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -179,7 +179,7 @@ class Link:
         return run_builtin(self, request, stdin, receive, timeout, cancelled)
 
     def forget(self, execution: LinkExecution) -> None:
-        """Its end has been taken; called by whoever waited for it."""
+        """Its end has been taken; the waiter calls it."""
         with self._lock:
             self._executions.pop(execution.id, None)
 
@@ -193,7 +193,7 @@ class Link:
             self._put(b"".join(self._encoder.pieces(Kind.SOURCE, 0, data, more=True)))
 
     def expire_in(self, seconds: float | None) -> None:
-        """Have the supervisor end by itself, and its sandbox with it; None: never (C11)."""
+        """Have the supervisor end after this time, and its sandbox with it; None: never (C11)."""
         left = 0 if seconds is None else max(1, int(seconds * 1000))
         self.send(Kind.DEADLINE, 0, struct.pack("<Q", left))
 
@@ -332,7 +332,7 @@ class Link:
         return self._error is not None
 
     def fail(self, error: LinkLost) -> None:
-        """Nothing comes over it any more: whoever waits hears so. The first reason stands."""
+        """Nothing comes over it any more, and waiters get this error. The first reason stays."""
         with self._lock:
             if self._error is None:
                 self._error = error

@@ -56,7 +56,7 @@ class LoweredRequest:
     warm: bool = False
     #: The name of the interpreter that keeps its variables; only a warm one can (D20).
     state: str | None = None
-    #: The program that warm interpreters for it are made of; empty where none is.
+    #: The program that warm interpreters for it are made of; empty if none is.
     interpreter: str = ""
 
 

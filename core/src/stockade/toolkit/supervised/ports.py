@@ -172,7 +172,7 @@ class _Passage(DirectSink):
         self._broken = False
 
     def begin(self, port: int) -> None:
-        """Raises LinkLost, OSError, CapacityError where there is no thread for it; ``refuse``
+        """Raises LinkLost, OSError, CapacityError if there is no thread for it; ``refuse``
         it then."""
         self.connection.setblocking(True)
         if self.connection.family != socket.AF_UNIX:
@@ -199,7 +199,7 @@ class _Passage(DirectSink):
         self.connection.close()
 
     def break_off(self) -> None:
-        """End both directions at once, from any thread; whoever waits in one is woken."""
+        """End both directions at once, from any thread; this wakes a waiter."""
         with self._lock:
             stream, self._broken = self._stream, True
         if stream is not None:
@@ -214,7 +214,7 @@ class _Passage(DirectSink):
     # -- two directions ------------------------------------------------------------
 
     def _outward(self, stream: LinkExecution) -> None:
-        """What the server inside says, to whoever connected."""
+        """What the server inside says, to the client."""
         try:
             outcome = stream.wait(lambda: None)
             if isinstance(outcome, FailedToStart):  # nobody listens there
@@ -227,7 +227,7 @@ class _Passage(DirectSink):
             self._ended(stream)
 
     def _inward(self, stream: LinkExecution) -> None:
-        """What whoever connected says, to the server inside."""
+        """What the client says, to the server inside."""
         try:
             while data := self.connection.recv(_PIECE):
                 stream.write(data)

@@ -101,7 +101,7 @@ class SupervisedSandbox(Sandbox):
         """
 
     def post_mortem(self, *, settle: bool) -> Death | None:
-        """Why the sandbox has died, or None where it seems to live.
+        """Why the sandbox has died, or None if it seems to live.
 
         Called from any thread when the link broke. ``settle``: wait a few seconds for the
         engine or the kernel to notice. By default nothing is known.
@@ -308,7 +308,7 @@ class SupervisedSandbox(Sandbox):
 
     def left(self, execution: LinkExecution) -> float | None:
         """How long an order to end it may still take; then its sandbox is ended (D6). None
-        where none was given."""
+        if none was given."""
         if execution.killed_at is None or execution.given_up:
             return None
         left = execution.killed_at + self.kill_seconds - time.monotonic()

@@ -158,7 +158,7 @@ class Start:
         if not failed:
             return False
         self._tried = True
-        # A cold start has the same result; but for a named one, which has none.
+        # A cold start has the same result. A named one has none.
         self.execution = self._starter.launch(
             self._lowered, self._output, warm=self._lowered.state is not None
         )

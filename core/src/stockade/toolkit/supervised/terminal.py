@@ -73,7 +73,7 @@ class SupervisedTerminal(Terminal):
     """Made by :class:`SupervisedSandbox`; ends with its session."""
 
     def __init__(self, sandbox: Holder, request: TerminalRequest) -> None:
-        """Raises LinkLost, CapacityError where there is no thread to read it."""
+        """Raises LinkLost, CapacityError if there is no thread to read it."""
         self._sandbox = sandbox
         self._screen = _Screen()
         start = StartRequest(

@@ -36,7 +36,7 @@ class Transport(abc.ABC):
 
     @abc.abstractmethod
     def close(self) -> None:
-        """End both directions and wake whoever waits in ``receive``. May be called again."""
+        """End both directions and wake the thread in ``receive``. May be called again."""
 
     def wind_down(self, seconds: float) -> None:
         """End the input alone and wait up to ``seconds`` until the other end is gone.

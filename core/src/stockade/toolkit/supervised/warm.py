@@ -29,8 +29,8 @@ _MODULES = (
 def warm_source() -> str:
     """What an interpreter that is started as ``PYTHON -c BOOT MODE`` reads on descriptor 4.
 
-    Each module is compiled by itself, which leaves a megabyte less of a compiler's memory
-    behind to be forked; what few need, where they do.
+    Each module is compiled separately, which leaves a megabyte less of a compiler's memory
+    behind to be forked. What few need is compiled when they need it.
     """
     texts = "".join(f"exec({inside_text(name)!r})\n" for name in _MODULES)
     named = inside_text(*(f"{_INSIDE}.{name}" for name in ("shown", "cells", "named")))

@@ -84,7 +84,7 @@ class Children:
         return None
 
     def hear(self) -> "Optional[bytes]":
-        """What became of the first: one byte, or none where it has ended; None where nobody
+        """What became of the first: one byte, or none if it has ended; None if nobody
         came for it for a while and one more may be made."""
         more = not (self.full or self.quick()) and len(self.waiting) < MOST
         first = self.waiting[0][1]

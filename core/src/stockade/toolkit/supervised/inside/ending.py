@@ -1,4 +1,4 @@
-"""How a program in a warm interpreter ends: as one in its own does, but for the modules.
+"""How a program in a warm interpreter ends: as one in its own does, except the modules.
 
 What a program can see of its interpreter's end is done here in the interpreter's order, and
 then the process is left. The rest, the taking down of every module, is memory that the kernel

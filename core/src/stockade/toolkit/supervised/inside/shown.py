@@ -7,7 +7,7 @@ that the thing has, the lengths of the type's name (2 bytes) and of the data (4)
 ``E`` (an error) three texts, each with its length (4): name, message, traceback. Numbers have
 their low byte first.
 
-How a thing is shown is what notebooks agree on: ``_repr_html_`` and the like,
+How a thing is shown is what notebooks agree on: ``_repr_html_`` and its siblings,
 ``_repr_mimebundle_``, ``_ipython_display_``. Nothing needs to be installed for it.
 """
 
@@ -96,7 +96,7 @@ def shortened(text: str) -> str:
 
 
 def bundle_of(value: object) -> "Bundle | None":
-    """Each form that it has, by its type; None where it shows itself."""
+    """Each form that it has, by its type; None if it shows itself."""
     bundle: Bundle = {}
     if not isinstance(value, type) and method_of(value, CANARY) is None:
         itself = method_of(value, "_ipython_display_")
@@ -132,7 +132,7 @@ def method_of(value: object, name: str) -> "Any":
 
 
 def attempted(method: "Any", *args: object, **options: object) -> "Any":
-    """What it gives; None where it is none, and where it raises, which is shown."""
+    """What it gives; None if it is none, and where it raises, which is shown."""
     if method is None:
         return None
     try:
@@ -177,7 +177,7 @@ def form_of(mime: str, data: "Any") -> "str | bytes | None":
 
 
 def json_text(data: object) -> "str | None":
-    """None where this Python has no JSON."""
+    """None if this Python has no JSON."""
     try:
         import json
     except ImportError:

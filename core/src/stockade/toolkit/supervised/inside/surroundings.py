@@ -117,7 +117,7 @@ def changed_at(folder: str) -> "int | None":
 
 
 def from_c(name: str) -> "Callable[..., int]":
-    """A function of the C library for whole numbers; one that does nothing where this Python
+    """A function of the C library for whole numbers; one that does nothing if this Python
     cannot call any."""
     try:
         import _ctypes
@@ -131,7 +131,7 @@ def from_c(name: str) -> "Callable[..., int]":
 
 def dumpable() -> "Callable[[bool], object]":
     """What hides this process from programs of its user (no tracing, no look into /proc), or
-    shows it again; it does nothing where this Python cannot make the call."""
+    shows it again; it does nothing if this Python cannot make the call."""
     prctl = from_c("prctl")
     return lambda shown: prctl(4, int(shown), 0, 0, 0)
 

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 HOST, SOURCE = 3, 4
 READY, TAKEN, ENDED, NOWHERE = 1, 2, 3, 4
 HEAD_BYTES, MOST_BYTES = 12, 64 << 20
-#: But for three that C libraries keep for themselves.
+#: Except three that C libraries keep for their own use.
 SIGNALS = frozenset(range(1, 32)) | frozenset(range(35, 65))
 #: A program that uses a little of everything that compiles and runs one.
 SAMPLE = """
@@ -85,7 +85,7 @@ class Execution:
         self.descriptors = descriptors
 
     def enter(self, connection: "_socket.socket") -> bool:
-        """Go to the working folder; where that is impossible it is said."""
+        """Go to the working folder, and report if that is impossible."""
         try:
             os.chdir(self.folder)
         except OSError as error:
