@@ -228,12 +228,12 @@ class ProviderUnavailableError(StockadeError):
 
 class PolicyRefusedError(StockadeError, PermissionError):
     """A policy plug-in refused, with its reason. What to do: Ask for less, as the reason says, or
-    ask whoever runs the policy."""
+    ask the operator of the policy."""
 
 
 class PolicyError(StockadeError):
     """A policy plug-in failed, or tried to loosen a limit; that refuses too. What to do: Report it
-    to whoever runs the policy. Its cause is chained."""
+    to the operator of the policy. Its cause is chained."""
 
 
 class MiddlewareError(StockadeError):

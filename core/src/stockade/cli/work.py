@@ -249,7 +249,7 @@ def _here(mounts: Sequence[Mount]) -> str | None:
 
 
 def _interpreter(script: str) -> str:
-    """The program that a script's first line names; empty where it is no script."""
+    """The program that a script's first line names; empty if it is no script."""
     try:
         with open(script, "rb") as file:
             head = file.readline(4096)

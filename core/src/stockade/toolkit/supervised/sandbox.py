@@ -206,7 +206,7 @@ class SupervisedSandbox(Sandbox):
 
     def forward(self, connection: socket.socket, port: int) -> None:
         if self._egress is not None and port == self._egress.port:
-            connection.close()  # whoever connects from outside would be let out as if from inside
+            connection.close()  # a client from outside would be let out as if from inside
             raise ConfigError(f"port {port} is the session's way out, and no program's.")
         with self._lock:
             published = self._published = self._published or Published(self.link)
