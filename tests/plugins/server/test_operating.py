@@ -60,7 +60,7 @@ def test_requests_are_counted_and_logged_without_a_secret(tmp_path: Path) -> Non
         'stockade_server_requests_total{kind="control",status="401"} 1',
         'stockade_server_requests_total{kind="process.Process",status="200"} 1',
         'stockade_server_requests_total{kind="files",status="401"} 1',
-        'stockade_server_requests_total{kind="port",status="501"} 1',
+        'stockade_server_requests_total{kind="port",status="502"} 1',
     ):
         assert line in text.decode().splitlines(), text
     name, label = r"[a-z_]+", r'[a-z]+="[^"]*"'
@@ -74,7 +74,7 @@ def test_requests_are_counted_and_logged_without_a_secret(tmp_path: Path) -> Non
         ("POST", "/v2/sandboxes", 201),
         ("POST", "/process.Process/Start", 200),
         ("GET", "/files", 401),
-        ("GET", "port 8000", 501),
+        ("GET", "port 8000", 502),
         ("GET", "/v2/sandboxes", 401),
     ]
     assert [one["owner"] for one in records] == ["one", None, None, None, None]
