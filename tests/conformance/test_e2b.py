@@ -7,10 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-import stockade
 from plugins.e2b.conftest import need_parts
+from plugins.server.conftest import need
 from plugins.server.serving import made_key, serving
-from stockade.errors import StockadeError
 from stockade.session import Session
 from stockade.testing import ProviderConformance
 
@@ -42,10 +41,7 @@ class OverServe:
     @pytest.fixture(scope="class", autouse=True)
     @classmethod
     def served(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-        try:
-            stockade.provider(cls.template, check_available=True)
-        except StockadeError as error:
-            pytest.skip(f"{cls.template}: {error}")
+        need(cls.template)
         file = tmp_path_factory.mktemp("served") / "stockade.toml"
         key = made_key(file, "suite")
         file.write_text(file.read_text() + _CONFIG.format(provider=cls.template))

@@ -6,21 +6,18 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-import stockade
+from plugins.server.conftest import check_parts, need
 from plugins.server.serving import Served, serving
-from stockade.errors import StockadeError
 
 
 @pytest.fixture(scope="session")
 def local() -> None:
-    try:
-        stockade.provider("local", check_available=True)
-    except StockadeError as error:
-        pytest.skip(f"local: {error}")
+    need("local")
 
 
 def need_parts() -> None:
     """The wall, the SDK, and a server to drive."""
+    check_parts()
     for name, how in (
         ("stockade_e2b", "stockade-e2b"),
         ("e2b", "stockade-e2b"),
