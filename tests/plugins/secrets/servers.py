@@ -34,6 +34,7 @@ __all__ = [
     "KEY",
     "Certified",
     "KeyServer",
+    "Page",
     "Script",
     "Watch",
     "answered",
@@ -99,7 +100,9 @@ def certified(folder: Path, *names: str) -> Certified:
     return found
 
 
-class _Page(http.server.BaseHTTPRequestHandler):
+class Page(http.server.BaseHTTPRequestHandler):
+    """Asks for the key, by the first part of the path in one way or another."""
+
     protocol_version = "HTTP/1.1"
     server: _Server
 
@@ -119,7 +122,7 @@ class _Page(http.server.BaseHTTPRequestHandler):
             return self._serve
         raise AttributeError(name)
 
-    def _say(self, status: int, body: bytes, *headers: tuple[str, str]) -> None:
+    def say(self, status: int, body: bytes, *headers: tuple[str, str]) -> None:
         self.send_response(status)
         for name, value in headers:
             self.send_header(name, value)
@@ -140,22 +143,22 @@ class _Page(http.server.BaseHTTPRequestHandler):
             known = ["user:" + KEY, KEY + ":x-oauth-basic"]
             given = base64.b64decode(rest).decode()
         ok = given in known or self.headers.get("X-Api-Key") == KEY
-        self._say(200 if ok else 401, b"welcome" if ok else b"no key")
+        self.say(200 if ok else 401, b"welcome" if ok else b"no key")
 
     def _echo(self, body: bytes) -> None:
         told = self._told().encode() + b"\n" + body
-        self._say(200, told, ("X-Echo", self.headers.get("Authorization", "")))
+        self.say(200, told, ("X-Echo", self.headers.get("Authorization", "")))
 
     def _gzip(self, body: bytes) -> None:
-        self._say(200, gzip.compress(self._told().encode() * 50), ("Content-Encoding", "gzip"))
+        self.say(200, gzip.compress(self._told().encode() * 50), ("Content-Encoding", "gzip"))
 
     def _deflate(self, body: bytes) -> None:
         packer = zlib.compressobj(wbits=-15)
         data = packer.compress(self._told().encode()) + packer.flush()
-        self._say(200, data, ("Content-Encoding", "deflate"))
+        self.say(200, data, ("Content-Encoding", "deflate"))
 
     def _br(self, body: bytes) -> None:
-        self._say(200, b"as if it were brotli", ("Content-Encoding", "br"))
+        self.say(200, b"as if it were brotli", ("Content-Encoding", "br"))
 
     def _base64(self, body: bytes) -> None:
         shown = {
@@ -164,7 +167,7 @@ class _Page(http.server.BaseHTTPRequestHandler):
             "c": base64.urlsafe_b64encode(b"xy" + KEY.encode()).decode(),
             "d": KEY.encode().hex(),
         }
-        self._say(200, json.dumps(shown).encode())
+        self.say(200, json.dumps(shown).encode())
 
     def _pieces(self, body: bytes) -> None:
         """The value in pieces, each a chunk of its own."""
@@ -178,18 +181,18 @@ class _Page(http.server.BaseHTTPRequestHandler):
         self.wfile.write(b"0\r\nX-Trailer: %s\r\n\r\n" % KEY.encode())
 
     def _elsewhere(self, body: bytes) -> None:
-        self._say(302, b"", ("Location", f"https://other.example/?token={KEY}"))
+        self.say(302, b"", ("Location", f"https://other.example/?token={KEY}"))
 
     def _simple(self, body: bytes) -> None:
         """An index of packages that asks for the key, and one package."""
         given = self.headers.get("Authorization", "").partition(" ")[2]
         if base64.b64decode(given) != f"user:{KEY}".encode():
-            self._say(401, b"", ("WWW-Authenticate", 'Basic realm="index"'))
+            self.say(401, b"", ("WWW-Authenticate", 'Basic realm="index"'))
         elif self.path.endswith(".whl"):
-            self._say(200, _wheel())
+            self.say(200, _wheel())
         else:
             page = '<a href="/simple/private_thing-1.0-py3-none-any.whl">it</a>'
-            self._say(200, page.encode(), ("Content-Type", "text/html"))
+            self.say(200, page.encode(), ("Content-Type", "text/html"))
 
     def log_message(self, *_: object) -> None: ...
 
@@ -219,8 +222,8 @@ class _Server(http.server.ThreadingHTTPServer):
 class KeyServer:
     """Answers 200 to whoever has the key, and has ways to show it."""
 
-    def __init__(self, files: Certified) -> None:
-        self._server = _Server(("127.0.0.1", 0), _Page)
+    def __init__(self, files: Certified, page: type[Page] | None = None) -> None:
+        self._server = _Server(("127.0.0.1", 0), page or Page)
         self.seen: queue.SimpleQueue[_Asked] = queue.SimpleQueue()
         self._server.seen = self.seen
         context = files.context()

@@ -37,6 +37,8 @@ _TRUST = (
     "SSL_CERT_FILE",
     "REQUESTS_CA_BUNDLE",
     "NODE_EXTRA_CA_CERTS",
+    # Where the machine's settings name another file, npm heeds node's variable no more.
+    "NPM_CONFIG_CAFILE",
     "CURL_CA_BUNDLE",
     "GIT_SSL_CAINFO",
     "PIP_CERT",
