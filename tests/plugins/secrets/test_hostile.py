@@ -90,13 +90,15 @@ SMUGGLED = {
 
 @pytest.mark.parametrize("text", SMUGGLED.values(), ids=SMUGGLED)
 def test_what_two_could_read_in_two_ways_reaches_no_server(server: KeyServer, text: str) -> None:
-    made, place, placeholder = session(server.port)
+    watch = Watch()
+    made, place, placeholder = session(server.port, watch)
     basic = base64.b64encode(f"user:{placeholder}".encode()).decode()
     for name, value in {"{place}": place, "{p}": placeholder, "{b}": basic}.items():
         text = text.replace(name, value)
     answer = raw(made, place, text.encode("latin-1"))
     assert answer.split(b" ")[1:2] in ([b"400"], [b"403"]), answer
     assert server.seen.empty()
+    assert watch.next()[1] is not RequestOutcome.CARRIED, "it is reported"
 
 
 def test_a_second_request_before_the_answer_is_not_read(files: Certified, trusted: Path) -> None:

@@ -29,6 +29,7 @@ _MAX_HEAD = 64 * 1024
 _UNAUTHORIZED = 401
 _SWITCHED = 101
 _FIRST_FINAL = 200
+_SPOKEN = "the gateway speaks HTTP/1.1: gRPC, which is HTTP/2 alone, does not go through it"
 
 
 @attrs.frozen(kw_only=True, repr=False)
@@ -54,26 +55,39 @@ class Exchange:
         self._up: Any = None
         self._last = False  #: this connection serves no further request
         self._cut = False  #: an answer has begun, and did not come to its end
+        self._asked = False  #: a request has come
 
     def run(self) -> None:
         """Until the program ends the connection, or something must not go on. Never raises."""
         with contextlib.suppress(OSError, h11.ProtocolError):
             while self._one():
                 self._down.start_next_cycle()
+        if not self._asked and self._program.protocol is None:
+            # Who wants no HTTP/1.1 says so by leaving.
+            self._not_understood("the program has asked for nothing, and " + _SPOKEN)
         with contextlib.suppress(OSError):
             if not self._cut:
                 self._program.say_goodbye()
             self._drain()
+
+    def _not_understood(self, words: str) -> None:
+        asked = OutgoingRequest(host=self._place.name, port=self._place.port, method="CONNECT")
+        end = RequestEnd(outcome=RequestOutcome.FAILED, seconds=0.0, reason=words)
+        self._tunnel.watch.ended(asked, end)
 
     def _one(self) -> bool:
         """One request; whether another may come on this connection."""
         try:
             request = self._next_request()
         except h11.RemoteProtocolError as error:
-            self._answer(400, f"not HTTP/1.1 as it is understood here: {error}")
+            self._asked = True
+            words = f"not HTTP/1.1 as it is understood here: {error}"
+            self._not_understood(words)
+            self._answer(400, words)
             return False
         if request is None:
             return False
+        self._asked = True
         began = time.monotonic()
         asked = self._bare(request)
         try:

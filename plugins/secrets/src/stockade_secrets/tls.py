@@ -103,6 +103,11 @@ class Tls:
             self.flush()
 
     @property
+    def protocol(self) -> str | None:
+        """What both sides have agreed on (ALPN), if they have."""
+        return self._tls.selected_alpn_protocol()
+
+    @property
     def crowded(self) -> bool:
         return len(self._waiting) >= _WAITING
 
