@@ -10,7 +10,7 @@ from stockade.capabilities import Capabilities, Isolation
 from stockade.config import SandboxConfig
 from stockade.errors import ConfigError, ProviderUnavailableError
 from stockade.system.installing import install
-from stockade.toolkit.egress import WayOut
+from stockade.toolkit.egress import WayOut, secrets_level
 from stockade.wall import (
     AttachRequest,
     Availability,
@@ -70,6 +70,7 @@ class KubernetesWall(Wall):
             ),
             "network": ("native", "the cluster's own"),
             "allow-list": ("emulated", _ALLOW_LIST),
+            "secrets": secrets_level(),
             "loopback": "native",
             "read-only-root": "native",
             "writable-root": ("unsupported", "a pod's root would be on the node's disk, unbounded"),
