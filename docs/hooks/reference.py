@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from made import command_line, configuration, errors, events
+from made import clauses, command_line, configuration, errors, events
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -52,6 +52,7 @@ PUBLIC = {
 }
 #: The pages beside the API's, by the name in reference/.
 PAGES = {
+    "clauses": clauses.page,
     "command-line": command_line.page,
     "configuration": configuration.page,
     "errors": errors.page,

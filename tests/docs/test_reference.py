@@ -17,6 +17,8 @@ from stockade import errors
 from stockade.config import SandboxConfig
 from stockade.events import Event, EventKind
 from stockade.selection._discovery import PUBLISHED
+from stockade.testing.clauses import CLAUSES
+from stockade.testing.runner import checks_of
 from stockade.values.numbers import Bounded
 
 ROOT = Path(__file__).parents[2]
@@ -132,6 +134,17 @@ def test_each_kind_and_field_of_an_event_has_a_meaning(pages: dict[str, str]) ->
     assert list(fields) == [field.name for field in attrs.fields(Event)]
     for name, (meaning,) in {**kinds, **fields}.items():
         assert meaning, name
+
+
+def test_each_clause_has_its_text_and_its_checks(pages: dict[str, str]) -> None:
+    page = pages["clauses"]
+    text = (ROOT / "docs" / "contract.md").read_text()
+    assert set(re.findall(r"^- ([A-G]\d+) ", text, re.MULTILINE)) == set(CLAUSES)
+    for number, clause in CLAUSES.items():
+        said = page.partition(f"\n### {number}: {clause.title}\n")[2].partition("\n### ")[0]
+        assert len(said.strip().splitlines()[0]) > 20, f"{number}: no text"
+        assert len(re.findall(r"^- ", said, re.MULTILINE)) == len(checks_of([number])), number
+    assert "No check of its own" not in page
 
 
 def test_what_a_declaration_does_not_say_is_empty() -> None:
