@@ -41,7 +41,9 @@ def project(tmp_path: Path) -> Path:
     (tmp_path / "walls").mkdir()
     (tmp_path / "data" / "some.csv").write_text("a,b\n1,2\n")
     (tmp_path / "tests.py").write_text("print('all well')\n")
-    (tmp_path / "release").write_text('#!/bin/sh\ntest -n "$GH"\n')
+    (tmp_path / "release").write_text(
+        '#!/bin/sh\ntest -n "$TOKEN" && test "$TOKEN" != "of nobody"\n'
+    )
     (tmp_path / "release").chmod(0o755)
     return tmp_path
 

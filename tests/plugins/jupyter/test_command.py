@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from conftest import need
 from plugins.jupyter.kernels import data, install, opened
+from stockade.cli.examples import examples_of
 from stockade_jupyter import provisioner
 from stockade_jupyter.command import jupyter
 
@@ -66,6 +67,16 @@ def test_what_cannot_start_is_not_installed(data: Path, words: list[str], says: 
     assert (done.exit_code == 0, made) == (says is None, says is None), done.output
     if says is not None:
         assert re.search(says, done.output, re.DOTALL), done.output
+
+
+@pytest.mark.parametrize("line", examples_of(jupyter.commands["install"]))
+def test_an_example_of_the_help_runs(data: Path, line: str) -> None:
+    need("landlock")
+    words = shlex.split(line)
+    assert words[:2] == ["stockade", "jupyter"] and "--user" in words
+    done = CliRunner().invoke(jupyter, words[2:])
+    assert done.exit_code == 0, done.output
+    assert list((data / "kernels").glob("*/kernel.json"))
 
 
 def test_another_version_is_warned_of_with_both_numbers(

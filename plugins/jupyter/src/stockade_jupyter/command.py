@@ -35,7 +35,7 @@ def jupyter() -> None:
     cls=WallCommand,
     epilog="""\b
 Examples:
-  stockade jupyter install
+  stockade jupyter install --user
   stockade jupyter install -p local --memory 2048 --name big --user""",
 )
 @provider_option
