@@ -6,6 +6,8 @@ import base64
 import hashlib
 import hmac
 import subprocess
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from plugins.secrets.shells import (
 )
 from stockade.config import Secret
 from stockade.errors import ConfigError, SecretError
+from stockade_secrets.ssh import Desk
 from stockade_secrets.ssh.keys import parse_key, verify
 from stockade_secrets.ssh.known import known_keys
 
@@ -177,3 +180,52 @@ def test_a_host_is_for_ssh_or_for_https(tmp_path: Path, monkeypatch: pytest.Monk
     both = Secret("a", "env:A", hosts=["a.org:22"]), Secret("b", "env:A", hosts=["git@a.org"])
     with pytest.raises(ConfigError, match="its own port"):
         gateway(*both)
+
+
+def test_more_hosts_than_there_are_places_for_is_refused(tmp_path: Path) -> None:
+    secret = Secret("a", f"file:{keygen(tmp_path / 'key')}", hosts=[f"a@h{n}" for n in range(61)])
+    with pytest.raises(ConfigError, match="60 are the most"):
+        gateway(secret)
+
+
+def test_a_host_with_two_ports_is_one_host(tmp_path: Path) -> None:
+    """For ssh, which looks for settings by the name alone."""
+    host, known = Host(tmp_path, "one"), tmp_path / "known"
+    known.write_text(f"a.example,[a.example]:2222 {host.line}\n")
+    hosts = ["git@a.example", "git@a.example:2222"]
+    source = f"file:{keygen(tmp_path / 'key')}"
+    served = gateway(Secret("a", source, hosts=hosts, known_hosts=str(known)))
+    assert served.opener is not None and served.opener.desk is not None
+    addresses = {("a.example", 22): ("127.0.0.2", 999), ("a.example", 2222): ("127.0.0.2", 2222)}
+    config, texts = served.opener.desk.files("/tmp/x", "/tmp/y", addresses)
+    assert texts[config].count(b"Host ") == 1 and b"Port 999" in texts[config]
+    assert set(texts["/tmp/x.known_hosts"].decode().splitlines()) == {
+        f"a.example {host.line.rpartition(' ')[0] if host.line.count(' ') > 1 else host.line}"
+    }
+
+
+def test_a_source_is_read_by_one_at_a_time(tmp_path: Path) -> None:
+    """However many programs ask."""
+    host, known = Host(tmp_path, "one"), tmp_path / "known"
+    known.write_text(f"a.example {host.line}\n")
+    text = keygen(tmp_path / "key").read_text()
+    at_once, most = [0], [0]
+
+    def source() -> str:
+        at_once[0] += 1
+        most[0] = max(most[0], at_once[0])
+        time.sleep(0.02)
+        at_once[0] -= 1
+        return text
+
+    secret = Secret("a", source, hosts=["a@a.example"], known_hosts=str(known), cache_seconds=0)
+    opener = gateway(secret).opener
+    assert opener is not None
+    desk = opener.desk
+    assert isinstance(desk, Desk)
+    threads = [threading.Thread(target=desk.keys, args=(None,)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert most == [1]

@@ -15,6 +15,8 @@ from stockade.wall import OpenRequest, OutgoingRequest, RequestEnd, RequestWatch
 __all__ = ["Unwatched", "WayOut"]
 
 _Place = tuple[str, int]
+#: Each is a place that the supervisor listens on.
+_MOST_LOGINS = 60
 
 
 class Unwatched(RequestWatch):
@@ -90,6 +92,8 @@ def _places(
             logins[place] = (*logins.get(place, ()), login)
         else:
             found[place] = (*found.get(place, ()), secret)
+    if len(logins) > _MOST_LOGINS:
+        raise ConfigError(f"keys sign at {len(logins)} hosts, and {_MOST_LOGINS} are the most.")
     for name, port in found.keys() & logins.keys():
         raise ConfigError(f"{name}:{port} is named for ssh and for https: give one its own port.")
     return found, logins

@@ -49,8 +49,6 @@ _TRUST_FOLDER = "/tmp"
 #: ``ssh`` takes its settings from where a user's home leads, and these change with each session.
 _SSH_SETTINGS = f"{_TRUST_FOLDER}/stockade-ssh.config"
 _FIRST_FREE = 1024
-#: The supervisor listens on no more.
-_MOST_HOSTS = 60
 #: Names of the sandbox's own loopback.
 _OWN = ("localhost", "127.0.0.1", "::1")
 
@@ -109,9 +107,10 @@ class Egress:
         self._doors.append(self._gateway.serve_agent)
         self._link.listen_at(agent, seconds)
         addresses = {}
-        for number, (name, port) in enumerate(desk.places[:_MOST_HOSTS]):
+        names = list(dict.fromkeys(name for name, _ in desk.places))
+        for name, port in desk.places:
             self._doors.append(functools.partial(self._gateway.serve_ssh, name=name, port=port))
-            address = f"127.0.0.{number + 2}"
+            address = f"127.0.0.{names.index(name) + 2}"
             addresses[name, port] = address, self._link.listen(seconds, address, _free(port))
         config, texts = desk.files(folder, agent, addresses)
         for path, data in texts.items():

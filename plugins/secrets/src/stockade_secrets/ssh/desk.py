@@ -33,7 +33,7 @@ _CONFIG = """\
 Host {name}
   HostName {address}
   Port {port}
-  HostKeyAlias {alias}
+  HostKeyAlias {name}
   UserKnownHostsFile {known}
   GlobalKnownHostsFile /dev/null
   StrictHostKeyChecking yes
@@ -63,6 +63,8 @@ class Desk:
         self._secrets = secrets
         self._clock = clock
         self._lock = threading.Lock()
+        names = {secret.name for those in secrets.values() for secret, _ in those}
+        self._reading = {name: threading.Lock() for name in names}
         self._kept: dict[str, _Kept] = {}
         self._open: dict[bytes, Bound] = {}  # by the server's signature
         #: By secret and host the keys that the host has.
@@ -135,14 +137,14 @@ class Desk:
 
     def _key(self, secret: Secret) -> Key:
         """Read when it is needed, and kept for the secret's time. Raises SecretError."""
-        with self._lock:
+        # One at a time: how often a program asks is its own choice, and a source may be a command.
+        with self._reading[secret.name]:
             kept = self._kept.get(secret.name)
-        if kept is None or kept.until <= self._clock():
-            key = parse_key(secret, read(secret))
-            kept = _Kept(key, self._clock() + secret.cache_seconds)
-            with self._lock:
+            if kept is None or kept.until <= self._clock():
+                key = parse_key(secret, read(secret))
+                kept = _Kept(key, self._clock() + secret.cache_seconds)
                 self._kept[secret.name] = kept
-        return kept.key
+            return kept.key
 
     # -- what programs inside are given ------------------------------------------------
 
@@ -152,21 +154,21 @@ class Desk:
         """The path of ssh's configuration, and what is to be written, by path. ``addresses``:
         where inside each host is reached; ``agent``: the path of the agent's socket."""
         known = f"{folder}.known_hosts"
-        hosts, lines = [], []
+        hosts: dict[str, str] = {}
+        lines = []
         for place, (address, port) in addresses.items():
-            alias = place[0] if place[1] == 22 else f"{place[0]}-{place[1]}"
-            hosts.append(
-                _CONFIG.format(
-                    name=place[0], address=address, port=port, alias=alias, known=known, agent=agent
-                )
+            # Of a host with several ports the first is the one of logins that name none.
+            hosts.setdefault(
+                place[0],
+                _CONFIG.format(name=place[0], address=address, port=port, known=known, agent=agent),
             )
             keys = dict.fromkeys(
                 key for one in self._of(*place) for key in self._known[one.name, place]
             )
-            lines += [f"{alias} {_line(key)}" for key in keys]
+            lines += [f"{place[0]} {_line(key)}" for key in keys]
         return f"{folder}.config", {
             known: "".join(f"{line}\n" for line in lines).encode(),
-            f"{folder}.config": "".join(hosts).encode(),
+            f"{folder}.config": "".join(hosts.values()).encode(),
         }
 
 
