@@ -36,6 +36,8 @@ _log = logging.getLogger("stockade.server")
 
 INSECURE_OWNER = "insecure"  #: the agent id of everybody where no key is needed
 _LONGEST_SECONDS = 86_400.0  #: where the template states no lifetime
+#: At the server's end: an engine that is to remove hundreds at once fails at some.
+_ENDS_AT_ONCE, _END_TRIES = 8, 2
 _PAUSE_TRIES, _PAUSE_AGAIN = 4, 0.25  #: seconds between them
 
 
@@ -309,7 +311,14 @@ class Sandboxes:
         first, self._closed = not self._closed, True
         await self._finder.close()
         await self.pools.close()
-        await asyncio.gather(*(self._left(one) for one in list(self._known.values())))
+        gate = asyncio.Semaphore(_ENDS_AT_ONCE)
+
+        async def left(sandbox: Sandbox) -> None:
+            async with gate:
+                await self._left(sandbox)
+
+        for _ in range(_END_TRIES):  # what could not be ended is known still
+            await asyncio.gather(*(left(one) for one in list(self._known.values())))
         if self._ending:
             await asyncio.wait(set(self._ending))
         if first:
