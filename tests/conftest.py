@@ -108,6 +108,7 @@ LONG = (
     "packaging/test_wheels.py",
     "core/selection/test_plugins.py",
     "durability/test_faults.py",
+    "docs/test_howto.py",
 )
 
 
