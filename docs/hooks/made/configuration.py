@@ -24,10 +24,13 @@ from stockade.capabilities import NEEDS
 from stockade.config import MIB, SandboxConfig
 from stockade.system.own_files import parse_toml
 from stockade.values.numbers import Bounded
+from stockade.values.options import as_bool, as_text
 from stockade.wall import Option, Wall
 
 _HEAD = """\
 # Configuration and provider strings
+
+<style>.md-typeset td:first-child code { white-space: nowrap; word-break: normal }</style>
 
 A provider string is `name[:target][?option=value&option=value…]`. An option sets a field of the
 configuration, or one of the wall's own. In Python, the fields are keywords of `stockade.open` and
@@ -96,7 +99,10 @@ def allowed(field: attrs.Attribute[Any], annotation: Any) -> str:
             return f"{one.low:,.12g} to {one.high:,.12g}{', or `none`' if one.optional else ''}"
     if isinstance(annotation, type) and issubclass(annotation, Enum):
         return ", ".join(code(str(member)) for member in annotation)
-    return form(field.metadata["convert"])
+    convert = field.metadata["convert"]
+    if convert is as_text:
+        return "text" if annotation is str else "text, or `none`"
+    return "`true` or `false`" if convert is as_bool else form(convert)
 
 
 def form(convert: Any) -> str:

@@ -99,7 +99,7 @@ def bash(script: str, env: dict[str, str], folder: Path | None = None) -> Done:
         env=env,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
         check=False,
     )
 
@@ -127,6 +127,7 @@ def test_the_examples_have_options_that_there_are(
         command.make_context(name, rest)
 
 
+@pytest.mark.timeout(300)  # several commands each, beside whatever else the machine does
 @pytest.mark.parametrize("words", EXAMPLES if LONG else QUICK)
 def test_the_examples_run(
     words: str, project: Path, state: dict[str, str], durable: Callable[[], str]
