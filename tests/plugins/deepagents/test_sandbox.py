@@ -12,7 +12,7 @@ from deepagents.backends.protocol import SandboxBackendProtocol
 
 import stockade
 from conftest import need
-from stockade.system.versions import untested
+from plugins.other_versions import said_first
 from stockade_deepagents import TESTED, StockadeBackend, StockadeSandbox
 from stockade_deepagents.opening import AGENT
 
@@ -189,8 +189,10 @@ def test_a_durable_one_is_attached_to() -> None:
 
 
 def test_an_untested_version_is_warned_of_with_both_numbers() -> None:
-    names = ("stockade-deepagents", "deepagents", *TESTED)
-    assert untested(*names) is None, "the tests ran with it: say so in TESTED"
-    for other in ("0.6.11", "0.8.0", "1.0"):
-        said = untested(*names, installed=other)
-        assert said is not None and other in said and TESTED[0] in said and TESTED[1] in said
+    said_first(
+        "stockade-deepagents",
+        "deepagents",
+        TESTED,
+        imports="stockade_deepagents",
+        module="deepagents",
+    )

@@ -12,9 +12,10 @@ from inspect_ai.util import SandboxEnvironmentSpec
 
 import stockade
 from conftest import need
+from stockade_inspect import TESTED
 from stockade_inspect.compose import _HELD
 from stockade_inspect.config import wanted
-from stockade_inspect.registered import _TESTED, types
+from stockade_inspect.registered import types
 
 PAGE = (Path(__file__).parents[3] / "docs" / "inspect.md").read_text()
 
@@ -62,10 +63,10 @@ def test_the_types_that_it_names_are_there() -> None:
     assert len(named) == 4 and named <= set(types())
 
 
-@pytest.mark.parametrize("number", _TESTED)
+@pytest.mark.parametrize("number", TESTED)
 def test_the_versions_are_the_same_everywhere(number: str) -> None:
     folder = Path(__file__).parents[3]
     assert number in PAGE
     assert number in (folder / "plugins" / "inspect" / "README.md").read_text()
-    assert f"inspect-ai=={_TESTED[1]}" in (folder / "tox.ini").read_text()
-    assert any(f">={_TESTED[0]}" in one for one in requires("stockade-inspect") or ())
+    assert f"inspect-ai=={TESTED[1]}" in (folder / "tox.ini").read_text()
+    assert any(f">={TESTED[0]}" in one for one in requires("stockade-inspect") or ())

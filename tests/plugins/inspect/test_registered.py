@@ -10,9 +10,9 @@ import pytest
 from inspect_ai.util._sandbox.registry import registry_find_sandboxenv
 
 import stockade
-from stockade.system.versions import untested
+from plugins.other_versions import said_first
+from stockade_inspect import TESTED
 from stockade_inspect.environment import StockadeSandbox
-from stockade_inspect.registered import _TESTED
 
 
 def test_the_entry_point_is_enough() -> None:
@@ -35,11 +35,13 @@ def test_one_type_for_each_installed_wall() -> None:
 
 
 def test_an_untested_version_is_warned_of_with_both_numbers() -> None:
-    names = ("stockade-inspect", "inspect-ai", *_TESTED)
-    assert untested(*names) is None, "the tests ran with it: say so in _TESTED"
-    for other in ("0.3.284", "0.4.0", "1.0"):
-        said = untested(*names, installed=other)
-        assert said is not None and other in said and "0.3.285" in said
+    said_first(
+        "stockade-inspect",
+        "inspect-ai",
+        TESTED,
+        imports="stockade_inspect.registered",
+        module="inspect_ai",
+    )
 
 
 def test_as_many_at_a_time_as_the_settings_allow(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from conftest import need
 from plugins.mcp.serving import call
 from plugins.mcp.test_command import server
 from plugins.mcp.test_tools import PARAMETERS
+from plugins.other_versions import said_first
+from stockade_mcp import TESTED
 from stockade_mcp.command import main as program
 
 PAGE = (Path(__file__).parents[3] / "docs" / "mcp.md").read_text()
@@ -76,3 +79,13 @@ def test_every_option_and_every_tool_stands_there() -> None:
     }  # uvx's, the inspector's
     assert named - of_others <= options
     assert set(re.findall(r"`([a-z]+_[a-z]+)`", PAGE)) == set(PARAMETERS)
+
+
+def test_an_untested_version_is_warned_of_with_both_numbers() -> None:
+    said_first("stockade-mcp", "mcp", TESTED, imports="stockade_mcp", module="mcp")
+
+
+def test_the_versions_are_the_same_everywhere() -> None:
+    for number in TESTED:
+        assert number in PAGE
+    assert any(f">={TESTED[0][:3]}" in one for one in requires("stockade-mcp") or ())

@@ -7,7 +7,7 @@ from agents.sandbox.session import SandboxSessionState
 from agents.sandbox.session.sandbox_client import BaseSandboxClientOptions
 from agents.sandbox.snapshot import NoopSnapshot
 
-from stockade.system.versions import untested
+from plugins.other_versions import said_first
 from stockade_openai_agents import (
     TESTED,
     StockadeSandboxClientOptions,
@@ -31,8 +31,10 @@ def test_a_state_comes_back_from_json() -> None:
 
 
 def test_an_untested_version_is_warned_of_with_both_numbers() -> None:
-    names = ("stockade-openai-agents", "openai-agents", *TESTED)
-    assert untested(*names) is None, "the tests ran with it: say so in TESTED"
-    for other in ("0.23.9", "0.25.0", "1.0"):
-        said = untested(*names, installed=other)
-        assert said is not None and other in said and TESTED[1] in said
+    said_first(
+        "stockade-openai-agents",
+        "openai-agents",
+        TESTED,
+        imports="stockade_openai_agents",
+        module="agents",
+    )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import logging
 import re
 from importlib.metadata import requires
 from pathlib import Path
@@ -12,8 +10,9 @@ from typing import Any
 import pytest
 
 from conftest import need
+from plugins.other_versions import said_first
 from plugins.smolagents.test_agent import Scripted
-from stockade_smolagents import executor
+from stockade_smolagents import TESTED
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "smolagents.md").read_text()
@@ -30,21 +29,18 @@ def test_its_code(block: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert "42" in capsys.readouterr().out
 
 
-def test_another_version_is_warned_of_with_both_numbers(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    from stockade.system import versions
-
-    monkeypatch.setattr(versions, "version", lambda _: "2.0.1")
-    with caplog.at_level(logging.WARNING):
-        importlib.reload(executor)
-    assert "tested with smolagents 1.26.0, and 2.0.1 is installed" in caplog.text
-    monkeypatch.undo()
-    importlib.reload(executor)
+def test_another_version_is_warned_of_with_both_numbers() -> None:
+    said_first(
+        "stockade-smolagents",
+        "smolagents",
+        TESTED,
+        imports="stockade_smolagents",
+        module="smolagents",
+    )
 
 
 def test_the_versions_are_the_same_everywhere() -> None:
-    [number] = set(executor._TESTED)
+    [number] = set(TESTED)
     assert number in PAGE
     assert number in (ROOT / "plugins" / "smolagents" / "README.md").read_text()
     assert f"smolagents=={number}" in (ROOT / "tox.ini").read_text()

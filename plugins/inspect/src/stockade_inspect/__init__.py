@@ -5,6 +5,7 @@ each installed wall, such as ``stockade-gvisor``. A task needs a name, and ``Sto
 it states in Python what a file would.
 """
 
+from stockade_inspect._tested import TESTED
 from stockade_inspect.config import StockadeConfig
 
-__all__ = ["StockadeConfig"]
+__all__ = ["TESTED", "StockadeConfig"]

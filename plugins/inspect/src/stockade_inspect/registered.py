@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-
 from inspect_ai.util import sandboxenv
 
 import stockade
-from stockade.system.versions import untested
 from stockade_inspect.environment import StockadeSandbox
 
 __all__ = ["types"]
-
-#: The versions of inspect-ai that the tests ran with, the first and the last.
-_TESTED = ("0.3.285", "0.3.285")
 
 
 def _derived(name: str) -> type[StockadeSandbox]:
@@ -33,6 +27,4 @@ def types() -> list[str]:
     return list(kinds)
 
 
-if (warning := untested("stockade-inspect", "inspect-ai", *_TESTED)) is not None:
-    logging.getLogger(__name__).warning("%s", warning)
 types()

@@ -6,7 +6,6 @@ import asyncio
 import os
 import re
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,6 @@ from stockade_mcp.tools import make_server
 from stockade_mcp.web import check_place, keys_of, make_app
 
 __all__ = ["main"]
-
-#: The SDK's versions that the tests ran with.
-_TESTED = "2.3"
 
 
 @click.command(cls=WallCommand)
@@ -67,7 +63,6 @@ def main(**options: Any) -> None:
       stockade-mcp -p docker:python:3.12-slim --allow pypi.org
       STOCKADE_MCP_KEY=… stockade-mcp --http 127.0.0.1:8765
     """
-    _note_version(version("mcp"))
     stockade.end_on_sigterm()
     try:
         behind = _behind(options)
@@ -84,11 +79,6 @@ def main(**options: Any) -> None:
 
 # `--get` copies out what one command made; here there is none, and clients read files.
 main.params = [parameter for parameter in main.params if parameter.name != "gets"]
-
-
-def _note_version(installed: str) -> None:
-    if not f"{installed}.".startswith(f"{_TESTED}."):
-        say(f"stockade-mcp is tested with mcp {_TESTED}; {installed} is installed", err=True)
 
 
 def _behind(options: dict[str, Any]) -> Behind:

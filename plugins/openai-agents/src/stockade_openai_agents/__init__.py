@@ -8,9 +8,7 @@ Importing it registers the options and the state of type ``stockade`` with the S
 
 from __future__ import annotations
 
-import warnings
-
-from stockade.system.versions import untested
+from stockade_openai_agents._tested import TESTED
 from stockade_openai_agents.client import StockadeSandboxClient
 from stockade_openai_agents.options import StockadeSandboxClientOptions, StockadeSandboxSessionState
 from stockade_openai_agents.session import StockadeSandboxSession
@@ -22,9 +20,3 @@ __all__ = [
     "StockadeSandboxSession",
     "StockadeSandboxSessionState",
 ]
-
-#: The versions of openai-agents that the tests ran with, the first and the last.
-TESTED = ("0.24.0", "0.24.0")
-
-if (_said := untested("stockade-openai-agents", "openai-agents", *TESTED)) is not None:
-    warnings.warn(_said, stacklevel=2)

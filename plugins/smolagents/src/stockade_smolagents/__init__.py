@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stockade_smolagents._tested import TESTED
 from stockade_smolagents.executor import StockadeExecutor
 
-__all__ = ["StockadeExecutor"]
+__all__ = ["TESTED", "StockadeExecutor"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,6 @@ from smolagents.utils import AgentError, truncate_content
 import stockade
 from stockade import SandboxResult, Session, SessionStatus
 from stockade.errors import ConfigError, ProviderStringError, StockadeError
-from stockade.system.versions import untested
 from stockade_smolagents.answers import BadAnswer, answer_of, value_of
 from stockade_smolagents.inside import ANSWER, FINAL, IS_READY, PRELUDE, answering
 
@@ -29,9 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["StockadeExecutor"]
 
-_log = logging.getLogger(__name__)
-#: The versions of smolagents that the tests ran with, the first and the last.
-_TESTED = ("1.26.0", "1.26.0")
 _AGENT = "smolagents"
 _STATE = "agent"  #: the interpreter's name
 _NEEDS = ("code", "stateful", "notebook")
@@ -40,9 +35,6 @@ _GONE = (SessionStatus.DESTROYING, SessionStatus.DESTROYED, SessionStatus.FAILED
 _ANSWER_BYTES = 16 << 20
 _INSTALL_SECONDS = 600.0
 _PACKAGES = "/tmp/packages"
-
-if (_warning := untested("stockade-smolagents", "smolagents", *_TESTED)) is not None:
-    _log.warning("%s", _warning)
 
 
 class StockadeExecutor(RemotePythonExecutor):
