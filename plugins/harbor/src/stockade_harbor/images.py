@@ -7,6 +7,7 @@ import shlex
 import threading
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from stockade_docker import building
 
@@ -39,7 +40,7 @@ def made(
     key = hashlib.sha256("\0".join(map(str, given)).encode()).hexdigest()[:16]
     with _locks.setdefault(key, threading.Lock()):
         if image is None:
-            source = {"context": str(environment), "dockerfile": "Dockerfile"}
+            source: dict[str, Any] = {"context": str(environment), "dockerfile": "Dockerfile"}
         else:  # so that the engine fetches it where it is not there
             source = {"dockerfile": f"FROM {image}\n"}
         task = building.build(provider, None, **source, seconds=seconds, fresh=fresh)
