@@ -103,6 +103,18 @@ def test_one_that_no_other_process_reaches_is_warned_of(
         provider.delete(sandbox_id=sandbox.id)
 
 
+def test_where_the_durable_one_does_not_start_the_next_is_taken(
+    provider: StockadeProvider, caplog: pytest.LogCaptureFixture
+) -> None:
+    need("docker")
+    need("landlock")
+    with caplog.at_level(logging.WARNING):
+        sandbox = provider.get_or_create(provider="docker:no/such-image?pull=never | landlock")
+    assert sandbox.session.provider.name == "landlock"
+    assert "landlock is not durable here" in caplog.text
+    provider.delete(sandbox_id=sandbox.id)
+
+
 def test_what_is_stated_stands(provider: StockadeProvider) -> None:
     need("docker")
     config = provider.get_or_create(provider=IMAGE, durable=False, memory_mb=300)

@@ -99,6 +99,20 @@ def test_a_durable_one_is_gone_on_with() -> None:
     asyncio.run(whole())
 
 
+def test_where_the_durable_one_does_not_start_the_next_is_taken() -> None:
+    need("docker")
+    need("landlock")
+
+    async def work() -> None:
+        client = StockadeSandboxClient("docker:no/such-image?pull=never | landlock")
+        made = await client.create()
+        inner: Any = made._inner
+        assert inner.session.provider.name == "landlock" and not inner.state.durable
+        await client.delete(made)
+
+    asyncio.run(work())
+
+
 def test_one_that_is_gone_goes_on_from_its_snapshot(tmp_path: Path) -> None:
     need("landlock")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -56,7 +57,11 @@ class StockadeProvider(SandboxProvider):
         StockadeError."""
         if sandbox_id is not None:
             return StockadeSandbox(self._held(sandbox_id))
-        return self._kept(opened(provider, _fields(provider, kwargs)))
+        lasting = _lasting(provider, kwargs)
+        if lasting is not None:
+            with contextlib.suppress(UnsupportedError, ProviderUnavailableError):
+                return self._kept(opened(provider, lasting))
+        return self._ending(opened(provider, kwargs), _stated(provider, kwargs))
 
     async def aget_or_create(
         self, *, sandbox_id: str | None = None, provider: str | None = None, **kwargs: Any
@@ -64,8 +69,11 @@ class StockadeProvider(SandboxProvider):
         """As ``get_or_create``; cancelling the await leaves no sandbox."""
         if sandbox_id is not None:
             return StockadeSandbox(await _awaited(lambda: self._held(sandbox_id)))
-        fields = await _awaited(lambda: _fields(provider, kwargs))
-        return self._kept(await aopened(provider, fields))
+        lasting = await _awaited(lambda: _lasting(provider, kwargs))
+        if lasting is not None:
+            with contextlib.suppress(UnsupportedError, ProviderUnavailableError):
+                return self._kept(await aopened(provider, lasting))
+        return self._ending(await aopened(provider, kwargs), _stated(provider, kwargs))
 
     def delete(self, *, sandbox_id: str, **kwargs: Any) -> None:
         """End the sandbox of that id, with what runs in it. Raises SandboxNotFoundError."""
@@ -80,6 +88,15 @@ class StockadeProvider(SandboxProvider):
         self._open[session.session_id] = session
         return StockadeSandbox(session)
 
+    def _ending(self, session: Session, stated: bool) -> StockadeSandbox:
+        if not stated:
+            _log.warning(
+                "This sandbox will end with this process, and --sandbox-id will not reach it: %s "
+                "is not durable here.",
+                session.provider.name,
+            )
+        return self._kept(session)
+
     def _held(self, sandbox_id: str) -> Session:
         if sandbox_id not in self._open:
             try:
@@ -90,17 +107,19 @@ class StockadeProvider(SandboxProvider):
         return self._open[sandbox_id]
 
 
-def _fields(provider: str | None, stated: dict[str, Any]) -> dict[str, Any]:
-    """What is stated, and durable for a day where nobody said how long and the wall can."""
-    if "durable" in stated or "durable=" in (provider or ""):
-        return stated
+def _stated(provider: str | None, fields: dict[str, Any]) -> bool:
+    return "durable" in fields or "durable=" in (provider or "")
+
+
+def _lasting(provider: str | None, stated: dict[str, Any]) -> dict[str, Any] | None:
+    """The same, and durable, for a day where nobody said how long; None where it is stated, or
+    where no wall can. One that can may fail to start, and the next one named may not hold it."""
+    if _stated(provider, stated):
+        return None
     try:
         stockade.provider(provider, needs=("durable",), **stated)
-    except (UnsupportedError, ProviderUnavailableError) as error:
-        _log.warning(
-            "This sandbox will end with this process, and --sandbox-id will not reach it: %s", error
-        )
-        return stated
+    except (UnsupportedError, ProviderUnavailableError):
+        return None
     lasting = {} if "lifetime_seconds=" in (provider or "") else {"lifetime_seconds": _DAY}
     return {**lasting, **stated, "durable": True}
 

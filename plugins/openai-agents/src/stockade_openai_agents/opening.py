@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Mapping
 from typing import Any
@@ -41,9 +42,13 @@ async def opened(
     if ports:
         fields["ports"] = ports
     runtime = stockade.default_runtime()
-    asked = await in_thread(runtime, lambda: _lasting(provider, fields))
+    lasting, plain = await in_thread(runtime, lambda: _plans(provider, fields))
+    if lasting is not None:
+        # A wall that could have held it may fail to start, and the next one named may not hold it.
+        with contextlib.suppress(UnsupportedError, ProviderUnavailableError):
+            return await stockade.aio.open(provider, agent_id=AGENT, needs=_NEEDS, **lasting)
     try:
-        return await stockade.aio.open(provider, agent_id=AGENT, needs=_NEEDS, **asked)
+        return await stockade.aio.open(provider, agent_id=AGENT, needs=_NEEDS, **plain)
     except (UnsupportedError, ProviderUnavailableError) as error:
         await in_thread(runtime, functools.partial(_advise, error, fields))
         raise
@@ -71,18 +76,23 @@ def _of_manifest(manifest: Manifest) -> dict[str, Any]:
     return {"working_dir": manifest.root, **({"mounts": tuple(shown)} if shown else {})}
 
 
-def _lasting(provider: str | None, fields: dict[str, Any]) -> dict[str, Any]:
-    """Durable where the wall can, so that a later process resumes it, unless it is stated."""
+def _plans(
+    provider: str | None, fields: dict[str, Any]
+) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """What to open: first durable where a wall can and nobody stated it, so that a later process
+    resumes it; else as it is stated."""
     named = provider or ""
     if "durable" in fields or "durable=" in named:
-        return fields
+        return None, fields
     stated = "lifetime_seconds" in fields or "lifetime_seconds=" in named
+    # It ends with this process; a later one goes on from the snapshot, as the SDK has it.
+    plain = fields if stated else {**fields, "lifetime_seconds": None}
     try:
         stockade.provider(provider, needs=("durable", *_NEEDS), **fields)
     except (UnsupportedError, ProviderUnavailableError):
-        # It ends with this process; a later one goes on from the snapshot, as the SDK has it.
-        return fields if stated else {**fields, "lifetime_seconds": None}
-    return {**fields, "durable": True, **({} if stated else {"lifetime_seconds": _DAY})}
+        return None, plain
+    lifetime = {} if stated else {"lifetime_seconds": _DAY}
+    return {**fields, "durable": True, **lifetime}, plain
 
 
 def _advise(error: StockadeError, fields: Mapping[str, Any]) -> None:
