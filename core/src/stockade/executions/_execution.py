@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from threading import TIMEOUT_MAX
 from typing import TYPE_CHECKING
 
 from stockade.errors import (
@@ -19,6 +18,7 @@ from stockade.errors import (
     StockadeError,
     WallError,
 )
+from stockade.executions._end import End
 from stockade.executions._interrupting import Interruptible
 from stockade.executions._program import Program
 from stockade.executions._reaching import Reachable
@@ -81,8 +81,7 @@ class Execution(Interruptible, Reachable):
         self._stop: Verdict | None = None  # why core ended it, if it did
         self._settled = False  # an end has been taken; the future follows
         self._timers: list[Timer] = []
-        self._future: Future[SandboxResult] = Future()
-        self._waiters: list[threading.Lock] = []  # each thread that waits for the end holds one
+        self._future = End()
 
     # -- what callers use ----------------------------------------------------
 
@@ -111,26 +110,13 @@ class Execution(Interruptible, Reachable):
         """
         self._home.here()
         try:
-            ended = self._future.done() or self._await_end(timeout)
+            ended = self._future.reached(timeout)
         except (KeyboardInterrupt, SystemExit):
             self.cancel()
             raise
         if not ended:
             raise TimeoutError(f"no result within {timeout} s; it is still running")
         return self._future.result()
-
-    def _await_end(self, timeout: float | None) -> bool:
-        """Whether the end comes in time. The future's own way to wait wakes a thread that then
-        waits for its lock, which the setter still holds: one more turn of both."""
-        woken = threading.Lock()
-        woken.acquire()
-        self._waiters.append(woken)
-        try:
-            if not self._future.done():  # else it may have been too late to be woken
-                woken.acquire(timeout=-1 if timeout is None else min(max(timeout, 0), TIMEOUT_MAX))
-        finally:
-            self._waiters.remove(woken)
-        return self._future.done()
 
     def cancel(self) -> None:
         """End it, tree and all, with the verdict cancelled; after the end it does nothing (D12)."""
@@ -385,17 +371,7 @@ class Execution(Interruptible, Reachable):
             try:
                 self._on_end(end)  # first: an audit log must not miss a result in use
             finally:
-                self._give(end)
-
-    def _give(self, end: SandboxResult | StockadeError) -> None:
-        try:
-            if isinstance(end, StockadeError):
-                self._future.set_exception(end)
-            else:
-                self._future.set_result(end)
-        finally:
-            for waiter in tuple(self._waiters):
-                waiter.release()
+                self._future.give(end)
 
     def _close(self, show: Iterable[Chunk] = ()) -> bool:
         """Take the right to settle; only the first of several ends has it."""
