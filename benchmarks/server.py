@@ -1,12 +1,13 @@
 """What `stockade serve` costs on top of the same commands without it, and what memory it takes.
 
     python benchmarks/server.py [--provider STRING] [--sandboxes N] [--commands N] [--clients N]
-        [--rate N] [--many N] [--megabytes N] [--json FILE]
+        [--rate N] [--many N] [--megabytes N] [--pool N] [--json FILE]
 
 Each client has one connection and sends its commands at times of its own, so many a second of all
 together (``--rate``), which the machine has to be able to bear: otherwise queues are measured, and
 not the server. ``--rate 0`` sends each when the one before has ended. Goals are printed as met or
-missed. 200 sandboxes, 2,000 commands, 50 clients, 10,000 commands and 100 MB are the whole form:
+missed. The template keeps a pool, which is full when commands are timed. 200 sandboxes, 2,000
+commands, 50 clients, 10,000 commands and 100 MB are the whole form:
 
     python benchmarks/server.py --sandboxes 200 --commands 2000 --clients 50 --many 10000
 """
@@ -18,6 +19,7 @@ import base64
 import contextlib
 import json
 import os
+import re
 import statistics
 import struct
 import subprocess
@@ -33,6 +35,7 @@ import attrs
 from common import parser_of, save_rows
 
 import stockade.aio
+from stockade.errors import DestroyError
 
 _ARGV = ["/bin/sh", "-c", "echo done"]
 _GOAL_MS = 3.0
@@ -63,15 +66,18 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving(provider: str, sandboxes: int) -> Iterator[Served]:
+def serving(provider: str, sandboxes: int, pool: int) -> Iterator[Served]:
     """A server with a key whose owner may have so many sandboxes."""
     command = [sys.executable, "-m", "stockade.cli", "serve"]
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder, "stockade.toml")
-        config.write_text(f"[serve]\nmax_sandboxes = {sandboxes}\n")
+        config.write_text(
+            f"[serve]\nmax_sandboxes = {sandboxes}\n"
+            f"[serve.templates.base]\nprovider = {json.dumps(provider)}\npool = {pool}\n"
+        )
         adding = [*command, "key", "add", "benchmark", "--config", str(config)]
         added = subprocess.run(adding, stdout=subprocess.PIPE, text=True, check=True)
-        options = ["--port", "0", "--config", str(config), "--template", f"base={provider}"]
+        options = ["--port", "0", "--config", str(config)]
         process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         try:
@@ -99,6 +105,14 @@ class Client:
 
     async def ask(self, method: str, path: str, body: object = None) -> Any:
         """A call of the control API."""
+        content = await self._content(method, path, body)
+        return json.loads(content) if content else None
+
+    async def text(self, path: str) -> str:
+        """What is no JSON."""
+        return (await self._content("GET", path)).decode()
+
+    async def _content(self, method: str, path: str, body: object = None) -> bytes:
         data = b"" if body is None else json.dumps(body).encode()
         self.writer.write(
             f"{method} {path} HTTP/1.1\r\nhost: x\r\nx-api-key: {self.served.key}\r\n"
@@ -112,7 +126,7 @@ class Client:
         )
         status = int(head.split()[1])
         assert status < 300, (status, content)
-        return json.loads(content) if content else None
+        return content
 
     async def stream(self, request: bytes) -> AsyncIterator[bytes]:
         """An answer's body, piece by piece as the server sent it."""
@@ -177,6 +191,14 @@ async def without(options: Any) -> dict[str, float]:
         async with gate:
             return await stockade.aio.open(options.provider, agent_id="benchmark")
 
+    async def closed(session: Any) -> None:
+        async with gate:
+            try:
+                await session.close()
+            except DestroyError:  # a busy engine fails at it, and succeeds the next time
+                await asyncio.sleep(1)
+                await session.close()
+
     sessions = await asyncio.gather(*(opened() for _ in range(options.sandboxes)))
     try:
         turns = [0] * options.clients
@@ -195,7 +217,7 @@ async def without(options: Any) -> dict[str, float]:
         seen = await paced(calls, options.commands, options.rate)
         return figures("without the server", seen, time.perf_counter() - begun)
     finally:
-        await asyncio.gather(*(one.close() for one in sessions))
+        await asyncio.gather(*(closed(one) for one in sessions))
 
 
 async def through(options: Any, served: Served) -> dict[str, float]:
@@ -209,7 +231,10 @@ async def through(options: Any, served: Served) -> dict[str, float]:
             body = {"templateID": "base", "timeout": 3000}
             made.append(await client.ask("POST", "/v2/sandboxes", body))
 
+    begun = time.perf_counter()
     await asyncio.gather(*(create(one) for one in clients[:8]))
+    print(f"  {len(made)} sandboxes in {time.perf_counter() - begun:.0f} s")
+    await pool_full(clients[0], options.pool)
     requests = [request_of(one, _ARGV) for one in made]
     done = base64.b64encode(b"done\n")
 
@@ -236,6 +261,13 @@ async def through(options: Any, served: Served) -> dict[str, float]:
     for one in clients:
         one.writer.close()
     return rows
+
+
+async def pool_full(client: Client, size: int) -> None:
+    """Wait until the pool has been filled again: starting sandboxes takes processors."""
+    ready = re.compile(r"^stockade_server_pool_ready\{.*\} (\d+)$", re.MULTILINE)
+    while size and ready.findall(await client.text("/metrics")) != [str(size)]:  # noqa: ASYNC110
+        await asyncio.sleep(0.5)  # of another process
 
 
 async def memory(
@@ -289,11 +321,12 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=10)
     parser.add_argument("--rate", type=float, default=50, help="commands a second of all clients")
     parser.add_argument("--many", type=int, default=2000, help="commands over which memory is flat")
+    parser.add_argument("--pool", type=int, default=4, help="sandboxes kept ready; 0: none")
     parser.add_argument("--megabytes", type=int, default=100)
     options = parser.parse_args()
     print(f"{options.sandboxes} sandboxes, {options.commands} commands, {options.clients} clients")
     direct = asyncio.run(without(options))
-    with serving(options.provider, options.sandboxes) as served:
+    with serving(options.provider, options.sandboxes, options.pool) as served:
         through_it = asyncio.run(through(options, served))
     judged(direct, through_it)
     save_rows(options.json, {"without": direct, "through": through_it})
