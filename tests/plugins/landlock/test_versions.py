@@ -81,12 +81,12 @@ def request():
         except OSError as error:
             if error.errno != 25: raise
 print(json.dumps({
-    "by opening": refused(lambda: open(path, "a").close()),
+    "opens them": refused(lambda: open(path, "a").close()),
     "the names in": refused(lambda: os.mkdir(folder + "/new")) and refused(lambda: os.unlink(path)),
     "programs move": works(moves),
-    "by truncating": refused(lambda: os.truncate(path, 1)),
+    "truncates them": refused(lambda: os.truncate(path, 1)),
     "requests to": refused(request),
-    "get no signal": refused(lambda: os.kill(other, 0)),
+    "no signal": refused(lambda: os.kill(other, 0)),
     "abstract sockets": refused(lambda: connect("\\0" + name)),
     "modes, owners": refused(lambda: os.chmod(path, 0o606)) or refused(lambda: os.utime(path)),
     "sockets that have a path": refused(lambda: connect(folder + "/socket")),

@@ -39,37 +39,41 @@ VERSIONS = (
     Version(
         1,
         "5.13",
-        "nothing for files: it would refuse to move one between folders. The mounts hold them",
+        "nothing about files, because it would refuse to move a file between folders. The mounts "
+        "protect files",
     ),
-    Version(2, "5.19", "reading, running, writing, making and removing, moving"),
+    Version(2, "5.19", "reading, running, writing, making, removing and moving"),
     Version(3, "6.2", "truncating"),
     Version(
-        4, "6.7", "nothing more: its rules on TCP ports, where a network of its own has no way out"
+        4,
+        "6.7",
+        "nothing more. It adds rules on TCP ports, which the wall does not need: the sandbox's own "
+        "network has no way out",
     ),
     Version(5, "6.10", "requests to devices"),
     Version(
         6,
         "6.12",
-        "no abstract socket and no signal leads out (namespaces hold both, too, but the sockets "
-        "where the network is this machine's)",
+        "abstract sockets and signals that would lead out. Namespaces hold both, too, except "
+        "sockets if the network is this machine's",
     ),
-    Version(7, "6.15", "refusals fill no log of the host's"),
+    Version(7, "6.15", "nothing more. It can keep refusals out of the host's log, and does"),
 )
 
 #: What the contract asks of a wall's kernel, and from which version on Landlock alone keeps it.
 ALONE = (
-    Promise("the content of the host's files, by opening them", "E2", 1),
+    Promise("the content of the host's files, if a program opens them", "E2", 1),
     Promise("the names in the host's folders", "E2", 1),
     Promise("programs move and link their own files between folders", "E2", 2),
-    Promise("the content of the host's files, by truncating them", "E2", 3),
+    Promise("the content of the host's files, if a program truncates them", "E2", 3),
     Promise("requests to the host's devices", "E2", 5),
-    Promise("processes of the host and of other sessions get no signal", "E8", 6),
+    Promise("no signal reaches processes of the host and of other sessions", "E8", 6),
     Promise("the host's abstract sockets", "E3", 6),
     Promise("modes, owners, times and attributes of the host's files", "E2", None),
     Promise("the host's sockets that have a path", "E3", None),
-    Promise("whether a file of the host is there, and its size and times", "E7", None),
-    Promise("a /workspace, a /tmp and a /dev/shm of its own, bounded in size", "E2", None),
-    Promise("a loopback of its own", "E3", None),
+    Promise("whether a file of the host exists, and its size and times", "E7", None),
+    Promise("its own /workspace, /tmp and /dev/shm, bounded in size", "E2", None),
+    Promise("its own loopback", "E3", None),
 )
 
 
