@@ -12,18 +12,20 @@ import click
 import pytest
 
 from stockade.cli.examples import examples_of
-from stockade_server.command import stockade_add_commands
+
+command = pytest.importorskip(
+    "stockade_server.command", reason="stockade-server is not installed (tox -e server)"
+)
 
 
-def found(command: click.Command) -> list[str]:
-    lines = list(examples_of(command))
-    below = command.commands.values() if isinstance(command, click.Group) else ()
-    return lines + [line for one in below for line in found(one)]
+def found(one: click.Command) -> list[str]:
+    below = one.commands.values() if isinstance(one, click.Group) else ()
+    return [*examples_of(one), *(line for each in below for line in found(each))]
 
 
 def lines() -> list[str]:
     group = click.Group("stockade")
-    stockade_add_commands(group)
+    command.stockade_add_commands(group)
     return found(group)
 
 
