@@ -141,7 +141,7 @@ def test_a_folder_that_is_missing_is_named(sandbox: Here) -> None:
 
 
 def test_an_interpreter_that_cannot_be_warm_starts_cold(sandbox: Here, tmp_path: Path) -> None:
-    """A Python without sockets; after one try it is known."""
+    """A Python without sockets; once one was asked for in vain it is known."""
     python = tmp_path / "python"
     log = tmp_path / "log"
     python.write_text(
@@ -149,10 +149,15 @@ def test_an_interpreter_that_cannot_be_warm_starts_cold(sandbox: Here, tmp_path:
         f'case $2 in *"exec(source)"*) exit 1;; esac\nexec {sys.executable} "$@"\n'
     )
     python.chmod(python.stat().st_mode | stat.S_IXUSR)
-    for _ in range(3):
+    starts = []
+    for _ in range(5):
         seen = sandbox.run("print(1); exit(3)", interpreter=str(python))
         assert seen == (Exit(code=3), "1\n", "")
-    assert log.read_text().count(".") == 4
+        starts.append(log.read_text().count("."))
+    # The first starts cold, and one that waits; where that has ended before the second asks
+    # for it, the second starts another.
+    assert starts[1] in (3, 4)
+    assert starts[2:] == [starts[1] + more for more in (1, 2, 3)]
     named = sandbox.run("1", interpreter=str(python), state="a")
     assert named[0] == Exit(code=126)
     assert named[2] == "stockade: the interpreter does not start: no reason was given\n"
