@@ -188,7 +188,7 @@ def odd(number: int) -> int:
     Args:
         number: anything
     """
-    import no_such_thing  # type: ignore[import-not-found]
+    import no_such_thing
 
     return int(no_such_thing.odd(number))
 
