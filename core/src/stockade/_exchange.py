@@ -184,7 +184,8 @@ class Check:
     what: str  #: what was looked at, in a word or two
     ok: bool  #: whether it is as the wall needs it
     detail: str = ""  #: what was seen, such as a version or an error
-    remedy: str = ""  #: of a check that is not ok: the command or step that mends it
+    #: The command or step that mends it. Of a check that is ok: what would be better still.
+    remedy: str = ""
     #: Whether a check that is not ok may be ok in a moment without help, as with a daemon that
     #: restarts. Then core probes again before it gives up.
     transient: bool = False

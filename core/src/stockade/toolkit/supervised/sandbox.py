@@ -201,7 +201,7 @@ class SupervisedSandbox(Sandbox):
             raise self.loss(error) from error
 
     def address_of(self, port: int) -> tuple[str, int]:
-        assert self._published is not None, "a wall that claims ports publishes them"
+        assert self._published is not None, "the wall claims ports: call publish() in its open()"
         return self._published.address_of(port)
 
     def forward(self, connection: socket.socket, port: int) -> None:
