@@ -72,10 +72,7 @@ class TestE2bLocal(OverServe, ProviderConformance):
 
 
 class TestE2bDocker(OverServe, ProviderConformance):
-    deviations = {
-        **_DEVIATIONS,
-        "D16_limits_and_priorities_of_others_are_no_programs": _ONE_USER,
-    }
+    deviations = _DEVIATIONS
     title = "e2b-serve-docker"
     provider = "e2b"
     elsewhere = _AWAY
@@ -83,7 +80,7 @@ class TestE2bDocker(OverServe, ProviderConformance):
 
 
 class TestE2bBusybox(OverServe, ProviderConformance):
-    deviations = TestE2bDocker.deviations
+    deviations = _DEVIATIONS
     title = "e2b-serve-busybox"
     provider = "e2b"
     elsewhere = _AWAY

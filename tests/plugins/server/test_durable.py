@@ -52,8 +52,10 @@ def write(file: Path, state: Path, string: str, keys: str = "") -> None:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     need("docker:stockade-test/python")
+    # A ledger of its own: `gc` says so where it finds a record that it cannot look after.
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "ledger"))
     mark = uuid.uuid4().hex
     string = (
         f"docker:stockade-test/python?durable=1&labels=test={mark}&lifetime_seconds=300"
