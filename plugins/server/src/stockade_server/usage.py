@@ -14,6 +14,7 @@ import attrs
 from stockade.aio import AsyncSession
 from stockade.config import MIB, Limits
 from stockade.errors import StockadeError
+from stockade.wall import Leftover
 from stockade_server.errors import Refused, not_served
 
 __all__ = ["Meter"]
@@ -38,6 +39,7 @@ class Meter:
         self._limits = limits
         self._samples: deque[_Sample] = deque(maxlen=_MOST_SAMPLES)
         self._before = (started_at, 0.0)  # when, and the seconds of cpu until then
+        self._counted: Leftover | None = None  #: as its wall lists it: asked for once
         self._turn = asyncio.Lock()
 
     async def between(self, start: float | None, end: float | None) -> list[dict[str, Any]]:
@@ -63,10 +65,13 @@ class Meter:
         wall, session_id = self._session.provider.wall, self._session.session_id
 
         def look() -> tuple[float, int] | None:
-            for leftover in wall.leftovers():
+            # A list of all is dear: with many sandboxes each look would be at every one.
+            listed = wall.leftovers() if self._counted is None else [self._counted]
+            for leftover in listed:
                 if leftover.session_id == session_id:
                     usage = wall.usage(leftover)
                     if usage is not None:
+                        self._counted = leftover
                         return usage.cpu_seconds or 0.0, usage.memory_bytes or 0
             return None
 
