@@ -210,11 +210,13 @@ def test_a_program_whose_interpreter_does_not_show_is_explained(
     python = tmp_path / "versions" / "3" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.write_bytes(b"")
+    python.chmod(0o755)
     project = tmp_path / "project"
     (project / "bin").mkdir(parents=True)
     (project / "bin" / "python").symlink_to(python)
     (project / "bin" / "sh").symlink_to("/usr/bin/sh")
     (project / "bin" / "test").write_text(f"#!{project}/bin/python\n")
+    (project / "bin" / "test").chmod(0o755)
     monkeypatch.chdir(project)
     end = os.path.realpath(python)
     given = work(mounts=(".",))
@@ -227,10 +229,30 @@ def test_a_program_whose_interpreter_does_not_show_is_explained(
     assert work().not_shown("bin/python") == ""
 
 
+def test_what_a_hostile_program_left_holds_nothing_up_and_shows_no_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, key = tmp_path / "project", tmp_path / "keys" / "id"
+    for folder in (project, key.parent):
+        folder.mkdir()
+    key.write_text("of nobody\n")
+    (project / "key").symlink_to(key)
+    (project / "keys").symlink_to(key.parent)
+    os.mkfifo(project / "fifo", 0o755)
+    for one, other in (("one", "other"), ("other", "one")):
+        (project / one).write_text(f"#!{project}/{other}\n")
+        (project / one).chmod(0o755)
+    monkeypatch.chdir(project)
+    given = work(mounts=(".",))
+    names = ("./key", "./keys", "./fifo", "./one")
+    assert [given.not_shown(name) for name in names] == [""] * 4
+
+
 def test_what_shows_a_missing_interpreter_is_said(landlock: str, tmp_path: Path) -> None:
     python = tmp_path / "3" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.write_text("")
+    python.chmod(0o755)
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / "python").symlink_to(python)
     done = subprocess.run(

@@ -15,6 +15,7 @@ from stockade.cli.commands.copying import get, put
 from stockade.cli.console import say
 from stockade.cli.keys import SECRET_OPTIONS, secrets_of
 from stockade.config import Mount, Secret
+from stockade.system.own_files import read_own
 
 if TYPE_CHECKING:
     from stockade.session import Session
@@ -25,6 +26,8 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _MODES = {"ro": True, "rw": False}
 _NONE = "none"
+#: As many scripts as Linux follows, each the interpreter of the one before.
+_SCRIPTS = 5
 
 
 def _seconds(
@@ -181,17 +184,22 @@ class Work:
     def not_shown(self, program: str) -> str:
         """Where a program of a mounted folder leads to, if that is here and not inside: an
         environment's interpreter, say, or the one that its scripts name. Else empty."""
-        path = posixpath.normpath(posixpath.join(self.working_dir or "", program))
-        for mount in self.mounts if "/" in program else ():
-            below = path.removeprefix(mount.target.rstrip("/") + "/")
-            if below == path:
-                continue
-            here = os.path.join(mount.source, below)
-            end = os.path.realpath(here)
-            if os.path.exists(end) and not self._shows(end):
+        for _ in range(_SCRIPTS):
+            end = self._end(program) if "/" in program else ""
+            if not os.path.isfile(end) or not os.access(end, os.X_OK):
+                return ""
+            if not self._shows(end):
                 return end
-            named = _interpreter(end)
-            return self.not_shown(named) if named and named != program else ""
+            program = _interpreter(end)
+        return ""
+
+    def _end(self, program: str) -> str:
+        """Where a path inside leads to on this machine; empty if no mount has it."""
+        path = posixpath.normpath(posixpath.join(self.working_dir or "", program))
+        for mount in self.mounts:
+            below = path.removeprefix(mount.target.rstrip("/") + "/")
+            if below != path:
+                return os.path.realpath(os.path.join(mount.source, below))
         return ""
 
     def _shows(self, path: str) -> bool:
@@ -251,8 +259,7 @@ def _here(mounts: Sequence[Mount]) -> str | None:
 def _interpreter(script: str) -> str:
     """The program that a script's first line names; empty if it is no script."""
     try:
-        with open(script, "rb") as file:
-            head = file.readline(4096)
+        head = read_own(script, group_writes=True)[0].partition(b"\n")[0]
     except OSError:
         return ""
     words = head[2:].split() if head.startswith(b"#!") else []

@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -281,7 +282,7 @@ def _report_not_shown(program: str, end: str) -> None:
         folder = os.path.dirname(folder) if os.path.basename(folder) == "bin" else folder
         say(
             f"stockade: {program} leads to {end}, which does not show inside. "
-            f"Show that folder, too: --mount {folder}",
+            f"Show that folder, too: --mount {shlex.quote(folder)}",
             err=True,
         )
 
