@@ -124,6 +124,7 @@ def test_each_error_says_what_to_do(pages: dict[str, str]) -> None:
     for name in errors.__all__:
         said = page.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
         assert re.search(r"\n\*\*What to do:\*\* \w+", said), f"{name}: say what to do"
+        assert not re.search(r"\w- \w", said), f"{name}: a line ends within a word"
     assert found["[CapacityError](#capacityerror)"][0] == "yes"
     assert found["[SandboxStartError](#sandboxstarterror)"][0] == "each says"
 

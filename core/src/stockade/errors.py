@@ -239,8 +239,8 @@ class PolicyError(StockadeError):
 class MiddlewareError(StockadeError):
     """A middleware plug-in failed, so the execution has no result.
 
-    Its program may have run: what it did in the sandbox is done. What to do: Report it to the plug-
-    in's author. Look at what the program did before you run it again.
+    Its program may have run: what it did in the sandbox is done. What to do: Report it to the
+    author of the plug-in. Look at what the program did before you run it again.
     """
 
 
