@@ -16,7 +16,10 @@ import pytest
 
 from stockade.cli import roff
 from stockade.cli.app import app
+from stockade.cli.commands.run import run
 from stockade.cli.examples import EXAMPLES, examples_of
+from stockade.cli.work import _LIMITS
+from stockade.config import SandboxConfig
 
 _ENV = {
     **os.environ,
@@ -86,6 +89,13 @@ def test_each_option_says_what_it_does_and_numbers_are_plain(words: str) -> None
             assert not re.search(r"(?<![\d.])\d+\.0\b(?!\.)|<=|INTEGER|FLOAT", "".join(record)), (
                 record
             )
+
+
+@pytest.mark.parametrize(("name", "field"), [*_LIMITS.items(), ("timeout", "timeout_seconds")])
+def test_a_default_in_the_help_is_the_configuration_s(name: str, field: str) -> None:
+    (option,) = (one for one in run.params if one.name == name)
+    assert isinstance(option, click.Option) and option.help is not None
+    assert option.help.endswith(f"  [default: {getattr(SandboxConfig(), field):g}]")
 
 
 def test_a_summary_that_is_long_goes_on_in_the_next_line() -> None:
