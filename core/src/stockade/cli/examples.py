@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import click
 
-__all__ = ["EXAMPLES", "add_examples", "examples_of"]
+__all__ = ["EXAMPLES", "add_examples", "ending", "examples_of"]
 
 #: By the words after ``stockade``; the empty text is the command itself.
 EXAMPLES: Mapping[str, Sequence[str]] = {
@@ -98,11 +98,16 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
 _HEAD = "\b\nExamples:\n"
 
 
+def ending(*lines: str) -> str:
+    """The epilog of a command that these are the examples of, for plug-ins, too."""
+    return _HEAD + "\n".join(f"  {line}" for line in lines)
+
+
 def add_examples(command: click.Command, words: str = "") -> None:
     """Let the help of a command, and of those below it, end with its examples."""
     lines = EXAMPLES.get(words)
     if lines:
-        command.epilog = _HEAD + "\n".join(f"  {line}" for line in lines)
+        command.epilog = ending(*lines)
     if isinstance(command, click.Group):
         for name, below in command.commands.items():
             add_examples(below, f"{words} {name}".strip())

@@ -16,6 +16,7 @@ import click
 import stockade
 from stockade.cli.choosing import WallCommand, provider_option, wanted
 from stockade.cli.console import say
+from stockade.cli.examples import ending
 from stockade.cli.work import Work, work_options
 from stockade.errors import StockadeError
 from stockade_jupyter.kernel import able, opened
@@ -33,10 +34,10 @@ def jupyter() -> None:
 
 @jupyter.command(
     cls=WallCommand,
-    epilog="""\b
-Examples:
-  stockade jupyter install --user
-  stockade jupyter install -p local --memory 2048 --name big --user""",
+    epilog=ending(
+        "stockade jupyter install --user",
+        "stockade jupyter install -p local --memory 2048 --name big --user",
+    ),
 )
 @provider_option
 @click.option("--name", help="The kernel's, in Jupyter.  [default: stockade- and the wall's]")

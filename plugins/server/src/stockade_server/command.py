@@ -18,15 +18,15 @@ STOCKADE_API_VERSION = 1
 #: for by themselves.
 _ALONE = ("base", "code-interpreter-v1")
 
-_EXAMPLES = """\b
-Examples:
-  stockade serve
-  stockade serve --template base=local --port 8080
-  stockade serve --config stockade.toml"""
-_KEY_EXAMPLES = """\b
-Examples:
-  stockade serve key add alice
-  stockade serve key add bob --config serve.toml"""
+_EXAMPLES = (
+    "stockade serve",
+    "stockade serve --template base=local --port 8080",
+    "stockade serve --config stockade.toml",
+)
+_KEY_EXAMPLES = (
+    "stockade serve key add alice",
+    "stockade serve key add bob --config serve.toml",
+)
 
 
 @hookimpl
@@ -37,7 +37,9 @@ def stockade_add_commands(group: click.Group) -> None:
 def _serve_command() -> click.Group:
     import click
 
-    @click.group(invoke_without_command=True, epilog=_EXAMPLES)
+    from stockade.cli.examples import ending
+
+    @click.group(invoke_without_command=True, epilog=ending(*_EXAMPLES))
     @click.option("--config", type=click.Path(dir_okay=False), help="A file with a table [serve].")
     @click.option(
         "--template",
@@ -62,7 +64,7 @@ def _serve_command() -> click.Group:
     def key() -> None:
         """Manage the API keys of a file."""
 
-    @key.command(epilog=_KEY_EXAMPLES)
+    @key.command(epilog=ending(*_KEY_EXAMPLES))
     @click.argument("name")
     @click.option(
         "--config",
