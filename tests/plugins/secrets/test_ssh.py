@@ -245,6 +245,8 @@ def test_a_program_that_says_nothing_is_not_waited_for_for_ever(world: World) ->
     list_keys(held.ask(b"\x0b"))
     refused = world.asks(few)
     assert refused.sock.recv(1) == b"", "these count as connections do"
+    said = _said(few, *PLACE)
+    assert said.startswith(b"SSH-2.0-") and b"1 connections are open" in said
     few.close()
     assert held.sock.recv(1) == b""
 
@@ -319,15 +321,19 @@ def test_a_program_that_speaks_another_protocol_is_refused(world: World) -> None
         source = f"file:{known.parent}/host"
         watch = Watch()
         served = gateway(Secret("a", source, hosts=hosts, known_hosts=str(known)), watch=watch)
-        near, far = socket.socketpair()
-        threading.Thread(
-            target=served.serve_ssh, args=(far, "a.example", port), daemon=True
-        ).start()
-        with near:
-            near.settimeout(20)
-            near.sendall(b"GET / HTTP/1.1\r\n\r\n")
-            said = b""
-            while piece := near.recv(4096):
-                said += piece
+        said = _said(served, "a.example", port, b"GET / HTTP/1.1\r\n\r\n")
     assert b"another protocol" in said
     assert watch.next()[1] is RequestOutcome.REFUSED
+
+
+def _said(served: Gateway, name: str, port: int, sent: bytes = b"") -> bytes:
+    """All that a program hears that connects to a host's own port."""
+    near, far = socket.socketpair()
+    threading.Thread(target=served.serve_ssh, args=(far, name, port), daemon=True).start()
+    with near:
+        near.settimeout(20)
+        near.sendall(sent)
+        said = b""
+        while piece := near.recv(4096):
+            said += piece
+    return said

@@ -37,6 +37,7 @@ _log = logging.getLogger(__name__)
 
 _SHOWN = 253  # of a name that a program asks for
 _MAX_REQUEST_HEAD = 32 * 1024
+_Excuse = Callable[[str, str], None]  # says why nothing is served: a status of HTTP, and words
 _TURN_AWAY_SECONDS = 0.1  # these count for no limit, so they are short
 _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 #: A TLS alert (fatal, access denied), so that a program's own TLS says what happened.
@@ -78,19 +79,23 @@ class Gateway:
         Blocks: call it in a thread of its own. ``connection`` is a connected stream socket,
         whose other end reaches the program; it is the gateway's from here on.
         """
-        self._served(connection, lambda: _Conversation(self, connection).run())
+        self._converse(connection)
 
     def serve_ssh(self, connection: socket.socket, name: str, port: int) -> None:
         """The same for a program that wants to reach this host by SSH, and says so by the port
         that it connected to."""
-        self._served(connection, lambda: _Conversation(self, connection, (name, port)).run())
+        self._converse(connection, (name, port))
 
     def serve_agent(self, connection: socket.socket) -> None:
         """The same for a program that wants signatures; for a session whose ``opener`` has a
         desk."""
         assert self.opener is not None and self.opener.desk is not None
         desk = self.opener.desk
-        self._served(connection, lambda: self._sign(desk, connection), says=False)
+        self._served(connection, lambda: self._sign(desk, connection))
+
+    def _converse(self, connection: socket.socket, host: tuple[str, int] | None = None) -> None:
+        asking = _Conversation(self, connection, host)
+        self._served(connection, asking.run, asking.excuse)
 
     def _sign(self, desk: Desk, connection: socket.socket) -> None:
         try:
@@ -102,27 +107,28 @@ class Gateway:
             self.let_go(connection)
 
     def _served(
-        self, connection: socket.socket, serve: Callable[[], None], *, says: bool = True
+        self, connection: socket.socket, serve: Callable[[], None], excuse: _Excuse | None = None
     ) -> None:
+        """``excuse``: None where a program's protocol has no words for it."""
         with connection:
             with self._lock:
                 closed, crowded = self._closed, self._serving >= self.limits.connections
                 self._serving += not crowded
             try:
-                if crowded and says:
-                    self._turn_away(connection)
-                elif not closed and not crowded:
+                if not closed and not crowded:
                     serve()
+                elif crowded and excuse is not None:
+                    self._turn_away(connection, excuse)
             except Exception:
                 _log.exception("serving a program's connection failed")
             finally:
                 with self._lock:
                     self._serving -= not crowded
 
-    def _turn_away(self, connection: socket.socket) -> None:
+    def _turn_away(self, connection: socket.socket, excuse: _Excuse) -> None:
         most = self.limits.connections
         words = f"{most} connections are open, the most that a sandbox may have: close one first"
-        answer(connection, "503 Service Unavailable", words)
+        excuse("503 Service Unavailable", words)
         leave(connection, _TURN_AWAY_SECONDS)
 
     def close(self) -> None:
@@ -166,7 +172,7 @@ class _Conversation:
         self._program = program
         self._server: socket.socket | None = None
         self._tunnel = False  # what the program hears is TLS, no more HTTP
-        self._shell: Shell | None = None  # what it hears is SSH
+        self._shell = None if host is None else Shell()  # what it hears is SSH
         self._asked: OutgoingRequest | None = None  # what is to be reported when it is over
         self._began = time.monotonic()
 
@@ -181,25 +187,26 @@ class _Conversation:
         except StockadeError as error:  # the gateway refuses, or a policy does
             _log.info("egress refused: %s", error)
             self._report(RequestOutcome.REFUSED, str(error))
-            if self._shell is not None:
-                send(self._program, farewell(str(error), greeted=self._shell.greeted))
-            elif self._tunnel:
-                send(self._program, _DENIED)
-            else:
-                answer(self._program, "403 Forbidden", str(error))
+            self.excuse("403 Forbidden", str(error), in_tls=_DENIED)
         except OSError as error:
             _log.info("egress failed: %s", error)
             self._report(RequestOutcome.FAILED, str(error))
-            if self._shell is not None:
-                send(self._program, farewell(str(error), greeted=self._shell.greeted))
-            elif not self._tunnel:
-                answer(self._program, "502 Bad Gateway", str(error))
+            self.excuse("502 Bad Gateway", str(error))
         finally:
             if self._server is not None:
                 self._gateway.let_go(self._server)
                 self._server.close()
             leave(self._program)
             self._gateway.let_go(self._program)
+
+    def excuse(self, status: str, words: str, in_tls: bytes = b"") -> None:
+        """Say it in the protocol that the program hears; of TLS, ``in_tls`` is all of it."""
+        if self._shell is not None:
+            send(self._program, farewell(words, greeted=self._shell.greeted))
+        elif self._tunnel:
+            send(self._program, in_tls)
+        else:
+            answer(self._program, status, words)
 
     def _report(self, outcome: RequestOutcome, reason: str | None = None) -> None:
         asked, self._asked = self._asked, None
@@ -303,13 +310,11 @@ class _Conversation:
         """What a program means that connected to a port which is for this host alone."""
         opener = self._gateway.opener
         assert opener is not None and opener.desk is not None
-        self._shell = Shell()
         name = self._judged(host, port, "CONNECT")
         self._ask_policies()
         self._by_ssh(opener.desk, name, port, b"")
 
     def _by_ssh(self, desk: Desk, name: str, port: int, begun: bytes) -> None:
-        self._shell = Shell()
         with desk.tunnel(name, port) as greeting:
             self._shell = Shell(greeting)
             server = self._connect(name, port)
