@@ -16,10 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from plugins.secrets.servers import gateway
-from plugins.secrets.shells import (
-    Host,
-    keygen,
-)
+from plugins.secrets.shells import Host, keygen
 from stockade.config import Secret
 from stockade.errors import ConfigError, SecretError
 from stockade_secrets.ssh import Desk
@@ -121,11 +118,18 @@ def test_known_hosts_are_read_as_ssh_reads_them(
     if known:
         assert known_keys(secret, "a.example", port) == (host.blob,)
         file.write_text(f"{file.read_text()}@revoked * {host.line}\n")
-        revoked = port == 22
-        if not revoked:
-            return
     with pytest.raises(SecretError, match="ssh-keyscan"):
         known_keys(secret, "a.example", port)
+
+
+def test_a_key_that_is_not_whole_is_not_known(tmp_path: Path) -> None:
+    host, file = Host(tmp_path, "one"), tmp_path / "known"
+    kind, whole = host.line.split()[:2]
+    secret = Secret("mine", "env:A", hosts=["a@a.example"], known_hosts=str(file))
+    for line in (f"{kind} AAAA", f"{kind} {whole[:8]}", f"ssh-rsa {whole}"):
+        file.write_text(f"a.example {line}\n")
+        with pytest.raises(SecretError, match="ssh-keyscan"):
+            known_keys(secret, "a.example", 22)
 
 
 def test_what_is_not_known_is_an_error_before_anything_starts(tmp_path: Path) -> None:

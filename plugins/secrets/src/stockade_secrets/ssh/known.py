@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from stockade.config import Secret
 from stockade.errors import SecretError
+from stockade_secrets.ssh.wire import Fields, MalformedError
 
 __all__ = ["known_keys"]
 
@@ -30,12 +31,11 @@ def known_keys(secret: Secret, name: str, port: int) -> tuple[bytes, ...]:
     place = name if port == _PORT else f"[{name}]:{port}"
     found: dict[bytes, None] = {}
     revoked: set[bytes] = set()
-    for marker, hosts, key in _lines(secret):
-        if _names(hosts, place):
-            if marker == _REVOKED:
-                revoked.add(key)
-            elif not marker:
-                found[key] = None
+    for marker, kind, key in _lines(secret, place):
+        if marker == _REVOKED:
+            revoked.add(key)
+        elif not marker and _is_of(key, kind):
+            found[key] = None
     keys = tuple(key for key in found if key not in revoked)
     if not keys:
         port_word = "" if port == _PORT else f"-p {port} "
@@ -50,16 +50,24 @@ def _places(secret: Secret) -> str:
     return secret.known_hosts or _USUAL[0]
 
 
-def _lines(secret: Secret) -> Iterator[tuple[str, str, bytes]]:
-    """Marker, hosts and key of each line that has all of them."""
+def _is_of(key: bytes, kind: str) -> bool:
+    """Whether it begins with its kind, as a key that was cut does not."""
+    try:
+        return Fields(key).text() == kind.encode()
+    except MalformedError:
+        return False
+
+
+def _lines(secret: Secret, place: str) -> Iterator[tuple[str, str, bytes]]:
+    """Marker, kind and key of each line about that host that has all of them."""
     for text in _texts(secret):
         for line in text.splitlines():
             words = line.split()
             marker = words.pop(0) if words and words[0].startswith("@") else ""
-            if len(words) < 3 or words[0].startswith("#"):
+            if len(words) < 3 or words[0].startswith("#") or not _names(words[0], place):
                 continue
             try:
-                yield marker, words[0], base64.b64decode(words[2], validate=True)
+                yield marker, words[1], base64.b64decode(words[2], validate=True)
             except binascii.Error:
                 continue
 
@@ -89,6 +97,8 @@ def _names(hosts: str, place: str) -> bool:
 
 def _like(place: str, pattern: str) -> bool:
     """With ``*`` and ``?``; brackets stand for themselves."""
+    if "*" not in pattern and "?" not in pattern:  # nearly all, and compiling each takes its time
+        return place == pattern
     return fnmatch.fnmatchcase(place, pattern.replace("[", "[[]"))
 
 
