@@ -7,8 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from conftest import need
 from plugins.secrets.gits import GitServer
+from plugins.secrets.inside import name_of
 from plugins.secrets.servers import KEY, Certified, KeyServer, certified
+
+
+@pytest.fixture(params=["bubblewrap", "docker:stockade-test/work"], ids=name_of)
+def wall(request: pytest.FixtureRequest) -> str:
+    need(name_of(request.param))
+    return str(request.param)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ import importlib.util
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,33 +15,11 @@ import pytest
 import stockade
 from conftest import need
 from plugins.secrets.gits import GitServer
+from plugins.secrets.inside import Observer, opened, programs
 from plugins.secrets.servers import KEY, KeyServer
-from stockade.config import Mount, Secret
-from stockade.events import Event, EventKind
-from stockade.plugin import Refuse, RequestProposal, hookimpl
+from stockade.config import Mount
+from stockade.events import EventKind
 from stockade.session import Session
-
-WALLS = ["bubblewrap", "docker:stockade-test/work"]
-
-
-@pytest.fixture(params=WALLS, ids=lambda wall: str(wall).partition(":")[0])
-def wall(request: pytest.FixtureRequest) -> str:
-    need(str(request.param).partition(":")[0])
-    return str(request.param)
-
-
-@contextlib.contextmanager
-def opened(wall: str, port: int, **more: object) -> Iterator[Session]:
-    key = Secret("key", env="API_KEY", hosts=[f"api.example:{port}=loopback"])
-    with stockade.open(wall, secrets=[key], **more) as session:  # type: ignore[arg-type]
-        yield session
-
-
-def programs(session: Session, *names: str) -> None:
-    for name in names:
-        if not session.shell(f"command -v {name}").success:
-            pytest.skip(f"there is no {name} in this sandbox")
-
 
 CURL = 'curl -sS -H "Authorization: Bearer $API_KEY" https://api.example:{port}/{path}'
 URLLIB = """
@@ -241,24 +218,10 @@ for line in open("/proc/self/maps"):
 """
 
 
-class _Observer:
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-        self.proposals: list[RequestProposal] = []
-
-    @hookimpl
-    def stockade_event(self, event: Event) -> None:
-        self.events.append(event)
-
-    @hookimpl
-    def stockade_request(self, proposal: RequestProposal) -> Refuse | None:
-        self.proposals.append(proposal)
-        return Refuse("not this path") if proposal.path == "/no" else None
-
-
 def test_policies_and_observers_see_where_it_goes(server: KeyServer) -> None:
     need("bubblewrap")
-    observer, runtime = _Observer(), stockade.Runtime(discover_plugins=False)
+    observer = Observer(lambda seen: "not this path" if seen[-1].path == "/no" else None)
+    runtime = stockade.Runtime(discover_plugins=False)
     runtime.hooks.add(observer)
     with opened("bubblewrap", server.port, runtime=runtime, agent_id="me") as session:
         programs(session, "curl")

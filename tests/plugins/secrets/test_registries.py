@@ -7,18 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from conftest import need
+from plugins.secrets.inside import opened, programs
 from plugins.secrets.registries import MANIFEST, Registry
 from plugins.secrets.servers import KEY, Certified, KeyServer
-from plugins.secrets.test_inside import WALLS, opened, programs
-
-__all__ = ["WALLS"]
-
-
-@pytest.fixture(params=WALLS, ids=lambda wall: str(wall).partition(":")[0])
-def wall(request: pytest.FixtureRequest) -> str:
-    need(str(request.param).partition(":")[0])
-    return str(request.param)
 
 
 @pytest.fixture

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 import stockade
 from conftest import need
+from plugins.secrets.inside import Observer, name_of, programs
 from plugins.secrets.servers import KEY, Certified, KeyServer
 from plugins.secrets.shells import Sshd
 from stockade.config import Mount, Secret
-from stockade.events import Event, EventKind
-from stockade.plugin import Refuse, RequestProposal, hookimpl
-from stockade.session import Session
-
-WALLS = ["bubblewrap", "landlock", "docker:stockade-test/work"]
+from stockade.events import EventKind
+from stockade.plugin import RequestProposal
 
 
-@pytest.fixture(params=WALLS, ids=lambda wall: str(wall).partition(":")[0])
+@pytest.fixture(params=["bubblewrap", "landlock", "docker:stockade-test/work"], ids=name_of)
 def wall(request: pytest.FixtureRequest) -> str:
-    need(str(request.param).partition(":")[0])
+    need(name_of(request.param))
     return str(request.param)
 
 
@@ -32,12 +30,6 @@ def server(tmp_path: Path) -> Iterator[Sshd]:
     made = Sshd(tmp_path / "server")
     yield made
     made.close()
-
-
-def programs(session: Session, *names: str) -> None:
-    for name in names:
-        if not session.shell(f"command -v {name}").success:
-            pytest.skip(f"there is no {name} in this sandbox")
 
 
 def test_git_clones_and_pushes_by_ssh(wall: str, server: Sshd) -> None:
@@ -102,25 +94,14 @@ def test_a_forwarded_agent_signs_nothing(server: Sshd, tmp_path: Path) -> None:
     assert "in" not in result.stdout.split() and "ermission denied" in result.stderr, result
 
 
-class _Observer:
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-        self.proposals: list[RequestProposal] = []
-
-    @hookimpl
-    def stockade_event(self, event: Event) -> None:
-        self.events.append(event)
-
-    @hookimpl
-    def stockade_request(self, proposal: RequestProposal) -> Refuse | None:
-        self.proposals.append(proposal)
-        enough = sum(one.method == "SIGN" for one in self.proposals) > 1
-        return Refuse("once is enough") if enough and proposal.method == "SIGN" else None
+def _one_login(seen: Sequence[RequestProposal]) -> str | None:
+    logins = [one for one in seen if one.method == "SIGN"]
+    return "once is enough" if seen[-1] in logins[1:] else None
 
 
 def test_policies_and_observers_see_logins(server: Sshd) -> None:
     need("bubblewrap")
-    observer, runtime = _Observer(), stockade.Runtime(discover_plugins=False)
+    observer, runtime = Observer(_one_login), stockade.Runtime(discover_plugins=False)
     runtime.hooks.add(observer)
     with stockade.open("bubblewrap", secrets=[server.secret()], runtime=runtime) as session:
         programs(session, "ssh")
