@@ -59,8 +59,10 @@ def test_ssh_logs_in_as_the_named_user_alone(wall: str, server: Sshd) -> None:
         other = session.shell(f"ssh nobody@{server.name} true", timeout=60)
         assert other.exit_code == 255 and "ermission denied" in other.stderr
         key = server.mine.read_text().splitlines()[2]
-        look = f"grep -rsF {key[::-1]!r} /tmp /workspace /proc/*/environ"
-        assert not session.shell(f"{look} | rev; ssh-add -l").success or key not in said.stdout
+        look = "grep -rsFf - /tmp /workspace /proc/*/environ"
+        assert session.shell(look, stdin=key, timeout=60).stdout == ""
+        found = session.shell(f"cat > /tmp/here; {look} < /tmp/here", stdin=key, timeout=60)
+        assert found.stdout.startswith("/tmp/here:"), "the search finds what is there"
         assert session.shell("ssh-add -l | grep -c deploy").stdout == "1\n"
 
 
