@@ -219,6 +219,18 @@ def test_a_program_that_is_no_kernel_is_no_start(data: Path) -> None:
     assert left() == before and not stockade.default_runtime().registry.records()
 
 
+@pytest.mark.parametrize("kind", [stockade.CapacityError, stockade.PolicyRefusedError])
+def test_what_no_wall_has_said_names_no_other_wall(
+    kind: type[stockade.StockadeError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise kind("no")
+
+    monkeypatch.setattr(stockade, "open", refused)
+    with pytest.raises(kind, match="^no$"):
+        kernel.opened("local", {}, "jupyter")
+
+
 def test_a_wall_that_cannot_says_which_can(data: Path) -> None:
     need("docker")
     name = install(data, "landlock")

@@ -212,6 +212,18 @@ def test_managed_agents_are_refused(plain: StockadeExecutor) -> None:
         plain.send_tools({"helper": CodeAgent(tools=[], model=Scripted())})  # type: ignore[dict-item]
 
 
+@pytest.mark.parametrize("kind", [stockade.CapacityError, stockade.PolicyRefusedError])
+def test_what_no_wall_has_said_names_no_other_wall(
+    kind: type[stockade.StockadeError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise kind("no")
+
+    monkeypatch.setattr(stockade, "open", refused)
+    with pytest.raises(kind, match="^no$"):
+        StockadeExecutor("local")("1")
+
+
 def test_a_wall_that_cannot_says_which_can() -> None:
     need("docker")
     with StockadeExecutor("docker:stockade-test/busybox") as one:

@@ -18,8 +18,11 @@ import stockade
 from stockade import SandboxResult, Session, Verdict
 from stockade.errors import (
     CancelledError,
+    CapacityError,
     ConfigError,
     ExecutionEndedError,
+    PolicyError,
+    PolicyRefusedError,
     ProviderStringError,
     SandboxLostError,
     StockadeError,
@@ -49,6 +52,8 @@ def opened(provider: str, fields: Mapping[str, Any], agent: str) -> Session:
         return stockade.open(provider, agent_id=agent, needs=NEEDS, **fields)
     except (ConfigError, ProviderStringError):
         raise  # wrong behind every wall
+    except (CapacityError, PolicyError, PolicyRefusedError):
+        raise  # said by the moment or a policy, and not by the wall
     except StockadeError as error:
         error.args = (f"{error} {able(fields)}",)
         raise

@@ -14,7 +14,14 @@ from smolagents.utils import AgentError, truncate_content
 
 import stockade
 from stockade import SandboxResult, Session, SessionStatus
-from stockade.errors import ConfigError, ProviderStringError, StockadeError
+from stockade.errors import (
+    CapacityError,
+    ConfigError,
+    PolicyError,
+    PolicyRefusedError,
+    ProviderStringError,
+    StockadeError,
+)
 from stockade_smolagents.answers import BadAnswer, answer_of, value_of
 from stockade_smolagents.inside import ANSWER, FINAL, IS_READY, PRELUDE, answering
 
@@ -151,6 +158,8 @@ class StockadeExecutor(RemotePythonExecutor):
             session = stockade.open(self._provider, agent_id=_AGENT, needs=_NEEDS, **self._config)
         except (ConfigError, ProviderStringError):
             raise  # wrong behind every wall
+        except (CapacityError, PolicyError, PolicyRefusedError):
+            raise  # said by the moment or a policy, and not by the wall
         except StockadeError as error:
             error.args = (f"{error} {self._able()}",)
             raise
